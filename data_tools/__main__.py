@@ -1,0 +1,45 @@
+"""`python -m data_tools COMMAND`: make, pack, check and look at training clips."""
+
+import argparse
+import sys
+from types import ModuleType
+
+from data_tools import info, pack, synth, verify
+from data_tools.shards import ShardError
+
+COMMANDS: dict[str, tuple[ModuleType, str]] = {
+    "pack": (pack, "pack clips into WebDataset shards with DALI indices"),
+    "verify": (verify, "re-read shards and name every fault"),
+    "info": (info, "show what shards hold, as a table and as a picture"),
+    "synth": (synth, "make synthetic talking heads to try everything on"),
+}
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one command; 0 done, 1 the data is bad, 2 the command line is wrong."""
+    parser = argparse.ArgumentParser(
+        prog="python -m data_tools", description="Make, pack, check and look at training clips."
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for name, (module, purpose) in COMMANDS.items():
+        command = commands.add_parser(
+            name, help=purpose, description=(module.__doc__ or "").strip()
+        )
+        module.add_arguments(command)
+    args = parser.parse_args(argv)
+    try:
+        status: int = COMMANDS[args.command][0].main(args)
+        return status
+    except ValueError as error:
+        print(f"{parser.prog} {args.command}: {error}", file=sys.stderr)
+        return 2
+    except (ShardError, RuntimeError, OSError) as error:
+        print(f"{parser.prog} {args.command}: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print(f"{parser.prog} {args.command}: interrupted; run it again to go on", file=sys.stderr)
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,464 @@
+"""Pack clips into WebDataset shards with DALI indices: `python -m data_tools pack CLIPS OUT`.
+
+The plan (split, shuffle, which clip goes to which shard) is made from names and sizes alone, before
+anything is read, and recorded in OUT/plan.json. A shard is the unit of work and of resume.
+"""
+
+import argparse
+import fcntl
+import hashlib
+import json
+import multiprocessing
+import os
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from data_tools.atomic import remove_partials, write_json
+from data_tools.clips import (
+    SPLITS,
+    Clip,
+    ClipError,
+    Conversion,
+    find_clips,
+    load_clip,
+)
+from data_tools.progress import progress
+from data_tools.shards import (
+    MANIFEST,
+    ClipRecord,
+    clip_members,
+    commit_shard,
+    read_stats,
+    write_shard,
+)
+
+FORMAT = "syncnet-shards/1"
+PLAN = "plan.json"
+_KEY_LENGTH = 80  # a ustar name holds 100 bytes; ".mfcc.npy" and frame numbers need the rest
+
+
+@dataclass(frozen=True)
+class PackOptions:
+    """Everything that decides the bytes of the output, besides the clips themselves."""
+
+    ratios: tuple[int, int, int] = (80, 10, 10)  # train : val : test
+    split_by: str = "source"  # or "clip"
+    seed: int = 0
+    shard_mb: int = 128
+    size: int | None = None
+    gray: bool = False
+    quality: int | None = None
+    flac: bool = False
+    source_pattern: str | None = None
+
+    @property
+    def conversion(self) -> Conversion:
+        """The part that changes frames."""
+        return Conversion(self.size, self.gray, self.quality)
+
+
+@dataclass(frozen=True)
+class ShardPlan:
+    """The clips of one shard, in order."""
+
+    name: str
+    split: str
+    clips: list[tuple[str, Clip]]  # key, clip
+
+
+def pack(
+    clips_folder: Path,
+    out: Path,
+    options: PackOptions = PackOptions(),  # noqa: B008
+    workers: int = 1,
+) -> dict[str, Any]:
+    """Pack every usable clip of `clips_folder`; returns the manifest written to OUT/manifest.json.
+
+    Shards already complete are kept. Clips that fail are left out and listed under "dropped" with
+    "clip", "reason" and "detail".
+
+    Raises:
+        ValueError: no clips, wrong options, or OUT was packed from other clips or options.
+    """
+    _check_options(options)
+    clips = find_clips(clips_folder, options.source_pattern)
+    with progress("scanning", len(clips), "clips") as advance:
+        sizes = []
+        for clip in clips:
+            sizes.append(file_sizes(clip))
+            advance(1)
+    plan = plan_shards(clips, sizes, options)
+    out.mkdir(parents=True, exist_ok=True)
+    with _locked(out):
+        _record_plan(out, clips, sizes, options)
+        remove_partials(out)
+        todo = [shard for shard in plan if not _is_complete(out, shard)]
+        with progress("packing", sum(len(s.clips) for s in todo), "clips") as advance:
+            _run(out, todo, options, workers, advance)
+        manifest = _manifest(out, plan, options)
+        write_json(out / MANIFEST, manifest)
+    return manifest
+
+
+def plan_shards(clips: list[Clip], sizes: list[list[int]], options: PackOptions) -> list[ShardPlan]:
+    """Assign clips to splits and shards: deterministic in names, file sizes and options.
+
+    `sizes`: of each clip, as `file_sizes` gives them.
+    """
+    splits = assign_splits(clips, options.ratios, options.split_by, options.seed)
+    keys = _keys(clips)
+    limit = options.shard_mb * 1_000_000
+    plan = []
+    for number, split in enumerate(SPLITS):
+        chosen = [i for i in range(len(clips)) if splits[i] == split]
+        np.random.default_rng([options.seed, 1 + number]).shuffle(chosen)
+        current: list[tuple[str, Clip]] = []
+        filled = shard = 0
+        for i in chosen:
+            size = sum(sizes[i])
+            if current and filled + size > limit:
+                plan.append(ShardPlan(f"{split}-{shard:06d}.tar", split, current))
+                current, filled, shard = [], 0, shard + 1
+            current.append((keys[i], clips[i]))
+            filled += size
+        if current:
+            plan.append(ShardPlan(f"{split}-{shard:06d}.tar", split, current))
+    return plan
+
+
+def assign_splits(
+    clips: list[Clip], ratios: tuple[int, int, int], split_by: str, seed: int
+) -> list[str]:
+    """The split of each clip. Clips that lie in a split folder stay there.
+
+    By "clip": the first floor(train), floor(val) and all the rest of a shuffled order. By "source":
+    whole sources in shuffled order, each to the split that lacks most clips, so that one clip a
+    source gives the same counts. With few sources train is served first, then val.
+
+    Raises:
+        ValueError: clips of one source lie in several split folders.
+    """
+    splits = [clip.split for clip in clips]
+    free = [i for i in range(len(clips)) if splits[i] is None]
+    fixed: dict[str, str] = {}
+    for clip in clips:
+        if clip.split and fixed.setdefault(clip.source, clip.split) != clip.split:
+            raise ValueError(
+                f"source {clip.source!r} has clips in {fixed[clip.source]}/ and {clip.split}/: "
+                "one source must stay in one split"
+            )
+    rng = np.random.default_rng([seed, 0])
+    total = sum(ratios)
+    counts = [len(free) * ratio // total for ratio in ratios]
+    counts[2] = len(free) - counts[0] - counts[1]
+    if split_by == "clip":
+        order = rng.permutation(free)
+        bounds = np.repeat(np.arange(3), counts)
+        for i, split in zip(order, bounds, strict=True):
+            splits[i] = SPLITS[split]
+    else:
+        by_source: dict[str, list[int]] = {}
+        for i in free:
+            by_source.setdefault(clips[i].source, []).append(i)
+        # A handful of clips must still give something to train and to validate on.
+        for split in (0, 1):
+            if counts[split] == 0 and ratios[split] > 0 and counts[2] > 0:
+                counts[split], counts[2] = 1, counts[2] - 1
+        lacking = np.array(counts)
+        empty = [split for split in range(3) if counts[split] > 0]
+        names = sorted(by_source)
+        for left, pick in zip(range(len(names), 0, -1), rng.permutation(len(names)), strict=True):
+            name = names[pick]
+            if name in fixed:
+                choice = SPLITS.index(fixed[name])
+            else:
+                choice = empty[0] if left <= len(empty) else int(lacking.argmax())
+            if choice in empty:
+                empty.remove(choice)
+            lacking[choice] -= len(by_source[name])
+            for i in by_source[name]:
+                splits[i] = SPLITS[choice]
+    return [split or "train" for split in splits]
+
+
+def _check_options(options: PackOptions) -> None:
+    if min(options.ratios) < 0 or sum(options.ratios) == 0:
+        raise ValueError("--ratios needs three shares, none negative, for example 80:10:10")
+    if options.shard_mb < 1:
+        raise ValueError("--shard-mb must be at least 1")
+    if options.size is not None and not 16 <= options.size <= 4096:
+        raise ValueError("--size must lie between 16 and 4096 pixels")
+    if options.quality is not None and not 1 <= options.quality <= 100:
+        raise ValueError("--quality must lie between 1 and 100")
+
+
+def _keys(clips: list[Clip]) -> list[str]:
+    """Sample keys: the clip's name without dots, slashes, spaces or other characters, unique."""
+    plain = [re.sub(r"[^A-Za-z0-9_-]+", "_", clip.name)[:_KEY_LENGTH] for clip in clips]
+    taken = Counter(plain)
+    return [
+        key
+        if taken[key] == 1 and key == clip.name.replace("/", "_")
+        else f"{key[: _KEY_LENGTH - 9]}-{hashlib.sha256(clip.name.encode()).hexdigest()[:8]}"
+        for key, clip in zip(plain, clips, strict=True)
+    ]
+
+
+def file_sizes(clip: Clip) -> list[int]:
+    """Bytes of audio.wav, audio.npy (-1: absent) and of each file in frames/."""
+    audio = [clip.path / "audio.wav", clip.path / "audio.npy"]
+    with os.scandir(clip.path / "frames") as entries:
+        frames = [entry.stat().st_size for entry in entries if entry.is_file()]
+    return [*(path.stat().st_size if path.exists() else -1 for path in audio), *sorted(frames)]
+
+
+def _record_plan(
+    out: Path, clips: list[Clip], sizes: list[list[int]], options: PackOptions
+) -> None:
+    """Write OUT/plan.json, or refuse if OUT was begun with another plan."""
+    digest = hashlib.sha256()
+    for clip, size in zip(clips, sizes, strict=True):
+        digest.update(json.dumps([clip.name, clip.source, size]).encode())
+    plan = {
+        "format": FORMAT,
+        "options": asdict(options),
+        "clips": len(clips),
+        "clips_sha256": digest.hexdigest(),
+    }
+    path = out / PLAN
+    plan = json.loads(json.dumps(plan))
+    if path.exists():
+        try:
+            before = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError:
+            raise ValueError(f"{path} is damaged; choose another output folder") from None
+        if before != plan:
+            old, new = ({**p.get("options", {}), **p} for p in (before, plan))
+            changed = sorted(k for k in new if k != "options" and old.get(k) != new[k])
+            what = ", ".join(f"{k} was {old.get(k)}, is {new[k]}" for k in changed[:3])
+            raise ValueError(
+                f"{out} was packed with another configuration ({what}): "
+                "choose another output folder or delete this one"
+            )
+    elif any(p.suffix in (".tar", ".idx") for p in out.iterdir()):
+        raise ValueError(f"{out} holds shards of unknown origin; choose another output folder")
+    else:
+        write_json(path, plan)
+
+
+def _is_complete(out: Path, shard: ShardPlan) -> bool:
+    tar = out / shard.name
+    if not tar.with_suffix(".json").exists():
+        return False
+    stats = read_stats(tar)
+    if not stats["clips"]:
+        return True
+    written = tar.exists() and tar.stat().st_size == stats["tar_bytes"]
+    return written and tar.with_suffix(".idx").exists()
+
+
+def _run(
+    out: Path,
+    todo: list[ShardPlan],
+    options: PackOptions,
+    workers: int,
+    advance: Callable[[int], None],
+) -> None:
+    if workers == 1 or len(todo) <= 1:
+        for shard in todo:
+            pack_shard(out, shard, options, advance)
+        return
+    # spawn: a fork would copy threads' locks (OpenCV, BLAS) in whatever state they are
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(min(workers, len(todo)), mp_context=context) as pool:
+        running = {pool.submit(pack_shard, out, shard, options): shard for shard in todo}
+        try:
+            for done in as_completed(running):
+                done.result()
+                advance(len(running[done].clips))
+        except BrokenProcessPool:
+            raise RuntimeError(
+                "a packing process was killed (out of memory?); run the same command again to go "
+                "on, with fewer --workers"
+            ) from None
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+
+
+def pack_shard(
+    out: Path,
+    shard: ShardPlan,
+    options: PackOptions,
+    advance: Callable[[int], None] = lambda count: None,
+) -> None:
+    """Read, check and write the clips of one shard, then commit it."""
+    dropped: list[dict[str, str]] = []
+
+    def usable() -> Iterator[tuple[ClipRecord, list[tuple[str, bytes]]]]:
+        for key, clip in shard.clips:
+            try:
+                data = load_clip(clip, options.conversion)
+            except ClipError as error:
+                dropped.append({"clip": clip.name, "reason": error.reason, "detail": error.detail})
+            else:
+                yield clip_members(key, clip.name, clip.source, shard.split, data, options.flac)
+            advance(1)
+
+    tar = out / shard.name
+    tar.with_suffix(".json").unlink(missing_ok=True)
+    records = write_shard(tar, usable())
+    commit_shard(tar, shard.split, records, dropped)
+
+
+def _manifest(out: Path, plan: list[ShardPlan], options: PackOptions) -> dict[str, Any]:
+    shards, dropped = [], []
+    totals = {split: {"clips": 0, "frames": 0, "bytes": 0} for split in SPLITS}
+    for shard in plan:
+        stats = read_stats(out / shard.name)
+        frames = sum(record["frames"] for record in stats["clips"])
+        clips = len(stats["clips"])
+        shards.append(
+            {"name": shard.name, "split": shard.split, "clips": clips, "frames": frames}
+            | {"bytes": stats["tar_bytes"]}
+        )
+        dropped += stats["dropped"]
+        for what, count in (("clips", clips), ("frames", frames), ("bytes", stats["tar_bytes"])):
+            totals[shard.split][what] += count
+    return {
+        "format": FORMAT,
+        "options": asdict(options),
+        "clips_found": sum(len(shard.clips) for shard in plan),
+        "shards": shards,
+        "splits": totals,
+        "dropped": sorted(dropped, key=lambda row: row["clip"]),
+    }
+
+
+@contextmanager
+def _locked(out: Path) -> Iterator[None]:
+    """Keep a second `pack` off the same folder."""
+    descriptor = os.open(out, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ValueError(f"another pack is writing to {out}; wait for it") from None
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def summarise(manifest: dict[str, Any], out: Path, console: Console) -> None:
+    """Print what went into the shards and what was left out, by reason."""
+    table = Table(title=f"{out}")
+    for name in ("split", "clips", "hours", "frames", "MB"):
+        table.add_column(name, justify="left" if name == "split" else "right")
+    for split in SPLITS:
+        total = manifest["splits"][split]
+        hours = total["frames"] / 25 / 3600
+        table.add_row(
+            split,
+            f"{total['clips']:,}",
+            f"{hours:.2f}",
+            f"{total['frames']:,}",
+            f"{total['bytes'] / 1e6:,.1f}",
+        )
+    console.print(table)
+    dropped = manifest["dropped"]
+    if not dropped:
+        return
+    reasons = Table(title=f"{len(dropped)} of {manifest['clips_found']} clips left out")
+    for name in ("reason", "clips", "for example"):
+        reasons.add_column(name, justify="right" if name == "clips" else "left")
+    for reason, count in Counter(row["reason"] for row in dropped).most_common():
+        example = next(row for row in dropped if row["reason"] == reason)
+        reasons.add_row(reason, str(count), f"{example['clip']}: {example['detail']}")
+    console.print(reasons)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The command line of `pack`."""
+    parser.add_argument(
+        "clips", type=Path, help="folder of clips: [<split>/]<clip>/{audio.wav,frames/}"
+    )
+    parser.add_argument("out", type=Path, help="folder for the shards")
+    parser.add_argument("--ratios", default="80:10:10", help="train:val:test (default %(default)s)")
+    parser.add_argument(
+        "--split-by",
+        choices=("source", "clip"),
+        default="source",
+        help="keep all clips of a source video in one split (default), or split clip by clip",
+    )
+    parser.add_argument(
+        "--source-pattern",
+        metavar="REGEX",
+        help="group 1, matched in the clip's name, is its source video; by default the folder "
+        'above the clip, or "source" in its clip.json, else each clip is its own source',
+    )
+    parser.add_argument(
+        "--seed", type=int, default=0, help="of the split and the shuffle (default 0)"
+    )
+    parser.add_argument(
+        "--size", type=int, help="resize frames to SIZE x SIZE (default: untouched)"
+    )
+    parser.add_argument("--gray", action="store_true", help="store gray frames")
+    parser.add_argument("--quality", type=int, help="encode JPEGs anew at this quality")
+    parser.add_argument("--flac", action="store_true", help="store the sound as well")
+    parser.add_argument(
+        "--shard-mb", type=int, default=128, help="input megabytes a shard (default %(default)s)"
+    )
+    parser.add_argument("--workers", type=int, default=0, help="processes (default: one a core)")
+    parser.add_argument(
+        "--allow-dropped",
+        action="store_true",
+        help="exit with status 0 although clips were left out (they are listed all the same)",
+    )
+
+
+def main(args: argparse.Namespace) -> int:
+    """Run `pack` from the command line; 1 if clips were left out or none remained."""
+    try:
+        train, val, test = (int(part) for part in args.ratios.split(":"))
+    except ValueError:
+        raise ValueError(f"--ratios {args.ratios!r} is not like 80:10:10") from None
+    options = PackOptions(
+        ratios=(train, val, test),
+        split_by=args.split_by,
+        seed=args.seed,
+        shard_mb=args.shard_mb,
+        size=args.size,
+        gray=args.gray,
+        quality=args.quality,
+        flac=args.flac,
+        source_pattern=args.source_pattern,
+    )
+    manifest = pack(args.clips, args.out, options, args.workers or len(os.sched_getaffinity(0)))
+    console = Console()
+    summarise(manifest, args.out, console)
+    dropped = len(manifest["dropped"])
+    packed = manifest["clips_found"] - dropped
+    console.print(f"manifest: {args.out / MANIFEST}", soft_wrap=True)
+    if packed == 0:
+        raise RuntimeError("no clip could be packed: see the reasons above")
+    if dropped:
+        console.print(
+            f"{dropped} clips were left out (listed in the manifest); the shards are complete "
+            "without them" + ("" if args.allow_dropped else "; --allow-dropped makes this exit 0"),
+            soft_wrap=True,
+        )
+    for split in ("train", "val"):
+        if manifest["splits"][split]["clips"] == 0:
+            console.print(f"note: the {split} split is empty; see --ratios and --split-by")
+    return 1 if dropped and not args.allow_dropped else 0

@@ -1,0 +1,65 @@
+"""One progress display: a live bar with rate and ETA on a terminal, a plain line now and then elsewhere."""
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+_PLAIN_SECONDS = 5.0
+
+
+@contextmanager
+def progress(description: str, total: int, unit: str) -> Iterator[Callable[[int], None]]:
+    """Yield `advance(count)`; shows how many of `total` units are done, at what rate, until when."""
+    console = Console(stderr=True)
+    start = time.monotonic()
+    done = 0
+    if console.is_terminal:
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[rate]}"),
+            TimeElapsedColumn(),
+            TextColumn("ETA"),
+            TimeRemainingColumn(),
+        )
+        with Progress(*columns, console=console) as bar:
+            task = bar.add_task(description, total=total, rate="")
+
+            def advance(count: int) -> None:
+                nonlocal done
+                done += count
+                rate = done / max(time.monotonic() - start, 1e-6)
+                bar.update(task, advance=count, rate=f"{rate:.1f} {unit}/s")
+
+            yield advance
+        return
+
+    said = start
+
+    def advance_plain(count: int) -> None:
+        nonlocal done, said
+        done += count
+        now = time.monotonic()
+        if now - said >= _PLAIN_SECONDS:
+            said = now
+            rate = done / (now - start)
+            left = (total - done) / rate if rate else 0.0
+            print(
+                f"{description}: {done}/{total} {unit}, {rate:.1f} {unit}/s, {left:.0f} s left",
+                file=sys.stderr,
+                flush=True,
+            )
+
+    yield advance_plain
