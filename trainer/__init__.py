@@ -1,0 +1,2 @@
+"""Shards -> batches -> model -> checkpoints -> offsets. Takes from `data_tools` only the shard
+format, the synthetic set and the MFCC arithmetic."""

@@ -1,0 +1,240 @@
+"""Which samples make up step `n`: pure arithmetic, no state, no epoch boundary.
+
+(seed, epoch, step, rank, world) decides everything: `epoch, i = divmod(step, steps_per_epoch)`, the
+order of an epoch is a keyed permutation evaluated only where it is needed, and every random number
+is a hash of (seed, epoch, sample). So a resume is one integer, the world size may change in
+mid-epoch, and the first batch of an epoch costs no more than any other.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from functools import cached_property
+from typing import cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+Ints = NDArray[np.int64]
+
+_START, _SIDE, _REPLACEMENT = 0, 1, 2  # streams of random numbers
+
+
+@dataclass(frozen=True)
+class Runs:
+    """A request: for each of N samples a run of consecutive frames and where its sound begins.
+
+    Attributes:
+        clip, start: (N,) int64, the clip and the first frame of the run.
+        audio_clip, audio_start: (N,) int64, the clip and the frame at which the sound begins; it may
+            lie outside the clip, where the features are zero.
+        label: (N,) int64, 1 for a genuine pair, 0 for a false one.
+    """
+
+    clip: Ints
+    start: Ints
+    audio_clip: Ints
+    audio_start: Ints
+    label: Ints
+
+    def __len__(self) -> int:
+        return len(self.clip)
+
+    def __getitem__(self, rows: slice) -> "Runs":
+        return Runs(*(getattr(self, field.name)[rows] for field in fields(self)))
+
+
+@dataclass(frozen=True)
+class TrainSampler:
+    """The global order of training samples.
+
+    Half of every batch are genuine pairs. For a false pair the sound of the same clip is taken
+    `min_shift`..`max_shift` frames away, to either side, never outside the clip. The pair (window,
+    shifted window) is drawn uniformly among all such pairs of the clip and a genuine pair uses the
+    same draw's window: so neither the picture's nor the sound's position tells a genuine pair from
+    a false one.
+
+    Attributes:
+        windows: (clips,) int64, windows in each clip (`data_tools.mfcc.window_count`).
+        batch_size: samples a step over all ranks.
+        windows_per_clip: samples drawn from each clip an epoch.
+        min_shift, max_shift: frames.
+        seed: any integer >= 0.
+
+    Raises:
+        ValueError: settings under which no batch can be made.
+    """
+
+    windows: Ints
+    batch_size: int
+    windows_per_clip: int = 5
+    min_shift: int = 3
+    max_shift: int = 50
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.batch_size < 2 or self.batch_size % 2:
+            raise ValueError(f"batch_size {self.batch_size} must be even: half are genuine pairs")
+        if not 1 <= self.min_shift <= self.max_shift:
+            raise ValueError(
+                f"min_shift {self.min_shift} and max_shift {self.max_shift} must satisfy "
+                "1 <= min_shift <= max_shift"
+            )
+        if self.windows_per_clip < 1:
+            raise ValueError("windows_per_clip must be at least 1")
+        if len(self.eligible) == 0:
+            raise ValueError(
+                f"no clip is long enough for a shift of {self.min_shift} frames "
+                f"(longest: {max(self.windows, default=0)} windows); lower data.min_shift"
+            )
+        if self.steps_per_epoch == 0:
+            raise ValueError(
+                f"batch_size {self.batch_size} exceeds the {self.samples_per_epoch} samples of an "
+                f"epoch ({len(self.eligible)} clips x {self.windows_per_clip}); lower "
+                "train.batch_size or raise data.windows_per_clip"
+            )
+
+    @cached_property
+    def eligible(self) -> Ints:
+        """Clips long enough for a false pair."""
+        return cast(Ints, np.flatnonzero(self.windows > self.min_shift))
+
+    @property
+    def samples_per_epoch(self) -> int:
+        """Samples in an epoch before the last partial batch is dropped."""
+        return len(self.eligible) * self.windows_per_clip
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Whole batches in an epoch; the rest is dropped, another rest each epoch."""
+        return self.samples_per_epoch // self.batch_size
+
+    def batch(
+        self,
+        step: int,
+        rank: int = 0,
+        world: int = 1,
+        quarantine: Mapping[int, int] | None = None,
+    ) -> Runs:
+        """The samples of global step `step` that belong to `rank`: batch_size / world of them.
+
+        `quarantine` maps a clip to the step from which on others are drawn in its place.
+
+        Raises:
+            ValueError: batch_size cannot be shared equally, or every clip is in quarantine.
+        """
+        if self.batch_size % world:
+            raise ValueError(f"batch_size {self.batch_size} is not divisible by {world} processes")
+        share = self.batch_size // world
+        epoch, i = divmod(step, self.steps_per_epoch)
+        position = i * self.batch_size + np.arange(rank * share, (rank + 1) * share)
+        sample = shuffled(position, self.samples_per_epoch, hash_key(self.seed, epoch))
+        clip = self.eligible[sample // self.windows_per_clip]
+        barred = [c for c, since in (quarantine or {}).items() if since <= step]
+        if barred:
+            clip = self._replace(clip, sample, epoch, barred)
+        start, shifted = self._draw_pair(clip, sample, epoch)
+        label = 1 - position % 2
+        return Runs(clip, start, clip, np.where(label == 1, start, shifted), label)
+
+    def _draw_pair(self, clip: Ints, sample: Ints, epoch: int) -> tuple[Ints, Ints]:
+        """Two windows of the clip, min_shift..max_shift apart, uniform over all ordered pairs."""
+        windows = self.windows[clip]
+        widest = np.minimum(self.max_shift, windows - 1)
+        # A distance of d frames leaves windows - d places for the earlier window: the pairs are
+        # numbered by distance, then place, and one number is drawn.
+        nearest = windows - self.min_shift
+        distances = widest - self.min_shift + 1
+        pairs = _pairs_before(distances, nearest)
+        number = (uniform(self.seed, epoch, sample, _START) * pairs).astype(np.int64)
+        # solve pairs_before(k) <= number < pairs_before(k + 1), then mend what rounding did
+        b = 2 * nearest + 1
+        k = ((b - np.sqrt((b * b - 8 * number).astype(np.float64))) / 2).astype(np.int64)
+        k -= _pairs_before(k, nearest) > number
+        k += _pairs_before(k + 1, nearest) <= number
+        earlier = number - _pairs_before(k, nearest)
+        later = earlier + self.min_shift + k
+        forward = uniform(self.seed, epoch, sample, _SIDE) < 0.5
+        return np.where(forward, earlier, later), np.where(forward, later, earlier)
+
+    def _replace(self, clip: Ints, sample: Ints, epoch: int, barred: list[int]) -> Ints:
+        allowed = np.setdiff1d(self.eligible, barred)
+        if len(allowed) == 0:
+            raise ValueError("every clip is in quarantine: no frame of this set can be decoded")
+        other = uniform(self.seed, epoch, sample, _REPLACEMENT) * len(allowed)
+        return np.where(np.isin(clip, barred), allowed[other.astype(np.int64)], clip)
+
+
+def fixed_runs(windows: Ints, run_frames: int, reach: int, per_clip: int) -> Runs:
+    """Runs for validation, the same each time: up to `per_clip` of each clip, evenly spaced.
+
+    Where the clip is long enough every shift within +-reach stays inside it. The sound begins
+    `reach` frames before the run, so it must span run_frames + 2 reach frames. Clips shorter than a
+    run give none.
+    """
+    clips, starts = [], []
+    for clip, count in enumerate(windows.tolist()):
+        last = count - (run_frames - 4)
+        if last < 0:
+            continue
+        low, high = (reach, last - reach) if last >= 2 * reach else (last // 2, last // 2)
+        chosen = np.unique(np.linspace(low, high, per_clip).round().astype(np.int64))
+        starts.append(chosen)
+        clips.append(np.full(len(chosen), clip))
+    clip = np.concatenate([*clips, np.empty(0)]).astype(np.int64)
+    start = np.concatenate([*starts, np.empty(0)]).astype(np.int64)
+    return Runs(clip, start, clip, start - reach, np.ones_like(clip))
+
+
+def swap_audio(runs: Runs) -> Runs:
+    """The same pictures with the sound of the next clip: the control that must score at chance."""
+    clips = np.unique(runs.clip)
+    other = np.roll(clips, -1)[np.searchsorted(clips, runs.clip)]
+    return Runs(runs.clip, runs.start, other, runs.audio_start, runs.label)
+
+
+def shuffled(position: Ints, length: int, key: int) -> Ints:
+    """The elements at `position` of a pseudo-random permutation of range(length).
+
+    A Feistel network on the smallest 4^b >= length, walked until it lands below length (Black and
+    Rogaway 2002): a bijection that needs neither memory nor the other positions.
+    """
+    half = max(1, ((length - 1).bit_length() + 1) // 2)
+    shift, mask = np.uint64(half), np.uint64((1 << half) - 1)
+
+    def encrypt(value: NDArray[np.uint64]) -> NDArray[np.uint64]:
+        left, right = value >> shift, value & mask
+        for turn in range(6):
+            left, right = right, left ^ (_mix(right, hash_key(key, turn)) & mask)
+        return (left << shift) | right
+
+    result = encrypt(np.asarray(position, dtype=np.uint64))
+    while (outside := result >= length).any():
+        result[outside] = encrypt(result[outside])
+    return result.astype(np.int64)
+
+
+def uniform(seed: int, epoch: int, sample: Ints, stream: int) -> NDArray[np.float64]:
+    """Uniform numbers in [0, 1), a function of the arguments alone; shape of `sample`."""
+    key = hash_key(hash_key(seed, epoch), stream)
+    return (_mix(sample.astype(np.uint64), key) >> np.uint64(11)) * 2.0**-53
+
+
+def hash_key(key: int, value: int) -> int:
+    """A 64-bit key from a key and another integer."""
+    return int(_mix(np.array([value % 2**64], dtype=np.uint64), key % 2**64)[0])
+
+
+def _mix(value: NDArray[np.uint64], key: int) -> NDArray[np.uint64]:
+    """splitmix64 of (value, key): the finaliser of Steele, Lea and Flood 2014, applied twice."""
+    mixed = value
+    for add in (key, 0x9E3779B97F4A7C15):
+        mixed = mixed + np.uint64(add)
+        mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+        mixed = mixed ^ (mixed >> np.uint64(31))
+    return mixed
+
+
+def _pairs_before(k: Ints, nearest: Ints) -> Ints:
+    """nearest + (nearest - 1) + ... over k terms."""
+    return k * nearest - k * (k - 1) // 2
