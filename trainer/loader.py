@@ -390,8 +390,8 @@ def _decode_only(source: Any, channels: int, mixed: bool) -> Any:
 
 
 def _decoded(jpegs: Any, channels: int, mixed: bool, hw_decoder_load: float) -> Any:
-    # RGB, although SyncNet's weights are for BGR: DALI 2.4 decodes to BGR 2.4 times slower (measured
-    # on a CPU), so the model turns its first kernel round instead.
+    # RGB, although SyncNet's weights are for BGR: DALI 2.4 decodes to BGR 2.4 times slower
+    # (measured on a CPU), so the model turns its first kernel round instead.
     output = types.RGB if channels == 3 else types.GRAY
     if mixed:
         return fn.decoders.image(

@@ -25,8 +25,8 @@ class Runs:
 
     Attributes:
         clip, start: (N,) int64, the clip and the first frame of the run.
-        audio_clip, audio_start: (N,) int64, the clip and the frame at which the sound begins; it may
-            lie outside the clip, where the features are zero.
+        audio_clip, audio_start: (N,) int64, the clip and the frame at which the sound begins; it
+            may lie outside the clip, where the features are zero.
         label: (N,) int64, 1 for a genuine pair, 0 for a false one.
     """
 

@@ -1,0 +1,168 @@
+"""Every setting of a training run: frozen dataclasses, read by jsonargparse.
+
+YAML by `--config FILE`, single values by dotted options (`--train.lr 3e-4`); an unknown name is an
+error. What a run was given is saved as `config.yaml` in its folder.
+"""
+
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+
+@dataclass(frozen=True)
+class Data:
+    """Where samples come from and how they are drawn.
+
+    Attributes:
+        shards: Folder of shards made by `python -m data_tools pack`. Without shards and clips a
+            synthetic demonstration set is made.
+        clips: Folder of clips in the layout <clip>/{audio.wav,frames/}; packed into data.shards
+            (or into the run's folder) first.
+        windows_per_clip: Samples drawn from each clip an epoch.
+        min_shift: Smallest audio shift of a false pair, in frames.
+        max_shift: Largest audio shift of a false pair, in frames (50 = 2 s).
+        threads: Decoding threads of this process; 0 is one a core.
+        ready: Batches kept ready besides those inside DALI.
+        hw_decoder_load: Share of the frames that a GPU's hardware JPEG decoder gets.
+        val_clips: Clips used for validation at most.
+        val_runs: Runs of 15 frames taken from each validation clip.
+    """
+
+    shards: str | None = None
+    clips: str | None = None
+    windows_per_clip: int = 5
+    min_shift: int = 3
+    max_shift: int = 50
+    threads: int = 0
+    ready: int = 2
+    hw_decoder_load: float = 0.65
+    val_clips: int = 1000
+    val_runs: int = 5
+
+
+@dataclass(frozen=True)
+class Model:
+    """What is trained.
+
+    Attributes:
+        name: syncnet (published layout, 224 colour), paper (111 gray) or small (64 gray).
+    """
+
+    name: Literal["syncnet", "paper", "small"] = "small"
+
+
+@dataclass(frozen=True)
+class Loss:
+    """What is minimised.
+
+    Attributes:
+        name: A registered loss.
+        margin: Distance beyond which a false pair costs nothing; default: what suits the model
+            (syncnet 20, the official value; paper and small 10).
+    """
+
+    name: Literal["contrastive"] = "contrastive"
+    margin: float | None = None
+
+
+@dataclass(frozen=True)
+class Train:
+    """How it is trained.
+
+    Attributes:
+        batch_size: Samples (pairs) a step over all processes.
+        epochs: Passes over the clips.
+        lr: Learning rate of AdamW.
+        weight_decay: Of AdamW.
+        warmup_steps: Steps over which the learning rate rises.
+        schedule: After the warm-up, constant or falling to zero along a cosine.
+        clip_grad: Largest norm of the gradient; 0 is no limit.
+        seed: Of weights, order and draws.
+        precision: auto is bf16 on a GPU and fp32 on a CPU.
+        device: auto is a GPU if there is one.
+        val_every: Epochs between validations; the last epoch is always validated.
+        sync_batchnorm: Batch statistics over all processes (GPUs only).
+    """
+
+    batch_size: int = 128
+    epochs: int = 100
+    lr: float = 1e-3
+    weight_decay: float = 1e-2
+    warmup_steps: int = 50
+    schedule: Literal["constant", "cosine"] = "cosine"
+    clip_grad: float = 0.0
+    seed: int = 0
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    device: str = "auto"
+    val_every: int = 5
+    sync_batchnorm: bool = False
+
+
+@dataclass(frozen=True)
+class Run:
+    """Where the results go.
+
+    Attributes:
+        dir: Folder of this run; default runs/<date>-<time>-<model>.
+        keep: Checkpoints kept besides last.pt and best.pt.
+        save_minutes: A checkpoint is saved at each validation and at least this often.
+        save_steps: And every so many steps, if not 0.
+    """
+
+    dir: str | None = None
+    keep: int = 2
+    save_minutes: float = 10.0
+    save_steps: int = 0
+
+
+@dataclass(frozen=True)
+class Config:
+    """All groups."""
+
+    data: Data = field(default_factory=Data)
+    model: Model = field(default_factory=Model)
+    loss: Loss = field(default_factory=Loss)
+    train: Train = field(default_factory=Train)
+    run: Run = field(default_factory=Run)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Nested plain values, for JSON and checkpoints."""
+        return asdict(self)
+
+
+# A resumed run that changed one of these would not be the same run.
+FIXED_ON_RESUME = (
+    "data.windows_per_clip",
+    "data.min_shift",
+    "data.max_shift",
+    "model.name",
+    "loss.name",
+    "train.batch_size",
+    "train.seed",
+)
+
+
+def check(config: Config) -> None:
+    """Refuse values that no run could use.
+
+    Raises:
+        ValueError: names the setting and what it must be.
+    """
+    train, data, run = config.train, config.data, config.run
+    for name, value, least in (
+        ("train.epochs", train.epochs, 1),
+        ("train.val_every", train.val_every, 1),
+        ("train.warmup_steps", train.warmup_steps, 0),
+        ("train.seed", train.seed, 0),
+        ("data.ready", data.ready, 1),
+        ("data.threads", data.threads, 0),
+        ("data.val_clips", data.val_clips, 1),
+        ("data.val_runs", data.val_runs, 1),
+        ("run.keep", run.keep, 0),
+        ("run.save_steps", run.save_steps, 0),
+    ):
+        if value < least:
+            raise ValueError(f"{name} must be at least {least}, not {value}")
+    if not train.lr > 0:
+        raise ValueError(f"train.lr must be positive, not {train.lr}")
+    if not 0 <= data.hw_decoder_load <= 1:
+        raise ValueError(f"data.hw_decoder_load must lie in 0..1, not {data.hw_decoder_load}")

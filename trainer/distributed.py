@@ -1,0 +1,100 @@
+"""One process or several: what torchrun's environment says, and the few collectives needed."""
+
+import os
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.distributed as dist
+
+
+@dataclass(frozen=True)
+class Processes:
+    """This process's place among all.
+
+    Attributes:
+        rank, world: 0 of 1 without torchrun.
+        local_rank, local_world: the same on this machine.
+        control: a gloo group for small CPU tensors, None alone.
+    """
+
+    rank: int = 0
+    world: int = 1
+    local_rank: int = 0
+    local_world: int = 1
+    control: Any = None
+
+    @property
+    def first(self) -> bool:
+        """Whether this process writes files and prints."""
+        return self.rank == 0
+
+    def mean(self, values: list[float]) -> list[float]:
+        """Elementwise mean over all processes; every process must call it with equal lengths."""
+        if self.world == 1 or not values:
+            return values
+        tensor = torch.tensor(values, dtype=torch.float64)
+        dist.all_reduce(tensor, group=self.control)
+        return (tensor / self.world).tolist()
+
+    def gather(self, value: Any) -> list[Any]:
+        """The value of every process, in order of rank, on every process."""
+        if self.world == 1:
+            return [value]
+        values: list[Any] = [None] * self.world
+        dist.all_gather_object(values, value, group=self.control)
+        return values
+
+    def barrier(self) -> None:
+        """Wait until all processes are here."""
+        if self.world > 1:
+            dist.barrier(group=self.control)
+
+
+class Agreement:
+    """Whether any process wants to stop, known to all at the same step, without waiting for it.
+
+    The answer to step n's question is read at step n + 1, when it has long arrived.
+    """
+
+    def __init__(self, processes: Processes) -> None:
+        self._processes = processes
+        self._flag = torch.zeros(1)
+        self._pending: Any = None
+
+    def ask(self, wanted: bool) -> bool:
+        """Say whether this process wants to stop; returns whether all shall stop now."""
+        if self._processes.world == 1:
+            return wanted
+        agreed = False
+        if self._pending is not None:
+            self._pending.wait()
+            agreed = bool(self._flag.item() > 0)
+        self._flag = torch.tensor([float(wanted)])
+        self._pending = dist.all_reduce(self._flag, group=self._processes.control, async_op=True)
+        return agreed
+
+
+def setup(device: str) -> Processes:
+    """Join the process group that torchrun's environment describes; alone without it."""
+    world = int(os.environ.get("WORLD_SIZE", "1"))
+    if world == 1:
+        return Processes()
+    local_rank = int(os.environ["LOCAL_RANK"])
+    cuda = device.startswith("cuda")
+    if cuda:
+        torch.cuda.set_device(local_rank)
+    dist.init_process_group("nccl" if cuda else "gloo")
+    return Processes(
+        rank=dist.get_rank(),
+        world=world,
+        local_rank=local_rank,
+        local_world=int(os.environ.get("LOCAL_WORLD_SIZE", str(world))),
+        control=dist.new_group(backend="gloo") if cuda else dist.group.WORLD,
+    )
+
+
+def leave() -> None:
+    """Leave the process group, if any."""
+    if dist.is_initialized():
+        dist.destroy_process_group()

@@ -1,0 +1,241 @@
+"""Every step timed: where each millisecond goes, without slowing the step.
+
+`StepClock` takes marks (on a GPU: CUDA events that are read some steps later, so that nothing
+synchronises); `StepLog` turns them into rows of steps.jsonl; `summarise` and `plot` read those.
+
+A row: epoch (from 1), step (from 0, over all epochs), phase ("train" or "val"), loss, data_ms,
+forward_ms, loss_ms, backward_ms, optimizer_ms, total_ms. `data_ms` is what the host waited for the batch; total_ms is the whole step
+on the host, logging included; validation and checkpoints lie between steps.
+"""
+
+import json
+import math
+import time
+from collections import deque
+from collections.abc import Iterable
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import torch
+
+from data_tools.atomic import atomic_path
+from trainer.distributed import Processes
+
+STEPS = "steps.jsonl"
+PHASES = ("data", "forward", "loss", "backward", "optimizer")
+_LAG = 8  # GPU or several processes: rows are read this many steps later
+
+
+class StepClock:
+    """Marks the ends of a step's phases. On a CPU: host time; on a GPU: also an event a mark."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._cuda = device.type == "cuda"
+        self._spare: list[torch.cuda.Event] = []
+        self.begin()
+
+    def begin(self) -> None:
+        """A step begins."""
+        self._names: list[str] = []
+        self._events: list[torch.cuda.Event] = []
+        self._times = [time.perf_counter()]
+
+    def mark(self, phase: str) -> None:
+        """`phase` ends here; it began at the mark before."""
+        self._names.append(phase)
+        self._times.append(time.perf_counter())
+        if self._cuda:
+            event = self._spare.pop() if self._spare else torch.cuda.Event(enable_timing=True)
+            event.record()
+            self._events.append(event)
+
+    def end(self) -> "StepTimes":
+        """The step is over; read the result later."""
+        total = time.perf_counter() - self._times[0]
+        return StepTimes(self._names, self._times, total, self._events, self._spare)
+
+
+class StepTimes:
+    """The marks of one step; `milliseconds` waits for the GPU only if it is not done by then."""
+
+    def __init__(
+        self,
+        names: list[str],
+        times: list[float],
+        total: float,
+        events: list[torch.cuda.Event],
+        spare: list[torch.cuda.Event],
+    ) -> None:
+        self._names, self._times, self._total = names, times, total
+        self._events, self._spare = events, spare
+
+    def milliseconds(self) -> dict[str, float]:
+        """`<phase>_ms` of every phase in PHASES (0 if not marked) and `total_ms`."""
+        result = {f"{phase}_ms": 0.0 for phase in PHASES}
+        for i, name in enumerate(self._names):
+            if self._events and i > 0:
+                self._events[i].synchronize()
+                spent = self._events[i - 1].elapsed_time(self._events[i])
+            else:
+                spent = 1e3 * (self._times[i + 1] - self._times[i])
+            result[f"{name}_ms"] += spent
+        result["total_ms"] = 1e3 * self._total
+        self._spare += self._events
+        self._events = []
+        return {name: round(value, 4) for name, value in result.items()}
+
+
+class StepLog:
+    """Writes rows to steps.jsonl on the first process; losses are means over all processes."""
+
+    def __init__(self, path: Path, device: torch.device, processes: Processes) -> None:
+        self._lag = _LAG if device.type == "cuda" or processes.world > 1 else 0
+        self._processes = processes
+        self._pending: deque[tuple[dict[str, Any], torch.Tensor, StepTimes]] = deque()
+        # line-buffered: a killed run loses no finished row
+        self._file = open(path, "a", buffering=1, encoding="utf-8") if processes.first else None  # noqa: SIM115
+        self.rows: list[dict[str, Any]] = []
+
+    def add(
+        self, epoch: int, step: int, phase: str, loss: torch.Tensor, times: StepTimes
+    ) -> list[dict[str, Any]]:
+        """Take a step; returns the rows that became complete (none while the GPU may be busy)."""
+        place = {"epoch": epoch, "step": step, "phase": phase}
+        self._pending.append((place, loss.detach(), times))
+        # Half of the rows at a time: the newer half may still be running.
+        return self._write(self._lag // 2) if len(self._pending) > self._lag else []
+
+    def flush(self) -> list[dict[str, Any]]:
+        """Write every pending row, waiting for the GPU if need be."""
+        return self._write(0)
+
+    def _write(self, leave: int) -> list[dict[str, Any]]:
+        ready = [self._pending.popleft() for _ in range(len(self._pending) - leave)]
+        losses = self._processes.mean([float(loss) for _, loss, _ in ready])
+        rows = [
+            {**place, "loss": loss, **times.milliseconds()}
+            for (place, _, times), loss in zip(ready, losses, strict=True)
+        ]
+        if self._file is not None:
+            self._file.writelines(json.dumps(row) + "\n" for row in rows)
+        self.rows += rows
+        return rows
+
+    def close(self) -> None:
+        """Write what is pending and close the file."""
+        self.flush()
+        if self._file is not None:
+            self._file.close()
+
+
+def read_rows(path: Path) -> list[dict[str, Any]]:
+    """The rows of a steps.jsonl; a last line cut short by a kill is left out.
+
+    Raises:
+        ValueError: a line other than the last is no row.
+    """
+    lines = path.read_text(encoding="utf-8").splitlines()
+    rows = []
+    for number, line in enumerate(lines, 1):
+        try:
+            row = json.loads(line)
+            row["step"], row["phase"], row["data_ms"], row["total_ms"]
+            rows.append(row)
+        except (ValueError, KeyError, TypeError):
+            if number < len(lines):
+                raise ValueError(f"{path}, line {number} is not a row of step times") from None
+    return rows
+
+
+def cut_rows(path: Path, step: int) -> None:
+    """Drop the rows from `step` on, which a resumed run will write again."""
+    if not path.exists():
+        return
+    rows = [row for row in read_rows(path) if row["step"] < step]
+    with atomic_path(path) as partial:
+        partial.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+
+
+def by_epoch(rows: Iterable[dict[str, Any]]) -> dict[int, list[dict[str, Any]]]:
+    """Training rows by epoch, in the order of steps."""
+    epochs: dict[int, list[dict[str, Any]]] = {}
+    for row in rows:
+        if row["phase"] == "train":
+            epochs.setdefault(row["epoch"], []).append(row)
+    return epochs
+
+
+def summarise(rows: list[dict[str, Any]], batch_size: int) -> dict[str, Any]:
+    """Figures of a run from its rows.
+
+    `first_step_wait_ms` and `other_step_wait_ms` are medians over epochs >= 2 (None with a single
+    epoch), `utilisation` is the share of all step time, first steps included, that was not spent
+    waiting for data, `samples_per_s` counts all step time.
+    """
+    epochs = by_epoch(rows)
+    train = [row for epoch in epochs.values() for row in epoch]
+    later = [epochs[epoch] for epoch in sorted(epochs) if epoch >= 2]
+    first = [epoch[0]["data_ms"] for epoch in later]
+    others = [row["data_ms"] for epoch in later for row in epoch[1:]]
+    total = sum(row["total_ms"] for row in train)
+    waited = sum(row["data_ms"] for row in train)
+    return {
+        "epochs": len(epochs),
+        "steps": len(train),
+        "samples_per_s": len(train) * batch_size / total * 1e3 if total else 0.0,
+        "first_step_wait_ms": median(first) if first else None,
+        "other_step_wait_ms": median(others) if others else None,
+        "utilisation": 1 - waited / total if total else 0.0,
+    }
+
+
+def epoch_table(rows: list[dict[str, Any]], batch_size: int) -> list[dict[str, Any]]:
+    """Per epoch: first step against the median of the rest, utilisation, samples/s."""
+    table = []
+    for epoch, steps in sorted(by_epoch(rows).items()):
+        rest = steps[1:] or steps
+        total = sum(row["total_ms"] for row in steps)
+        table.append(
+            {
+                "epoch": epoch,
+                "first_wait_ms": steps[0]["data_ms"],
+                "first_total_ms": steps[0]["total_ms"],
+                "rest_wait_ms": median(row["data_ms"] for row in rest),
+                "rest_total_ms": median(row["total_ms"] for row in rest),
+                "utilisation": 1 - sum(row["data_ms"] for row in steps) / total,
+                "samples_per_s": len(steps) * batch_size / total * 1e3,
+            }
+        )
+    return table
+
+
+def plot(rows: list[dict[str, Any]], picture: Path) -> None:
+    """Draw the data wait of first and other steps by epoch, and where a step's time goes."""
+    from matplotlib.figure import Figure  # half a second to import, for this picture alone
+
+    epochs = sorted(by_epoch(rows).items())
+    if not epochs:
+        return
+    x = [epoch for epoch, _ in epochs]
+    figure = Figure(figsize=(11, 6.5), layout="constrained")
+    wait, share, loss = figure.subplot_mosaic("AB;CC").values()
+    wait.plot(x, [steps[0]["data_ms"] for _, steps in epochs], "o-", ms=3, lw=1, label="first step")
+    rest = [[row["data_ms"] for row in steps[1:]] or [math.nan] for _, steps in epochs]
+    wait.plot(x, [median(values) for values in rest], "o-", ms=3, lw=1, label="others, median")
+    step = median(row["total_ms"] for _, steps in epochs for row in steps)
+    wait.axhline(step, color="gray", linestyle=":", label="whole step, median")
+    wait.set(title="waiting for data", xlabel="epoch", ylabel="ms", yscale="symlog")
+    wait.legend(fontsize=8)
+    parts = {
+        phase: [sum(row[f"{phase}_ms"] for row in steps) / len(steps) for _, steps in epochs]
+        for phase in PHASES
+    }
+    share.stackplot(x, *parts.values(), labels=parts.keys())
+    share.set(title="a step's time, mean of the epoch", xlabel="epoch", ylabel="ms")
+    share.legend(fontsize=8, loc="upper right")
+    train = [row for _, steps in epochs for row in steps]
+    loss.plot([row["step"] for row in train], [row["loss"] for row in train], linewidth=0.8)
+    loss.set(title="training loss", xlabel="step")
+    with atomic_path(picture) as partial:
+        figure.savefig(partial, dpi=110, format="png")
