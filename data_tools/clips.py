@@ -126,7 +126,7 @@ def frame_files(clip: Clip) -> list[Path]:
     files = [f for f in (clip.path / "frames").iterdir() if f.suffix.lower() in (".jpg", ".jpeg")]
     if not files:
         raise ClipError("no frames", "frames/ holds no .jpg file")
-    numbered = {}
+    numbered: dict[int, Path] = {}
     for file in files:
         found = _LAST_NUMBER.search(file.stem)
         if found is None:
@@ -143,7 +143,7 @@ def frame_files(clip: Clip) -> list[Path]:
     return [numbered[number] for number in sorted(numbered)]
 
 
-def load_clip(clip: Clip, conversion: Conversion = Conversion()) -> ClipData:  # noqa: B008
+def load_clip(clip: Clip, conversion: Conversion = Conversion()) -> ClipData:
     """Read a clip, decode every frame once and check the sound against the picture.
 
     Raises:
@@ -205,14 +205,15 @@ def decode_jpeg(jpeg: bytes, name: str) -> NDArray[np.uint8]:
 
 def _convert(pixels: NDArray[np.uint8], conversion: Conversion) -> tuple[NDArray[np.uint8], bytes]:
     if conversion.gray and pixels.shape[2] == 3:
-        pixels = cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY)[:, :, None]
+        pixels = np.asarray(cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY)[:, :, None], np.uint8)
     if conversion.size is not None and pixels.shape[:2] != (conversion.size, conversion.size):
         shrinking = conversion.size < max(pixels.shape[:2])
-        pixels = cv2.resize(
+        resized = cv2.resize(
             pixels,
             (conversion.size, conversion.size),
             interpolation=cv2.INTER_AREA if shrinking else cv2.INTER_CUBIC,
-        ).reshape(conversion.size, conversion.size, -1)
+        )
+        pixels = np.asarray(resized, np.uint8).reshape(conversion.size, conversion.size, -1)
     pixels = np.ascontiguousarray(pixels)
     colorspace = "GRAY" if pixels.shape[2] == 1 else "RGB"
     subsampling = "Gray" if pixels.shape[2] == 1 else "420"

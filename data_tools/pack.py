@@ -80,7 +80,7 @@ class ShardPlan:
 def pack(
     clips_folder: Path,
     out: Path,
-    options: PackOptions = PackOptions(),  # noqa: B008
+    options: PackOptions = PackOptions(),
     workers: int = 1,
 ) -> dict[str, Any]:
     """Pack every usable clip of `clips_folder`; returns the manifest written to OUT/manifest.json.
@@ -165,18 +165,18 @@ def assign_splits(
     if split_by == "clip":
         order = rng.permutation(free)
         bounds = np.repeat(np.arange(3), counts)
-        for i, split in zip(order, bounds, strict=True):
-            splits[i] = SPLITS[split]
+        for i, bound in zip(order, bounds, strict=True):
+            splits[i] = SPLITS[bound]
     else:
         by_source: dict[str, list[int]] = {}
         for i in free:
             by_source.setdefault(clips[i].source, []).append(i)
         # A handful of clips must still give something to train and to validate on.
-        for split in (0, 1):
-            if counts[split] == 0 and ratios[split] > 0 and counts[2] > 0:
-                counts[split], counts[2] = 1, counts[2] - 1
+        for wanted in (0, 1):
+            if counts[wanted] == 0 and ratios[wanted] > 0 and counts[2] > 0:
+                counts[wanted], counts[2] = 1, counts[2] - 1
         lacking = np.array(counts)
-        empty = [split for split in range(3) if counts[split] > 0]
+        empty = [number for number in range(3) if counts[number] > 0]
         names = sorted(by_source)
         for left, pick in zip(range(len(names), 0, -1), rng.permutation(len(names)), strict=True):
             name = names[pick]

@@ -1,4 +1,4 @@
-"""One progress display: a live bar with rate and ETA on a terminal, a plain line now and then elsewhere."""
+"""Progress with rate and ETA: a live bar on a terminal, a plain line now and then elsewhere."""
 
 import sys
 import time
@@ -20,7 +20,7 @@ _PLAIN_SECONDS = 5.0
 
 @contextmanager
 def progress(description: str, total: int, unit: str) -> Iterator[Callable[[int], None]]:
-    """Yield `advance(count)`; shows how many of `total` units are done, at what rate, until when."""
+    """Yield `advance(count)`; shows what is done of `total`, at what rate, until when."""
     console = Console(stderr=True)
     start = time.monotonic()
     done = 0

@@ -300,7 +300,7 @@ class Shard:
 
     @cached_property
     def bytes(self) -> NDArray[np.uint8]:
-        """(tar bytes,) uint8 view of the mapping. A plain ndarray: slicing an np.memmap is 5x dearer."""
+        """(tar bytes,) uint8, the mapping as a plain ndarray: slicing np.memmap is 5x dearer."""
         return np.frombuffer(self.map, np.uint8)
 
     def mfcc(self, clip: int) -> NDArray[np.float32]:

@@ -19,13 +19,15 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from nvidia.dali import fn, pipeline_def, types
+from nvidia.dali import fn, pipeline_def
+from nvidia.dali import types as dali_types
 
 from data_tools.mfcc import CEPSTRA, COLUMNS_PER_FRAME
 from trainer.dataset import Dataset
 from trainer.sampler import Runs
 
 log = logging.getLogger(__name__)
+dali: Any = dali_types  # its members are made at import time, unseen by type checkers
 
 Requests = Callable[[int, Mapping[int, int]], Runs]
 _PREFETCH = 2  # batches inside DALI
@@ -374,7 +376,7 @@ def _pipeline(source: Any, shape: Shape, resize: bool, mixed: bool, hw_decoder_l
         batch=True,
         # The views stay valid: they point into the mapped shards.
         no_copy=True,
-        dtype=[types.UINT8, types.FLOAT],
+        dtype=[dali.UINT8, dali.FLOAT],
         ndim=[1, 2],
     )
     frames = _decoded(jpegs, shape.channels, mixed, hw_decoder_load)
@@ -385,14 +387,14 @@ def _pipeline(source: Any, shape: Shape, resize: bool, mixed: bool, hw_decoder_l
 
 @pipeline_def
 def _decode_only(source: Any, channels: int, mixed: bool) -> Any:
-    jpegs = fn.external_source(source=source, batch=True, dtype=types.UINT8, ndim=1)
+    jpegs = fn.external_source(source=source, batch=True, dtype=dali.UINT8, ndim=1)
     return _decoded(jpegs, channels, mixed, 0.65)
 
 
 def _decoded(jpegs: Any, channels: int, mixed: bool, hw_decoder_load: float) -> Any:
     # RGB, although SyncNet's weights are for BGR: DALI 2.4 decodes to BGR 2.4 times slower
     # (measured on a CPU), so the model turns its first kernel round instead.
-    output = types.RGB if channels == 3 else types.GRAY
+    output = dali.RGB if channels == 3 else dali.GRAY
     if mixed:
         return fn.decoders.image(
             jpegs,

@@ -172,14 +172,14 @@ def fixed_runs(windows: Ints, run_frames: int, reach: int, per_clip: int) -> Run
     run give none.
     """
     clips, starts = [], []
-    for clip, count in enumerate(windows.tolist()):
+    for number, count in enumerate(windows.tolist()):
         last = count - (run_frames - 4)
         if last < 0:
             continue
         low, high = (reach, last - reach) if last >= 2 * reach else (last // 2, last // 2)
         chosen = np.unique(np.linspace(low, high, per_clip).round().astype(np.int64))
         starts.append(chosen)
-        clips.append(np.full(len(chosen), clip))
+        clips.append(np.full(len(chosen), number))
     clip = np.concatenate([*clips, np.empty(0)]).astype(np.int64)
     start = np.concatenate([*starts, np.empty(0)]).astype(np.int64)
     return Runs(clip, start, clip, start - reach, np.ones_like(clip))
@@ -216,7 +216,7 @@ def shuffled(position: Ints, length: int, key: int) -> Ints:
 def uniform(seed: int, epoch: int, sample: Ints, stream: int) -> NDArray[np.float64]:
     """Uniform numbers in [0, 1), a function of the arguments alone; shape of `sample`."""
     key = hash_key(hash_key(seed, epoch), stream)
-    return (_mix(sample.astype(np.uint64), key) >> np.uint64(11)) * 2.0**-53
+    return (_mix(sample.astype(np.uint64), key) >> np.uint64(11)).astype(np.float64) * 2.0**-53
 
 
 def hash_key(key: int, value: int) -> int:

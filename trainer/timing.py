@@ -4,8 +4,9 @@
 synchronises); `StepLog` turns them into rows of steps.jsonl; `summarise` and `plot` read those.
 
 A row: epoch (from 1), step (from 0, over all epochs), phase ("train" or "val"), loss, data_ms,
-forward_ms, loss_ms, backward_ms, optimizer_ms, total_ms. `data_ms` is what the host waited for the batch; total_ms is the whole step
-on the host, logging included; validation and checkpoints lie between steps.
+forward_ms, loss_ms, backward_ms, optimizer_ms, total_ms. `data_ms` is what the host waited for the
+batch; total_ms is the whole step on the host, logging included; validation and checkpoints lie
+between steps.
 """
 
 import json
@@ -95,7 +96,6 @@ class StepLog:
         self._pending: deque[tuple[dict[str, Any], torch.Tensor, StepTimes]] = deque()
         # line-buffered: a killed run loses no finished row
         self._file = open(path, "a", buffering=1, encoding="utf-8") if processes.first else None  # noqa: SIM115
-        self.rows: list[dict[str, Any]] = []
 
     def add(
         self, epoch: int, step: int, phase: str, loss: torch.Tensor, times: StepTimes
@@ -105,6 +105,11 @@ class StepLog:
         self._pending.append((place, loss.detach(), times))
         # Half of the rows at a time: the newer half may still be running.
         return self._write(self._lag // 2) if len(self._pending) > self._lag else []
+
+    def add_now(self, epoch: int, step: int, phase: str, loss: float, times: StepTimes) -> None:
+        """Take a step of this process alone, whose loss is known; it is written at once."""
+        row = {"epoch": epoch, "step": step, "phase": phase, "loss": loss, **times.milliseconds()}
+        self._keep([row])
 
     def flush(self) -> list[dict[str, Any]]:
         """Write every pending row, waiting for the GPU if need be."""
@@ -117,10 +122,12 @@ class StepLog:
             {**place, "loss": loss, **times.milliseconds()}
             for (place, _, times), loss in zip(ready, losses, strict=True)
         ]
+        self._keep(rows)
+        return rows
+
+    def _keep(self, rows: list[dict[str, Any]]) -> None:
         if self._file is not None:
             self._file.writelines(json.dumps(row) + "\n" for row in rows)
-        self.rows += rows
-        return rows
 
     def close(self) -> None:
         """Write what is pending and close the file."""

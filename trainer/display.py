@@ -1,0 +1,181 @@
+"""What a person sees of a run: a live line or plain ones, tables, trackers."""
+
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+TRACKERS = ("tensorboard", "wandb")
+_PLAIN_SECONDS = 5.0
+_TABLE_ROWS = 12
+
+
+class MissingPackage(Exception):
+    """An optional package is needed; says how to install it."""
+
+
+class Display:
+    """Progress of the training steps; silent on every process but the first."""
+
+    def __init__(self, console: Console, total: int, done: int, batch_size: int) -> None:
+        self._console = console
+        self._total, self._done, self._batch_size = total, done, batch_size
+        self._start = self._said = time.monotonic()
+        self._from = done
+        self._bar: Progress | None = None
+        if console.is_terminal and not console.quiet:
+            self._bar = Progress(
+                TextColumn("epoch {task.fields[epoch]}"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TextColumn("{task.fields[figures]}"),
+                TextColumn("ETA"),
+                TimeRemainingColumn(),
+                console=console,
+            )
+            self._task = self._bar.add_task("", total=total, completed=done, epoch=1, figures="")
+
+    def __enter__(self) -> "Display":
+        if self._bar:
+            self._bar.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._bar:
+            self._bar.stop()
+
+    def step(self, epoch: int, row: dict[str, Any] | None) -> None:
+        """One more step is done; `row` is the newest complete row, if any."""
+        self._done += 1
+        now = time.monotonic()
+        rate = (self._done - self._from) / max(now - self._start, 1e-9)
+        # Drawing more often than anyone can read costs the step.
+        if now - self._said < (0.2 if self._bar else _PLAIN_SECONDS):
+            return
+        self._said = now
+        figures = f"{rate * self._batch_size:,.0f} samples/s"
+        if row is not None:
+            figures = f"loss {row['loss']:.4f}, {figures}, wait {row['data_ms']:.2f} ms"
+        if self._bar:
+            self._bar.update(self._task, completed=self._done, epoch=epoch, figures=figures)
+        else:
+            left = (self._total - self._done) / rate
+            self._console.print(
+                f"step {self._done}/{self._total}, epoch {epoch}, {figures}, ETA {left:.0f} s",
+                highlight=False,
+            )
+
+
+class Tracker:
+    """Sends figures to TensorBoard and W&B, as asked.
+
+    Raises:
+        ValueError: an unknown tracker.
+        MissingPackage: its package is not installed.
+    """
+
+    def __init__(self, names: list[str], folder: Path, config: dict[str, Any]) -> None:
+        unknown = [name for name in names if name not in TRACKERS]
+        if unknown:
+            raise ValueError(f"--log {unknown[0]!r}: there are {', '.join(TRACKERS)}")
+        self._board: Any = None
+        self._wandb: Any = None
+        if "tensorboard" in names:
+            try:
+                from torch.utils.tensorboard import SummaryWriter
+            except ImportError:
+                raise _missing("tensorboard") from None
+            self._board = SummaryWriter(str(folder / "tensorboard"))
+        if "wandb" in names:
+            try:
+                import wandb
+            except ImportError:
+                raise _missing("wandb") from None
+            self._wandb = wandb.init(
+                project="syncnet", name=folder.name, dir=str(folder), config=config, resume="allow"
+            )
+
+    def log(self, step: int, figures: dict[str, float]) -> None:
+        """Send the figures of one step."""
+        if self._board is not None:
+            for name, value in figures.items():
+                self._board.add_scalar(name, value, step)
+        if self._wandb is not None:
+            self._wandb.log(figures, step=step)
+
+    def close(self) -> None:
+        """Send what is pending."""
+        if self._board is not None:
+            self._board.close()
+        if self._wandb is not None:
+            self._wandb.finish()
+
+
+def print_epochs(console: Console, table: list[dict[str, Any]]) -> None:
+    """The first step against the rest, epoch by epoch (evenly chosen where there are many)."""
+    shown = Table(
+        title="every step timed: the first step of an epoch against the median of the rest"
+    )
+    for name in (
+        "epoch",
+        "first wait",
+        "first total",
+        "rest wait",
+        "rest total",
+        "utilisation",
+        "samples/s",
+    ):
+        shown.add_column(name, justify="right")
+    for row in _spread(table):
+        shown.add_row(
+            str(row["epoch"]),
+            f"{row['first_wait_ms']:.2f} ms",
+            f"{row['first_total_ms']:.1f} ms",
+            f"{row['rest_wait_ms']:.2f} ms",
+            f"{row['rest_total_ms']:.1f} ms",
+            f"{row['utilisation']:.1%}",
+            f"{row['samples_per_s']:,.0f}",
+        )
+    console.print(shown)
+
+
+def print_scores(console: Console, scores: dict[str, dict[str, float]]) -> None:
+    """Validation figures, one row a set."""
+    shown = Table(title="offset within +-1 frame over +-15 (chance 9.7 %)")
+    for name in ("set", "clips", "K=5", "K=15", "AUC", "genuine d", "false d", "loss"):
+        shown.add_column(name, justify="left" if name == "set" else "right")
+    for name, row in scores.items():
+        shown.add_row(
+            name,
+            f"{row['clips']:.0f}",
+            f"{row['accuracy_k5']:.1%}",
+            f"{row['accuracy_k15']:.1%}",
+            f"{row['auc']:.4f}",
+            f"{row['genuine_distance']:.2f}",
+            f"{row['false_distance']:.2f}",
+            f"{row['loss']:.4f}",
+        )
+    console.print(shown)
+
+
+def _missing(package: str) -> MissingPackage:
+    return MissingPackage(
+        f"--log {package} needs the package {package}: pip install 'syncnet-trainer[{package}]'"
+    )
+
+
+def _spread(table: list[dict[str, Any]]) -> Iterable[dict[str, Any]]:
+    if len(table) <= _TABLE_ROWS:
+        return table
+    last = len(table) - 1
+    return [table[i * last // (_TABLE_ROWS - 1)] for i in range(_TABLE_ROWS)]

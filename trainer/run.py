@@ -1,0 +1,705 @@
+"""Train SyncNet: `python -m trainer.run --data.shards DIR --model.name syncnet ...`.
+
+Without arguments it makes a synthetic set once, packs it, trains the small model and evaluates it:
+a three-minute look at everything. On several GPUs:
+`torchrun --nproc-per-node N -m trainer.run ...`.
+"""
+
+import gc
+import importlib.metadata
+import logging
+import os
+import platform
+import shutil
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, replace
+from datetime import datetime
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from jsonargparse import ArgumentParser, Namespace
+from rich.console import Console
+from rich.logging import RichHandler
+from torch import nn
+
+from data_tools.atomic import atomic_path, write_json
+from data_tools.pack import PackOptions, pack
+from data_tools.shards import ShardError, read_manifest
+from data_tools.synth import synthesize
+from trainer import checkpoint, display, distributed, timing
+from trainer.checkpoint import CheckpointError
+from trainer.config import FIXED_ON_RESUME, Config, Data, Loss, Model, Run, Train, check
+from trainer.dataset import Dataset
+from trainer.distributed import Agreement, Processes
+from trainer.loader import Loader, LoaderError, Shape
+from trainer.losses import make_loss
+from trainer.model import PRESETS, SyncNet, parameter_count
+from trainer.sampler import TrainSampler
+from trainer.timing import StepClock, StepLog
+from trainer.validate import Validation
+
+log = logging.getLogger("trainer")
+
+# The demonstration: small heads, enough of them that unseen ones are recognised.
+DEMO_CLIPS, DEMO_SIZE, DEMO_SECONDS = 320, 64, 3.0
+DEMO_TRAIN = {"train.epochs": 60, "train.val_every": 15, "train.batch_size": 128}
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the command line says besides the configuration."""
+
+    resume: str | None = None
+    trackers: tuple[str, ...] = ()
+    demo: bool = False
+
+
+def train(
+    config: Config, options: Options = Options(), console: Console | None = None
+) -> dict[str, Any]:
+    """Train, validate, evaluate; returns what is written to summary.json.
+
+    Raises:
+        ValueError: settings that no run could use.
+        ShardError, LoaderError, CheckpointError: bad data; the message says what to do.
+    """
+    check(config)
+    device_type = _device_type(config.train.device)
+    processes = distributed.setup(device_type)
+    try:
+        with _Training(config, options, device_type, processes, console) as training:
+            return training.run()
+    finally:
+        distributed.leave()
+
+
+class _Training:
+    """One run: opens everything in the order that hides the waiting, then steps."""
+
+    def __init__(
+        self,
+        config: Config,
+        options: Options,
+        device_type: str,
+        processes: Processes,
+        console: Console | None,
+    ) -> None:
+        self.began = time.monotonic()
+        self.processes = processes
+        self.console = console or Console(quiet=not processes.first)
+        self.options = options
+        resumed, self.folder = _open_run(config, options, processes)
+        config = replace(
+            config,
+            data=replace(
+                config.data, shards=_shards(config, self.folder, options, processes, self.console)
+            ),
+        )
+        self.config = config
+        preset = PRESETS[config.model.name]
+        self.device = _device(device_type, config.train.device, processes)
+        self.closing: list[Callable[[], None]] = []
+
+        assert config.data.shards is not None  # _shards saw to it
+        shards = Path(config.data.shards)
+        self.dataset = Dataset(shards, "train")
+        self.sampler = TrainSampler(
+            self.dataset.windows,
+            config.train.batch_size,
+            config.data.windows_per_clip,
+            config.data.min_shift,
+            config.data.max_shift,
+            config.train.seed,
+        )
+        self.sampler.batch(0, processes.rank, processes.world)  # refuses an unequal share now
+        self.start = int(resumed["step"]) if resumed else 0
+        self.seconds_before = float(resumed["seconds"]) if resumed else 0.0
+        self.total = config.train.epochs * self.sampler.steps_per_epoch
+        threads = config.data.threads or max(
+            1, len(os.sched_getaffinity(0)) // processes.local_world
+        )
+        self.loader_options: dict[str, Any] = {
+            "device": str(self.device),
+            "threads": threads,
+            "ready": config.data.ready,
+            "hw_decoder_load": config.data.hw_decoder_load,
+        }
+        # Before the model: the first batches are decoded while it is built.
+        self.loader = Loader(
+            self.dataset,
+            lambda step, quarantine: self.sampler.batch(
+                step, processes.rank, processes.world, quarantine
+            ),
+            Shape(config.train.batch_size // processes.world, 5, 5, preset.size, preset.channels),
+            start=self.start,
+            quarantine=_quarantine(self.dataset, resumed),
+            **self.loader_options,
+        )
+        self.closing.append(self.loader.close)
+        self.validation = self._validation("val")
+        self._announce(preset)
+
+        torch.manual_seed(config.train.seed)
+        self.model = SyncNet(config.model.name)
+        margin = preset.margin if config.loss.margin is None else config.loss.margin
+        self.loss = make_loss(config.loss.name, margin)
+        self._place_model(resumed)
+        self.best = float(resumed["best"]) if resumed else -1.0
+        self.scores: dict[str, dict[str, float]] = {}
+        self.tracker = display.Tracker(
+            list(options.trackers) if processes.first else [], self.folder, config.as_dict()
+        )
+        self.closing.append(self.tracker.close)
+        if processes.first:
+            save_config(config, self.folder / "config.yaml")
+
+    def __enter__(self) -> "_Training":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for close in reversed(self.closing):
+            close()
+
+    def _place_model(self, resumed: dict[str, Any] | None) -> None:
+        """Model, optimizer, schedule and scaler on the device, as they were if resumed."""
+        config = self.config.train
+        if self.device.type == "cuda":
+            for parameter in self.model.netcnnlip.parameters():
+                if parameter.dim() == 5:
+                    parameter.data = parameter.data.to(memory_format=torch.channels_last_3d)
+        if resumed:
+            self.model.load_state_dict(resumed["model"])
+        self.model.to(self.device)
+        parallel: nn.Module = self.model
+        if self.processes.world > 1:
+            if config.sync_batchnorm:
+                if self.device.type != "cuda":
+                    raise ValueError("train.sync_batchnorm needs GPUs")
+                parallel = nn.SyncBatchNorm.convert_sync_batchnorm(self.model)
+            ids = [self.device.index] if self.device.type == "cuda" else None
+            parallel = nn.parallel.DistributedDataParallel(parallel, device_ids=ids)
+        self.parallel = parallel
+        self.optimizer = torch.optim.AdamW(
+            self.model.parameters(),
+            lr=config.lr,
+            weight_decay=config.weight_decay,
+            fused=self.device.type == "cuda",
+        )
+        self.schedule = torch.optim.lr_scheduler.LambdaLR(
+            self.optimizer, partial(_lr_factor, config=config, total=self.total)
+        )
+        precision = config.precision
+        if precision == "auto":
+            precision = "bf16" if self.device.type == "cuda" else "fp32"
+        dtype = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
+        if dtype is torch.float16 and self.device.type != "cuda":
+            raise ValueError("train.precision fp16 needs a GPU; use fp32 or bf16")
+        self.autocast: Callable[[], AbstractContextManager[Any]] = partial(
+            torch.autocast, self.device.type, dtype=dtype, enabled=dtype is not None
+        )
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=dtype is torch.float16)
+        if resumed:
+            self.optimizer.load_state_dict(resumed["optimizer"])
+            self.schedule.load_state_dict(resumed["schedule"])
+            self.scaler.load_state_dict(resumed["scaler"])
+            torch.set_rng_state(resumed["rng"])
+            if self.device.type == "cuda" and "cuda_rng" in resumed:
+                torch.cuda.set_rng_state(resumed["cuda_rng"], self.device)
+
+    def _validation(self, split: str, swapped: bool = False) -> Validation | None:
+        """The validation of a split; None, said aloud, where the split cannot give one."""
+        data = self.config.data
+        assert data.shards is not None
+        if read_manifest(Path(data.shards))["splits"][split]["clips"] == 0:
+            self.console.print(f"note: no clip in the {split} split, so none is measured there")
+            return None
+        validation = Validation(
+            Path(data.shards),
+            split,
+            PRESETS[self.config.model.name],
+            self.processes,
+            max_clips=data.val_clips,
+            runs_per_clip=data.val_runs,
+            # Eleven windows a run and no gradients: about the memory of a training step.
+            batch_runs=max(1, min(64, self.config.train.batch_size // 8)),
+            min_shift=min(data.min_shift, 15),
+            swapped=swapped,
+            **self.loader_options,
+        )
+        self.closing.append(validation.close)
+        return validation
+
+    def _announce(self, preset: Any) -> None:
+        say = partial(self.console.print, highlight=False, soft_wrap=True)
+        config, sampler = self.config, self.sampler
+        say(
+            f"{len(sampler.eligible):,} clips, {sampler.steps_per_epoch:,} steps an epoch of "
+            f"{config.train.batch_size} samples, {config.train.epochs} epochs; model "
+            f"{config.model.name} on {self.device}, {self.processes.world} process(es)"
+        )
+        short = len(self.dataset) - len(sampler.eligible)
+        if short:
+            say(f"note: {short} clips are too short for a shift of {config.data.min_shift} frames")
+        wanted = (preset.size, preset.size, preset.channels)
+        other = {shape: n for shape, n in self.dataset.frame_shapes.items() if shape != wanted}
+        for (height, width, channels), clips in other.items():
+            say(
+                f"note: frames of {clips:,} clips are {width}x{height} {_colour(channels)}, the "
+                f"model takes {preset.size}x{preset.size} {_colour(preset.channels)}: converted in "
+                "the pipeline, at a cost; `data_tools pack --size/--gray` stores them as needed"
+            )
+        if self.start:
+            say(f"resumed at step {self.start} of {self.total}")
+
+    def run(self) -> dict[str, Any]:
+        """All steps, then the evaluation of the best weights."""
+        clock = StepClock(self.device)
+        if self.processes.first:
+            timing.cut_rows(self.folder / timing.STEPS, self.start)
+        steps = StepLog(self.folder / timing.STEPS, self.device, self.processes)
+        self.closing.append(steps.close)
+        agreement = Agreement(self.processes)
+        per_epoch = self.sampler.steps_per_epoch
+        finished = True
+        saved = time.monotonic()
+        # What exists now lives as long as the run: keep the collector from walking it again.
+        gc.collect()
+        gc.freeze()
+        with (
+            _stop_requests() as stop,
+            display.Display(
+                self.console, self.total, self.start, self.config.train.batch_size
+            ) as shown,
+        ):
+            for step in range(self.start, self.total):
+                epoch = step // per_epoch + 1
+                clock.begin()
+                value = self._step(clock)
+                last_of_epoch = (step + 1) % per_epoch == 0
+                rows = steps.add(epoch, step, "train", value, clock.end())
+                self._track(rows)
+                shown.step(epoch, rows[-1] if rows else None)
+                interrupted = agreement.ask(bool(stop))
+                due = last_of_epoch and (
+                    epoch % self.config.train.val_every == 0 or step + 1 == self.total
+                )
+                if due and not interrupted:
+                    self._validate(clock, steps, epoch, step)
+                    saved = time.monotonic()
+                elif interrupted or self._save_due(step, saved):
+                    steps.flush()
+                    self._save(step + 1)
+                    saved = time.monotonic()
+                if interrupted:
+                    finished = step + 1 == self.total
+                    break
+        self._track(steps.flush())
+        return self._finish(finished, stop)
+
+    def _step(self, clock: StepClock) -> torch.Tensor:
+        batch = next(self.loader)
+        clock.mark("data")  # the one place where waiting for data is measured
+        label = torch.from_numpy(batch.runs.label).to(self.device, non_blocking=True)
+        with self.autocast():
+            lips, sound = self.parallel(batch.frames_NRHWC, batch.mfcc_NFC)
+        clock.mark("forward")
+        value: torch.Tensor = self.loss(lips, sound, label)
+        clock.mark("loss")
+        self.optimizer.zero_grad(set_to_none=True)
+        self.scaler.scale(value).backward()
+        clock.mark("backward")
+        if self.config.train.clip_grad > 0:
+            self.scaler.unscale_(self.optimizer)
+            nn.utils.clip_grad_norm_(self.model.parameters(), self.config.train.clip_grad)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.schedule.step()
+        clock.mark("optimizer")
+        return value.detach()
+
+    def _save_due(self, step: int, saved: float) -> bool:
+        run = self.config.run
+        if run.save_steps and (step + 1) % run.save_steps == 0:
+            return True
+        # Only one process may ask its clock, and all must save at one step: alone, any step will
+        # do; together, the ends of epochs.
+        if self.processes.world > 1:
+            return (step + 1) % self.sampler.steps_per_epoch == 0
+        return time.monotonic() - saved > 60 * run.save_minutes
+
+    def _track(self, rows: list[dict[str, Any]]) -> None:
+        for row in rows:
+            if row["phase"] == "train":
+                figures = {k: v for k, v in row.items() if k.endswith("_ms") or k == "loss"}
+                self.tracker.log(row["step"], {f"train/{k}": v for k, v in figures.items()})
+
+    def _validate(self, clock: StepClock, steps: StepLog, epoch: int, step: int) -> None:
+        self._track(steps.flush())
+        if self.validation is not None:
+            scores = self.validation.run(
+                self.model,
+                self.loss,
+                self.autocast,
+                clock,
+                lambda loss, times: steps.add_now(epoch, step, "val", loss, times),
+            )
+            self.scores["val"] = scores
+            self.tracker.log(step, {f"val/{name}": value for name, value in scores.items()})
+            self.console.print(
+                f"epoch {epoch}: val loss {scores['loss']:.4f}, within +-1 frame: K=5 "
+                f"{scores['accuracy_k5']:.1%}, K=15 {scores['accuracy_k15']:.1%}, AUC "
+                f"{scores['auc']:.4f}, distance {scores['genuine_distance']:.2f} genuine, "
+                f"{scores['false_distance']:.2f} false",
+                highlight=False,
+                soft_wrap=True,
+            )
+            # K=5 is the accuracy that saturates last
+            better = scores["accuracy_k5"] > self.best
+            self.best = max(self.best, scores["accuracy_k5"])
+        else:
+            better = True
+        self._save(step + 1, better)
+
+    def _save(self, step: int, best: bool = False) -> None:
+        """Save the state in which `step` is the next to do (first process only)."""
+        quarantine = {}
+        for found in self.processes.gather(dict(self.loader.quarantine)):
+            quarantine.update({self.dataset.keys[clip]: since for clip, since in found.items()})
+        if not self.processes.first:
+            return
+        state = {
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "schedule": self.schedule.state_dict(),
+            "scaler": self.scaler.state_dict(),
+            "rng": torch.get_rng_state(),
+            "step": step,
+            "best": self.best,
+            "seconds": self._seconds(),
+            "quarantine": quarantine,
+            "config": self.config.as_dict(),
+        }
+        if self.device.type == "cuda":
+            state["cuda_rng"] = torch.cuda.get_rng_state(self.device)
+        checkpoint.save(self.folder, state, self.config.run.keep, best)
+
+    def _seconds(self) -> float:
+        return self.seconds_before + time.monotonic() - self.began
+
+    def _finish(self, finished: bool, stop: list[str]) -> dict[str, Any]:
+        """Evaluate the best weights, write summary and plot, print where everything lies."""
+        quarantined = len(self.loader.quarantine)
+        self.loader.close()
+        if finished:
+            self._evaluate()
+        rows = timing.read_rows(self.folder / timing.STEPS) if self.processes.first else []
+        summary: dict[str, Any] = {
+            "finished": finished,
+            "seconds": self._seconds(),
+            **timing.summarise(rows, self.config.train.batch_size),
+            "quarantined_clips": quarantined,
+            "parameters": parameter_count(self.model),
+            "world_size": self.processes.world,
+            "device": _device_name(self.device),
+            "versions": _versions(),
+        }
+        for name, scores in self.scores.items():
+            summary |= {f"{name}_{measure}": value for measure, value in scores.items()}
+        if not self.processes.first:
+            return summary
+        write_json(self.folder / "summary.json", summary)
+        timing.plot(rows, self.folder / "timing.png")
+        display.print_epochs(self.console, timing.epoch_table(rows, self.config.train.batch_size))
+        if self.scores:
+            display.print_scores(self.console, self.scores)
+        say = partial(self.console.print, highlight=False, soft_wrap=True)
+        first, other = summary["first_step_wait_ms"], summary["other_step_wait_ms"]
+        if first is not None:
+            say(
+                f"waiting for data, epochs >= 2: {first:.2f} ms in the first step, {other:.2f} ms "
+                f"in the others; utilisation {summary['utilisation']:.1%} first steps included"
+            )
+        if quarantined:
+            say(f"{quarantined} clips were left out: a frame could not be decoded (see above)")
+        if stop and not finished:
+            say(f"stopped by {stop[0]}; go on with --resume {self.folder}")
+        say(f"{summary['seconds']:.0f} s; in {self.folder}:")
+        for name, what in (
+            ("best.pt", "best weights (K=5 accuracy)"),
+            ("last.pt", "for --resume"),
+            ("steps.jsonl", "every step's times"),
+            ("timing.png", "their picture"),
+            ("summary.json", "the figures above"),
+            ("config.yaml", "for --config"),
+        ):
+            if (self.folder / name).exists():
+                say(f"  {name:13s} {what}")
+        return summary
+
+    def _evaluate(self) -> None:
+        """Score the best weights on val, on test, and with swapped sound, which must be chance."""
+        best = self.folder / checkpoint.BEST
+        self.processes.barrier()
+        if best.exists():
+            self.model.load_state_dict(checkpoint.load(best)["model"])
+        clock = StepClock(self.device)
+        wanted: dict[str, Validation | None] = {"val": self.validation}
+        if self.validation is not None:
+            wanted["test"] = self._validation("test")
+            control = "test" if wanted["test"] is not None else "val"
+            chosen = wanted[control]
+            if chosen is not None and chosen.clips > 1:
+                wanted[f"{control}_swapped"] = self._validation(control, swapped=True)
+        for name, validation in wanted.items():
+            if validation is not None:
+                self.scores[name] = validation.run(self.model, self.loss, self.autocast, clock)
+                validation.close()
+
+
+def _lr_factor(step: int, config: Train, total: int) -> float:
+    """Share of the learning rate at `step`: a linear rise, then constant or half a cosine."""
+    warmup = min(config.warmup_steps, total // 2)
+    if step < warmup:
+        return (step + 1) / warmup
+    if config.schedule == "constant":
+        return 1.0
+    progress = (step - warmup) / max(1, total - warmup)
+    return 0.5 * (1 + torch.cos(torch.tensor(progress * torch.pi)).item())
+
+
+@contextmanager
+def _stop_requests() -> Iterator[list[str]]:
+    """SIGTERM and Ctrl-C ask the loop to save and leave; a second Ctrl-C interrupts at once."""
+    asked: list[str] = []
+
+    def ask(number: int, frame: object) -> None:
+        if asked and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        asked.append(signal.Signals(number).name)
+
+    before = {s: signal.signal(s, ask) for s in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield asked
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _device_type(device: str) -> str:
+    if device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if device != "cpu" and not device.startswith("cuda"):
+        raise ValueError(f"train.device {device!r} must be auto, cpu or cuda[:n]")
+    if device.startswith("cuda") and not torch.cuda.is_available():
+        raise ValueError(
+            f"train.device {device}: torch {torch.__version__} finds no GPU; use cpu, or install "
+            "a CUDA build of torch and a driver"
+        )
+    return device.split(":")[0]
+
+
+def _device(kind: str, asked: str, processes: Processes) -> torch.device:
+    if kind == "cpu":
+        return torch.device("cpu")
+    index = int(asked.split(":")[1]) if ":" in asked else processes.local_rank
+    torch.cuda.set_device(index)
+    return torch.device("cuda", index)
+
+
+def _open_run(
+    config: Config, options: Options, processes: Processes
+) -> tuple[dict[str, Any] | None, Path]:
+    """The checkpoint to go on from, if any, and this run's folder (the same on all processes)."""
+    asked = Path(config.run.dir) if config.run.dir else None
+    source = checkpoint.find(options.resume, asked) if options.resume else None
+    resumed = checkpoint.load(source) if source else None
+    if resumed:
+        _check_same(config, resumed["config"], source)
+    name = f"{datetime.now():%Y%m%d-%H%M%S}-{config.model.name}"
+    folder = asked or (source.parent if source else Path("runs") / name)
+    folder = processes.gather(folder)[0]  # clocks differ between processes
+    fresh = not resumed and not options.resume
+    if fresh and processes.first and (folder / timing.STEPS).exists():
+        raise ValueError(
+            f"{folder} already holds a run: add --resume auto to go on with it, or choose another "
+            "run.dir"
+        )
+    processes.barrier()
+    if processes.first:
+        folder.mkdir(parents=True, exist_ok=True)
+    return resumed, folder
+
+
+def _check_same(config: Config, before: dict[str, Any], source: Path | None) -> None:
+    now = config.as_dict()
+    for name in FIXED_ON_RESUME:
+        group, key = name.split(".")
+        if before[group].get(key) != now[group][key]:
+            raise ValueError(
+                f"{source} was trained with {name} {before[group].get(key)}, not "
+                f"{now[group][key]}: the samples would not go on where they stopped"
+            )
+
+
+def _shards(
+    config: Config, folder: Path, options: Options, processes: Processes, console: Console
+) -> str:
+    """The folder of shards, made from clips or from the demonstration set if need be."""
+    data = config.data
+    shards = Path(data.shards) if data.shards else folder / "shards"
+    clips = Path(data.clips) if data.clips else None
+    if options.demo:
+        cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "syncnet-trainer"
+        cache /= f"demo-{DEMO_CLIPS}x{DEMO_SECONDS:g}s-{DEMO_SIZE}"
+        clips, shards = cache / "clips", cache / "shards"
+    if clips is not None and processes.first:
+        if options.demo:
+            console.print(
+                f"no data given: a demonstration on {DEMO_CLIPS} synthetic talking heads "
+                f"(cached in {clips.parent}); your own: --data.shards DIR, see --help",
+                highlight=False,
+                soft_wrap=True,
+            )
+            if not (clips / "truth.csv").exists():
+                clips.parent.mkdir(parents=True, exist_ok=True)
+                synthesize(clips, DEMO_CLIPS, seed=0, size=DEMO_SIZE, seconds=DEMO_SECONDS)
+        workers = len(os.sched_getaffinity(0))
+        chosen = PackOptions(gray=True, size=DEMO_SIZE) if options.demo else PackOptions()
+        manifest = pack(clips, shards, chosen, workers)
+        dropped = manifest["dropped"]
+        if dropped:
+            console.print(
+                f"{len(dropped)} of {manifest['clips_found']} clips left out, for example "
+                f"{dropped[0]['clip']}: {dropped[0]['reason']} ({dropped[0]['detail']}); all in "
+                f"{shards / 'manifest.json'}",
+                highlight=False,
+                soft_wrap=True,
+            )
+    processes.barrier()
+    return str(shards)
+
+
+def _quarantine(dataset: Dataset, resumed: dict[str, Any] | None) -> dict[int, int]:
+    if not resumed:
+        return {}
+    number = {key: clip for clip, key in enumerate(dataset.keys)}
+    return {number[key]: since for key, since in resumed["quarantine"].items() if key in number}
+
+
+def _colour(channels: int) -> str:
+    return "colour" if channels == 3 else "gray"
+
+
+def _device_name(device: torch.device) -> str:
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"CPU, {len(os.sched_getaffinity(0))} cores"
+
+
+def _versions() -> dict[str, str]:
+    packages = ("syncnet-trainer", "torch", "nvidia-dali-cuda120", "nvidia-dali-cuda130", "numpy")
+    found = {"python": platform.python_version()}
+    for package in packages:
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def parser() -> ArgumentParser:
+    """The command line: configuration groups, --config, --resume, --log."""
+    result = ArgumentParser(prog="python -m trainer.run", description=__doc__)
+    result.add_argument("--config", action="config", help="YAML with any of the settings below")
+    for name, group in (
+        ("data", Data),
+        ("model", Model),
+        ("loss", Loss),
+        ("train", Train),
+        ("run", Run),
+    ):
+        result.add_argument(f"--{name}", type=group, default=group())
+    result.add_argument(
+        "--resume",
+        type=str | None,
+        default=None,
+        help="auto (the run in run.dir, else the newest below runs/), a run's folder, or a "
+        "checkpoint; its settings hold unless given anew",
+    )
+    result.add_argument(
+        "--log", type=str, default="", help="trackers, separated by commas: tensorboard, wandb"
+    )
+    return result
+
+
+def parse(argv: list[str]) -> tuple[Config, Options]:
+    """Read the command line.
+
+    Raises:
+        SystemExit: unknown names or wrong types (status 2).
+        CheckpointError: --resume names no checkpoint.
+    """
+    command = parser()
+    given = command.parse_args(argv)
+    demo = given.data.shards is None and given.data.clips is None
+    if given.resume:
+        source = checkpoint.find(given.resume, Path(given.run.dir) if given.run.dir else None)
+        if source is not None:
+            saved = checkpoint.load(source)["config"]
+            saved["run"].pop("dir", None)  # the folder may have moved
+            command.set_defaults(
+                {f"{g}.{name}": v for g, values in saved.items() for name, v in values.items()}
+            )
+            given = command.parse_args(argv)
+            demo = False
+    elif demo:
+        command.set_defaults(DEMO_TRAIN)
+        given = command.parse_args(argv)
+    built = command.instantiate(given)
+    config = Config(built.data, built.model, built.loss, built.train, built.run)
+    trackers = tuple(name.strip() for name in given.log.split(",") if name.strip())
+    return config, Options(given.resume, trackers, demo)
+
+
+def save_config(config: Config, path: Path) -> None:
+    """Write the settings as YAML that --config reads."""
+    command = parser()
+    text = command.dump(Namespace(**{k: Namespace(**v) for k, v in config.as_dict().items()}))
+    with atomic_path(path) as partial_path:
+        partial_path.write_text(text, encoding="utf-8")
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run from the command line; 0 done or stopped cleanly, 1 the data is bad, 2 wrong usage."""
+    console = Console(quiet=int(os.environ.get("RANK", "0")) != 0, width=_width())
+    logging.basicConfig(
+        level=logging.WARNING, format="%(message)s", handlers=[RichHandler(console=console)]
+    )
+    try:
+        config, options = parse(sys.argv[1:] if argv is None else argv)
+        train(config, options, console)
+        return 0
+    except ValueError as error:
+        print(f"trainer.run: {error}", file=sys.stderr)
+        return 2
+    except (ShardError, LoaderError, CheckpointError, display.MissingPackage, OSError) as error:
+        print(f"trainer.run: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("trainer.run: interrupted before the first checkpoint", file=sys.stderr)
+        return 130
+
+
+def _width() -> int | None:
+    # Redirected output has no width of its own; tables would be squeezed into 80 columns.
+    return None if sys.stdout.isatty() else max(110, shutil.get_terminal_size().columns)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,189 @@
+"""Validation: loss, distances, AUC and accuracy of offsets over fixed windows, the same each time.
+
+Its loader stays warm: the requests repeat for ever, so that the first batches of the next
+validation are ready when this one ends, and neither it nor the training step after it waits.
+"""
+
+import math
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from trainer.dataset import Dataset
+from trainer.distributed import Processes
+from trainer.loader import Loader, Shape
+from trainer.model import Preset, SyncNet
+from trainer.sampler import Runs, fixed_runs, swap_audio
+from trainer.scoring import accuracy, auc, mean_over_windows, shift_distances, valid_shifts
+from trainer.timing import StepClock, StepTimes
+
+REACH = 15  # frames to either side, as in the literature
+RUN_FRAMES = 15  # K = 15: the distances of 11 windows are averaged
+_SHIFTS = 2 * REACH + 1
+
+OnBatch = Callable[[float, StepTimes], None]
+
+
+class Validation:
+    """A warm loader over the fixed runs of a split, and what to measure on them.
+
+    Args:
+        folder, split: the shards.
+        preset: the model's input.
+        processes: the runs are shared among them by batch.
+        max_clips: clips used at most, evenly spaced through the split.
+        runs_per_clip: runs of 15 frames a clip.
+        batch_runs: runs a batch.
+        min_shift: false pairs lie at least so many frames off.
+        swapped: pair each clip with another clip's sound: the control that must score at chance.
+        loader: further options of the `Loader`.
+
+    Raises:
+        ShardError: the split holds no clip, or its shards are damaged.
+        ValueError: no clip of the split is long enough for a run.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        split: str,
+        preset: Preset,
+        processes: Processes,
+        *,
+        max_clips: int,
+        runs_per_clip: int,
+        batch_runs: int,
+        min_shift: int,
+        swapped: bool = False,
+        **loader: Any,
+    ) -> None:
+        self.dataset = Dataset(folder, split)
+        self._processes = processes
+        self._min_shift = min_shift
+        runs = fixed_runs(self.dataset.windows, RUN_FRAMES, REACH, runs_per_clip)
+        clips = np.unique(runs.clip)
+        if len(clips) == 0:
+            raise ValueError(
+                f"no clip of the {split} split of {folder} is as long as {RUN_FRAMES} frames"
+            )
+        if len(clips) > max_clips:
+            keep = clips[np.linspace(0, len(clips) - 1, max_clips).round().astype(int)]
+            runs = _rows(runs, np.isin(runs.clip, keep))
+        if swapped:
+            if len(clips) < 2:
+                raise ValueError(f"one clip in the {split} split: no other sound to swap in")
+            runs = swap_audio(runs)
+        self.clips = len(np.unique(runs.clip))
+        self.runs = runs
+        batches = [runs[at : at + batch_runs] for at in range(0, len(runs), batch_runs)]
+        self._mine = batches[processes.rank :: processes.world]
+        # A process without a batch keeps no loader.
+        self.loader = (
+            Loader(
+                self.dataset,
+                lambda step, quarantine: self._mine[step % len(self._mine)],
+                Shape(
+                    len(batches[0]),
+                    RUN_FRAMES,
+                    RUN_FRAMES + 2 * REACH,
+                    preset.size,
+                    preset.channels,
+                ),
+                **loader,
+            )
+            if self._mine
+            else None
+        )
+
+    def close(self) -> None:
+        """Let the loader go."""
+        if self.loader is not None:
+            self.loader.close()
+
+    def run(
+        self,
+        model: SyncNet,
+        loss: torch.nn.Module,
+        autocast: Callable[[], AbstractContextManager[Any]],
+        clock: StepClock,
+        on_batch: OnBatch = lambda loss, times: None,
+    ) -> dict[str, float]:
+        """Measure `model`; returns the figures, the same on every process.
+
+        loss; genuine_distance and false_distance (means); auc; accuracy_k5 and accuracy_k15 (share
+        of offsets within +-1 frame over +-15, shifts outside the clip masked; chance is 3/31);
+        runs and clips measured.
+        """
+        model.eval()
+        parts: list[tuple[Any, ...]] = []
+        for _ in self._mine:
+            clock.begin()
+            assert self.loader is not None  # a process with batches has one
+            batch = next(self.loader)
+            clock.mark("data")
+            with torch.no_grad():
+                with autocast():
+                    lips = model.lips(batch.frames_NRHWC)
+                    sound = model.sound(batch.mfcc_NFC)
+                clock.mark("forward")
+                value = self._loss(loss, lips.float(), sound.float())
+                clock.mark("loss")
+            distances = shift_distances(lips.float(), sound.float()).cpu().numpy()
+            windows = self.dataset.windows[batch.runs.audio_clip]
+            valid = valid_shifts(batch.runs.audio_start, windows, lips.shape[1], _SHIFTS)
+            parts.append((float(value) * len(batch.runs), *self._measures(distances, valid)))
+            on_batch(float(value), clock.end())
+        model.train()
+        everything = [part for found in self._processes.gather(parts) for part in found]
+        losses, genuine, false, single, whole = zip(*everything, strict=True)
+        genuine_d, false_d = np.concatenate(genuine), np.concatenate(false)
+        return {
+            "loss": sum(losses) / len(self.runs),
+            "genuine_distance": float(genuine_d.mean()) if len(genuine_d) else math.nan,
+            "false_distance": float(false_d.mean()) if len(false_d) else math.nan,
+            "auc": auc(genuine_d, false_d),
+            "accuracy_k5": accuracy(np.concatenate(single)),
+            "accuracy_k15": accuracy(np.concatenate(whole)),
+            "runs": len(self.runs),
+            "clips": self.clips,
+        }
+
+    def _measures(self, distances: Any, valid: Any) -> tuple[Any, ...]:
+        """Genuine and false distances, then (M, S) mean distances of single windows and of runs."""
+        apart = np.abs(np.arange(_SHIFTS) - REACH) >= self._min_shift
+        genuine = distances[:, :, REACH][valid[:, :, REACH]]
+        false = distances[:, :, apart][valid[:, :, apart]]
+        n, k, _ = distances.shape
+        single = mean_over_windows(
+            distances.reshape(n * k, 1, _SHIFTS), valid.reshape(n * k, 1, _SHIFTS)
+        )
+        return genuine, false, single, mean_over_windows(distances, valid)
+
+    def _loss(self, loss: torch.nn.Module, lips: torch.Tensor, sound: torch.Tensor) -> torch.Tensor:
+        """The training loss on every run: once genuine, once with a fixed shift to either side."""
+        count = lips.shape[1]
+        genuine = sound[:, REACH : REACH + count]
+        shift = max(self._min_shift, REACH // 2 + 1)
+        shift = min(shift, REACH)
+        # alternate sides, so that neither is favoured
+        rows = torch.arange(len(lips), device=lips.device)
+        at = torch.where(rows % 2 == 0, REACH + shift, REACH - shift)[:, None]
+        index = at + torch.arange(count, device=lips.device)
+        false = sound.gather(1, index[:, :, None].expand(-1, -1, sound.shape[2]))
+        ones = torch.ones(len(lips), device=lips.device)
+        value: torch.Tensor = (loss(lips, genuine, ones) + loss(lips, false, 0 * ones)) / 2
+        return value
+
+
+def _rows(runs: Runs, chosen: Any) -> Runs:
+    return Runs(
+        runs.clip[chosen],
+        runs.start[chosen],
+        runs.audio_clip[chosen],
+        runs.audio_start[chosen],
+        runs.label[chosen],
+    )
