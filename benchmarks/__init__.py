@@ -1,0 +1,1 @@
+"""One question a file; each prints its answer and writes a JSON under results/."""
