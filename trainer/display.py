@@ -1,5 +1,6 @@
 """What a person sees of a run: a live line or plain ones, tables, trackers."""
 
+import importlib.util
 import time
 from collections.abc import Iterable
 from pathlib import Path
@@ -76,31 +77,35 @@ class Display:
             )
 
 
-class Tracker:
-    """Sends figures to TensorBoard and W&B, as asked.
+def check_trackers(names: Iterable[str]) -> None:
+    """Refuse trackers that cannot work, before anything else is done.
 
     Raises:
         ValueError: an unknown tracker.
         MissingPackage: its package is not installed.
     """
+    for name in names:
+        if name not in TRACKERS:
+            raise ValueError(f"--log {name!r}: there are {', '.join(TRACKERS)}")
+        if importlib.util.find_spec(name) is None:
+            raise MissingPackage(
+                f"--log {name} needs the package {name}: pip install 'syncnet-trainer[{name}]'"
+            )
+
+
+class Tracker:
+    """Sends figures to TensorBoard and W&B, as asked (see `check_trackers`)."""
 
     def __init__(self, names: list[str], folder: Path, config: dict[str, Any]) -> None:
-        unknown = [name for name in names if name not in TRACKERS]
-        if unknown:
-            raise ValueError(f"--log {unknown[0]!r}: there are {', '.join(TRACKERS)}")
         self._board: Any = None
         self._wandb: Any = None
         if "tensorboard" in names:
-            try:
-                from torch.utils.tensorboard import SummaryWriter
-            except ImportError:
-                raise _missing("tensorboard") from None
+            from torch.utils.tensorboard import SummaryWriter
+
             self._board = SummaryWriter(str(folder / "tensorboard"))
         if "wandb" in names:
-            try:
-                import wandb
-            except ImportError:
-                raise _missing("wandb") from None
+            import wandb
+
             self._wandb = wandb.init(
                 project="syncnet", name=folder.name, dir=str(folder), config=config, resume="allow"
             )
@@ -166,12 +171,6 @@ def print_scores(console: Console, scores: dict[str, dict[str, float]]) -> None:
             f"{row['loss']:.4f}",
         )
     console.print(shown)
-
-
-def _missing(package: str) -> MissingPackage:
-    return MissingPackage(
-        f"--log {package} needs the package {package}: pip install 'syncnet-trainer[{package}]'"
-    )
 
 
 def _spread(table: list[dict[str, Any]]) -> Iterable[dict[str, Any]]:

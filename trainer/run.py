@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from jsonargparse import ArgumentParser, Namespace
+from jsonargparse import ArgumentError, ArgumentParser, Namespace
 from rich.console import Console
 from rich.logging import RichHandler
 from torch import nn
@@ -48,7 +48,7 @@ log = logging.getLogger("trainer")
 
 # The demonstration: small heads, enough of them that unseen ones are recognised.
 DEMO_CLIPS, DEMO_SIZE, DEMO_SECONDS = 320, 64, 3.0
-DEMO_TRAIN = {"train.epochs": 60, "train.val_every": 15, "train.batch_size": 128}
+DEMO_TRAIN = {"train.epochs": 40, "train.val_every": 10, "train.batch_size": 128}
 
 
 @dataclass(frozen=True)
@@ -70,6 +70,7 @@ def train(
         ShardError, LoaderError, CheckpointError: bad data; the message says what to do.
     """
     check(config)
+    display.check_trackers(options.trackers)
     device_type = _device_type(config.train.device)
     processes = distributed.setup(device_type)
     try:
@@ -152,6 +153,9 @@ class _Training:
         self._place_model(resumed)
         self.best = float(resumed["best"]) if resumed else -1.0
         self.scores: dict[str, dict[str, float]] = {}
+        if processes.first:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        processes.barrier()
         self.tracker = display.Tracker(
             list(options.trackers) if processes.first else [], self.folder, config.as_dict()
         )
@@ -420,7 +424,7 @@ class _Training:
             display.print_scores(self.console, self.scores)
         say = partial(self.console.print, highlight=False, soft_wrap=True)
         first, other = summary["first_step_wait_ms"], summary["other_step_wait_ms"]
-        if first is not None:
+        if first is not None and other is not None:
             say(
                 f"waiting for data, epochs >= 2: {first:.2f} ms in the first step, {other:.2f} ms "
                 f"in the others; utilisation {summary['utilisation']:.1%} first steps included"
@@ -531,8 +535,6 @@ def _open_run(
             "run.dir"
         )
     processes.barrier()
-    if processes.first:
-        folder.mkdir(parents=True, exist_ok=True)
     return resumed, folder
 
 
@@ -615,7 +617,8 @@ def _versions() -> dict[str, str]:
 
 def parser() -> ArgumentParser:
     """The command line: configuration groups, --config, --resume, --log."""
-    result = ArgumentParser(prog="python -m trainer.run", description=__doc__)
+    # exit_on_error would print forty lines of usage before the one that matters
+    result = ArgumentParser(prog="python -m trainer.run", description=__doc__, exit_on_error=False)
     result.add_argument("--config", action="config", help="YAML with any of the settings below")
     for name, group in (
         ("data", Data),
@@ -642,7 +645,7 @@ def parse(argv: list[str]) -> tuple[Config, Options]:
     """Read the command line.
 
     Raises:
-        SystemExit: unknown names or wrong types (status 2).
+        ArgumentError: unknown names or wrong types.
         CheckpointError: --resume names no checkpoint.
     """
     command = parser()
@@ -685,6 +688,10 @@ def main(argv: list[str] | None = None) -> int:
         config, options = parse(sys.argv[1:] if argv is None else argv)
         train(config, options, console)
         return 0
+    except ArgumentError as error:
+        problem = str(error.message).removeprefix("error: ").splitlines()
+        print(f"trainer.run: {' '.join(map(str.strip, problem))} (see --help)", file=sys.stderr)
+        return 2
     except ValueError as error:
         print(f"trainer.run: {error}", file=sys.stderr)
         return 2
