@@ -1,0 +1,305 @@
+"""`python -m trainer.run` as a person or a scheduler meets it: real processes, kills, two ranks."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tarfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from data_tools.pack import PackOptions, pack
+from trainer import checkpoint, timing
+from trainer.config import Config, Data, Run, Train
+from trainer.dataset import Dataset
+from trainer.run import main, parse
+from trainer.run import train as train_run
+from trainer.sampler import TrainSampler
+
+TINY = ["--train.batch_size", "8", "--data.val_runs", "1", "--train.warmup_steps", "2"]
+REPOSITORY = Path(__file__).parents[2]
+
+
+def command(shards: Path, run: Path, *more: str) -> list[str]:
+    return ["--data.shards", str(shards), "--run.dir", str(run), *TINY, *more]
+
+
+def python(
+    code: str, *arguments: str, launcher: tuple[str, ...] = ()
+) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"}
+    script = [sys.executable, *(launcher or ("-c",)), code, *arguments]
+    return subprocess.run(script, capture_output=True, text=True, env=environment, timeout=240)
+
+
+def train_rows(run: Path) -> list[dict[str, Any]]:
+    return [row for row in timing.read_rows(run / timing.STEPS) if row["phase"] == "train"]
+
+
+def losses(run: Path) -> list[float]:
+    return [row["loss"] for row in train_rows(run)]
+
+
+@pytest.fixture(scope="module")
+def undisturbed(shards_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two epochs without a disturbance."""
+    run = tmp_path_factory.mktemp("undisturbed") / "run"
+    code = "import sys, trainer.run; sys.exit(trainer.run.main())"
+    done = python(code, *command(shards_folder, run, "--train.epochs", "2"))
+    assert done.returncode == 0, done.stderr
+    return run
+
+
+def test_a_run_leaves_everything_it_names(undisturbed: Path) -> None:
+    names = {path.name for path in undisturbed.iterdir()}
+    assert {
+        "steps.jsonl",
+        "timing.png",
+        "summary.json",
+        "config.yaml",
+        "last.pt",
+        "best.pt",
+    } <= names
+    assert not any(name.startswith(".") for name in names)
+    summary = json.loads((undisturbed / "summary.json").read_text())
+    wanted = "seconds epochs steps samples_per_s first_step_wait_ms other_step_wait_ms utilisation"
+    wanted += " val_accuracy_k5 val_accuracy_k15 val_auc parameters versions"
+    assert set(wanted.split()) <= set(summary)
+    assert summary["finished"] and summary["epochs"] == 2
+    assert summary["steps"] == len(train_rows(undisturbed))
+    phases = {row["phase"] for row in timing.read_rows(undisturbed / timing.STEPS)}
+    assert phases == {"train", "val"}
+
+
+def test_every_step_has_one_row(undisturbed: Path) -> None:
+    rows = train_rows(undisturbed)
+    assert [row["step"] for row in rows] == list(range(len(rows)))
+    per_epoch = len(rows) // 2
+    assert [row["epoch"] for row in rows] == [1] * per_epoch + [2] * per_epoch
+
+
+@pytest.mark.slow
+def test_killed_at_every_step_and_resumed_gives_the_same_losses_to_the_bit(
+    undisturbed: Path, shards_folder: Path, tmp_path: Path
+) -> None:
+    """kill -9 as each step begins (after the last one too); a checkpoint every second step, so
+    that half of the kills lose a step which has to be done again."""
+    code = """
+import os, signal, sys
+import trainer.run as run
+kill_at = int(sys.argv.pop(1))
+step = run._Training._step
+def dying(self, clock):
+    self.number = getattr(self, "number", self.start - 1) + 1
+    if self.number == kill_at:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return step(self, clock)
+run._Training._step = dying
+if kill_at == -1:
+    def finish(self, *rest):
+        os.kill(os.getpid(), signal.SIGKILL)
+    run._Training._finish = finish
+sys.exit(run.main())
+"""
+    steps = len(losses(undisturbed))
+    folder = tmp_path / "run"
+    arguments = command(shards_folder, folder, "--train.epochs", "2", "--run.save_steps", "2")
+    arguments += ["--resume", "auto"]
+    for kill_at in [*range(1, steps), -1]:
+        died = python(code, str(kill_at), *arguments)
+        assert died.returncode == -signal.SIGKILL, died.stderr
+    done = python(code, str(10**9), *arguments)
+    assert done.returncode == 0, done.stderr
+    assert losses(folder) == losses(undisturbed)
+    ours, theirs = (checkpoint.load(run / "last.pt")["model"] for run in (folder, undisturbed))
+    assert all(torch.equal(ours[key], theirs[key]) for key in theirs)
+
+
+def test_sigterm_saves_and_leaves_cleanly(shards_folder: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+    arguments = command(
+        shards_folder, run, "--train.epochs", "100000", "--train.val_every", "99999"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-m", "trainer.run", *arguments],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    deadline = time.monotonic() + 120
+    while not (run / "steps.jsonl").exists() or len(train_rows(run)) < 5:
+        assert time.monotonic() < deadline and process.poll() is None
+        time.sleep(0.05)
+    process.send_signal(signal.SIGTERM)
+    said, _ = process.communicate(timeout=60)
+    assert process.returncode == 0, said
+    assert "stopped by SIGTERM" in said and "Traceback" not in said
+    saved = checkpoint.load(run / "last.pt")
+    assert saved["step"] == len(train_rows(run))
+    assert json.loads((run / "summary.json").read_text())["finished"] is False
+
+
+@pytest.mark.slow
+def test_two_processes_share_one_global_order(shards_folder: Path, tmp_path: Path) -> None:
+    script = tmp_path / "ranked.py"
+    script.write_text(
+        """
+import json, os, sys
+import trainer.run as run
+rank, out = os.environ.get("RANK", "0"), sys.argv.pop(1)
+following = run.Loader.__next__
+def spying(self):
+    batch = following(self)
+    if self.shape.run_frames == 5:
+        r = batch.runs
+        rows = [r.clip, r.start, r.audio_start, r.label]
+        with open(f"{out}/{rank}.jsonl", "a") as stream:
+            stream.write(json.dumps([batch.step, [x.tolist() for x in rows]]) + "\\n")
+    return batch
+run.Loader.__next__ = spying
+sys.exit(run.main())
+"""
+    )
+    run = tmp_path / "run"
+    launcher = ("-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone")
+    arguments = command(shards_folder, run, "--train.epochs", "2", "--train.device", "cpu")
+    done = python(str(script), str(tmp_path), *arguments, launcher=launcher)
+    assert done.returncode == 0, done.stderr
+    dataset = Dataset(shards_folder, "train")
+    sampler = TrainSampler(dataset.windows, 8)
+    shares = [
+        dict(map(json.loads, (tmp_path / f"{rank}.jsonl").read_text().splitlines()))
+        for rank in (0, 1)
+    ]
+    assert sorted(shares[0]) == sorted(shares[1]) == list(range(2 * sampler.steps_per_epoch))
+    for step in shares[0]:
+        alone = sampler.batch(step)
+        together = np.concatenate([np.array(share[step]) for share in shares], axis=1)
+        expected = [alone.clip, alone.start, alone.audio_start, alone.label]
+        assert together.tolist() == [x.tolist() for x in expected]
+    # only the first process writes, each row once
+    assert [row["step"] for row in train_rows(run)] == list(range(2 * sampler.steps_per_epoch))
+    summary = json.loads((run / "summary.json").read_text())
+    assert summary["world_size"] == 2 and summary["val_runs"] > 0
+    # and one process goes on where two stopped
+    code = "import sys, trainer.run; sys.exit(trainer.run.main())"
+    alone = python(code, "--resume", str(run), "--train.epochs", "3")
+    assert alone.returncode == 0, alone.stderr
+    assert "resumed at step" in alone.stdout
+    assert [row["step"] for row in train_rows(run)] == list(range(3 * sampler.steps_per_epoch))
+
+
+def test_clips_are_packed_and_trained_in_one_command(clips_folder: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    arguments = ["--data.clips", str(clips_folder), "--run.dir", str(run), *TINY]
+    assert main([*arguments, "--train.epochs", "1", "--log", "tensorboard"]) == 0
+    assert (run / "shards" / "manifest.json").exists()
+    assert any((run / "tensorboard").iterdir())
+
+
+def test_a_frame_damaged_after_packing_does_not_stop_training(
+    shards_folder: Path, tmp_path: Path
+) -> None:
+    shards = tmp_path / "shards"
+    shutil.copytree(shards_folder, shards)
+    (tar,) = shards.glob("train-*.tar")
+    with tarfile.open(tar) as archive:
+        victim = next(m for m in archive if m.name.endswith(".00010.jpg"))
+    with open(tar, "r+b") as stream:
+        stream.seek(victim.offset_data)
+        stream.write(bytes(victim.size))
+    run = tmp_path / "run"
+    config = Config(
+        data=Data(shards=str(shards), windows_per_clip=40, val_runs=1),
+        train=Train(batch_size=8, epochs=1),
+        run=Run(dir=str(run)),
+    )
+    summary = train_run(config)
+    assert summary["finished"] and summary["quarantined_clips"] == 1
+    saved = checkpoint.load(run / "last.pt")["quarantine"]
+    assert list(saved) == [victim.name.partition(".")[0]]
+
+
+def test_a_folder_that_holds_a_run_is_not_overwritten(
+    undisturbed: Path, shards_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = (undisturbed / "steps.jsonl").read_bytes()
+    assert main(command(shards_folder, undisturbed)) == 2
+    assert "already holds a run" in capsys.readouterr().err
+    assert (undisturbed / "steps.jsonl").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "said"),
+    [
+        (["--train.lrr", "1"], 2, "unrecognized arguments: --train.lrr"),
+        (["--train.lr", "fast"], 2, "train.lr"),
+        (["--data.shards", "nowhere"], 1, "nowhere/manifest.json is missing"),
+        (["--data.shards", "nowhere", "--train.epochs", "0"], 2, "train.epochs must be at least 1"),
+        (["--data.shards", "nowhere", "--train.device", "tpu"], 2, "must be auto, cpu or cuda"),
+        (["--data.shards", "nowhere", "--log", "excel"], 2, "there are tensorboard, wandb"),
+        (["--resume", "nowhere"], 1, "nowhere does not exist"),
+        (["--config", "nowhere.yaml"], 2, "nowhere.yaml"),
+    ],
+)
+def test_bad_input_gets_one_sentence(
+    arguments: list[str],
+    status: int,
+    said: str,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(arguments) == status
+    error = capsys.readouterr().err
+    assert said in error and error.count("\n") == 1
+    assert not list(tmp_path.iterdir())
+
+
+def test_resuming_with_other_samples_is_refused(
+    undisturbed: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["--resume", str(undisturbed), "--train.seed", "7"]) == 2
+    assert "train.seed" in capsys.readouterr().err
+
+
+def test_the_saved_configuration_is_read_back(undisturbed: Path) -> None:
+    config, _ = parse(["--config", str(undisturbed / "config.yaml")])
+    assert config.as_dict() == checkpoint.load(undisturbed / "last.pt")["config"]
+
+
+@pytest.mark.parametrize(
+    "path", sorted((REPOSITORY / "configs").glob("*.yaml")), ids=lambda p: p.name
+)
+def test_shipped_configurations_are_valid(path: Path) -> None:
+    config, options = parse(["--config", str(path), "--data.shards", "somewhere"])
+    assert config.train.epochs >= 1 and not options.demo
+
+
+@pytest.mark.slow
+@pytest.mark.real
+def test_the_real_clip_trains_syncnet_with_falling_loss(real_clips: Path, tmp_path: Path) -> None:
+    clip = tmp_path / "clips" / "parity"
+    shutil.copytree(real_clips / "parity" / "frames", clip / "frames")
+    shutil.copy(real_clips / "parity" / "audio.wav", clip / "audio.wav")
+    manifest = pack(tmp_path / "clips", tmp_path / "shards", PackOptions())
+    assert manifest["splits"]["train"]["clips"] == 1 and not manifest["dropped"]
+    run = tmp_path / "run"
+    arguments = ["--data.shards", str(tmp_path / "shards"), "--run.dir", str(run)]
+    arguments += ["--model.name", "syncnet", "--train.batch_size", "16", "--train.epochs", "1"]
+    arguments += ["--data.windows_per_clip", "320", "--train.lr", "3e-4"]
+    arguments += ["--train.schedule", "constant", "--train.warmup_steps", "0"]
+    assert main(arguments) == 0
+    found = losses(run)
+    assert len(found) == 20
+    assert np.mean(found[-5:]) < np.mean(found[:5])

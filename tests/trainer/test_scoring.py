@@ -1,0 +1,77 @@
+"""Distances over shifts, masks, offsets with the right sign, accuracy and AUC."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from trainer.scoring import (
+    accuracy,
+    auc,
+    mean_over_windows,
+    offsets,
+    shift_distances,
+    valid_shifts,
+)
+
+
+def embeddings(early: int, windows: int = 11, reach: int = 15) -> tuple[torch.Tensor, torch.Tensor]:
+    """Lips of `windows` windows and the sound around them, the sound early by `early` frames."""
+    rng = np.random.default_rng(0)
+    content = torch.from_numpy(rng.normal(size=(200, 8)).astype(np.float32))
+    at = 100
+    lips = content[at : at + windows]
+    # sound that is early by k says at time i what belongs to time i + k
+    begin = at - reach + early
+    return lips[None], content[begin : begin + windows + 2 * reach][None]
+
+
+@given(st.integers(-15, 15))
+def test_offset_is_positive_when_the_audio_is_early(early: int) -> None:
+    distances = shift_distances(*embeddings(early)).numpy()
+    means = mean_over_windows(distances, np.ones_like(distances, dtype=bool))
+    assert offsets(means).tolist() == [early]
+
+
+def test_shift_distances_are_plain_distances() -> None:
+    lips, sound = torch.randn(2, 3, 4), torch.randn(2, 3 + 4, 4)
+    result = shift_distances(lips, sound)
+    assert result.shape == (2, 3, 5)
+    for n in range(2):
+        for k in range(3):
+            for j in range(5):
+                expected = torch.linalg.vector_norm(lips[n, k] - sound[n, k + j])
+                assert result[n, k, j].item() == pytest.approx(expected.item(), rel=1e-5)
+
+
+def test_shifts_outside_the_clip_are_masked() -> None:
+    valid = valid_shifts(np.array([-2, 8]), np.array([10, 10]), windows=2, shifts=5)
+    # audio windows asked for: -2..2 and -1..3, then 8..12 and 9..13, of 0..9
+    assert valid[0].astype(int).tolist() == [[0, 0, 1, 1, 1], [0, 1, 1, 1, 1]]
+    assert valid[1].astype(int).tolist() == [[1, 1, 0, 0, 0], [1, 0, 0, 0, 0]]
+
+
+def test_a_masked_shift_never_wins() -> None:
+    distances = np.array([[[0.0, 5.0, 1.0]]], dtype=np.float32)
+    valid = np.array([[[False, True, True]]])
+    means = mean_over_windows(distances, valid)
+    assert np.isinf(means[0, 0]) and offsets(means).tolist() == [-1]
+
+
+def test_accuracy_counts_offsets_within_one_frame() -> None:
+    means = np.ones((4, 31))
+    for row, shift in enumerate((0, 1, -1, 2)):
+        means[row, 15 + shift] = 0
+    assert accuracy(means) == 0.75
+    assert np.isnan(accuracy(np.empty((0, 31))))
+
+
+@given(
+    st.lists(st.integers(0, 5), min_size=1, max_size=20),
+    st.lists(st.integers(0, 5), min_size=1, max_size=20),
+)
+def test_auc_is_the_share_of_ordered_pairs(genuine: list[int], false: list[int]) -> None:
+    pairs = [1.0 if g < f else 0.5 if g == f else 0.0 for g in genuine for f in false]
+    result = auc(np.array(genuine, np.float32), np.array(false, np.float32))
+    assert result == pytest.approx(sum(pairs) / len(pairs))
