@@ -41,14 +41,17 @@ def measure(
     sampler = TrainSampler(dataset.windows, batch_size, windows_per_clip=per_clip)
     loads = (0.0, 0.65, 0.9) if device.type == "cuda" else (0.65,)
     alone = {
-        str(load): _loader_alone(dataset, sampler, device, max(6, steps), load) for load in loads
+        str(load): _loader_alone(dataset, sampler, model, device, max(6, steps), load)
+        for load in loads
     }
     best_load = float(max(alone, key=lambda load: alone[load]["samples_per_s"]))
-    with open_loader(dataset, sampler, device=str(device), hw_decoder_load=best_load) as loader:
+    with open_loader(
+        dataset, sampler, model, device=str(device), hw_decoder_load=best_load
+    ) as loader:
         replayed = next(loader)
     step = _Step(model, device)
     replay_ms = step.replay(replayed, max(6, steps))
-    together = _together(dataset, sampler, device, step, epochs, steps, best_load)
+    together = _together(dataset, sampler, model, device, step, epochs, steps, best_load)
     replay_rate = batch_size / replay_ms * 1e3
     figures: dict[str, Any] = {
         "device": str(device),
@@ -67,15 +70,20 @@ def measure(
             "torch_peak": round(torch.cuda.max_memory_allocated(device) / 1e9, 2),
             "in_use_at_end_with_dali": round((total - free) / 1e9, 2),
         }
-        figures["decode_agreement"] = _decode_agreement(dataset, sampler, device)
+        figures["decode_agreement"] = _decode_agreement(dataset, sampler, model, device)
         figures["host_to_device_mb_per_batch"] = round(_batch_bytes(dataset, sampler) / 1e6, 1)
     return figures
 
 
 def _loader_alone(
-    dataset: Dataset, sampler: TrainSampler, device: torch.device, batches: int, load: float
+    dataset: Dataset,
+    sampler: TrainSampler,
+    model: str,
+    device: torch.device,
+    batches: int,
+    load: float,
 ) -> dict[str, float]:
-    with open_loader(dataset, sampler, device=str(device), hw_decoder_load=load) as loader:
+    with open_loader(dataset, sampler, model, device=str(device), hw_decoder_load=load) as loader:
         for _ in range(6):
             next(loader)
         _synchronise(device)
@@ -137,6 +145,7 @@ class _Step:
 def _together(
     dataset: Dataset,
     sampler: TrainSampler,
+    model: str,
     device: torch.device,
     step: _Step,
     epochs: int,
@@ -145,7 +154,7 @@ def _together(
 ) -> dict[str, Any]:
     with (
         tempfile.TemporaryDirectory() as folder,
-        open_loader(dataset, sampler, device=str(device), hw_decoder_load=load) as loader,
+        open_loader(dataset, sampler, model, device=str(device), hw_decoder_load=load) as loader,
     ):
         path = Path(folder) / timing.STEPS
         log = StepLog(path, device, Processes())
@@ -169,12 +178,12 @@ def _together(
 
 
 def _decode_agreement(
-    dataset: Dataset, sampler: TrainSampler, device: torch.device
+    dataset: Dataset, sampler: TrainSampler, model: str, device: torch.device
 ) -> dict[str, float]:
     """Difference of GPU and CPU decoding of the same frames, in grey levels."""
-    with open_loader(dataset, sampler, device=str(device)) as loader:
+    with open_loader(dataset, sampler, model, device=str(device)) as loader:
         gpu = next(loader).frames_NRHWC.cpu().int()
-    with open_loader(dataset, sampler) as loader:
+    with open_loader(dataset, sampler, model) as loader:
         cpu = next(loader).frames_NRHWC.int()
     difference = (gpu - cpu).abs().float()
     return {

@@ -28,7 +28,7 @@ def resident_mb() -> float:
 def measure(shards: Path, batch_size: int, rounds: int, epochs: int) -> dict[str, Any]:
     """Rates in frames/s of both, their ratio, and the memory at the end of each tenth of epochs."""
     dataset = Dataset(shards, "train")
-    sampler = TrainSampler(dataset.windows, batch_size, windows_per_clip=15)
+    sampler = TrainSampler(dataset.windows, batch_size, windows_per_clip=30)
     ((height, width, channels),) = dataset.frame_shapes
     frames = 5 * batch_size
     cores = len(os.sched_getaffinity(0))

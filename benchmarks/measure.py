@@ -16,6 +16,7 @@ from data_tools.pack import PackOptions, pack
 from data_tools.synth import synthesize
 from trainer.dataset import Dataset
 from trainer.loader import Loader, Shape
+from trainer.model import PRESETS
 from trainer.sampler import TrainSampler
 
 RESULTS = Path(__file__).parent / "results"
@@ -65,9 +66,14 @@ def synthetic_shards(folder: Path, clips: int, size: int, gray: bool = False) ->
     return made / "shards"
 
 
-def open_loader(dataset: Dataset, sampler: TrainSampler, **options: Any) -> Loader:
-    """The training loader over `dataset` at the frames' own size and colour."""
-    ((height, _, channels),) = dataset.frame_shapes
+def open_loader(
+    dataset: Dataset, sampler: TrainSampler, model: str | None = None, **options: Any
+) -> Loader:
+    """The training loader over `dataset` for `model`, or at the frames' own size and colour."""
+    if model is not None:
+        height, channels = PRESETS[model].size, PRESETS[model].channels
+    else:
+        ((height, _, channels),) = dataset.frame_shapes
     return Loader(
         dataset,
         lambda step, quarantine: sampler.batch(step, 0, 1, quarantine),

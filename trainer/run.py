@@ -30,8 +30,9 @@ from torch import nn
 
 from data_tools.atomic import atomic_path, write_json
 from data_tools.pack import PackOptions, pack
-from data_tools.shards import ShardError, read_manifest
+from data_tools.shards import MANIFEST, ShardError, read_manifest
 from data_tools.synth import synthesize
+from data_tools.verify import verify
 from trainer import checkpoint, display, distributed, timing
 from trainer.checkpoint import CheckpointError
 from trainer.config import FIXED_ON_RESUME, Config, Data, Loss, Model, Run, Train, check
@@ -573,7 +574,10 @@ def _shards(
                 synthesize(clips, DEMO_CLIPS, seed=0, size=DEMO_SIZE, seconds=DEMO_SECONDS)
         workers = len(os.sched_getaffinity(0))
         chosen = PackOptions(gray=True, size=DEMO_SIZE) if options.demo else PackOptions()
+        fresh = not (shards / MANIFEST).exists()
         manifest = pack(clips, shards, chosen, workers)
+        if fresh and (faults := verify(shards, workers)):
+            raise ShardError("\n".join(faults))
         dropped = manifest["dropped"]
         if dropped:
             console.print(
@@ -661,7 +665,7 @@ def parse(argv: list[str]) -> tuple[Config, Options]:
             )
             given = command.parse_args(argv)
             demo = False
-    elif demo:
+    if demo:
         command.set_defaults(DEMO_TRAIN)
         given = command.parse_args(argv)
     built = command.instantiate(given)

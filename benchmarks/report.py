@@ -1,0 +1,122 @@
+"""README tables from results/*.json:  python -m benchmarks.report  (--check: fail if they differ)
+
+Between `<!-- results: NAME -->` and `<!-- end -->` the README holds nothing that was typed.
+"""
+
+import argparse
+import json
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from benchmarks.measure import RESULTS
+from data_tools.atomic import atomic_path
+
+README = Path(__file__).parents[1] / "README.md"
+_BLOCK = re.compile(r"(<!-- results: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
+
+
+def _read(name: str) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))
+    return found
+
+
+def _table(header: list[str], rows: list[list[str]]) -> str:
+    lines = [header, ["---"] * len(header), *rows]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def _machine(result: dict[str, Any]) -> str:
+    m = result["machine"]
+    versions = ", ".join(f"{name} {version}" for name, version in m["versions"].items())
+    gpu = m["gpu"] or "no GPU"
+    return f"{m['cores']} cores of {m['processor']}, {gpu}; Python {m['python']}, {versions}."
+
+
+def loader() -> str:
+    """First steps, and the loader against its ceiling."""
+    step, rate, cost = _read("first_step"), _read("loader_rate"), _read("timing_cost")
+    rows = [
+        [
+            f"wait in the first step of an epoch (median, epochs 2-{step['epochs']})",
+            f"{step['first_step_wait_ms']:.2f} ms",
+        ],
+        ["wait in the other steps (median)", f"{step['other_step_wait_ms']:.2f} ms"],
+        [
+            f"utilisation, first steps included, {step['step_ms']:.0f} ms steps of "
+            f"{step['batch_size']} samples",
+            f"{step['utilisation']:.1%}",
+        ],
+        [
+            f"loader alone, {rate['frame']} frames of {rate['jpeg_bytes'] / 1000:.1f} kB",
+            f"{rate['loader_frames_per_s']:,} frames/s",
+        ],
+        [
+            "libjpeg-turbo alone on all cores, same run",
+            f"{rate['libjpeg_turbo_frames_per_s']:,} frames/s",
+        ],
+        ["ratio (median of pairs)", f"{rate['ratio']:.2f}"],
+        [
+            f"memory after {rate['epochs']} epochs against after {rate['epochs'] // 10}",
+            f"{rate['memory_mb'][-1] - rate['memory_mb'][0]:+.0f} MB",
+        ],
+        ["cost of timing a step, share of a step of the small model", f"{cost['share']:.3%}"],
+    ]
+    return _table(["loader", "measured"], rows) + f"\n{_machine(rate)}\n"
+
+
+def training() -> str:
+    """Accuracy of the demonstration and of real speech."""
+    names = {"demo": "synthetic heads", "grid_mouths": "GRID, one speaker, 238 sentences"}
+    rows = []
+    for name, what in names.items():
+        result = _read(name)
+        rows.append(
+            [
+                what,
+                f"{result['test_clips']}",
+                f"{result['seconds']:.0f} s",
+                f"{result['test_accuracy_k5']:.1%}",
+                f"{result['test_accuracy_k15']:.1%}",
+                f"{result['test_auc']:.3f}",
+                f"{result['test_swapped_accuracy_k15']:.1%}",
+            ]
+        )
+    header = ["data", "unseen clips", "whole run", "K=5", "K=15", "AUC", "K=15, sound swapped"]
+    return _table(header, rows) + f"\n{_read('grid_mouths')['device']}; chance is 9.7 %.\n"
+
+
+TABLES: dict[str, Callable[[], str]] = {"loader": loader, "training": training}
+
+
+def rendered(text: str) -> str:
+    """The README's text with every block made anew.
+
+    Raises:
+        KeyError: a block names no table.
+    """
+    return _BLOCK.sub(lambda m: f"{m[1]}{TABLES[m[2]]()}{m[3]}", text)
+
+
+def main() -> int:
+    """Command line; 1 if --check finds a difference."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--check", action="store_true", help="change nothing, fail if they differ")
+    args = parser.parse_args()
+    text = README.read_text(encoding="utf-8")
+    new = rendered(text)
+    if args.check:
+        if new != text:
+            print("README.md differs from benchmarks/results; run python -m benchmarks.report")
+            return 1
+        return 0
+    with atomic_path(README) as partial:
+        partial.write_text(new, encoding="utf-8")
+    print(f"wrote {README.name}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,79 @@
+"""Every benchmark runs, small, and writes what it prints; no time is asserted."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from benchmarks import first_step, gpu_suite, loader_rate, report, timing_cost
+
+
+def test_loader_rate_measures_loader_and_ceiling(shards_folder: Path) -> None:
+    figures = loader_rate.measure(shards_folder, batch_size=16, rounds=2, epochs=10)
+    assert figures["loader_frames_per_s"] > 0 and figures["libjpeg_turbo_frames_per_s"] > 0
+    assert figures["ratio_min"] <= figures["ratio"] <= figures["ratio_max"]
+    assert len(figures["memory_mb"]) == 10
+
+
+def test_first_step_reports_both_waits(shards_folder: Path) -> None:
+    figures = first_step.measure(shards_folder, 8, epochs=2, steps=3, headroom=1.4)
+    assert 0 <= figures["first_step_wait_ms"] <= figures["first_step_wait_ms_max"]
+    assert 0 < figures["utilisation"] <= 1
+
+
+def test_timing_cost_is_a_share_of_a_step() -> None:
+    figures = timing_cost.measure(torch.device("cpu"), batch_size=8, repetitions=50)
+    assert figures["share"] == pytest.approx(figures["timing_ms"] / figures["step_ms"], rel=0.1)
+
+
+def test_gpu_suite_runs_on_a_cpu_to_be_tried_out(shards_folder: Path) -> None:
+    figures = gpu_suite.measure(
+        shards_folder, torch.device("cpu"), "small", batch_size=8, epochs=2, steps=2
+    )
+    assert figures["together"]["steps"] == 4
+    assert figures["seed"] == {"compute_samples_per_s": 4920, "real_samples_per_s": 512}
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_gpu_suite_on_a_gpu(shards_folder: Path) -> None:
+    figures = gpu_suite.measure(shards_folder, torch.device("cuda"), "small", 8, 2, 3)
+    assert figures["decode_agreement"]["mean"] < 2
+
+
+def test_without_a_gpu_the_suite_says_so() -> None:
+    if torch.cuda.is_available():
+        pytest.skip("this machine has a GPU")
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks.gpu_suite"],
+        capture_output=True,
+        text=True,
+        cwd=Path(__file__).parents[2],
+    )
+    assert done.returncode == 1 and done.stderr.count("\n") == 1
+    assert "--device cpu" in done.stderr
+
+
+def test_a_result_names_machine_and_command(tmp_path: Path) -> None:
+    report_file = tmp_path / "x.json"
+    from benchmarks.measure import report as write
+
+    write("x", {"answer": 42}, report_file)
+    written: dict[str, Any] = json.loads(report_file.read_text())
+    assert written["answer"] == 42 and written["machine"]["cores"] >= 1
+    assert "torch" in written["machine"]["versions"] and "benchmarks.x" in written["command"]
+
+
+def test_the_readme_holds_the_committed_figures() -> None:
+    text = report.README.read_text()
+    assert report.rendered(text) == text
+
+
+def test_a_typed_figure_would_be_found() -> None:
+    text = report.README.read_text()
+    row = next(line for line in text.splitlines() if line.startswith("| libjpeg-turbo"))
+    assert report.rendered(text.replace(row, row + " 1")) == text
