@@ -129,6 +129,7 @@ class Loader:
         self._stop = threading.Event()
         self._in_use: deque[tuple[Batch, torch.cuda.Event]] = deque()
         self._handed: Batch | None = None
+        self._stream: torch.cuda.Stream | None = None
         self._feeder = threading.Thread(target=self._feed, name="loader", daemon=True)
         self._feeder.start()
 
@@ -278,11 +279,12 @@ class Loader:
         if self._device.type == "cuda":
             # Take over on a stream of our own: DALI makes that stream wait for its decoder, and the
             # event passes the wait on to whatever stream the training loop uses.
-            stream = torch.cuda.Stream(self._device)
-            with torch.cuda.stream(stream):
+            if self._stream is None:
+                self._stream = torch.cuda.Stream(self._device)
+            with torch.cuda.stream(self._stream):
                 pixels, features = _to_torch(frames), _to_torch(sound)
                 decoded = torch.cuda.Event()
-                decoded.record(stream)
+                decoded.record(self._stream)
         else:
             pixels, features = _to_torch(frames), _to_torch(sound)
         batch = Batch(
@@ -339,6 +341,7 @@ class Loader:
     def _exclude(self, bad: list[tuple[int, str]]) -> None:
         """Quarantine the clips of bad frames and go back to the step that met them."""
         step, runs = self._in_flight[0]
+        known = len(self.quarantine)
         for at, fault in bad:
             row, frame = divmod(at, self.shape.run_frames)
             clip = int(runs.clip[row])
@@ -352,6 +355,14 @@ class Loader:
                     name,
                     fault,
                 )
+        if len(self.quarantine) == known:
+            # The requests do not heed the quarantine: going back would meet the frame for ever.
+            rows = {at // self.shape.run_frames for at, _ in bad}
+            clips = {self.dataset.keys[int(runs.clip[row])] for row in rows}
+            raise LoaderError(
+                f"clips {', '.join(sorted(clips))} have frames that cannot be decoded, but are asked "
+                "for again; run `data_tools verify`"
+            )
         self._in_flight.clear()
         self._next_step = step
 

@@ -332,11 +332,12 @@ class _Training:
         run = self.config.run
         if run.save_steps and (step + 1) % run.save_steps == 0:
             return True
-        # Only one process may ask its clock, and all must save at one step: alone, any step will
-        # do; together, the ends of epochs.
-        if self.processes.world > 1:
-            return (step + 1) % self.sampler.steps_per_epoch == 0
-        return time.monotonic() - saved > 60 * run.save_minutes
+        late = time.monotonic() - saved > 60 * run.save_minutes
+        if self.processes.world == 1:
+            return late
+        # All must save at one step, so the first process's clock decides, at the ends of epochs.
+        ends = (step + 1) % self.sampler.steps_per_epoch == 0
+        return ends and bool(self.processes.gather(late)[0])
 
     def _track(self, rows: list[dict[str, Any]]) -> None:
         for row in rows:

@@ -5,7 +5,7 @@ validation are ready when this one ends, and neither it nor the training step af
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
@@ -85,7 +85,7 @@ class Validation:
         self.loader = (
             Loader(
                 self.dataset,
-                lambda step, quarantine: self._mine[step % len(self._mine)],
+                self._request,
                 Shape(
                     len(batches[0]),
                     RUN_FRAMES,
@@ -98,6 +98,14 @@ class Validation:
             if self._mine
             else None
         )
+
+    def _request(self, step: int, quarantine: Mapping[int, int]) -> Runs:
+        runs = self._mine[step % len(self._mine)]
+        if not quarantine:
+            return runs
+        usable = ~np.isin(runs.clip, list(quarantine))
+        # A batch of bad clips alone is asked for again: the loader then gives up and says so.
+        return _rows(runs, usable) if usable.any() else runs
 
     def close(self) -> None:
         """Let the loader go."""
@@ -135,20 +143,22 @@ class Validation:
             distances = shift_distances(lips.float(), sound.float()).cpu().numpy()
             windows = self.dataset.windows[batch.runs.audio_clip]
             valid = valid_shifts(batch.runs.audio_start, windows, lips.shape[1], _SHIFTS)
-            parts.append((float(value) * len(batch.runs), *self._measures(distances, valid)))
+            parts.append(
+                (len(batch.runs), float(value) * len(batch.runs), *self._measures(distances, valid))
+            )
             on_batch(float(value), clock.end())
         model.train()
         everything = [part for found in self._processes.gather(parts) for part in found]
-        losses, genuine, false, single, whole = zip(*everything, strict=True)
+        runs, losses, genuine, false, single, whole = zip(*everything, strict=True)
         genuine_d, false_d = np.concatenate(genuine), np.concatenate(false)
         return {
-            "loss": sum(losses) / len(self.runs),
+            "loss": sum(losses) / sum(runs),
             "genuine_distance": float(genuine_d.mean()) if len(genuine_d) else math.nan,
             "false_distance": float(false_d.mean()) if len(false_d) else math.nan,
             "auc": auc(genuine_d, false_d),
             "accuracy_k5": accuracy(np.concatenate(single)),
             "accuracy_k15": accuracy(np.concatenate(whole)),
-            "runs": len(self.runs),
+            "runs": sum(runs),
             "clips": self.clips,
         }
 

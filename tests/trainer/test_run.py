@@ -19,6 +19,7 @@ from data_tools.pack import PackOptions, pack
 from trainer import checkpoint, timing
 from trainer.config import Config, Data, Run, Train
 from trainer.dataset import Dataset
+from trainer.loader import LoaderError
 from trainer.run import main, parse
 from trainer.run import train as train_run
 from trainer.sampler import TrainSampler
@@ -227,6 +228,30 @@ def test_a_frame_damaged_after_packing_does_not_stop_training(
     assert summary["finished"] and summary["quarantined_clips"] == 1
     saved = checkpoint.load(run / "last.pt")["quarantine"]
     assert list(saved) == [victim.name.partition(".")[0]]
+
+
+def test_a_damaged_validation_frame_is_left_out_too(shards_folder: Path, tmp_path: Path) -> None:
+    shards = tmp_path / "shards"
+    shutil.copytree(shards_folder, shards)
+    (tar,) = shards.glob("val-*.tar")
+    with tarfile.open(tar) as archive:
+        clips = sum(m.name.endswith(".json") for m in archive)
+        # inside the one run that is validated, wherever it begins
+        victims = [m for m in archive if m.name.endswith((".00020.jpg", ".00025.jpg"))][:2]
+    with open(tar, "r+b") as stream:
+        for victim in victims:
+            stream.seek(victim.offset_data)
+            stream.write(bytes(victim.size))
+    config = Config(
+        data=Data(shards=str(shards), val_runs=1),
+        train=Train(batch_size=8 * clips, epochs=1),
+        run=Run(dir=str(tmp_path / "run")),
+    )
+    if clips == 1:  # nothing else in the batch to go on with
+        with pytest.raises(LoaderError, match=victims[0].name.partition(".")[0]):
+            train_run(config)
+    else:
+        assert train_run(config)["val_runs"] == clips - 1
 
 
 def test_a_folder_that_holds_a_run_is_not_overwritten(
