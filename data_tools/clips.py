@@ -263,7 +263,7 @@ def _source(path: Path, inner: tuple[str, ...], pattern: re.Pattern[str] | None)
         return str(source)
     if pattern is not None:
         found = pattern.search("/".join(inner))
-        if found is None:
+        if found is None or found[1] is None:
             raise ValueError(f"--source-pattern matches nothing in {'/'.join(inner)!r}")
         return found[1]
     return "/".join(inner[:-1] or inner)

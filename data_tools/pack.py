@@ -8,12 +8,11 @@ import argparse
 import fcntl
 import hashlib
 import json
-import multiprocessing
 import os
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -42,6 +41,7 @@ from data_tools.shards import (
     read_stats,
     write_shard,
 )
+from data_tools.workers import worker_pool
 
 FORMAT = "syncnet-shards/1"
 PLAN = "plan.json"
@@ -195,6 +195,8 @@ def assign_splits(
 def _check_options(options: PackOptions) -> None:
     if min(options.ratios) < 0 or sum(options.ratios) == 0:
         raise ValueError("--ratios needs three shares, none negative, for example 80:10:10")
+    if options.seed < 0:
+        raise ValueError("--seed must not be negative")
     if options.shard_mb < 1:
         raise ValueError("--shard-mb must be at least 1")
     if options.size is not None and not 16 <= options.size <= 4096:
@@ -279,9 +281,7 @@ def _run(
         for shard in todo:
             pack_shard(out, shard, options, advance)
         return
-    # spawn: a fork would copy threads' locks (OpenCV, BLAS) in whatever state they are
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(min(workers, len(todo)), mp_context=context) as pool:
+    with worker_pool(min(workers, len(todo))) as pool:
         running = {pool.submit(pack_shard, out, shard, options): shard for shard in todo}
         try:
             for done in as_completed(running):
@@ -433,6 +433,8 @@ def main(args: argparse.Namespace) -> int:
         train, val, test = (int(part) for part in args.ratios.split(":"))
     except ValueError:
         raise ValueError(f"--ratios {args.ratios!r} is not like 80:10:10") from None
+    if args.workers < 0:
+        raise ValueError("--workers must be 0 (one a core) or more")
     options = PackOptions(
         ratios=(train, val, test),
         split_by=args.split_by,

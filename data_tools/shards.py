@@ -85,9 +85,15 @@ def clip_members(
         bytes=sum(len(content) for _, content in payload),
         hash=content_hash(payload),
     )
+    described = json.dumps(describe(record, split), sort_keys=True).encode()
+    return record, [("json", described), *payload]
+
+
+def describe(record: ClipRecord, split: str) -> dict[str, Any]:
+    """What <key>.json says of a clip."""
     described = {**asdict(record), "fps": FPS, "split": split}
     del described["key"], described["bytes"]
-    return record, [("json", json.dumps(described, sort_keys=True).encode()), *payload]
+    return described
 
 
 def content_hash(payload: Iterable[tuple[str, bytes]]) -> str:
@@ -143,15 +149,19 @@ def read_stats(tar: Path) -> dict[str, Any]:
     """The statistics beside a shard.
 
     Raises:
-        ShardError: they are missing or no JSON.
+        ShardError: they are missing or damaged.
     """
     path = tar.with_suffix(".json")
     try:
-        return cast(dict[str, Any], json.loads(path.read_text(encoding="utf-8")))
+        stats = json.loads(path.read_text(encoding="utf-8"))
+        stats["clips"], stats["dropped"], stats["tar_bytes"]
     except FileNotFoundError:
         raise ShardError(f"{path} is missing: the shard is not complete; run pack again") from None
-    except ValueError:
-        raise ShardError(f"{path} is not JSON; delete it and run pack again") from None
+    except (ValueError, KeyError, TypeError):
+        raise ShardError(
+            f"{path} is not a shard's statistics; delete it and run pack again"
+        ) from None
+    return cast(dict[str, Any], stats)
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
@@ -163,13 +173,19 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     path = folder / MANIFEST
     try:
         manifest = json.loads(path.read_text(encoding="utf-8"))
-        manifest["shards"], manifest["splits"]
+        for entry in manifest["shards"]:
+            entry["name"], entry["split"], entry["clips"], entry["frames"], entry["bytes"]
+        for total in manifest["splits"].values():
+            total["clips"], total["frames"], total["bytes"]
+        for row in manifest["dropped"]:
+            row["clip"], row["reason"], row["detail"]
+        int(manifest["clips_found"])
     except (FileNotFoundError, NotADirectoryError):
         raise ShardError(
             f"{path} is missing: not a folder of shards, or its packing did not end; "
             "run `python -m data_tools pack CLIPS OUT`"
         ) from None
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, AttributeError):
         raise ShardError(f"{path} is not a manifest of shards") from None
     return cast(dict[str, Any], manifest)
 
@@ -261,7 +277,7 @@ class Shard:
             try:
                 offset = np.array(fields[1::4], dtype=np.int64)
                 size = np.array(fields[2::4], dtype=np.int64)
-            except ValueError:
+            except (ValueError, OverflowError):
                 raise wrong from None
             if (size < 0).any() or (offset[1:] < offset[:-1] + size[:-1]).any():
                 raise wrong

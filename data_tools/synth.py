@@ -17,15 +17,11 @@ import json
 import math
 import os
 import shutil
-import signal
 import time
 from collections.abc import Callable
-from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from concurrent.futures import as_completed
 from dataclasses import dataclass
-from multiprocessing import get_context, parent_process
-from multiprocessing.connection import wait as wait_for_end
 from pathlib import Path
-from threading import Thread
 
 import cv2
 import numpy as np
@@ -38,6 +34,7 @@ from data_tools.mfcc import FPS, SAMPLE_RATE
 from data_tools.progress import progress
 from data_tools.synth_face import render_face
 from data_tools.synth_voice import Speech, render_voice, speak
+from data_tools.workers import worker_pool
 
 IN_SYNC, SHIFTED, DUBBED = "in_sync", "shifted", "dubbed"
 MIN_SHIFT, MAX_SHIFT = 3, 12
@@ -274,35 +271,18 @@ def _write_clips_in_pool(
     processes: int,
     done: Callable[[], None],
 ) -> None:
-    pool = ProcessPoolExecutor(
-        processes, mp_context=get_context("spawn"), initializer=_start_worker
-    )
-    try:
-        pending = {
-            pool.submit(_write_clip, out, seed, index, frames, size, offsync) for index in indices
-        }
-        while pending:
-            finished, pending = wait(pending, return_when=FIRST_COMPLETED)
-            for future in finished:
-                future.result()
+    with worker_pool(processes) as pool:
+        try:
+            tasks = [
+                pool.submit(_write_clip, out, seed, index, frames, size, offsync)
+                for index in indices
+            ]
+            for task in as_completed(tasks):
+                task.result()
                 done()
-    finally:
-        pool.shutdown(cancel_futures=True)
-
-
-def _start_worker() -> None:
-    cv2.setNumThreads(0)
-    # Ctrl-C is the parent's to handle; a worker's own traceback would only hide its message.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    parent = parent_process()
-    if parent is not None:
-        # A worker that outlived a killed parent would write into the folder of the next run.
-        Thread(target=_leave_with, args=(parent.sentinel,), daemon=True).start()
-
-
-def _leave_with(sentinel: int) -> None:
-    wait_for_end([sentinel])
-    os._exit(1)
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
 
 
 def _write_clip(out: Path, seed: int, index: int, frames: int, size: int, offsync: float) -> None:
@@ -310,6 +290,7 @@ def _write_clip(out: Path, seed: int, index: int, frames: int, size: int, offsyn
     partial = _partial(final)
     if partial.exists():
         shutil.rmtree(partial)
+    cv2.setNumThreads(0)  # the processes are the parallelism
     rng = np.random.default_rng([seed, index])
     truth = _draw_truth(rng, offsync)
     pictures, audio = render_clip(rng, frames, size, truth)

@@ -3,11 +3,11 @@
 import argparse
 import io
 import json
-import multiprocessing
 import os
+from collections import Counter
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -15,16 +15,19 @@ from data_tools.clips import ClipError, decode_jpeg
 from data_tools.mfcc import CEPSTRA
 from data_tools.progress import progress
 from data_tools.shards import (
+    MANIFEST,
     ClipRecord,
     Member,
     Shard,
     ShardError,
     content_hash,
+    describe,
     format_idx,
     index_tar,
     read_manifest,
     read_stats,
 )
+from data_tools.workers import worker_pool
 
 
 def verify(folder: Path, workers: int = 1) -> list[str]:
@@ -48,25 +51,19 @@ def verify(folder: Path, workers: int = 1) -> list[str]:
                 faults += verify_shard(tar)
                 advance(1)
         else:
-            context = multiprocessing.get_context("spawn")
-            with ProcessPoolExecutor(min(workers, len(tars)), mp_context=context) as pool:
+            with worker_pool(min(workers, len(tars))) as pool:
                 for found in pool.map(verify_shard, tars):
                     faults += found
                     advance(1)
-    for entry, tar in zip(manifest["shards"], tars, strict=True):
-        try:
-            clips = len(read_stats(tar)["clips"])
-        except ShardError:
-            continue  # named already
-        if clips != entry["clips"]:
-            faults.append(f"{tar.name}: {clips} clips, the manifest says {entry['clips']}")
-    return faults
+    return faults + list(_manifest_faults(manifest, tars))
 
 
 def verify_shard(tar: Path) -> list[str]:
     """The faults of one shard, each beginning with the file's name."""
     try:
-        if not read_stats(tar)["clips"]:
+        stats = read_stats(tar)
+        split = stats["split"]
+        if not stats["clips"]:
             return []
         records = Shard(tar).records
         samples = index_tar(tar)
@@ -75,7 +72,7 @@ def verify_shard(tar: Path) -> list[str]:
     except (KeyError, TypeError) as error:
         return [f"{tar.name}: its statistics are damaged ({error})"]
     faults = []
-    if format_idx(samples) != tar.with_suffix(".idx").read_text(encoding="utf-8"):
+    if format_idx(samples) != tar.with_suffix(".idx").read_bytes().decode(errors="replace"):
         faults.append(f"{tar.with_suffix('.idx').name}: does not match the tar")
     if len(samples) != len(records):
         return [*faults, f"{tar.name}: {len(samples)} samples, statistics say {len(records)}"]
@@ -85,11 +82,49 @@ def verify_shard(tar: Path) -> list[str]:
             for member in members:
                 stream.seek(member.offset)
                 contents.append(stream.read(member.size))
-            faults += (f"{tar.name}: {fault}" for fault in _clip_faults(record, members, contents))
+            found = _clip_faults(record, split, members, contents)
+            faults += (f"{tar.name}: {fault}" for fault in found)
     return faults
 
 
-def _clip_faults(record: ClipRecord, members: list[Member], contents: list[bytes]) -> Iterator[str]:
+def _manifest_faults(manifest: dict[str, Any], tars: list[Path]) -> Iterator[str]:
+    """Where the manifest and the statistics of the shards disagree."""
+    totals = {split: Counter(clips=0, frames=0, bytes=0) for split in manifest["splits"]}
+    dropped: list[tuple[str, str]] = []
+    damaged = False
+    for entry, tar in zip(manifest["shards"], tars, strict=True):
+        try:
+            stats = read_stats(tar)
+            counts = {
+                "clips": len(stats["clips"]),
+                "frames": sum(record["frames"] for record in stats["clips"]),
+                "bytes": stats["tar_bytes"],
+            }
+            dropped += [(row["clip"], row["reason"]) for row in stats["dropped"]]
+            if stats["split"] != entry["split"]:
+                yield f"{tar.name}: of {stats['split']}, the manifest says {entry['split']}"
+            for what, count in counts.items():
+                if count != entry[what]:
+                    yield f"{tar.name}: {count} {what}, the manifest says {entry[what]}"
+            totals[entry["split"]].update(counts)
+        except ShardError:
+            damaged = True  # named already
+        except (KeyError, TypeError) as error:
+            damaged = True
+            yield f"{tar.name}: its statistics are damaged ({error})"
+    if damaged:
+        return  # without one shard's counts there is no total
+    if {split: dict(total) for split, total in totals.items()} != manifest["splits"]:
+        yield f"{MANIFEST}: the totals of its splits are not those of its shards"
+    if sorted(dropped) != sorted((row["clip"], row["reason"]) for row in manifest["dropped"]):
+        yield f"{MANIFEST}: the clips left out are not those that its shards list"
+    if manifest["clips_found"] != len(dropped) + sum(total["clips"] for total in totals.values()):
+        yield f"{MANIFEST}: clips packed and left out do not add up to {manifest['clips_found']}"
+
+
+def _clip_faults(
+    record: ClipRecord, split: str, members: list[Member], contents: list[bytes]
+) -> Iterator[str]:
     """What is wrong with one sample, given its members and their bytes."""
     names = [member.extension for member in members]
     jpegs = [f"{number:05d}.jpg" for number in range(record.frames)]
@@ -98,16 +133,19 @@ def _clip_faults(record: ClipRecord, members: list[Member], contents: list[bytes
         return
     try:
         described = json.loads(contents[0])
-        differing = [
+        expected = describe(record, split)
+        differing = sorted(
             field
-            for field in ("clip", "source", "frames", "columns", "height", "width", "hash")
-            if described[field] != getattr(record, field)
-        ]
-    except (ValueError, KeyError, TypeError) as error:
+            for field in expected.keys() | described.keys()
+            if described.get(field) != expected.get(field)
+        )
+    except (ValueError, AttributeError) as error:
         yield f"{record.key}.json: cannot be read ({error})"
     else:
         if differing:
             yield f"{record.key}.json: differs from the statistics in {', '.join(differing)}"
+    if sum(map(len, contents[1:])) != record.bytes:
+        yield f"{record.key}: size differs from the statistics"
     if content_hash(zip(names[1:], contents[1:], strict=True)) != record.hash:
         yield f"{record.key}: content differs from its hash"
     try:
@@ -126,9 +164,9 @@ def _clip_faults(record: ClipRecord, members: list[Member], contents: list[bytes
             except ClipError as error:
                 yield str(error)
                 continue
-            expected = (record.height, record.width, record.channels)
-            if shape != expected:
-                yield f"{member.name}: decodes to {shape}, not {expected}"
+            stored = (record.height, record.width, record.channels)
+            if shape != stored:
+                yield f"{member.name}: decodes to {shape}, not {stored}"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -139,6 +177,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> int:
     """Run `verify` from the command line; 1 if anything is wrong."""
+    if args.workers < 0:
+        raise ValueError("--workers must be 0 (one a core) or more")
     faults = verify(args.out, args.workers or len(os.sched_getaffinity(0)))
     for fault in faults:
         print(fault)

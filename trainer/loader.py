@@ -360,8 +360,8 @@ class Loader:
             rows = {at // self.shape.run_frames for at, _ in bad}
             clips = {self.dataset.keys[int(runs.clip[row])] for row in rows}
             raise LoaderError(
-                f"clips {', '.join(sorted(clips))} have frames that cannot be decoded, but are asked "
-                "for again; run `data_tools verify`"
+                f"clips {', '.join(sorted(clips))} have frames that cannot be decoded, but are "
+                "asked for again; run `data_tools verify`"
             )
         self._in_flight.clear()
         self._next_step = step
@@ -406,6 +406,12 @@ def _decoded(jpegs: Any, channels: int, mixed: bool, hw_decoder_load: float) -> 
     # RGB, although SyncNet's weights are for BGR: DALI 2.4 decodes to BGR 2.4 times slower
     # (measured on a CPU), so the model turns its first kernel round instead.
     output = dali.RGB if channels == 3 else dali.GRAY
+    # A header that cannot be parsed must not reach the decoder: DALI 2.4 parses part of the batch
+    # in the executor's thread, and when that part throws, it unwinds the frame that its pool is
+    # still working in, which ends the process (SIGSEGV). This operator throws safely, and the
+    # decoder waits for it through `rel_shape`, which is always [1].
+    parsed = fn.cast(fn.peek_image_shape(jpegs)[0:1] > 0, dtype=dali.FLOAT)
+    jpegs = fn.reinterpret(jpegs, rel_shape=parsed)
     if mixed:
         return fn.decoders.image(
             jpegs,
