@@ -84,7 +84,8 @@ def training() -> str:
                 f"{result['test_swapped_accuracy_k15']:.1%}",
             ]
         )
-    header = ["data", "unseen clips", "training and evaluation", "K=5", "K=15", "AUC", "K=15, sound swapped"]
+    header = ["data", "unseen clips", "training, evaluation", "K=5", "K=15", "AUC"]
+    header.append("K=15, sound swapped")
     return _table(header, rows) + f"\n{_read('grid_mouths')['device']}; chance is 9.7 %.\n"
 
 

@@ -10,6 +10,7 @@ import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from tokenize import TokenError  # numpy's, for a damaged header
 from typing import Any
 
 import cv2
@@ -93,7 +94,7 @@ def find_clips(root: Path, source_pattern: str | None = None) -> list[Clip]:
         raise ValueError(f"{root} is not a folder of clips")
     pattern = _compile(source_pattern)
     clips = []
-    for folder, inside, _ in os.walk(root):
+    for folder, inside, _ in os.walk(root, followlinks=True):
         parts = Path(folder).relative_to(root).parts
         inside[:] = [name for name in inside if not name.startswith(".")]
         if "frames" not in inside or not parts:
@@ -101,7 +102,9 @@ def find_clips(root: Path, source_pattern: str | None = None) -> list[Clip]:
         inside.clear()  # thousands of frames, no clip among them
         split = parts[0] if parts[0] in SPLITS and len(parts) > 1 else None
         inner = parts[1:] if split else parts
-        source = _source(Path(folder), inner, pattern)
+        # Two splits may number their clips alike; that alone does not make them one source.
+        own = parts if len(inner) == 1 else inner[:-1]
+        source = _source(Path(folder), inner, own, pattern)
         clips.append(Clip("/".join(parts), Path(folder), split, source))
     if not clips:
         raise ValueError(
@@ -240,8 +243,9 @@ def _read_audio(path: Path) -> tuple[NDArray[np.int16] | None, NDArray[np.float3
         return audio[:, 0], _checked(mfcc(audio[:, 0]), "audio.wav")
     if bins.exists():
         try:
-            features = stitch_bins(np.load(bins, allow_pickle=False))
-        except (ValueError, OSError, EOFError) as error:
+            with open(bins, "rb") as stream:  # np.load would take a zip as well
+                features = stitch_bins(np.lib.format.read_array(stream, allow_pickle=False))
+        except (ValueError, OSError, EOFError, TokenError) as error:
             raise ClipError("unreadable audio", f"audio.npy: {error}") from None
         return None, _checked(features, "audio.npy")
     raise ClipError("no audio", "neither audio.wav nor audio.npy")
@@ -253,7 +257,9 @@ def _checked(features: NDArray[np.float32], name: str) -> NDArray[np.float32]:
     return features
 
 
-def _source(path: Path, inner: tuple[str, ...], pattern: re.Pattern[str] | None) -> str:
+def _source(
+    path: Path, inner: tuple[str, ...], default: tuple[str, ...], pattern: re.Pattern[str] | None
+) -> str:
     described = path / "clip.json"
     if described.exists():
         try:
@@ -266,7 +272,7 @@ def _source(path: Path, inner: tuple[str, ...], pattern: re.Pattern[str] | None)
         if found is None or found[1] is None:
             raise ValueError(f"--source-pattern matches nothing in {'/'.join(inner)!r}")
         return found[1]
-    return "/".join(inner[:-1] or inner)
+    return "/".join(default)
 
 
 def _compile(source_pattern: str | None) -> re.Pattern[str] | None:

@@ -7,6 +7,7 @@ import os
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from tokenize import TokenError  # numpy's, for a damaged header
 from typing import Any
 
 import numpy as np
@@ -150,7 +151,7 @@ def _clip_faults(
         yield f"{record.key}: content differs from its hash"
     try:
         features = np.load(io.BytesIO(contents[1]), allow_pickle=False)
-    except (ValueError, EOFError) as error:
+    except (ValueError, EOFError, TokenError) as error:
         yield f"{record.key}.mfcc.npy: {error}"
     else:
         if features.shape != (record.columns, CEPSTRA) or features.dtype != np.float32:

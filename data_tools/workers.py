@@ -12,7 +12,7 @@ def worker_pool(workers: int) -> ProcessPoolExecutor:
     """A pool of spawned processes that leave Ctrl-C to the parent and do not outlive it."""
     # spawn: a fork would copy threads' locks (OpenCV, BLAS) in whatever state they are
     context = multiprocessing.get_context("spawn")
-    return ProcessPoolExecutor(workers, mp_context=context)
+    return ProcessPoolExecutor(workers, mp_context=context, initializer=_start)
 
 
 def _start() -> None:

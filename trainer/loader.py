@@ -148,7 +148,7 @@ class Loader:
                 item = self._ready.get(timeout=5.0)
                 break
             except queue.Empty:
-                if not self._feeder.is_alive():
+                if not self._feeder.is_alive() and self._ready.empty():
                     raise LoaderError("the loader is closed") from None
         if isinstance(item, BaseException):
             self.close()
@@ -410,8 +410,8 @@ def _decoded(jpegs: Any, channels: int, mixed: bool, hw_decoder_load: float) -> 
     # in the executor's thread, and when that part throws, it unwinds the frame that its pool is
     # still working in, which ends the process (SIGSEGV). This operator throws safely, and the
     # decoder waits for it through `rel_shape`, which is always [1].
-    parsed = fn.cast(fn.peek_image_shape(jpegs)[0:1] > 0, dtype=dali.FLOAT)
-    jpegs = fn.reinterpret(jpegs, rel_shape=parsed)
+    height = fn.peek_image_shape(jpegs, dtype=dali.FLOAT)[0:1]
+    jpegs = fn.reinterpret(jpegs, rel_shape=height / height)
     if mixed:
         return fn.decoders.image(
             jpegs,

@@ -1,0 +1,62 @@
+"""Fixtures that several test modules share: clips, shards, real recordings."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import simplejpeg
+import soundfile
+
+from data_tools.mfcc import SAMPLE_RATE, SAMPLES_PER_FRAME
+from data_tools.pack import PackOptions, pack
+from data_tools.synth import synthesize
+
+MakeClip = Callable[..., Path]
+
+
+@pytest.fixture(scope="session")
+def real_clips() -> Path:
+    """The folder of real recordings; a test that asks for it is skipped where there is none."""
+    beside = Path(__file__).parents[2] / "shared" / "real"
+    folder = Path(os.environ.get("REAL_CLIPS", beside))
+    if not folder.is_dir():
+        pytest.skip("no real recordings: set REAL_CLIPS to their folder")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def clips_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Twelve synthetic clips of two seconds, 64x64. Not to be written to."""
+    out = tmp_path_factory.mktemp("clips") / "synthetic"
+    synthesize(out, clips=12, seed=0, size=64, seconds=2.0, workers=1)
+    return out
+
+
+@pytest.fixture(scope="session")
+def shards_folder(clips_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The twelve clips packed 60:20:20. Not to be written to."""
+    out = tmp_path_factory.mktemp("shards") / "packed"
+    pack(clips_folder, out, PackOptions(ratios=(60, 20, 20)))
+    return out
+
+
+@pytest.fixture(scope="session")
+def make_clip() -> MakeClip:
+    """A function make_clip(folder, frames=30, size=32, seed=0) that writes a clip of noise."""
+
+    def write(folder: Path, frames: int = 30, size: int = 32, seed: int = 0) -> Path:
+        rng = np.random.default_rng(seed)
+        (folder / "frames").mkdir(parents=True)
+        for number in range(frames):
+            pixels = rng.integers(0, 256, (size, size, 3), dtype=np.uint8)
+            jpeg = simplejpeg.encode_jpeg(pixels, 90, "RGB", "420")
+            (folder / "frames" / f"frame{number}.jpg").write_bytes(jpeg)
+        audio = rng.integers(-8000, 8000, frames * SAMPLES_PER_FRAME, dtype=np.int16)
+        soundfile.write(folder / "audio.wav", audio, SAMPLE_RATE, subtype="PCM_16")
+        return folder
+
+    return write

@@ -1,0 +1,80 @@
+"""Statuses and messages of `python -m data_tools`: one line, never a traceback."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from data_tools.__main__ import main
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--ratios", "80:20"],
+        ["--ratios", "a:b:c"],
+        ["--ratios", "0:0:0"],
+        ["--ratios=-1:1:1"],
+        ["--shard-mb", "0"],
+        ["--size", "8"],
+        ["--quality", "101"],
+        ["--seed", "-1"],
+        ["--source-pattern", "("],
+        ["--source-pattern", "(zzz)?clip"],
+    ],
+)
+def test_bad_value_is_one_line_and_status_2(
+    clips_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], options: list[str]
+) -> None:
+    assert main(["pack", str(clips_folder), str(tmp_path / "out"), *options]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("python -m data_tools pack: ")
+
+
+@pytest.mark.parametrize(
+    "arguments", [[], ["fly"], ["pack"], ["pack", "a", "b", "--split-by", "moon"], ["verify"]]
+)
+def test_bad_usage_names_the_error_in_its_last_line(
+    capsys: pytest.CaptureFixture[str], arguments: list[str]
+) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main(arguments)
+    assert stopped.value.code == 2
+    assert "error: " in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_absent_clips_folder_is_status_2(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["pack", str(tmp_path / "absent"), str(tmp_path / "out")]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "not a folder of clips" in line
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("command", ["verify", "info"])
+def test_folder_without_shards_is_status_1(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], command: str
+) -> None:
+    assert main([command, str(tmp_path)]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "not a folder of shards" in line
+
+
+def test_output_that_is_a_file_is_status_1(
+    clips_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "out").touch()
+    assert main(["pack", str(clips_folder), str(tmp_path / "out")]) == 1
+    assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+def test_module_runs_as_a_program(shards_folder: Path) -> None:
+    command = [sys.executable, "-m", "data_tools", "info", str(shards_folder)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0 and "train" in done.stdout and done.stderr == ""

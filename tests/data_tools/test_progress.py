@@ -1,0 +1,57 @@
+"""Progress: a bar on a terminal, a plain line now and then elsewhere."""
+
+from __future__ import annotations
+
+import os
+import pty
+import re
+import subprocess
+import sys
+
+import pytest
+
+from data_tools import progress as module
+from data_tools.progress import progress
+
+COUNT_TO_FOUR = """
+from data_tools.progress import progress
+with progress("packing", 4, "clips") as advance:
+    for _ in range(4):
+        advance(1)
+"""
+
+
+def test_plain_lines_tell_count_rate_and_time_left(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_PLAIN_SECONDS", 0.0)
+    with progress("packing", 10, "clips") as advance:
+        advance(3)
+        advance(7)
+    first, last = capsys.readouterr().err.splitlines()
+    assert re.fullmatch(r"packing: 3/10 clips, [0-9.]+ clips/s, \d+ s left", first)
+    assert re.fullmatch(r"packing: 10/10 clips, [0-9.]+ clips/s, 0 s left", last)
+
+
+def test_short_work_off_a_terminal_is_silent(capsys: pytest.CaptureFixture[str]) -> None:
+    with progress("packing", 2, "clips") as advance:
+        advance(2)
+    assert capsys.readouterr() == ("", "")
+
+
+def test_terminal_gets_a_bar_with_the_count_and_the_rate() -> None:
+    ours, theirs = pty.openpty()
+    environment = {**os.environ, "TERM": "xterm", "COLUMNS": "100"}
+    run = subprocess.Popen([sys.executable, "-c", COUNT_TO_FOUR], stderr=theirs, env=environment)
+    os.close(theirs)
+    shown = b""
+    try:
+        while block := os.read(ours, 65536):
+            shown += block
+    except OSError:  # how Linux tells that the other side of a terminal is closed
+        pass
+    finally:
+        os.close(ours)
+    assert run.wait() == 0
+    text = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", shown.decode())
+    assert "packing" in text and "4/4" in text and "clips/s" in text
