@@ -123,7 +123,7 @@ class Loader:
         self._resize = any(
             (height, width) != (shape.size, shape.size) for height, width, _ in dataset.frame_shapes
         )
-        self._in_flight: deque[tuple[int, Runs]] = deque()
+        self._in_flight: deque[tuple[int, Runs, object]] = deque()
         self._next_step = start
         self._ready: queue.Queue[_Ready | BaseException] = queue.Queue(maxsize=ready)
         self._stop = threading.Event()
@@ -245,13 +245,15 @@ class Loader:
         """DALI's source: called once a batch, `_PREFETCH` batches ahead of the output."""
         shape, step = self.shape, self._next_step
         runs = self._requests(step, self.quarantine)
-        self._in_flight.append((step, runs))
         self._next_step += 1
         ahead = self._requests(step + _ADVISE_AHEAD, self.quarantine)
         self.dataset.advise(ahead, shape.run_frames)
         columns = shape.columns_per_frame
         sound = self.dataset.mfcc(runs, shape.audio_frames, shape.run_frames * columns)
-        return self.dataset.jpegs(runs, shape.run_frames), sound.reshape(-1, columns, CEPSTRA)
+        sound = sound.reshape(-1, columns, CEPSTRA)
+        # DALI reads the array later and does not own it: it lives here until the batch is out.
+        self._in_flight.append((step, runs, sound))
+        return self.dataset.jpegs(runs, shape.run_frames), sound
 
     def _run(self, pipeline: Any) -> "_Ready | None":
         """The next batch; None if the pipeline has to be built anew without a bad clip."""
@@ -261,7 +263,7 @@ class Loader:
         except RuntimeError as error:
             self._find_bad_frames(error)
             return None
-        step, runs = self._in_flight[0]
+        step, runs, _ = self._in_flight[0]
         n, size, channels = len(runs), shape.size, shape.channels
         expected = (size, size, channels)
         if not frames.is_dense_tensor() or tuple(frames[0].shape()) != expected:
@@ -302,7 +304,7 @@ class Loader:
         """
         if not self._in_flight:
             raise error
-        _, runs = self._in_flight[0]
+        _, runs, _ = self._in_flight[0]
         jpegs = self.dataset.jpegs(runs, self.shape.run_frames)
         bad = [
             (at, "cannot be decoded")
@@ -340,7 +342,7 @@ class Loader:
 
     def _exclude(self, bad: list[tuple[int, str]]) -> None:
         """Quarantine the clips of bad frames and go back to the step that met them."""
-        step, runs = self._in_flight[0]
+        step, runs, _ = self._in_flight[0]
         known = len(self.quarantine)
         for at, fault in bad:
             row, frame = divmod(at, self.shape.run_frames)
