@@ -50,10 +50,16 @@ def machine() -> dict[str, Any]:
 def report(name: str, figures: dict[str, Any], path: Path | None) -> None:
     """Write a benchmark's figures with machine and command to `path` or results/<name>.json."""
     path = path or RESULTS / f"{name}.json"
-    command = " ".join(["python", "-m", f"benchmarks.{name}", *sys.argv[1:]])
+    command = " ".join(["python", "-m", f"benchmarks.{name}", *_told(sys.argv[1:])])
     write_json(path, {"command": command, "machine": machine(), **figures})
     print(json.dumps(figures, indent=1))
     print(f"wrote {path}")
+
+
+def _told(arguments: list[str]) -> list[str]:
+    """The arguments that bear on the figures: where files lie on this machine does not."""
+    places = {i for i, word in enumerate(arguments) if word in ("--cache", "--json", "--shards")}
+    return [word for i, word in enumerate(arguments) if i not in places and i - 1 not in places]
 
 
 def synthetic_shards(folder: Path, clips: int, size: int, gray: bool = False) -> Path:
