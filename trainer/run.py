@@ -8,6 +8,7 @@ a three-minute look at everything. On several GPUs:
 import gc
 import importlib.metadata
 import logging
+import math
 import os
 import platform
 import shutil
@@ -15,7 +16,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
@@ -30,6 +31,7 @@ from torch import nn
 
 from data_tools.atomic import atomic_path, write_json
 from data_tools.pack import PackOptions, pack
+from data_tools.progress import progress
 from data_tools.shards import MANIFEST, ShardError, read_manifest
 from data_tools.synth import synthesize
 from data_tools.verify import verify
@@ -463,9 +465,14 @@ class _Training:
             if chosen is not None and chosen.clips > 1:
                 wanted[f"{control}_swapped"] = self._validation(control, swapped=True)
         for name, validation in wanted.items():
-            if validation is not None:
-                self.scores[name] = validation.run(self.model, self.loss, self.autocast, clock)
-                validation.close()
+            if validation is None:
+                continue
+            shown = progress(f"evaluating {name}", validation.batches, "batches")
+            with shown if self.processes.first else nullcontext(lambda count: None) as advance:
+                self.scores[name] = validation.run(
+                    self.model, self.loss, self.autocast, clock, lambda loss, times: advance(1)
+                )
+            validation.close()
 
 
 def _lr_factor(step: int, config: Train, total: int) -> float:
@@ -475,8 +482,8 @@ def _lr_factor(step: int, config: Train, total: int) -> float:
         return (step + 1) / warmup
     if config.schedule == "constant":
         return 1.0
-    progress = (step - warmup) / max(1, total - warmup)
-    return 0.5 * (1 + torch.cos(torch.tensor(progress * torch.pi)).item())
+    done = (step - warmup) / max(1, total - warmup)
+    return 0.5 * (1 + math.cos(math.pi * done))
 
 
 @contextmanager

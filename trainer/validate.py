@@ -99,6 +99,11 @@ class Validation:
             else None
         )
 
+    @property
+    def batches(self) -> int:
+        """Batches of this process."""
+        return len(self._mine)
+
     def _request(self, step: int, quarantine: Mapping[int, int]) -> Runs:
         runs = self._mine[step % len(self._mine)]
         if not quarantine:
