@@ -5,6 +5,7 @@ import sys
 from types import ModuleType
 
 from data_tools import info, pack, synth, verify
+from data_tools.clips import ClipError
 from data_tools.shards import ShardError
 
 COMMANDS: dict[str, tuple[ModuleType, str]] = {
@@ -33,7 +34,7 @@ def main(argv: list[str] | None = None) -> int:
     except ValueError as error:
         print(f"{parser.prog} {args.command}: {error}", file=sys.stderr)
         return 2
-    except (ShardError, RuntimeError, OSError) as error:
+    except (ClipError, ShardError, RuntimeError, OSError) as error:
         print(f"{parser.prog} {args.command}: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:

@@ -92,6 +92,8 @@ def pack(
         ValueError: no clips, wrong options, or OUT was packed from other clips or options.
     """
     _check_options(options)
+    if out.resolve() == clips_folder.resolve():
+        raise ValueError(f"{out} is the folder of the clips; choose another output folder")
     clips = find_clips(clips_folder, options.source_pattern)
     with progress("scanning", len(clips), "clips") as advance:
         sizes = []

@@ -28,7 +28,7 @@ import webdataset
 from numpy.typing import NDArray
 
 from data_tools.atomic import atomic_path, write_json
-from data_tools.clips import ClipData
+from data_tools.clips import SPLITS, ClipData
 from data_tools.mfcc import CEPSTRA, FPS, SAMPLE_RATE
 
 MANIFEST = "manifest.json"
@@ -175,7 +175,8 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         manifest = json.loads(path.read_text(encoding="utf-8"))
         for entry in manifest["shards"]:
             entry["name"], entry["split"], entry["clips"], entry["frames"], entry["bytes"]
-        for total in manifest["splits"].values():
+        for split in SPLITS:
+            total = manifest["splits"][split]
             total["clips"], total["frames"], total["bytes"]
         for row in manifest["dropped"]:
             row["clip"], row["reason"], row["detail"]
@@ -238,7 +239,13 @@ class Shard:
     def __init__(self, tar: Path) -> None:
         self.tar = tar
         stats = read_stats(tar)
-        self.records = [ClipRecord(**record) for record in stats["clips"]]
+        try:
+            self.records = [ClipRecord(**record) for record in stats["clips"]]
+        except TypeError:
+            name = tar.with_suffix(".json")
+            raise ShardError(
+                f"{name} is not a shard's statistics; delete it and run pack again"
+            ) from None
         idx = tar.with_suffix(".idx")
         for path in (tar, idx):
             if not path.exists():

@@ -48,7 +48,10 @@ def load(path: Path) -> dict[str, Any]:
     except Exception as error:  # torch raises many kinds for a damaged or foreign file
         first = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise CheckpointError(f"{path} is no readable checkpoint: {first}") from None
-    if not isinstance(state, dict) or not {"model", "optimizer", "step", "config"} <= state.keys():
+    whole = {"model", "optimizer", "step", "config"}
+    if not (
+        isinstance(state, dict) and whole <= state.keys() and isinstance(state["config"], dict)
+    ):
         raise CheckpointError(f"{path} is not a checkpoint of this trainer")
     return cast(dict[str, Any], state)
 

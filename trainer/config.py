@@ -162,6 +162,15 @@ def check(config: Config) -> None:
     ):
         if value < least:
             raise ValueError(f"{name} must be at least {least}, not {value}")
+    for name, number, most in (
+        ("train.seed", train.seed, 2**63 - 1),
+        ("data.max_shift", data.max_shift, 10**6),
+        ("data.windows_per_clip", data.windows_per_clip, 10**6),
+    ):
+        if number > most:
+            raise ValueError(f"{name} must be at most {most}, not {number}")
+    if not train.weight_decay >= 0:
+        raise ValueError(f"train.weight_decay must not be negative, not {train.weight_decay}")
     if not train.lr > 0:
         raise ValueError(f"train.lr must be positive, not {train.lr}")
     if not 0 <= data.hw_decoder_load <= 1:

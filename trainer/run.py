@@ -32,7 +32,7 @@ from torch import nn
 from data_tools.atomic import atomic_path, write_json
 from data_tools.pack import PackOptions, pack
 from data_tools.progress import progress
-from data_tools.shards import MANIFEST, ShardError, read_manifest
+from data_tools.shards import MANIFEST, ShardError, open_shards, read_manifest
 from data_tools.synth import synthesize
 from data_tools.verify import verify
 from trainer import checkpoint, display, distributed, timing
@@ -45,7 +45,7 @@ from trainer.losses import make_loss
 from trainer.model import PRESETS, SyncNet, parameter_count
 from trainer.sampler import TrainSampler
 from trainer.timing import StepClock, StepLog
-from trainer.validate import Validation
+from trainer.validate import NoRuns, Validation
 
 log = logging.getLogger("trainer")
 
@@ -83,10 +83,29 @@ def train(
         distributed.leave()
 
 
+class _Stopped(Exception):
+    """A signal asked to leave in the midst of the evaluation."""
+
+
 class _Training:
     """One run: opens everything in the order that hides the waiting, then steps."""
 
     def __init__(
+        self,
+        config: Config,
+        options: Options,
+        device_type: str,
+        processes: Processes,
+        console: Console | None,
+    ) -> None:
+        self.closing: list[Callable[[], None]] = []
+        try:
+            self._open(config, options, device_type, processes, console)
+        except BaseException:
+            self.__exit__()  # nobody else will stop the threads that run already
+            raise
+
+    def _open(
         self,
         config: Config,
         options: Options,
@@ -108,11 +127,11 @@ class _Training:
         self.config = config
         preset = PRESETS[config.model.name]
         self.device = _device(device_type, config.train.device, processes)
-        self.closing: list[Callable[[], None]] = []
 
         assert config.data.shards is not None  # _shards saw to it
         shards = Path(config.data.shards)
         self.dataset = Dataset(shards, "train")
+        open_shards(shards, "test")  # its faults should be known now, not after days of training
         self.sampler = TrainSampler(
             self.dataset.windows,
             config.train.batch_size,
@@ -226,8 +245,18 @@ class _Training:
         if read_manifest(Path(data.shards))["splits"][split]["clips"] == 0:
             self.console.print(f"note: no clip in the {split} split, so none is measured there")
             return None
-        validation = Validation(
-            Path(data.shards),
+        try:
+            validation = self._make_validation(Path(data.shards), split, swapped)
+        except NoRuns as reason:
+            self.console.print(f"note: {reason}, so none is measured there", soft_wrap=True)
+            return None
+        self.closing.append(validation.close)
+        return validation
+
+    def _make_validation(self, shards: Path, split: str, swapped: bool) -> Validation:
+        data = self.config.data
+        return Validation(
+            shards,
             split,
             PRESETS[self.config.model.name],
             self.processes,
@@ -239,8 +268,6 @@ class _Training:
             swapped=swapped,
             **self.loader_options,
         )
-        self.closing.append(validation.close)
-        return validation
 
     def _announce(self, preset: Any) -> None:
         say = partial(self.console.print, highlight=False, soft_wrap=True)
@@ -271,19 +298,22 @@ class _Training:
             timing.cut_rows(self.folder / timing.STEPS, self.start)
         steps = StepLog(self.folder / timing.STEPS, self.device, self.processes)
         self.closing.append(steps.close)
-        agreement = Agreement(self.processes)
-        per_epoch = self.sampler.steps_per_epoch
-        finished = True
-        saved = time.monotonic()
         # What exists now lives as long as the run: keep the collector from walking it again.
         gc.collect()
         gc.freeze()
-        with (
-            _stop_requests() as stop,
-            display.Display(
-                self.console, self.total, self.start, self.config.train.batch_size
-            ) as shown,
-        ):
+        with _stop_requests() as stop:
+            finished = self._steps(clock, steps, stop)
+            self._track(steps.flush())
+            return self._finish(finished, stop)
+
+    def _steps(self, clock: StepClock, steps: StepLog, stop: list[str]) -> bool:
+        """All steps that are left; False if stopped before the last."""
+        agreement = Agreement(self.processes)
+        per_epoch = self.sampler.steps_per_epoch
+        saved = time.monotonic()
+        with display.Display(
+            self.console, self.total, self.start, self.config.train.batch_size
+        ) as shown:
             for step in range(self.start, self.total):
                 epoch = step // per_epoch + 1
                 clock.begin()
@@ -296,7 +326,7 @@ class _Training:
                 due = last_of_epoch and (
                     epoch % self.config.train.val_every == 0 or step + 1 == self.total
                 )
-                if due and not interrupted:
+                if due:
                     self._validate(clock, steps, epoch, step)
                     saved = time.monotonic()
                 elif interrupted or self._save_due(step, saved):
@@ -304,10 +334,8 @@ class _Training:
                     self._save(step + 1)
                     saved = time.monotonic()
                 if interrupted:
-                    finished = step + 1 == self.total
-                    break
-        self._track(steps.flush())
-        return self._finish(finished, stop)
+                    return step + 1 == self.total
+        return True
 
     def _step(self, clock: StepClock) -> torch.Tensor:
         batch = next(self.loader)
@@ -404,8 +432,8 @@ class _Training:
         """Evaluate the best weights, write summary and plot, print where everything lies."""
         quarantined = len(self.loader.quarantine)
         self.loader.close()
-        if finished:
-            self._evaluate()
+        if finished and not any(self.processes.gather(bool(stop))):
+            self._evaluate(stop)
         rows = timing.read_rows(self.folder / timing.STEPS) if self.processes.first else []
         summary: dict[str, Any] = {
             "finished": finished,
@@ -435,8 +463,9 @@ class _Training:
             )
         if quarantined:
             say(f"{quarantined} clips were left out: a frame could not be decoded (see above)")
-        if stop and not finished:
-            say(f"stopped by {stop[0]}; go on with --resume {self.folder}")
+        if stop:
+            what = "evaluation stopped" if finished else "stopped"
+            say(f"{what} by {stop[0]}; go on with --resume {self.folder}")
         say(f"{summary['seconds']:.0f} s; in {self.folder}:")
         for name, what in (
             ("best.pt", "best weights (K=5 accuracy)"),
@@ -450,7 +479,7 @@ class _Training:
                 say(f"  {name:13s} {what}")
         return summary
 
-    def _evaluate(self) -> None:
+    def _evaluate(self, stop: list[str]) -> None:
         """Score the best weights on val, on test, and with swapped sound, which must be chance."""
         best = self.folder / checkpoint.BEST
         self.processes.barrier()
@@ -469,9 +498,20 @@ class _Training:
                 continue
             shown = progress(f"evaluating {name}", validation.batches, "batches")
             with shown if self.processes.first else nullcontext(lambda count: None) as advance:
-                self.scores[name] = validation.run(
-                    self.model, self.loss, self.autocast, clock, lambda loss, times: advance(1)
-                )
+
+                def on_batch(
+                    loss: float, times: object, advance: Callable[[int], None] = advance
+                ) -> None:
+                    advance(1)
+                    if stop and self.processes.world == 1:
+                        raise _Stopped
+
+                try:
+                    self.scores[name] = validation.run(
+                        self.model, self.loss, self.autocast, clock, on_batch
+                    )
+                except _Stopped:
+                    return
             validation.close()
 
 
@@ -711,7 +751,7 @@ def main(argv: list[str] | None = None) -> int:
         print(f"trainer.run: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("trainer.run: interrupted before the first checkpoint", file=sys.stderr)
+        print("trainer.run: interrupted; --resume auto goes on if it had begun", file=sys.stderr)
         return 130
 
 

@@ -25,6 +25,11 @@ REACH = 15  # frames to either side, as in the literature
 RUN_FRAMES = 15  # K = 15: the distances of 11 windows are averaged
 _SHIFTS = 2 * REACH + 1
 
+
+class NoRuns(ValueError):
+    """No clip of the split is long enough to be measured."""
+
+
 OnBatch = Callable[[float, StepTimes], None]
 
 
@@ -44,7 +49,7 @@ class Validation:
 
     Raises:
         ShardError: the split holds no clip, or its shards are damaged.
-        ValueError: no clip of the split is long enough for a run.
+        NoRuns: no clip of the split is long enough for a run, or none other to swap with.
     """
 
     def __init__(
@@ -67,7 +72,7 @@ class Validation:
         runs = fixed_runs(self.dataset.windows, RUN_FRAMES, REACH, runs_per_clip)
         clips = np.unique(runs.clip)
         if len(clips) == 0:
-            raise ValueError(
+            raise NoRuns(
                 f"no clip of the {split} split of {folder} is as long as {RUN_FRAMES} frames"
             )
         if len(clips) > max_clips:
@@ -75,7 +80,7 @@ class Validation:
             runs = _rows(runs, np.isin(runs.clip, keep))
         if swapped:
             if len(clips) < 2:
-                raise ValueError(f"one clip in the {split} split: no other sound to swap in")
+                raise NoRuns(f"one clip in the {split} split: no other sound to swap in")
             runs = swap_audio(runs)
         self.clips = len(np.unique(runs.clip))
         self.runs = runs
@@ -109,8 +114,12 @@ class Validation:
         if not quarantine:
             return runs
         usable = ~np.isin(runs.clip, list(quarantine))
-        # A batch of bad clips alone is asked for again: the loader then gives up and says so.
-        return _rows(runs, usable) if usable.any() else runs
+        if usable.any():
+            return _rows(runs, usable)
+        # Nothing is left of this batch: any good clip stands in, and `run` leaves it out. Without
+        # one the bad clips are asked for again, whereupon the loader gives up and says so.
+        good = np.flatnonzero(~np.isin(self.runs.clip, list(quarantine)))[:1]
+        return _rows(self.runs, good) if len(good) else runs
 
     def close(self) -> None:
         """Let the loader go."""
@@ -133,11 +142,13 @@ class Validation:
         """
         model.eval()
         parts: list[tuple[Any, ...]] = []
-        for _ in self._mine:
+        for asked in self._mine:
             clock.begin()
             assert self.loader is not None  # a process with batches has one
             batch = next(self.loader)
             clock.mark("data")
+            if not np.isin(batch.runs.clip, asked.clip).any():
+                continue  # every clip of this batch is in quarantine
             with torch.no_grad():
                 with autocast():
                     lips = model.lips(batch.frames_NRHWC)
