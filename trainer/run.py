@@ -16,7 +16,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
@@ -77,8 +77,9 @@ def train(
     device_type = _device_type(config.train.device)
     processes = distributed.setup(device_type)
     try:
-        with _Training(config, options, device_type, processes, console) as training:
-            return training.run()
+        # What was opened is closed also when opening the next thing fails.
+        with ExitStack() as opened:
+            return _Training(config, options, device_type, processes, console, opened).run()
     finally:
         distributed.leave()
 
@@ -97,22 +98,9 @@ class _Training:
         device_type: str,
         processes: Processes,
         console: Console | None,
+        opened: ExitStack,
     ) -> None:
-        self.closing: list[Callable[[], None]] = []
-        try:
-            self._open(config, options, device_type, processes, console)
-        except BaseException:
-            self.__exit__()  # nobody else will stop the threads that run already
-            raise
-
-    def _open(
-        self,
-        config: Config,
-        options: Options,
-        device_type: str,
-        processes: Processes,
-        console: Console | None,
-    ) -> None:
+        self.opened = opened
         self.began = time.monotonic()
         self.processes = processes
         self.console = console or Console(quiet=not processes.first)
@@ -164,7 +152,7 @@ class _Training:
             quarantine=_quarantine(self.dataset, resumed),
             **self.loader_options,
         )
-        self.closing.append(self.loader.close)
+        self.opened.callback(self.loader.close)
         self.validation = self._validation("val")
         self._announce(preset)
 
@@ -181,16 +169,9 @@ class _Training:
         self.tracker = display.Tracker(
             list(options.trackers) if processes.first else [], self.folder, config.as_dict()
         )
-        self.closing.append(self.tracker.close)
+        self.opened.callback(self.tracker.close)
         if processes.first:
             save_config(config, self.folder / "config.yaml")
-
-    def __enter__(self) -> "_Training":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for close in reversed(self.closing):
-            close()
 
     def _place_model(self, resumed: dict[str, Any] | None) -> None:
         """Model, optimizer, schedule and scaler on the device, as they were if resumed."""
@@ -250,7 +231,7 @@ class _Training:
         except NoRuns as reason:
             self.console.print(f"note: {reason}, so none is measured there", soft_wrap=True)
             return None
-        self.closing.append(validation.close)
+        self.opened.callback(validation.close)
         return validation
 
     def _make_validation(self, shards: Path, split: str, swapped: bool) -> Validation:
@@ -297,7 +278,7 @@ class _Training:
         if self.processes.first:
             timing.cut_rows(self.folder / timing.STEPS, self.start)
         steps = StepLog(self.folder / timing.STEPS, self.device, self.processes)
-        self.closing.append(steps.close)
+        self.opened.callback(steps.close)
         # What exists now lives as long as the run: keep the collector from walking it again.
         gc.collect()
         gc.freeze()
