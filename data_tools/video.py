@@ -1,0 +1,302 @@
+"""Read a video once, as pictures at 25 a second and sound at 16 kHz on one clock, with PyAV.
+
+Picture k of the result is what a viewer sees in the middle of the k-th 40 ms, by presentation
+time, whatever the rate of the file; sound keeps its own presentation times. Neither is ever
+counted: a variable rate, a dropped packet or a late start moves nothing against the other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from data_tools.clips import ClipError
+from data_tools.mfcc import FPS, SAMPLE_RATE
+
+try:
+    import av
+    from av.video.reformatter import VideoReformatter
+except ImportError as error:
+    raise RuntimeError(
+        f"{error.name} is not installed; reading videos needs: pip install 'syncnet-trainer[prepare]'"
+    ) from None
+
+STILL_SECONDS = 1  # a picture that stands longer than this is no talking face
+_TOLERANCE = SAMPLE_RATE // 100  # sound moved by less than 10 ms is the rounding of timestamps
+_LONGEST_GAP = 3600  # seconds of silence that a broken timestamp may ask for
+
+
+class VideoError(ClipError):
+    """A video that cannot be used: `reason` is the class that reports count, `detail` the case."""
+
+
+@dataclass(frozen=True)
+class Picture:
+    """Picture `index` of the 25 a second; `held` when it repeats the one before."""
+
+    index: int
+    frame: Any  # av.VideoFrame in the decoder's own format: half the memory of RGB
+    held: bool
+    after_still: bool  # the picture before it stood for longer than STILL_SECONDS
+
+
+class Sound:
+    """Sound of one video, 16 kHz mono int16, on disk: its length does not show in memory."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._file = open(path, "wb")
+        self._samples = 0
+        self.start: Fraction | None = None  # presentation time of the first sample, seconds
+        self.filled = 0  # samples of silence put into gaps
+        self.cut = 0  # samples left out because two packets claim one time
+
+    def append(self, samples: NDArray[np.int16], time: Fraction | None) -> None:
+        """Append `samples`, whose first is heard at `time` seconds (None: right after the last)."""
+        if self.start is None:
+            self.start = time or Fraction(0)
+        elif time is not None:
+            gap = round((time - self.start) * SAMPLE_RATE) - self._samples
+            if gap > _LONGEST_GAP * SAMPLE_RATE:
+                raise VideoError("broken timestamps", f"sound jumps by {gap // SAMPLE_RATE} s")
+            if gap > _TOLERANCE:
+                self.filled += gap
+                self._samples += gap
+                self._file.write(bytes(2 * gap))
+            elif gap < -_TOLERANCE:
+                self.cut += min(-gap, len(samples))
+                samples = samples[-gap:]
+        self._file.write(samples.tobytes())
+        self._samples += len(samples)
+
+    def close(self) -> None:
+        """No more will be appended."""
+        self._file.close()
+
+    def span(self, origin: Fraction) -> tuple[int, int]:
+        """First and one past the last picture that have sound for at least half their time.
+
+        origin: presentation time of picture 0, seconds.
+        """
+        if self.start is None or self._samples == 0:
+            return 0, 0
+        begin = (self.start - origin) * FPS
+        end = begin + Fraction(self._samples * FPS, SAMPLE_RATE)
+        return _round_half_up(begin), _round_half_up(end)
+
+    def read(self, first: int, pictures: int, origin: Fraction) -> NDArray[np.int16]:
+        """The sound of `pictures` pictures from picture `first` on, (640 * pictures,) int16.
+
+        What lies outside the recording is silence.
+        """
+        assert self.start is not None
+        begin = round((Fraction(first, FPS) + origin - self.start) * SAMPLE_RATE)
+        length = pictures * SAMPLE_RATE // FPS
+        out = np.zeros(length, np.int16)
+        inside = max(begin, 0), min(begin + length, self._samples)
+        if inside[0] < inside[1]:
+            count = inside[1] - inside[0]
+            found = np.fromfile(self._path, np.int16, count, offset=2 * inside[0])
+            out[inside[0] - begin : inside[1] - begin] = found
+        return out
+
+
+class Video:
+    """A video file opened for one pass. Close it, or use it as a context manager.
+
+    Raises VideoError when the file cannot be read, holds no moving picture or no sound.
+    """
+
+    def __init__(self, path: Path, threads: int = 1) -> None:
+        try:
+            self._container = av.open(str(path), metadata_errors="replace")
+        except (av.error.FFmpegError, OSError, ValueError) as error:
+            if path.is_file() and path.stat().st_size == 0:
+                raise VideoError("empty file", "0 bytes") from None
+            raise VideoError("not a readable video", _words(error)) from None
+        pictures = [s for s in self._container.streams.video if not _is_cover(s)]
+        if not pictures or not self._container.streams.audio:
+            self._container.close()
+            missing = "audio" if pictures else "video"
+            raise VideoError(f"no {missing} stream", f"the file has no {missing} stream")
+        self._picture = self._container.streams.best("video")
+        if self._picture not in pictures:
+            self._picture = pictures[0]
+        self._sound = self._container.streams.best("audio", related=self._picture)
+        self.aspect = Fraction(self._picture.sample_aspect_ratio or 1)
+        self._picture.thread_type = "AUTO"
+        self._picture.codec_context.thread_count = threads
+        self.origin: Fraction | None = None  # presentation time of picture 0, seconds
+        self.bytes_read = 0
+        self.undecodable = 0  # packets
+        self.backwards = 0  # pictures whose time lies before that of the one before
+        self.stills: list[tuple[int, int]] = []  # pictures [first, end) left out: nothing moved
+
+    def __enter__(self) -> Video:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the file."""
+        self._container.close()
+
+    def pictures(self, sound: Sound) -> Iterator[Picture]:
+        """Decode the whole file once: yields the pictures, appends the sound to `sound`.
+
+        Of a picture that stands for longer than a second only the first is yielded.
+
+        Raises:
+            VideoError: nothing can be decoded, or timestamps are missing.
+        """
+        shown: Any = None  # the picture on the screen, and since when (seconds from picture 0)
+        since = Fraction(0)
+        index = 0
+        fresh = True  # `shown` has not been yielded yet
+        after_still = False
+        for frame in self._decode(sound):
+            time = self._time(frame, since if shown is not None else None)
+            if shown is None:
+                self.origin = time
+            time -= self.origin or 0
+            if shown is not None:
+                if time <= since:
+                    self.backwards += 1
+                    continue
+                due = _first_slot(time)
+                if time - since > STILL_SECONDS and due > index:
+                    yield Picture(index, shown, not fresh, after_still)
+                    self.stills.append((index + 1, due))
+                    index, after_still = due, True
+                while index < due:
+                    yield Picture(index, shown, not fresh, after_still)
+                    index, fresh, after_still = index + 1, False, False
+            shown, since, fresh = frame, time, True
+        if shown is None:
+            raise VideoError("no picture", "the video stream holds no picture that can be decoded")
+        # The last picture stands as long as it says, by default for one frame.
+        stands = Fraction(shown.duration or 0) * shown.time_base
+        if not 0 < stands <= STILL_SECONDS:
+            stands = 1 / Fraction(self._picture.average_rate or FPS)
+        last = max(_first_slot(since + stands), index + fresh)
+        while index < last:
+            yield Picture(index, shown, not fresh, after_still)
+            index, fresh, after_still = index + 1, False, False
+
+    def _decode(self, sound: Sound) -> Iterator[Any]:
+        resampler: Any = None
+        for packet in self._packets():
+            self.bytes_read += packet.size
+            try:
+                frames = packet.decode()
+            except av.error.FFmpegError:
+                self.undecodable += 1
+                continue
+            if packet.stream is self._picture:
+                yield from frames
+                continue
+            for frame in frames:
+                if resampler is not None and not _same_format(frame, layout):
+                    _append(sound, resampler.resample(None))
+                    resampler = None
+                if resampler is None:
+                    resampler = av.AudioResampler("s16", "mono", SAMPLE_RATE)
+                    layout = frame
+                _append(sound, resampler.resample(frame))
+        if resampler is not None:
+            _append(sound, resampler.resample(None))
+        sound.close()
+
+    def _packets(self) -> Iterator[Any]:
+        packets = self._container.demux(self._picture, self._sound)
+        while True:
+            try:
+                yield next(packets)
+            except StopIteration:
+                return
+            except av.error.FFmpegError:
+                # A damaged container ends here; what was read so far is still good.
+                self.undecodable += 1
+                return
+
+    def _time(self, frame: Any, since: Fraction | None) -> Fraction:
+        if frame.pts is not None:
+            return Fraction(frame.pts) * frame.time_base
+        rate = self._picture.average_rate or self._picture.guessed_rate
+        if not rate:
+            raise VideoError("no timestamps", "the pictures carry neither times nor a rate")
+        if since is None:
+            return Fraction(0)
+        return since + (self.origin or 0) + 1 / Fraction(rate)
+
+
+class Converter:
+    """Turns decoded pictures into upright RGB arrays; keeps one scaler per size.
+
+    aspect: width of a stored pixel over its height, as `Video.aspect`.
+    """
+
+    def __init__(self, aspect: Fraction = Fraction(1)) -> None:
+        self._aspect = aspect
+        self._scalers: dict[tuple[int, int], Any] = {}
+
+    def short_side(self, frame: Any) -> int:
+        """The shorter side of `frame` as it is to be shown, pixels."""
+        return min(frame.height, max(1, round(frame.width * self._aspect)))
+
+    def rgb(self, frame: Any, short_side: int | None = None) -> NDArray[np.uint8]:
+        """`frame` as (H, W, 3) RGB uint8, rotated and with square pixels as it is to be shown.
+
+        short_side: scale down to this, if the picture is larger.
+        """
+        height, width = frame.height, max(1, round(frame.width * self._aspect))
+        if short_side is not None and short_side < min(height, width):
+            scale = short_side / min(height, width)
+            height, width = max(1, round(height * scale)), max(1, round(width * scale))
+        scaler = self._scalers.setdefault((height, width), VideoReformatter())
+        shrinking = height < frame.height
+        small = scaler.reformat(
+            frame, width, height, "rgb24", interpolation="AREA" if shrinking else "BILINEAR"
+        )
+        array = np.asarray(small.to_ndarray(), np.uint8)
+        turns = round((frame.rotation or 0) / 90) % 4
+        return np.ascontiguousarray(np.rot90(array, turns)) if turns else array
+
+
+def _first_slot(time: Fraction) -> int:
+    # The first picture k whose middle, (2k + 1) / 50 s, comes after `time`.
+    return _round_half_up(time * FPS)
+
+
+def _round_half_up(value: Fraction) -> int:
+    return int((value + Fraction(1, 2)) // 1)
+
+
+def _append(sound: Sound, frames: list[Any]) -> None:
+    for frame in frames:
+        time = None if frame.pts is None else Fraction(frame.pts) * frame.time_base
+        sound.append(frame.to_ndarray()[0], time)
+
+
+def _same_format(one: Any, other: Any) -> bool:
+    return bool(
+        one.sample_rate == other.sample_rate
+        and one.format.name == other.format.name
+        and one.layout.name == other.layout.name
+    )
+
+
+def _is_cover(stream: Any) -> bool:
+    return bool(stream.disposition & av.stream.Disposition.attached_pic)
+
+
+def _words(error: BaseException) -> str:
+    text = getattr(error, "strerror", None) or str(error)
+    return text[:1].lower() + text[1:]
