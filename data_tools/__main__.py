@@ -1,14 +1,15 @@
-"""`python -m data_tools COMMAND`: make, pack, check and look at training clips."""
+"""`python -m data_tools COMMAND`: prepare, pack, check and look at training clips."""
 
 import argparse
 import sys
 from types import ModuleType
 
-from data_tools import info, pack, synth, verify
+from data_tools import info, pack, prepare, synth, verify
 from data_tools.clips import ClipError
 from data_tools.shards import ShardError
 
 COMMANDS: dict[str, tuple[ModuleType, str]] = {
+    "prepare": (prepare, "cut training clips out of any video"),
     "pack": (pack, "pack clips into WebDataset shards with DALI indices"),
     "verify": (verify, "re-read shards and name every fault"),
     "info": (info, "show what shards hold, as a table and as a picture"),
@@ -19,7 +20,7 @@ COMMANDS: dict[str, tuple[ModuleType, str]] = {
 def main(argv: list[str] | None = None) -> int:
     """Run one command; 0 done, 1 the data is bad, 2 the command line is wrong."""
     parser = argparse.ArgumentParser(
-        prog="python -m data_tools", description="Make, pack, check and look at training clips."
+        prog="python -m data_tools", description="Prepare, pack, check and look at training clips."
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, (module, purpose) in COMMANDS.items():

