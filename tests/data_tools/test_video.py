@@ -1,0 +1,183 @@
+"""Reading videos: one clock for picture and sound, whatever the file's rates; damaged files."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from data_tools.mfcc import FPS, SAMPLE_RATE, SAMPLES_PER_FRAME
+from data_tools.video import Converter, Sound, Video, VideoError
+from videos import write_video
+
+
+def flat(frames: int, height: int = 48, width: int = 64) -> np.ndarray:
+    """Gray pictures whose brightness tells their number."""
+    levels = (np.arange(frames) * 8 % 208 + 20).astype(np.uint8)
+    return np.broadcast_to(levels[:, None, None, None], (frames, height, width, 3)).copy()
+
+
+def read(path: Path, tmp_path: Path) -> tuple[Video, Sound, list]:
+    sound = Sound(tmp_path / "sound.raw")
+    with Video(path) as video:
+        return video, sound, list(video.pictures(sound))
+
+
+def hum(seconds: float, rate: int = SAMPLE_RATE) -> np.ndarray:
+    return (8000 * np.sin(np.arange(int(seconds * rate)) * 0.2)).astype(np.int16)
+
+
+RATES = {
+    "23.976": Fraction(24000, 1001),
+    "29.97": Fraction(30000, 1001),
+    "30": Fraction(30),
+    "50": Fraction(50),
+    "59.94": Fraction(60000, 1001),
+}
+
+
+@pytest.mark.parametrize("rate", RATES.values(), ids=RATES)
+def test_shows_what_a_viewer_sees_in_the_middle_of_each_frame(rate, tmp_path):
+    count = int(2 * rate)
+    times = [k / rate for k in range(count)]
+    path = write_video(tmp_path / "v.mp4", flat(count), hum(2), times)
+    _, _, pictures = read(path, tmp_path)
+    assert len(pictures) == pytest.approx(count / rate * FPS, abs=1)
+    converter = Converter()
+    for picture in pictures:
+        middle = Fraction(2 * picture.index + 1, 2 * FPS)
+        shown = max(k for k in range(count) if times[k] < middle)
+        level = converter.rgb(picture.frame)[0, 0, 0]
+        assert abs(int(level) - int(flat(count)[shown, 0, 0, 0])) <= 3, picture.index
+
+
+def test_25_fps_is_taken_frame_by_frame(tmp_path):
+    path = write_video(tmp_path / "v.mp4", flat(60), hum(2.4))
+    _, sound, pictures = read(path, tmp_path)
+    assert [p.index for p in pictures] == list(range(60))
+    assert not any(p.held for p in pictures)
+    assert sound.span(Fraction(0)) in ((0, 60), (0, 61))  # AAC pads its last packet
+
+
+def test_a_picture_that_stands_still_is_left_out_and_ends_the_shot(tmp_path):
+    times = [Fraction(k, 25) for k in range(25)] + [3 + Fraction(k, 25) for k in range(25)]
+    path = write_video(tmp_path / "v.mp4", flat(50), hum(4), times)
+    video, _, pictures = read(path, tmp_path)
+    assert [p.index for p in pictures] == [*range(25), *range(75, 100)]
+    assert video.stills == [(25, 75)]
+    assert [p.index for p in pictures if p.after_still] == [75]
+
+
+@pytest.mark.parametrize("rate", [8000, 16000, 44100, 48000])
+@pytest.mark.parametrize("container, codec", [("mp4", "aac"), ("mkv", "pcm_s16le"), ("mov", "aac")])
+def test_sound_keeps_its_time(rate, container, codec, tmp_path):
+    sound = np.zeros(2 * rate, np.int16)
+    sound[rate : rate + rate // 100] = 20000
+    path = write_video(
+        tmp_path / f"v.{container}", flat(50), sound, sound_rate=rate, sound_codec=codec
+    )
+    video, heard, _ = read(path, tmp_path)
+    samples = heard.read(0, 50, video.origin)
+    begin = int(np.argmax(np.abs(samples.astype(int)) > 6000))
+    assert begin == pytest.approx(SAMPLE_RATE, abs=32)  # 2 ms
+
+
+def test_sound_that_begins_late_stays_late(tmp_path):
+    path = write_video(
+        tmp_path / "v.mkv", flat(75), hum(2), sound_start=0.62, sound_codec="pcm_s16le"
+    )
+    video, sound, _ = read(path, tmp_path)
+    assert sound.span(video.origin) == (16, 66)  # 0.62 s is picture 15.5; half of it is enough
+    samples = sound.read(0, 75, video.origin)
+    assert len(samples) == 75 * SAMPLES_PER_FRAME
+    assert int(np.argmax(samples != 0)) == pytest.approx(0.62 * SAMPLE_RATE, abs=20)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    packets=st.lists(st.tuples(st.integers(-400, 4000), st.integers(1, 800)), max_size=12),
+    origin=st.integers(-3000, 3000),
+)
+def test_every_sample_lands_at_its_time_or_within_ten_ms(packets, origin, tmp_path_factory):
+    sound = Sound(tmp_path_factory.mktemp("sound") / "s.raw")
+    sound.append(np.full(100, 1, np.int16), Fraction(0))
+    end = 100
+    for number, (gap, length) in enumerate(packets, 2):
+        begin = max(end + gap, 0)
+        sound.append(np.full(length, number, np.int16), Fraction(begin, SAMPLE_RATE))
+        whole = sound.read(0, 1 + end // 640 + 12, Fraction(0))
+        place = np.flatnonzero(whole == number)
+        if len(place) == length:  # nothing of it was cut
+            assert abs(place[0] - begin) <= SAMPLE_RATE // 100
+        end = int(sound._samples)
+    sound.close()
+    time = Fraction(origin, SAMPLE_RATE)
+    at_zero, moved = sound.read(0, 40, Fraction(0)), sound.read(0, 40, time)
+    if origin >= 0:
+        assert np.array_equal(moved[: len(moved) - origin], at_zero[origin:])
+    else:
+        assert np.array_equal(moved[-origin:], at_zero[:origin])
+
+
+def test_gaps_in_the_sound_are_filled_with_silence_and_counted(tmp_path):
+    sound = Sound(tmp_path / "s.raw")
+    sound.append(np.full(1600, 7, np.int16), Fraction(0))
+    sound.append(np.full(1600, 9, np.int16), Fraction(1, 2))
+    sound.close()
+    assert sound.filled == 6400
+    samples = sound.read(0, 25, Fraction(0))
+    assert (samples[:1600] == 7).all() and not samples[1600:8000].any()
+    assert (samples[8000:9600] == 9).all()
+
+
+@pytest.mark.parametrize("degrees", [90, 180, 270])
+def test_rotation_is_honoured(degrees, tmp_path):
+    pictures = flat(10)
+    pictures[:, :, :] = 30
+    pictures[:, :24, :32] = 220  # the upper left quarter as stored
+    path = write_video(tmp_path / "v.mp4", pictures, hum(0.4), rotation=degrees)
+    _, _, found = read(path, tmp_path)
+    upright = Converter().rgb(found[0].frame)
+    # The file says by how many degrees, counter-clockwise, a player turns the picture.
+    expected = np.rot90(pictures[0], degrees // 90)
+    assert upright.shape == expected.shape
+    assert np.abs(upright.astype(int) - expected).mean() < 6
+
+
+def test_pixels_that_are_not_square_become_so(tmp_path):
+    path = write_video(tmp_path / "v.mp4", flat(10), hum(0.4), aspect=Fraction(4, 3))
+    with Video(path) as video:
+        picture = next(iter(video.pictures(Sound(tmp_path / "s.raw"))))
+        assert video.aspect == Fraction(4, 3)
+        assert Converter(video.aspect).rgb(picture.frame).shape == (48, 85, 3)
+        assert Converter(video.aspect).rgb(picture.frame, 24).shape == (24, 42, 3)
+
+
+def test_a_truncated_file_gives_what_it_holds(tmp_path):
+    path = write_video(tmp_path / "v.mkv", flat(100), hum(4), sound_codec="pcm_s16le")
+    cut = tmp_path / "cut.mkv"
+    cut.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    _, _, pictures = read(cut, tmp_path)
+    assert 0 < len(pictures) <= 100
+
+
+def test_what_is_no_video_is_named(tmp_path):
+    cases = {
+        "empty file": b"",
+        "not a readable video": b"This is a text, not a video.\n" * 50,
+    }
+    for reason, content in cases.items():
+        path = tmp_path / "v.mp4"
+        path.write_bytes(content)
+        with pytest.raises(VideoError) as caught:
+            Video(path)
+        assert caught.value.reason == reason
+    silent = write_video(tmp_path / "silent.mp4", flat(10))
+    with pytest.raises(VideoError, match="no audio stream"):
+        Video(silent)
+    with pytest.raises(VideoError, match="not a readable video"):
+        Video(tmp_path / "absent.mp4")
