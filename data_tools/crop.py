@@ -45,7 +45,6 @@ def cut(
         )
     left, top = (round(value - side / 2) for value in centre)
     whole = max(1, round(side))
-    height, width = picture.shape[:2]
     inside = picture[max(top, 0) : max(top + whole, 0), max(left, 0) : max(left + whole, 0)]
     if inside.shape[:2] != (whole, whole):
         padded = np.full((whole, whole, 3), PAD, np.uint8)

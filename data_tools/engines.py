@@ -9,7 +9,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 from collections.abc import Callable, Iterator
-from concurrent.futures import FIRST_COMPLETED, wait
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from typing import Any
 
 from data_tools.workers import start_worker
@@ -29,16 +29,17 @@ def run_local(
         from pebble import ProcessExpired, ProcessPool
     except ImportError:
         raise RuntimeError(
-            "pebble is not installed; preparing videos needs: pip install 'syncnet-trainer[prepare]'"
+            "pebble is not installed; preparing videos needs: "
+            "pip install 'syncnet-trainer[prepare]'"
         ) from None
     context = multiprocessing.get_context("spawn")
     counter, told = context.Value("q", 0), 0
     threads = max(1, len(os.sched_getaffinity(0)) // workers)
-    pool = ProcessPool(
-        workers, initializer=_start, initargs=(counter, threads), context=context
-    )
+    pool = ProcessPool(workers, initializer=_start, initargs=(counter, threads), context=context)
     try:
-        pending = {pool.schedule(_call, (function, task)): task for task in tasks}
+        pending: dict[Future[None], Any] = {
+            pool.schedule(_call, (function, task)): task for task in tasks
+        }
         while pending:
             done, _ = wait(pending, timeout=_POLL_SECONDS, return_when=FIRST_COMPLETED)
             on_bytes(counter.value - told)
@@ -78,7 +79,8 @@ def run_ray(
             raise RuntimeError(f"no Ray cluster at {address}: {error}") from None
     # A retry is decided by the caller, who records why.
     remote = ray.remote(num_cpus=1, max_retries=0)(function)
-    waiting, pending = list(reversed(tasks)), {}
+    waiting = list(reversed(tasks))
+    pending: dict[Any, Any] = {}
     try:
         while waiting or pending:
             most = 2 * max(1, int(ray.cluster_resources().get("CPU", 1)))

@@ -36,7 +36,26 @@ from data_tools.progress import progress
 
 FORMAT = "syncnet-clips/1"
 SUFFIXES = frozenset(
-    ".3gp .asf .avi .flv .m2ts .m4v .mkv .mov .mp4 .mpeg .mpg .mts .mxf .ogv .ts .vob .webm .wmv".split()
+    [
+        ".3gp",
+        ".asf",
+        ".avi",
+        ".flv",
+        ".m2ts",
+        ".m4v",
+        ".mkv",
+        ".mov",
+        ".mp4",
+        ".mpeg",
+        ".mpg",
+        ".mts",
+        ".mxf",
+        ".ogv",
+        ".ts",
+        ".vob",
+        ".webm",
+        ".wmv",
+    ]
 )
 _REPORTED = 10  # lines about failed videos on the screen; the report has all
 _REMEDIES = {
@@ -246,7 +265,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("videos", nargs="+", type=Path, metavar="VIDEO|DIR|LIST")
     parser.add_argument("--out", type=Path, required=True, metavar="CLIPS", help="folder of clips")
-    parser.add_argument("--shards", type=Path, metavar="OUT", help="pack the clips into OUT as well")
+    parser.add_argument(
+        "--shards", type=Path, metavar="OUT", help="pack the clips into OUT as well"
+    )
     parser.add_argument("--montage", action="store_true", help="draw every video's tracks as well")
     cut = parser.add_argument_group("the clips")
     cut.add_argument(

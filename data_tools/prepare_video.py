@@ -396,7 +396,9 @@ class _Pass:
             video.reason, video.detail = _sum_up(below, self.options)
         video.frames = count
         notes = "; ".join(self._notes(span, end))
-        video.detail = f"{video.detail}; {notes}" if video.detail and notes else video.detail or notes
+        video.detail = (
+            f"{video.detail}; {notes}" if video.detail and notes else video.detail or notes
+        )
         return [video, *below]
 
     def _notes(self, span: tuple[int, int], end: int) -> Iterator[str]:
@@ -468,7 +470,9 @@ class _Pass:
             self._lap("speech")
             if (row.sharpness or 0) < options.min_sharpness:
                 row.reason = "blurred"
-                row.detail = f"sharpness {row.sharpness} < {options.min_sharpness} (--min-sharpness)"
+                row.detail = (
+                    f"sharpness {row.sharpness} < {options.min_sharpness} (--min-sharpness)"
+                )
             elif row.speech < options.min_speech:
                 row.reason = "little speech"
                 row.detail = f"speech in {row.speech:.0%} < {options.min_speech:.0%} (--min-speech)"
@@ -560,4 +564,3 @@ def _sync_filesystem(folder: Path) -> None:
             raise OSError(ctypes.get_errno(), "cannot sync", str(folder))
     finally:
         os.close(descriptor)
-

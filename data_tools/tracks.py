@@ -110,9 +110,7 @@ def match(
     return pairs
 
 
-def iou(
-    one: tuple[float, float, float, float], other: tuple[float, float, float, float]
-) -> float:
+def iou(one: tuple[float, float, float, float], other: tuple[float, float, float, float]) -> float:
     """Intersection over union of two boxes, 0..1."""
     width = min(one[2], other[2]) - max(one[0], other[0])
     height = min(one[3], other[3]) - max(one[1], other[1])

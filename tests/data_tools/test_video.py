@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from videos import write_video
 
 from data_tools.mfcc import FPS, SAMPLE_RATE, SAMPLES_PER_FRAME
 from data_tools.video import Converter, Sound, Video, VideoError
-from videos import write_video
 
 
 def flat(frames: int, height: int = 48, width: int = 64) -> np.ndarray:

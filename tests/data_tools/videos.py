@@ -13,18 +13,16 @@ from data_tools.mfcc import FPS, SAMPLE_RATE
 from data_tools.synth import render_clip
 
 
-def head(
-    seed: int, frames: int, size: int = 160
-) -> tuple[NDArray[np.uint8], NDArray[np.int16]]:
+def head(seed: int, frames: int, size: int = 160) -> tuple[NDArray[np.uint8], NDArray[np.int16]]:
     """A talking head: (frames, size, size, 3) RGB and its sound at 16 kHz."""
     return render_clip(np.random.default_rng(seed), frames, size)
 
 
 def canvas(
-    heads: list[NDArray[np.uint8]], height: int = 240, width: int = 320
+    heads: list[NDArray[np.uint8]], height: int = 240, width: int = 320, background: int = 120
 ) -> NDArray[np.uint8]:
     """Heads side by side on gray: (frames, height, width, 3)."""
-    out = np.full((len(heads[0]), height, width, 3), 120, np.uint8)
+    out = np.full((len(heads[0]), height, width, 3), background, np.uint8)
     for place, pictures in enumerate(heads):
         size = pictures.shape[1]
         left = (2 * place + 1) * width // (2 * len(heads)) - size // 2
@@ -49,7 +47,11 @@ def write_video(
     times = times or [Fraction(k, FPS) for k in range(len(pictures))]
     with av.open(str(path), "w") as container:
         stream = container.add_stream(codec, rate=60)
-        stream.width, stream.height, stream.pix_fmt = pictures.shape[2], pictures.shape[1], "yuv420p"
+        stream.width, stream.height, stream.pix_fmt = (
+            pictures.shape[2],
+            pictures.shape[1],
+            "yuv420p",
+        )
         stream.time_base = stream.codec_context.time_base = Fraction(1, 90_000)
         if codec == "libx264":
             stream.options = {"preset": "ultrafast", "crf": "12"}
