@@ -1,4 +1,4 @@
-"""Turn one video into clips in one pass: shots, faces, tracks, crops, sound, and a record of it all.
+"""Turn one video into clips in one pass: shots, faces, tracks, crops, sound, a record.
 
 Pictures are decoded once. They wait, in the decoder's own format, until the smoothed box of every
 face in them is certain (at most some 60 pictures), are cropped, written and forgotten. A track's
@@ -333,7 +333,7 @@ class _Pass:
     def _write_crops(self) -> None:
         """Write every crop whose box is certain; forget pictures that no track needs any more."""
         due: dict[int, list[tuple[_Crops, NDArray[np.float64]]]] = defaultdict(list)
-        needed = self.waiting[0] if self.waiting else math.inf
+        needed: float = self.waiting[0] if self.waiting else math.inf
         for track in self.tracker.tracks:
             crops = self.crops.get(track.number)
             if crops is None:
@@ -396,9 +396,7 @@ class _Pass:
             video.reason, video.detail = _sum_up(below, self.options)
         video.frames = count
         notes = "; ".join(self._notes(span, end))
-        video.detail = (
-            f"{video.detail}; {notes}" if video.detail and notes else video.detail or notes
-        )
+        video.detail = "; ".join(filter(None, [video.detail, notes]))
         return [video, *below]
 
     def _notes(self, span: tuple[int, int], end: int) -> Iterator[str]:
@@ -470,9 +468,7 @@ class _Pass:
             self._lap("speech")
             if (row.sharpness or 0) < options.min_sharpness:
                 row.reason = "blurred"
-                row.detail = (
-                    f"sharpness {row.sharpness} < {options.min_sharpness} (--min-sharpness)"
-                )
+                row.detail = f"{row.sharpness} < {options.min_sharpness} (--min-sharpness)"
             elif row.speech < options.min_speech:
                 row.reason = "little speech"
                 row.detail = f"speech in {row.speech:.0%} < {options.min_speech:.0%} (--min-speech)"

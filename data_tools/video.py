@@ -24,7 +24,8 @@ try:
     from av.video.reformatter import VideoReformatter
 except ImportError as error:
     raise RuntimeError(
-        f"{error.name} is not installed; reading videos needs: pip install 'syncnet-trainer[prepare]'"
+        f"{error.name} is not installed; reading videos needs: "
+        "pip install 'syncnet-trainer[prepare]'"
     ) from None
 
 STILL_SECONDS = 1  # a picture that stands longer than this is no talking face
@@ -51,7 +52,7 @@ class Sound:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._file = open(path, "wb")
+        self._file = path.open("wb")
         self._samples = 0
         self.start: Fraction | None = None  # presentation time of the first sample, seconds
         self.filled = 0  # samples of silence put into gaps
@@ -127,7 +128,7 @@ class Video:
             self._container.close()
             missing = "audio" if pictures else "video"
             raise VideoError(f"no {missing} stream", f"the file has no {missing} stream")
-        self._picture = self._container.streams.best("video")
+        self._picture: Any = self._container.streams.best("video")
         if self._picture not in pictures:
             self._picture = pictures[0]
         self._sound = self._container.streams.best("audio", related=self._picture)
@@ -194,6 +195,7 @@ class Video:
 
     def _decode(self, sound: Sound) -> Iterator[Any]:
         resampler: Any = None
+        heard: Any = None  # the sound frame that the resampler was made for
         for packet in self._packets():
             self.bytes_read += packet.size
             try:
@@ -205,12 +207,12 @@ class Video:
                 yield from frames
                 continue
             for frame in frames:
-                if resampler is not None and not _same_format(frame, layout):
+                if resampler is not None and not _same_format(frame, heard):
                     _append(sound, resampler.resample(None))
                     resampler = None
                 if resampler is None:
                     resampler = av.AudioResampler("s16", "mono", SAMPLE_RATE)
-                    layout = frame
+                    heard = frame
                 _append(sound, resampler.resample(frame))
         if resampler is not None:
             _append(sound, resampler.resample(None))

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from fractions import Fraction
 from pathlib import Path
 
@@ -103,10 +104,8 @@ def test_clips_hold_the_face_and_say_what_is_known_of_it(prepared, videos):
 
 def test_report_has_every_video_shot_track_and_clip(prepared):
     found = rows(prepared)
-    levels = {
-        level: sum(r["level"] == level for r in found) for level in ("video", "shot", "track")
-    }
-    assert levels == {"video": 4, "shot": 5, "track": 6}
+    levels = Counter(row["level"] for row in found)
+    assert (levels["video"], levels["shot"], levels["track"]) == (4, 5, 6)
     assert all(row["reason"] or row["kept"] == "True" for row in found)
     report = json.loads((prepared / "report.json").read_text())
     assert report["videos"]["two"]["status"] == "kept"
@@ -140,7 +139,7 @@ def test_flash_and_click_stay_together(rate, tmp_path):
         rng = np.random.default_rng(5)
         steps = rng.integers(15, 71, 400)
         times = [Fraction(int(ms), 1000) for ms in np.concatenate([[0], np.cumsum(steps)])]
-        times = [time for time in times if time < seconds]
+        times = [shown for shown in times if shown < seconds]
     else:
         times = [k / rate for k in range(int(seconds * rate))]
     face, _ = head(4, 25 * seconds)
@@ -148,8 +147,8 @@ def test_flash_and_click_stay_together(rate, tmp_path):
     sound = np.zeros(int((seconds - late) * sound_rate), np.int16)
     for second in range(1, seconds):
         onset = next(t for t in times if t >= second)  # a picture can only change at its own time
-        for number, time in enumerate(times):
-            if onset <= time < onset + Fraction(1, 8):
+        for number, shown in enumerate(times):
+            if onset <= shown < onset + Fraction(1, 8):
                 pictures[number, 170:200, 215:245] = 255
         begin = round((float(onset) - late) * sound_rate)
         sound[begin : begin + 200] = 25000

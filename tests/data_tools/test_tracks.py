@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
@@ -94,7 +96,7 @@ def test_boxes_do_not_depend_on_how_the_range_is_cut(steps, cuts, seed):
     track = Track(0, 0, seen, faces, closed=True)
     whole = track.boxes(track.first, track.final)
     edges = sorted({track.first, track.final, *(c for c in cuts if track.first < c < track.final)})
-    parts = [track.boxes(a, b) for a, b in zip(edges, edges[1:], strict=False)]
+    parts = [track.boxes(a, b) for a, b in pairwise(edges)]
     assert np.allclose(np.concatenate(parts), whole)
     # And what is called final stays: later detections change none of it.
     short = Track(0, 0, seen[:-1], faces[:-1])
