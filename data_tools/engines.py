@@ -33,9 +33,13 @@ def run_local(
             "pip install 'syncnet-trainer[prepare]'"
         ) from None
     context = multiprocessing.get_context("spawn")
-    counter, told = context.Value("q", 0), 0
+    # OpenMP (the detector's) reads this when the first library that uses it is loaded, which in a
+    # worker happens before any code of ours runs.
     threads = max(1, len(os.sched_getaffinity(0)) // workers)
-    pool = ProcessPool(workers, initializer=_start, initargs=(counter, threads), context=context)
+    before = os.environ.get("OMP_NUM_THREADS")
+    os.environ.setdefault("OMP_NUM_THREADS", str(threads))
+    counter, told = context.Value("q", 0), 0
+    pool = ProcessPool(workers, initializer=_start, initargs=(counter,), context=context)
     try:
         pending: dict[Future[None], Any] = {
             pool.schedule(_call, (function, task)): task for task in tasks
@@ -55,6 +59,8 @@ def run_local(
     finally:
         pool.stop()
         pool.join()
+        if before is None:
+            del os.environ["OMP_NUM_THREADS"]
 
 
 def run_ray(
@@ -100,14 +106,9 @@ def run_ray(
         ray.shutdown()
 
 
-def _start(counter: Any, threads: int) -> None:
+def _start(counter: Any) -> None:
     global _counter
     _counter = counter
-    # Read by the detector's OpenMP when it is loaded, which happens later.
-    os.environ["OMP_NUM_THREADS"] = str(threads)
-    import cv2
-
-    cv2.setNumThreads(threads)
     start_worker()
 
 

@@ -111,7 +111,7 @@ def prepare_video(
     threads: int = 1,
     stall_limit: float = 0.0,
     on_bytes: Callable[[int], None] | None = None,
-    took: Counter[str] | None = None,
+    took: dict[str, float] | None = None,
 ) -> dict[str, Any]:
     """Prepare the video at `path` into the folder `out`/`name`; returns and writes its record.
 
@@ -129,7 +129,7 @@ def prepare_video(
         try:
             beat()
             with Video(path, threads) as video:
-                run = _Pass(video, name, work, options, took if took is not None else Counter())
+                run = _Pass(video, name, work, options, took if took is not None else {})
                 rows = run.rows(beat, on_bytes)
         except VideoError as error:
             rows = [failed_row(name, error.reason, error.detail)]
@@ -218,7 +218,7 @@ class _Pass:
         name: str,
         work: Path,
         options: PrepareOptions,
-        took: Counter[str],
+        took: dict[str, float],
     ) -> None:
         self.video, self.name, self.work = video, name, work
         self.options, self.took = options, took
@@ -267,7 +267,7 @@ class _Pass:
 
     def _lap(self, stage: str) -> None:
         now = time.perf_counter()
-        self.took[stage] += now - self.clock
+        self.took[stage] = self.took.get(stage, 0.0) + now - self.clock
         self.clock = now
 
     def _end_shot(self) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from benchmarks import first_step, gpu_suite, loader_rate, report, timing_cost
+from benchmarks import first_step, gpu_suite, loader_rate, prepare_speed, report, timing_cost
 
 
 def test_loader_rate_measures_loader_and_ceiling(shards_folder: Path) -> None:
@@ -36,6 +36,16 @@ def test_gpu_suite_runs_on_a_cpu_to_be_tried_out(shards_folder: Path) -> None:
     )
     assert figures["together"]["steps"] == 4
     assert figures["seed"] == {"compute_samples_per_s": 4920, "real_samples_per_s": 512}
+
+
+@pytest.mark.slow
+def test_prepare_speed_measures_its_floor_and_every_stage(tmp_path: Path) -> None:
+    video = prepare_speed.synthetic_video(tmp_path, seconds=4)
+    figures = prepare_speed.measure(video, rounds=1, copies=2)
+    assert figures["seconds_of_video"] == 4 and figures["clips"] == 1
+    assert figures["seconds_per_second_all_cores"] > 0 and figures["cost_over_floor"] > 0
+    assert set(figures["shares"]) >= {"decode", "shots", "detect", "crop", "encode", "speech"}
+    assert 0.8 < sum(figures["shares"].values()) < 1.01
 
 
 @pytest.mark.gpu
