@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -34,24 +36,25 @@ def cut(
     picture: NDArray[np.uint8], centre: tuple[float, float], side: float, size: int
 ) -> NDArray[np.uint8]:
     """The square around `centre` as (size, size, 3) uint8; PAD beyond the picture's edge."""
+    x, y = centre
+    while size / side <= 0.5:
+        # Halving exactly is several times as fast as averaging over areas of any size.
+        left, top = (max(0, math.floor((value - side / 2) / 2) * 2 - 2) for value in (x, y))
+        right, bottom = (max(0, math.ceil(value + side / 2) + 3) for value in (x, y))
+        inside = picture[top:bottom, left:right]
+        height, width = inside.shape[0] // 2, inside.shape[1] // 2
+        if height == 0 or width == 0:
+            return np.full((size, size, 3), PAD, np.uint8)
+        inside = inside[: 2 * height, : 2 * width]
+        picture = np.asarray(cv2.resize(inside, (width, height), interpolation=cv2.INTER_AREA))
+        x, y, side = (x - left) / 2, (y - top) / 2, side / 2
+    # Linear interpolation is enough for what scale is left, and places the crop to a fraction of a
+    # pixel: rounding would shake small faces.
     scale = size / side
-    if scale > 0.5:
-        # Linear interpolation is enough for this scale, and places the crop to a fraction of a
-        # pixel: rounding would shake small faces.
-        offset = [(size - 1) / 2 - scale * (value - 0.5) for value in centre]
-        matrix = np.array([[scale, 0, offset[0]], [0, scale, offset[1]]])
-        return np.asarray(
-            cv2.warpAffine(picture, matrix, (size, size), borderValue=(PAD, PAD, PAD)), np.uint8
-        )
-    left, top = (round(value - side / 2) for value in centre)
-    whole = max(1, round(side))
-    inside = picture[max(top, 0) : max(top + whole, 0), max(left, 0) : max(left + whole, 0)]
-    if inside.shape[:2] != (whole, whole):
-        padded = np.full((whole, whole, 3), PAD, np.uint8)
-        y, x = max(-top, 0), max(-left, 0)
-        padded[y : y + inside.shape[0], x : x + inside.shape[1]] = inside
-        inside = padded
-    return np.asarray(cv2.resize(inside, (size, size), interpolation=cv2.INTER_AREA), np.uint8)
+    offset = [(size - 1) / 2 - scale * (value - 0.5) for value in (x, y)]
+    matrix = np.array([[scale, 0, offset[0]], [0, scale, offset[1]]])
+    border = (PAD, PAD, PAD)
+    return np.asarray(cv2.warpAffine(picture, matrix, (size, size), borderValue=border), np.uint8)
 
 
 def sharpness(picture: NDArray[np.uint8]) -> float:

