@@ -7,6 +7,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+import simplejpeg
 from numpy.typing import NDArray
 
 from data_tools.tracks import Track
@@ -35,7 +36,7 @@ class Montage:
     def draw(self, work: Path, tracks: list[Track], rows: list[Any], crops: dict[int, Any]) -> None:
         """Draw work/montage.jpg.
 
-        rows: the report's; crops: of each track number, what has the `folder` of its pictures.
+        rows: the report's; crops: of each track number, what reads its JPEGs.
         """
         said = {row.item: row for row in rows if row.level == "track"}
         scenes = sorted(self._seen, key=lambda entry: entry[0])
@@ -57,7 +58,7 @@ class Montage:
                 f"confidence {row.confidence:.2f}: {'kept' if row.kept else row.detail}"
             )
             sheet.append(_caption(words, _COLOURS[track.number % len(_COLOURS)]))
-            sheet.append(_strip(track, crops[track.number].folder))
+            sheet.append(_strip(track, crops[track.number]))
         if len(order) > _TRACKS:
             sheet.append(_caption(f"and {len(order) - _TRACKS} more tracks", (200, 200, 200)))
         if sheet:
@@ -87,13 +88,12 @@ class Montage:
         return np.asarray(tile, np.uint8)
 
 
-def _strip(track: Track, folder: Path) -> NDArray[np.uint8]:
+def _strip(track: Track, crops: Any) -> NDArray[np.uint8]:
     side = _WIDTH // _CROPS
     tiles = []
-    for index in np.linspace(track.first, track.last, _CROPS).astype(int):
-        picture = cv2.imread(str(folder / f"{index}.jpg"))
-        if picture is not None:
-            tiles.append(cv2.cvtColor(cv2.resize(picture, (side, side)), cv2.COLOR_BGR2RGB))
+    for jpeg in crops.read(np.linspace(track.first, track.last, _CROPS).astype(int).tolist()):
+        picture = simplejpeg.decode_jpeg(jpeg, "RGB")
+        tiles.append(cv2.resize(picture, (side, side)))
     return _pad(np.asarray(np.concatenate(tiles, axis=1), np.uint8), side, _WIDTH)
 
 

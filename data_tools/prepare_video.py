@@ -16,8 +16,8 @@ import os
 import shutil
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict, dataclass
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
@@ -93,14 +93,38 @@ class Row:
     speech: float | None = None  # share of the sound
 
 
-@dataclass
 class _Crops:
-    """The crops of one track, on disk."""
+    """The crops of one track, as JPEGs one after the other in one file.
 
-    folder: Path
-    next: int  # the next picture to be written
-    sharp: dict[int, float] = field(default_factory=dict)
-    held: list[int] = field(default_factory=list)
+    Files of their own come only when it is known which are kept: making, linking and removing one
+    costs a disk more time than cropping and encoding.
+    """
+
+    def __init__(self, path: Path, first: int) -> None:
+        self.path = path
+        self.first = first
+        self.next = first  # the next picture to be cropped
+        self.ends: list[int] = []  # of each JPEG, bytes
+        self.sharp: dict[int, float] = {}
+        self.held: list[int] = []
+        self._unwritten: list[bytes] = []
+
+    def append(self, jpeg: bytes) -> None:
+        self.ends.append((self.ends[-1] if self.ends else 0) + len(jpeg))
+        self._unwritten.append(jpeg)
+
+    def flush(self) -> None:
+        with self.path.open("ab") as file:
+            file.writelines(self._unwritten)
+        self._unwritten.clear()
+
+    def read(self, indices: Iterable[int]) -> Iterator[bytes]:
+        """The JPEGs of these pictures."""
+        with self.path.open("rb") as file:
+            for place in (index - self.first for index in indices):
+                begin = self.ends[place - 1] if place else 0
+                file.seek(begin)
+                yield file.read(self.ends[place] - begin)
 
 
 def prepare_video(
@@ -337,9 +361,8 @@ class _Pass:
         for track in self.tracker.tracks:
             crops = self.crops.get(track.number)
             if crops is None:
-                folder = self.work / "tracks" / str(track.number)
-                folder.mkdir(parents=True)
-                crops = self.crops[track.number] = _Crops(folder, track.first)
+                path = self.work / f"track-{track.number}.jpegs"
+                crops = self.crops[track.number] = _Crops(path, track.first)
             if crops.next < track.final:
                 for index, box in enumerate(track.boxes(crops.next, track.final), crops.next):
                     due[index].append((crops, box))
@@ -351,7 +374,11 @@ class _Pass:
             rgb = self.converter.rgb(picture.frame)
             for crops, box in due[index]:
                 self._write_crop(rgb, box, crops, picture)
-        self._lap("crop")
+        for crops in {
+            id(crops): crops for entries in due.values() for crops, _ in entries
+        }.values():
+            crops.flush()
+        self._lap("encode")
         for index in [index for index in self.pictures if index < needed]:
             del self.pictures[index]
 
@@ -369,7 +396,7 @@ class _Pass:
         self._lap("crop")
         colours = ("GRAY", "Gray") if self.options.gray else ("RGB", "420")
         jpeg = simplejpeg.encode_jpeg(pixels, self.options.quality, *colours, fastdct=False)
-        (crops.folder / f"{picture.index}.jpg").write_bytes(jpeg)
+        crops.append(jpeg)
         self._lap("encode")
 
     def _report(self, count: int) -> list[Row]:
@@ -490,10 +517,8 @@ class _Pass:
     ) -> None:
         folder = self.work / "clips" / clip
         (folder / "frames").mkdir(parents=True)
-        source = self.crops[track.number].folder
-        for number, index in enumerate(range(*frames)):
-            # A link, not a move: the montage still looks at the track.
-            os.link(source / f"{index}.jpg", folder / "frames" / f"frame{number}.jpg")
+        for number, jpeg in enumerate(self.crops[track.number].read(range(*frames))):
+            (folder / "frames" / f"frame{number}.jpg").write_bytes(jpeg)
         soundfile.write(folder / "audio.wav", audio, SAMPLE_RATE, subtype="PCM_16")
         about = {
             "source": self.name,

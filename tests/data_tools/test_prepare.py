@@ -353,7 +353,7 @@ def test_killed_in_the_middle_it_ends_as_if_undisturbed(videos, prepared, tmp_pa
         records, until = len(list(out.rglob("videos/**/*.json"))), time.time() + 60
         # Once before the first video is done, then after each, somewhere in the next.
         while process.poll() is None and time.time() < until:
-            if list(out.glob(".prepare/work/**/*.jpg")) and (
+            if list(out.glob(".prepare/work/**/*.jpegs")) and (
                 kills == 0 or len(list(out.rglob("videos/**/*.json"))) > records
             ):
                 break
@@ -424,7 +424,7 @@ def test_ray_makes_the_same_clips_though_a_node_dies(videos, prepared, tmp_path,
 
         def kill() -> None:
             until = time.time() + 60
-            while time.time() < until and not list(out.glob(".prepare/work/**/*.jpg")):
+            while time.time() < until and not list(out.glob(".prepare/work/**/*.jpegs")):
                 time.sleep(0.05)
             cluster.remove_node(second, allow_graceful=False)
 
