@@ -139,7 +139,7 @@ def test_memory_does_not_grow_with_the_video(videos, tmp_path):
     for times in (1, 12):
         path = tmp_path / f"{times}.mkv"
         looped = np.concatenate([canvas([pictures], 144, 176)] * times)
-        write_video(path, looped, np.tile(sound, times), codec="mpeg4")
+        write_video(path, looped, np.tile(sound, times))
         done = subprocess.run(
             [sys.executable, "-c", script, path, tmp_path / f"out{times}"],
             capture_output=True,
