@@ -44,7 +44,7 @@ KEPT, DROPPED, FAILED = "kept", "dropped", "failed"
 
 _CHUNK = 25  # pictures looked at in one batch
 _STABLE = 0.6  # overlap of a face with itself `detect_every` pictures later
-_SHARPNESS_EVERY = 5  # pictures
+_SHARPNESS_EVERY = 15  # pictures
 
 
 @dataclass(frozen=True)
