@@ -2,7 +2,8 @@
 
 Any file that FFmpeg's libraries read becomes clips of one face each, 25 frames a second with 16 kHz
 sound, in CLIPS/<video>/<clip>/{audio.wav, frames/, clip.json}, ready for `pack`; --shards OUT packs
-them as well. LIST is a .txt file with a path a line. What is not kept is in report.csv, with the
+them as well. LIST is a .txt file with a path
+a line, from the list or from here. What is not kept is in report.csv, with the
 reason. A run that was stopped goes on where it was; videos already done are not read again.
 """
 
@@ -92,8 +93,11 @@ def find_videos(inputs: list[Path]) -> tuple[list[tuple[Path, str]], int]:
                 raise ValueError(f"cannot read the list {given}: {error}") from None
             for line in (line.strip() for line in lines):
                 if line and not line.startswith("#"):
+                    file = given.parent / line
                     parts = [part for part in Path(line).parts if part not in ("/", "..", ".")]
-                    found.append((Path(line), str(Path(*parts).with_suffix(""))))
+                    found.append(
+                        (file if file.exists() else Path(line), str(Path(*parts).with_suffix("")))
+                    )
         elif given.exists():
             found.append((given, given.stem))
         else:
@@ -122,23 +126,32 @@ def prepare(
         ValueError: `out` holds something else, or clips made with other options.
     """
     # Only here: its packages are an extra, and --help needs none of them.
-    from data_tools.prepare_video import FAILED, failed_row, read_record, write_record
+    from data_tools.prepare_video import FAILED, failed_row, is_of, read_record, write_record
 
     _claim(out, options)
     records: dict[str, dict[str, Any]] = {}
     todo: list[Task] = []
-    taken = {"montage", *(SPLITS)}
+    taken = {"montage", "report", *SPLITS}
     for path, name in videos:
-        clash = name in taken or any(str(above) in records for above in Path(name).parents)
-        if clash:
-            # Two files of one name are most often one video twice; the report tells.
+        record = read_record(name, out)
+        there = record is not None and is_of(record, path)
+        # Another file may have taken the name in this run, or in an earlier one; the same file,
+        # changed since, is prepared anew.
+        of_another = (
+            record is not None
+            and not there
+            and (
+                record["file"]["path"] != str(path.absolute())
+                and Path(record["file"]["path"]).exists()
+            )
+        )
+        if name in taken or of_another or any(str(above) in taken for above in Path(name).parents):
             other = f"{name} ({path.name})"
             row = failed_row(other, "name taken", f"another video is called {name}; rename one")
             records[other] = write_record(path, other, out, [row])
             continue
         taken.add(name)
-        record = read_record(path, name, out)
-        if record is None or (retry_failed and record["status"] == FAILED):
+        if record is None or not there or (retry_failed and record["status"] == FAILED):
             todo.append(Task(path, name, out, options, threads, stall_limit))
         else:
             records[name] = record
@@ -154,7 +167,7 @@ def prepare(
         for attempt in (1, 2):
             died: dict[str, str] = {}
             for task, words in run(prepare_task, todo, on_bytes):
-                record = read_record(task.path, task.name, out)
+                record = read_record(task.name, out)
                 if words is None and record is not None:
                     records[task.name] = record
                     continue
@@ -169,6 +182,20 @@ def prepare(
                 else:
                     print(f"{task.name}: {died[task.name]}; trying once more", file=sys.stderr)
     return sorted(records.items())
+
+
+def earlier_records(out: Path, names: set[str]) -> list[tuple[str, dict[str, Any]]]:
+    """The records of videos in `out` that are not among `names`: earlier runs prepared them."""
+    from data_tools.prepare_video import HIDDEN, read_record
+
+    folder = out / HIDDEN / "videos"
+    found = []
+    for file in sorted(folder.rglob("*.json")):
+        name = str(file.relative_to(folder))[: -len(".json")]
+        record = None if name in names else read_record(name, out)
+        if record is not None:
+            found.append((name, record))
+    return found
 
 
 def prepare_task(task: Task, on_bytes: Callable[[int], None] | None) -> None:
@@ -373,7 +400,8 @@ def main(args: argparse.Namespace) -> int:
         records = prepare(
             videos, args.out, options, run, threads, args.stall_limit, args.retry_failed
         )
-        report = write_report(args.out, records, part)
+        earlier = [] if part else earlier_records(args.out, {name for name, _ in records})
+        report = write_report(args.out, sorted(records + earlier), part)
     console = Console()
     failed = [(name, record) for name, record in records if record["status"] == "failed"]
     for name, record in failed[:_REPORTED]:
@@ -381,6 +409,10 @@ def main(args: argparse.Namespace) -> int:
     if len(failed) > _REPORTED:
         print(f"and {len(failed) - _REPORTED} more failed: see {report}", file=sys.stderr)
     summarise(records, console)
+    if earlier:
+        console.print(
+            f"{len(earlier)} more videos of earlier runs are in the folder and the report"
+        )
     if others:
         console.print(f"{others} files were not taken for videos, by their suffix")
     console.print(f"took {_duration(time.monotonic() - started)}")

@@ -197,13 +197,19 @@ def write_record(path: Path, name: str, out: Path, rows: list[Row]) -> dict[str,
     return record
 
 
-def read_record(path: Path, name: str, out: Path) -> dict[str, Any] | None:
-    """The record of a video done with, or None; a changed file counts as another video."""
+def read_record(name: str, out: Path) -> dict[str, Any] | None:
+    """The record of the video called `name`, or None."""
     try:
         record: dict[str, Any] = json.loads(record_file(out, name).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
-    return record if record.get("file") == identity(path) else None
+    return record
+
+
+def is_of(record: dict[str, Any], path: Path) -> bool:
+    """Whether a record is of the file at `path` as it is now; where it lies does not matter."""
+    found = identity(path)
+    return all(record["file"].get(key) == found.get(key) for key in ("size", "mtime_ns"))
 
 
 def failed_row(name: str, reason: str, detail: str) -> Row:
@@ -211,13 +217,14 @@ def failed_row(name: str, reason: str, detail: str) -> Row:
     return Row(name, "video", "", 0.0, 0.0, 0, False, reason, detail)
 
 
-def identity(path: Path) -> list[int] | None:
-    """Size and time of change of a file: what tells it from a later one of the same name."""
+def identity(path: Path) -> dict[str, Any]:
+    """Where a file lies, and what tells it from a later one there: its size and time of change."""
+    where = str(path.absolute())
     try:
         found = path.stat()
     except OSError:
-        return None
-    return [found.st_size, found.st_mtime_ns]
+        return {"path": where}
+    return {"path": where, "size": found.st_size, "mtime_ns": found.st_mtime_ns}
 
 
 def record_file(out: Path, name: str) -> Path:

@@ -315,6 +315,28 @@ def test_two_videos_of_one_name_are_not_mixed(videos, tmp_path):
     assert found == [("one", ""), ("one (one.mp4)", "name taken")]
 
 
+def test_a_second_run_adds_and_never_replaces_another_video(videos, tmp_path, capsys):
+    out, other = tmp_path / "clips", tmp_path / "other"
+    assert run(videos / "one.mp4", "--out", out) == 0
+    before = contents(out / "one")
+    other.mkdir()
+    (other / "one.mp4").write_bytes((videos / "two.mp4").read_bytes())
+    (other / "new.mp4").write_bytes((videos / "two.mp4").read_bytes())
+    assert run(other, "--out", out) == 0
+    assert contents(out / "one") == before
+    found = {row["video"]: row["reason"] for row in rows(out) if row["level"] == "video"}
+    assert found == {"one": "", "new": "", "one (one.mp4)": "name taken"}
+    assert "more videos of earlier runs" in capsys.readouterr().out
+
+
+def test_a_changed_video_is_prepared_anew(videos, tmp_path):
+    out, path = tmp_path / "clips", tmp_path / "v.mp4"
+    for name, clips in (("one", 1), ("two", 2), ("one", 1)):
+        path.write_bytes((videos / f"{name}.mp4").read_bytes())
+        assert run(path, "--out", out) == 0
+        assert len(find_clips(out)) == clips
+
+
 # --- resume, kills, hangs, crashes
 
 
