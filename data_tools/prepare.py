@@ -126,31 +126,49 @@ def prepare(
         ValueError: `out` holds something else, or clips made with other options.
     """
     # Only here: its packages are an extra, and --help needs none of them.
-    from data_tools.prepare_video import FAILED, failed_row, is_of, read_record, write_record
+    from data_tools.prepare_video import (
+        FAILED,
+        failed_row,
+        is_of,
+        read_record,
+        record_file,
+        write_record,
+    )
 
     _claim(out, options)
     records: dict[str, dict[str, Any]] = {}
     todo: list[Task] = []
-    taken = {"montage", "report", *SPLITS}
+    taken: dict[str, str] = {
+        "montage": "the pictures of --montage lie in a folder of that name",
+        **dict.fromkeys(SPLITS, "a folder of that name is a split"),
+    }
+    done: set[str] = set()
     for path, name in videos:
         record = read_record(name, out)
         there = record is not None and is_of(record, path)
-        # Another file may have taken the name in this run, or in an earlier one; the same file,
-        # changed since, is prepared anew.
-        of_another = (
-            record is not None
-            and not there
-            and (
-                record["file"]["path"] != str(path.absolute())
-                and Path(record["file"]["path"]).exists()
-            )
-        )
-        if name in taken or of_another or any(str(above) in taken for above in Path(name).parents):
+        above = [
+            str(folder)
+            for folder in Path(name).parents
+            if str(folder) in done or (read_record(str(folder), out) or {}).get("clips")
+        ]
+        below = record_file(out, name).parent / Path(name).name
+        why = taken.get(name)
+        if above:
+            why = f"its clips would lie among those of the video {above[0]}"
+        elif any(json.loads(file.read_text())["clips"] for file in below.rglob("*.json")):
+            why = f"the folder {name} holds clips of other videos"
+        elif record is not None and not there:
+            # The same file, changed since, is prepared anew; another one of its name is not.
+            before = Path(record["file"]["path"])
+            if before != path.absolute() and before.exists():
+                why = f"an earlier run prepared another video of that name, {before}"
+        if why is not None:
             other = f"{name} ({path.name})"
-            row = failed_row(other, "name taken", f"another video is called {name}; rename one")
+            row = failed_row(other, "name taken", f"{why}; rename one of them")
             records[other] = write_record(path, other, out, [row])
             continue
-        taken.add(name)
+        taken[name] = f"{path.name} has that name already"
+        done.add(name)
         if record is None or not there or (retry_failed and record["status"] == FAILED):
             todo.append(Task(path, name, out, options, threads, stall_limit))
         else:

@@ -229,6 +229,7 @@ def identity(path: Path) -> dict[str, Any]:
 
 def record_file(out: Path, name: str) -> Path:
     """Where the record of video `name` lies."""
+    # Not with_suffix: a name may hold dots.
     return out / HIDDEN / "videos" / f"{name}.json"
 
 
@@ -554,7 +555,7 @@ def _sum_up(rows: list[Row], options: PrepareOptions) -> tuple[str, str]:
     for reason, count in counts.most_common():
         own = [row for row in tracks if row.reason == reason]
         if reason == "track too short":
-            case = f"longest {max(row.frames for row in own)} frames < {options.min_frames}"
+            case = max(own, key=lambda row: row.frames).detail.removesuffix(" (--min-frames)")
         elif reason == "face too small":
             largest = max(row.face_size or 0 for row in own)
             case = f"largest face {largest:.0f} px < {options.min_face}"

@@ -315,6 +315,38 @@ def test_two_videos_of_one_name_are_not_mixed(videos, tmp_path):
     assert found == [("one", ""), ("one (one.mp4)", "name taken")]
 
 
+def test_folders_of_splits_and_names_that_clash(videos, tmp_path):
+    folder, out = tmp_path / "in", tmp_path / "clips"
+    for name in ("train/a.mp4", "test/b.mp4", "train.mp4", "c.mp4", "c/d.mp4"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes((videos / "one.mp4").read_bytes())
+    assert run(folder, "--out", out) == 0
+    found = {row["video"]: row["detail"] for row in rows(out) if row["level"] == "video"}
+    assert found.pop("train (train.mp4)") == "a folder of that name is a split; rename one of them"
+    clash = "its clips would lie among those of the video c; rename one of them"
+    assert found.pop("c/d (d.mp4)") == clash
+    assert found == {"train/a": "", "test/b": "", "c": ""}
+    assert {clip.split for clip in find_clips(out)} == {"train", "test", None}
+    # The same in two runs, the inner one first: nothing of it is removed.
+    out = tmp_path / "later"
+    (folder / "c.mp4").rename(tmp_path / "c.mp4")
+    assert run(folder, "--out", out) == 0
+    before = contents(out / "c")
+    assert run(tmp_path / "c.mp4", "--out", out) == 1
+    assert contents(out / "c") == before
+    assert any("holds clips of other videos" in row["detail"] for row in rows(out))
+    assert run(folder, "--out", out) == 0
+
+
+def test_sound_that_ends_early_is_the_reason(videos, tmp_path):
+    pictures, sound = head(6, 75)
+    path = write_video(tmp_path / "v.mp4", canvas([pictures]), sound[:16000])
+    assert run(path, "--out", tmp_path / "clips") == 1
+    video = rows(tmp_path / "clips")[0]
+    assert "75 frames, of which 26 have sound, < 50" in video["detail"]
+    assert "sound ends 1.96 s before the picture" in video["detail"]
+
+
 def test_a_second_run_adds_and_never_replaces_another_video(videos, tmp_path, capsys):
     out, other = tmp_path / "clips", tmp_path / "other"
     assert run(videos / "one.mp4", "--out", out) == 0
