@@ -47,6 +47,10 @@ class ClipError(Exception):
         return type(self), (self.reason, self.detail)
 
 
+class MissingPackage(RuntimeError):
+    """A package of an extra is not installed: the run ends, whatever it works on."""
+
+
 @dataclass(frozen=True)
 class Clip:
     """Where a clip lies and which source video it was cut from."""

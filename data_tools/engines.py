@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from typing import Any
 
+from data_tools.clips import MissingPackage
 from data_tools.workers import start_worker
 
 Function = Callable[[Any, Callable[[int], None] | None], None]
@@ -28,7 +29,7 @@ def run_local(
     try:
         from pebble import ProcessExpired, ProcessPool
     except ImportError:
-        raise RuntimeError(
+        raise MissingPackage(
             "pebble is not installed; preparing videos needs: "
             "pip install 'syncnet-trainer[prepare]'"
         ) from None
@@ -75,7 +76,7 @@ def run_ray(
     try:
         import ray
     except ImportError:
-        raise RuntimeError(
+        raise MissingPackage(
             "ray is not installed; --engine ray needs: pip install 'syncnet-trainer[prepare,ray]'"
         ) from None
     if not ray.is_initialized():

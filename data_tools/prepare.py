@@ -11,9 +11,11 @@ from __future__ import annotations
 
 import argparse
 import csv
+import errno
 import fcntl
 import io
 import json
+import math
 import os
 import sys
 import time
@@ -30,7 +32,7 @@ from rich.table import Table
 
 from data_tools import pack
 from data_tools.atomic import atomic_path, remove_partials, write_json
-from data_tools.clips import SPLITS
+from data_tools.clips import SPLITS, MissingPackage
 from data_tools.crop import CROPS, SIZES
 from data_tools.engines import run_local, run_ray
 from data_tools.progress import progress
@@ -43,6 +45,7 @@ SUFFIXES = frozenset(
         *("mpeg", "mpg", "mts", "mxf", "ogv", "ts", "vob", "webm", "wmv"),
     )
 )
+_NOT_ITS_FAULT = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)  # the disk's
 _REPORTED = 10  # lines about failed videos on the screen; the report has all
 _REMEDIES = {
     "no audio stream": "SyncNet needs picture and sound in one file; give videos with sound",
@@ -51,6 +54,11 @@ _REMEDIES = {
     "track too short": "faces are seen too briefly; lower --min-frames, or give longer shots",
     "face too small": "lower --min-face, or give videos of a higher resolution",
     "face uncertain": "lower --min-confidence after a look at the faces with --montage",
+    "not a readable video": "can another player open it? It may be damaged or no video",
+    "no sound": "the sound lies outside of the picture; see the report",
+    "name taken": "rename one of the two",
+    "stalled": "if the disk is that slow, raise --stall-limit",
+    "process died": "not enough memory? try fewer --workers",
     "blurred": "lower --min-sharpness",
     "little speech": "lower --min-speech",
 }
@@ -106,11 +114,46 @@ def find_videos(inputs: list[Path]) -> tuple[list[tuple[Path, str]], int]:
         raise ValueError(
             "no video found; known by suffix in folders are " + ", ".join(sorted(SUFFIXES))
         )
-    return sorted(found, key=lambda entry: (entry[1], str(entry[0]))), others
+    named = [(path, _folder_name(name)) for path, name in found]
+    return sorted(named, key=lambda entry: (entry[1], str(entry[0]))), others
+
+
+def settle_names(videos: list[tuple[Path, str]]) -> list[tuple[Path, str, str]]:
+    """Each video with its name and, where another video stands in its way, why and which.
+
+    Decided from all names alone, so that it is the same for every part of a run and every resume.
+    A name that is refused is made unlike any other by the file's path.
+    """
+    first: dict[str, Path] = {}
+    settled = []
+    for path, name in videos:
+        above = [str(folder) for folder in Path(name).parents if str(folder) in first]
+        why = ""
+        if name in first:
+            why = f"{_clean(str(first[name]))} has the same name; rename one of them"
+        elif above:
+            other = _clean(str(first[above[0]]))
+            why = f"its clips would lie among those of {other}; rename one of them"
+        first.setdefault(name, path)
+        settled.append((path, f"{name} ({_clean(str(path))})" if why else name, why))
+    return settled
+
+
+def _folder_name(name: str) -> str:
+    """`name` as a folder of clips may be called beside report, montage and splits."""
+    head, *rest = Path(_clean(name)).parts
+    if head.startswith((".", "report")) or head == "montage" or (not rest and head in SPLITS):
+        head = f"_{head}"
+    return str(Path(head, *rest))
+
+
+def _clean(name: str) -> str:
+    # A file's name may be no UTF-8; reports and terminals are.
+    return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
 def prepare(
-    videos: list[tuple[Path, str]],
+    videos: list[tuple[Path, str, str]],
     out: Path,
     options: Any,
     run: Callable[[Callable[..., None], list[Task], Callable[[int], None]], Any],
@@ -120,6 +163,7 @@ def prepare(
 ) -> list[tuple[str, dict[str, Any]]]:
     """Prepare every video that `out` holds no record of; returns the record of each, by name.
 
+    videos: as settle_names gives them.
     run: an engine of data_tools.engines with its own arguments bound.
 
     Raises:
@@ -130,46 +174,44 @@ def prepare(
         FAILED,
         failed_row,
         is_of,
+        montage_file,
         read_record,
-        record_file,
         write_record,
     )
 
     _claim(out, options)
     records: dict[str, dict[str, Any]] = {}
     todo: list[Task] = []
-    taken: dict[str, str] = {
-        "montage": "the pictures of --montage lie in a folder of that name",
-        **dict.fromkeys(SPLITS, "a folder of that name is a split"),
-    }
-    done: set[str] = set()
-    for path, name in videos:
+    for path, name, why in videos:
         record = read_record(name, out)
+        if record is not None and not path.exists():
+            records[name] = record  # what was made of it stays good
+            continue
         there = record is not None and is_of(record, path)
-        above = [
-            str(folder)
-            for folder in Path(name).parents
-            if str(folder) in done or (read_record(str(folder), out) or {}).get("clips")
-        ]
-        below = record_file(out, name).parent / Path(name).name
-        why = taken.get(name)
-        if above:
-            why = f"its clips would lie among those of the video {above[0]}"
-        elif any(json.loads(file.read_text())["clips"] for file in below.rglob("*.json")):
-            why = f"the folder {name} holds clips of other videos"
-        elif record is not None and not there:
+        if record is not None and not there:
             # The same file, changed since, is prepared anew; another one of its name is not.
             before = Path(record["file"]["path"])
             if before != path.absolute() and before.exists():
-                why = f"an earlier run prepared another video of that name, {before}"
-        if why is not None:
-            other = f"{name} ({path.name})"
-            row = failed_row(other, "name taken", f"{why}; rename one of them")
-            records[other] = write_record(path, other, out, [row])
+                why = f"an earlier run prepared {before} under that name; rename one of them"
+        if not why and record is None and any((out / name).glob("*/*/clip.json")):
+            why = f"the folder {name} holds clips of other videos; rename one of them"
+        elif not why and any(
+            (read_record(str(folder), out) or {}).get("clips") for folder in Path(name).parents
+        ):
+            why = "its clips would lie among those of another video; rename one of them"
+        if why or (path.exists() and not path.is_file()):
+            own = name if not why or name.endswith(")") else f"{name} ({_clean(str(path))})"
+            reason = "name taken" if why else "not a file"
+            row = failed_row(own, reason, why or "no regular file but a pipe, device or folder")
+            records[own] = write_record(path, own, out, [row])
             continue
-        taken[name] = f"{path.name} has that name already"
-        done.add(name)
-        if record is None or not there or (retry_failed and record["status"] == FAILED):
+        undrawn = options.montage and not montage_file(out, name).exists()
+        if (
+            record is None
+            or not there
+            or (record["status"] == FAILED and retry_failed)
+            or (record["status"] != FAILED and undrawn)
+        ):
             todo.append(Task(path, name, out, options, threads, stall_limit))
         else:
             records[name] = record
@@ -183,7 +225,7 @@ def prepare(
             read += count
 
         for attempt in (1, 2):
-            died: dict[str, str] = {}
+            died: dict[str, tuple[str, str]] = {}
             for task, words in run(prepare_task, todo, on_bytes):
                 record = read_record(task.name, out)
                 if words is None and record is not None:
@@ -195,24 +237,23 @@ def prepare(
                 break
             for task in todo:
                 if attempt == 2:
-                    row = failed_row(task.name, "process died", f"{died[task.name]}, twice")
+                    reason, words = died[task.name]
+                    row = failed_row(task.name, reason, f"{words}, twice")
                     records[task.name] = write_record(task.path, task.name, out, [row])
                 else:
-                    print(f"{task.name}: {died[task.name]}; trying once more", file=sys.stderr)
+                    print(f"{task.name}: {died[task.name][1]}; trying once more", file=sys.stderr)
     return sorted(records.items())
 
 
 def earlier_records(out: Path, names: set[str]) -> list[tuple[str, dict[str, Any]]]:
     """The records of videos in `out` that are not among `names`: earlier runs prepared them."""
-    from data_tools.prepare_video import HIDDEN, read_record
+    from data_tools.prepare_video import HIDDEN
 
-    folder = out / HIDDEN / "videos"
     found = []
-    for file in sorted(folder.rglob("*.json")):
-        name = str(file.relative_to(folder))[: -len(".json")]
-        record = None if name in names else read_record(name, out)
-        if record is not None:
-            found.append((name, record))
+    for file in sorted((out / HIDDEN / "videos").glob("*.json")):
+        record = json.loads(file.read_text(encoding="utf-8"))
+        if record["name"] not in names:
+            found.append((record["name"], record))
     return found
 
 
@@ -235,9 +276,11 @@ def prepare_task(task: Task, on_bytes: Callable[[int], None] | None) -> None:
         prepare_video(
             task.path, task.name, task.out, task.options, task.threads, task.stall_limit, count
         )
-    except (OSError, RuntimeError, MemoryError):
-        raise  # a full disk or a missing package: no video's own fault
+    except MissingPackage:
+        raise
     except Exception as error:
+        if isinstance(error, OSError) and error.errno in _NOT_ITS_FAULT:
+            raise
         where = traceback.extract_tb(error.__traceback__)[-1]
         words = f"{type(error).__name__} in {where.name}: {error}"
         row = failed_row(task.name, "internal error", words)
@@ -395,7 +438,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(args: argparse.Namespace) -> int:
     """Run `prepare` from the command line; 1 if no clip was kept."""
     _check(args)
-    videos, others = find_videos(args.videos)
+    found, others = find_videos(args.videos)
+    videos = settle_names(found)
     part = ""
     if args.num_shards > 1:
         part = f"-{args.shard_id:05d}-of-{args.num_shards:05d}"
@@ -411,6 +455,11 @@ def main(args: argparse.Namespace) -> int:
             return run_ray(function, tasks, args.ray_address, on_bytes)
         return run_local(function, tasks, min(workers, len(tasks)), on_bytes)
 
+    if args.out.exists() and not args.out.is_dir():
+        raise ValueError(f"{args.out} is a file, not a folder")
+    if not videos:
+        print(f"part {args.shard_id} of {args.num_shards} has no video")
+        return 0
     args.out.mkdir(parents=True, exist_ok=True)
     started = time.monotonic()
     threads = max(1, cores // min(workers, max(len(videos), 1))) if args.engine == "local" else 1
@@ -420,7 +469,7 @@ def main(args: argparse.Namespace) -> int:
         )
         earlier = [] if part else earlier_records(args.out, {name for name, _ in records})
         report = write_report(args.out, sorted(records + earlier), part)
-    console = Console()
+    console = Console(markup=False, highlight=False)  # a name may hold [brackets]
     failed = [(name, record) for name, record in records if record["status"] == "failed"]
     for name, record in failed[:_REPORTED]:
         print(f"{name}: {record['detail']}", file=sys.stderr)
@@ -436,7 +485,7 @@ def main(args: argparse.Namespace) -> int:
     console.print(f"took {_duration(time.monotonic() - started)}")
     console.print(f"clips:   {args.out}", soft_wrap=True)
     console.print(f"report:  {report}", soft_wrap=True)
-    if args.montage:
+    if args.montage and (args.out / "montage").is_dir():
         console.print(f"tracks:  {args.out / 'montage'}", soft_wrap=True)
     if not any(record["clips"] for _, record in records):
         print(f"no clip was kept: {_remedy(records)}", file=sys.stderr)
@@ -466,6 +515,13 @@ def _check(args: argparse.Namespace) -> None:
         value = getattr(args, name)
         if value is not None and value < least:
             raise ValueError(f"--{name.replace('_', '-')} must be at least {least}, not {value}")
+    for name in ("max_clip", "min_confidence", "min_sharpness", "min_speech", "shot_threshold"):
+        if not math.isfinite(getattr(args, name)) or getattr(args, name) < 0:
+            raise ValueError(f"--{name.replace('_', '-')} must be a number of 0 or more")
+    if not math.isfinite(args.stall_limit):
+        raise ValueError("--stall-limit must be a number of seconds")
+    if args.size is not None and args.size > 4096:
+        raise ValueError(f"--size must be at most 4096, not {args.size}")
     if args.quality > 100:
         raise ValueError(f"--quality must be at most 100, not {args.quality}")
     for name in ("min_confidence", "min_speech"):
@@ -531,22 +587,28 @@ def _locked(out: Path, part: str) -> Iterator[None]:
     if any(entry.name != HIDDEN for entry in out.iterdir()) and not (out / HIDDEN).is_dir():
         raise ValueError(f"{out} is not empty and was not made by prepare; choose another folder")
     (out / HIDDEN).mkdir(exist_ok=True)
-    with open(out / HIDDEN / f"lock{part}", "w") as lock:
+    # Parts run side by side, but not beside a run over everything.
+    with (
+        open(out / HIDDEN / "lock", "w") as whole,
+        open(out / HIDDEN / f"lock{part or '-all'}", "w") as own,
+    ):
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(whole, (fcntl.LOCK_SH if part else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+            fcntl.flock(own, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise ValueError(f"another prepare is writing to {out}; wait for it") from None
-        remove_partials(out)
+        if not part:
+            remove_partials(out)
         yield
 
 
-def _cause(task: Task, words: str | None) -> str:
+def _cause(task: Task, words: str | None) -> tuple[str, str]:
     from data_tools.prepare_video import stalled_file
 
     file = stalled_file(task.out, task.name)
     if file.exists() and file.stat().st_size:
-        return f"no new picture for {task.stall_limit:g} s (--stall-limit)"
-    return words or "it left no record"
+        return "stalled", f"nothing new for {task.stall_limit:g} s (--stall-limit)"
+    return "process died", words or "it left no record"
 
 
 def _remedy(records: list[tuple[str, dict[str, Any]]]) -> str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import ctypes
 import faulthandler
+import hashlib
 import json
 import math
 import os
@@ -93,6 +94,11 @@ class Row:
     speech: float | None = None  # share of the sound
 
 
+def _key(name: str) -> str:
+    # Short and flat: a name may be as long as a file's may be, and lie below another.
+    return hashlib.sha1(name.encode()).hexdigest()[:20]
+
+
 class _Crops:
     """The crops of one track, as JPEGs one after the other in one file.
 
@@ -145,7 +151,7 @@ def prepare_video(
 
     A video that cannot be used is no error: its record has "status": "failed" and the reason.
     """
-    work = out / HIDDEN / "work" / name
+    work = out / HIDDEN / "work" / _key(name)
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir(parents=True)
     with open(stalled_file(out, name), "w") as log:
@@ -183,6 +189,7 @@ def write_record(path: Path, name: str, out: Path, rows: list[Row]) -> dict[str,
     video = rows[0]
     clips = sum(row.kept for row in rows if row.level == "clip")
     record = {
+        "name": name,
         "file": identity(path),
         "status": KEPT if clips else DROPPED if len(rows) > 1 else FAILED,
         "reason": video.reason,
@@ -229,13 +236,12 @@ def identity(path: Path) -> dict[str, Any]:
 
 def record_file(out: Path, name: str) -> Path:
     """Where the record of video `name` lies."""
-    # Not with_suffix: a name may hold dots.
-    return out / HIDDEN / "videos" / f"{name}.json"
+    return out / HIDDEN / "videos" / f"{_key(name)}.json"
 
 
 def stalled_file(out: Path, name: str) -> Path:
     """Where a process that ends itself for standing still leaves where it stood."""
-    return out / HIDDEN / "work" / name / "stalled.txt"
+    return out / HIDDEN / "work" / _key(name) / "stalled.txt"
 
 
 def montage_file(out: Path, name: str) -> Path:
@@ -265,9 +271,11 @@ class _Pass:
         self.anchor: tuple[int, list[Face]] | None = None  # the last picture looked at
         self.crops: dict[int, _Crops] = {}
         self.clock = 0.0
+        self.beat: Callable[[], None] = lambda: None
         self.montage = Montage() if options.montage else None
 
     def rows(self, beat: Callable[[], None], on_bytes: Callable[[int], None] | None) -> list[Row]:
+        self.beat = beat
         cuts, told, count = Cuts(self.options.shot_threshold), 0, 0
         self.clock = time.perf_counter()
         for picture in self.video.pictures(self.sound):
@@ -293,6 +301,7 @@ class _Pass:
         beat()
         rows = self._report(count)
         self._lap("write")
+        beat()
         if self.montage is not None:
             self.montage.draw(self.work, self.tracker.tracks, rows, self.crops)
         return rows
@@ -493,6 +502,7 @@ class _Pass:
         edges = [first + (end - first) * piece // pieces for piece in range(pieces + 1)]
         rows = []
         for piece, (begin, stop) in enumerate(pairwise(edges)):
+            self.beat()
             clip = f"{track.number:03d}-{piece:02d}"
             row = self._row("clip", clip, begin, stop, False)
             row.confidence, row.face_size = whole.confidence, whole.face_size

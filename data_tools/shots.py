@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from data_tools.clips import MissingPackage
 from data_tools.mfcc import FPS
 
 try:
@@ -16,7 +17,7 @@ try:
     from scenedetect.detector import FlashFilter
     from scenedetect.detectors import ContentDetector
 except ImportError as error:
-    raise RuntimeError(
+    raise MissingPackage(
         f"PySceneDetect 0.7 is not usable ({error}); finding shots needs: "
         "pip install 'syncnet-trainer[prepare]'"
     ) from None

