@@ -183,6 +183,7 @@ def prepare(
     records: dict[str, dict[str, Any]] = {}
     todo: list[Task] = []
     for path, name, why in videos:
+        settled = bool(why)  # then the name is this file's alone already
         record = read_record(name, out)
         if record is not None and not path.exists():
             records[name] = record  # what was made of it stays good
@@ -200,7 +201,8 @@ def prepare(
         ):
             why = "its clips would lie among those of another video; rename one of them"
         if why or (path.exists() and not path.is_file()):
-            own = name if not why or name.endswith(")") else f"{name} ({_clean(str(path))})"
+            # Never under a name that another file's record has.
+            own = name if settled or not why else f"{name} ({_clean(str(path))})"
             reason = "name taken" if why else "not a file"
             row = failed_row(own, reason, why or "no regular file but a pipe, device or folder")
             records[own] = write_record(path, own, out, [row])

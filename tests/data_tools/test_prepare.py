@@ -400,6 +400,18 @@ def test_a_second_run_adds_and_never_replaces_another_video(videos, tmp_path, ca
     assert "more videos of earlier runs" in capsys.readouterr().out
 
 
+def test_a_name_in_brackets_keeps_its_record(videos, tmp_path):
+    out, other = tmp_path / "clips", tmp_path / "other"
+    first = tmp_path / "talk (1).mp4"
+    first.write_bytes((videos / "one.mp4").read_bytes())
+    assert run(first, "--out", out) == 0
+    other.mkdir()
+    (other / "talk (1).mp4").write_bytes((videos / "two.mp4").read_bytes())
+    assert run(other, "--out", out) == 1
+    found = {row["video"]: row["reason"] for row in rows(out) if row["level"] == "video"}
+    assert found == {"talk (1)": "", f"talk (1) ({other / 'talk (1).mp4'})": "name taken"}
+
+
 def test_a_changed_video_is_prepared_anew(videos, tmp_path):
     out, path = tmp_path / "clips", tmp_path / "v.mp4"
     for name, clips in (("one", 1), ("two", 2), ("one", 1)):
