@@ -134,6 +134,8 @@ def main() -> None:
         os.environ["OMP_NUM_THREADS"] = "1"
         os.execv(sys.executable, [sys.executable, "-m", "benchmarks.prepare_speed", *sys.argv[1:]])
     cv2.setNumThreads(1)
+    if args.video is not None and not args.video.is_file():
+        parser.error(f"{args.video} is no file")
     video = args.video or synthetic_video(args.cache, args.seconds)
     report("prepare_speed", measure(video, args.rounds, args.copies, args.detect_every), args.json)
 
