@@ -14,18 +14,16 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 import torch
 
 from benchmarks.measure import open_loader, report, synthetic_shards
+from benchmarks.step import TrainingStep, synchronise
 from trainer import timing
 from trainer.dataset import Dataset
 from trainer.distributed import Processes
-from trainer.loader import Batch
-from trainer.losses import make_loss
-from trainer.model import PRESETS, SyncNet
+from trainer.model import PRESETS
 from trainer.sampler import TrainSampler
 from trainer.timing import StepClock, StepLog
 
@@ -49,8 +47,10 @@ def measure(
         dataset, sampler, model, device=str(device), hw_decoder_load=best_load
     ) as loader:
         replayed = next(loader)
-    step = _Step(model, device)
-    replay_ms = step.replay(replayed, max(6, steps))
+    step = TrainingStep(model, device)
+    replay_ms = step.replay(
+        replayed.frames_NRHWC, replayed.mfcc_NFC, replayed.runs.label, max(6, steps)
+    )
     together = _together(dataset, sampler, model, device, step, epochs, steps, best_load)
     replay_rate = batch_size / replay_ms * 1e3
     figures: dict[str, Any] = {
@@ -86,11 +86,11 @@ def _loader_alone(
     with open_loader(dataset, sampler, model, device=str(device), hw_decoder_load=load) as loader:
         for _ in range(6):
             next(loader)
-        _synchronise(device)
+        synchronise(device)
         cpu, start = time.process_time(), time.perf_counter()
         for _ in range(batches):
             next(loader)
-        _synchronise(device)
+        synchronise(device)
         seconds = time.perf_counter() - start
     samples = batches * sampler.batch_size
     return {
@@ -99,55 +99,12 @@ def _loader_alone(
     }
 
 
-class _Step:
-    """The training step of trainer.run, without its surroundings."""
-
-    def __init__(self, model: str, device: torch.device) -> None:
-        torch.manual_seed(0)
-        self.device = device
-        self.model = SyncNet(model).to(device)
-        if device.type == "cuda":
-            for parameter in self.model.netcnnlip.parameters():
-                if parameter.dim() == 5:
-                    parameter.data = parameter.data.to(memory_format=torch.channels_last_3d)
-        self.loss = make_loss("contrastive", PRESETS[model].margin)
-        fused = device.type == "cuda"
-        self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=1e-4, fused=fused)
-
-    def run(self, batch: Batch, clock: StepClock) -> torch.Tensor:
-        """Forward, loss, backward, optimizer; marks each on `clock`."""
-        label = torch.from_numpy(batch.runs.label).to(self.device, non_blocking=True)
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
-            lips, sound = self.model(batch.frames_NRHWC, batch.mfcc_NFC)
-        clock.mark("forward")
-        value: torch.Tensor = self.loss(lips, sound, label)
-        clock.mark("loss")
-        self.optimizer.zero_grad(set_to_none=True)
-        value.backward()
-        clock.mark("backward")
-        self.optimizer.step()
-        clock.mark("optimizer")
-        return value.detach()
-
-    def replay(self, batch: Batch, steps: int) -> float:
-        """Median milliseconds of a step on the same batch."""
-        clock = StepClock(self.device)
-        times = []
-        for _ in range(steps + 3):
-            start = time.perf_counter()
-            clock.begin()
-            self.run(batch, clock)
-            _synchronise(self.device)
-            times.append(1e3 * (time.perf_counter() - start))
-        return median(times[3:])
-
-
 def _together(
     dataset: Dataset,
     sampler: TrainSampler,
     model: str,
     device: torch.device,
-    step: _Step,
+    step: TrainingStep,
     epochs: int,
     steps: int,
     load: float,
@@ -164,12 +121,12 @@ def _together(
             clock.begin()
             batch = next(loader)
             clock.mark("data")
-            value = step.run(batch, clock)
+            value = step.run(batch.frames_NRHWC, batch.mfcc_NFC, batch.runs.label, clock)
             log.add(number // steps + 1, number, "train", value, clock.end())
             if number == steps - 1:  # the first epoch holds all the warming up
-                _synchronise(device)
+                synchronise(device)
                 start = time.perf_counter()
-        _synchronise(device)
+        synchronise(device)
         seconds = time.perf_counter() - start
         log.close()
         summary = timing.summarise(timing.read_rows(path), sampler.batch_size)
@@ -197,11 +154,6 @@ def _batch_bytes(dataset: Dataset, sampler: TrainSampler) -> int:
     """JPEG and MFCC bytes of one batch: what crosses to the GPU instead of pixels."""
     jpegs = dataset.jpegs(sampler.batch(0), 5)
     return sum(len(jpeg) for jpeg in jpegs) + sampler.batch_size * 20 * 13 * 4
-
-
-def _synchronise(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
 
 
 def main() -> None:

@@ -2,10 +2,13 @@
 
 import importlib.metadata
 import json
+import multiprocessing
 import os
 import platform
 import sys
+import threading
 from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -47,18 +50,141 @@ def machine() -> dict[str, Any]:
     }
 
 
-def report(name: str, figures: dict[str, Any], path: Path | None) -> None:
-    """Write a benchmark's figures with machine and command to `path` or results/<name>.json."""
-    path = path or RESULTS / f"{name}.json"
-    command = " ".join(["python", "-m", f"benchmarks.{name}", *_told(sys.argv[1:])])
-    write_json(path, {"command": command, "machine": machine(), **figures})
+@dataclass(frozen=True)
+class Result:
+    """What a benchmark found, with what is needed to judge and to repeat it.
+
+    Attributes:
+        benchmark: module under benchmarks.
+        figures: the answer.
+        cache: state of the page cache: "warm", "cold" or "both".
+        repetitions: how often each figure was measured.
+        quick: true if it only showed that the benchmark works.
+    """
+
+    benchmark: str
+    figures: dict[str, Any]
+    cache: str = "warm"
+    repetitions: int = 1
+    quick: bool = False
+    command: str = field(default_factory=lambda: " ".join(_told(sys.argv[1:])))
+    machine: dict[str, Any] = field(default_factory=lambda: machine())
+
+    def write(self, path: Path | None) -> Path:
+        """Write to `path`, or to results/<benchmark>.json; figures lie at the top of the file."""
+        path = path or RESULTS / f"{self.benchmark}.json"
+        content = asdict(self)
+        figures = content.pop("figures")
+        content["command"] = f"python -m benchmarks.{self.benchmark} {self.command}".strip()
+        write_json(path, content | figures)
+        return path
+
+
+def report(
+    name: str, figures: dict[str, Any], path: Path | None, repetitions: int = 1, **about: Any
+) -> None:
+    """Write a benchmark's `Result` and print its figures."""
+    written = Result(name, figures, repetitions=repetitions, **about).write(path)
     print(json.dumps(figures, indent=1))
-    print(f"wrote {path}")
+    print(f"wrote {written}")
+
+
+def isolated(function: Callable[..., Any], *arguments: Any) -> tuple[Any, dict[str, float]]:
+    """`function(*arguments)` in a fresh process, and what its tree of processes needed at most.
+
+    Returns:
+        the result, and peak_memory_mb (private and shared memory, without mapped files) and
+        processes, both sampled.
+
+    Raises:
+        RuntimeError: it failed; holds its message.
+    """
+    context = multiprocessing.get_context("spawn")
+    here, there = context.Pipe()
+    process = context.Process(target=_answer, args=(there, function, arguments))
+    process.start()
+    there.close()
+    done, peak = threading.Event(), {"peak_memory_mb": 0.0, "processes": 0.0}
+
+    def watch() -> None:
+        while not done.wait(0.3):
+            tree = process_tree(process.pid or 0)
+            memory = sum(_memory_mb(pid) for pid in tree)
+            peak["peak_memory_mb"] = max(peak["peak_memory_mb"], round(memory))
+            peak["processes"] = max(peak["processes"], len(tree))
+
+    watcher = threading.Thread(target=watch, daemon=True)
+    watcher.start()
+    try:
+        good, answer = here.recv()
+    except EOFError:
+        process.join()
+        good, answer = False, f"its process ended with status {process.exitcode}"
+    finally:
+        done.set()
+        watcher.join()
+    process.join()
+    if not good:
+        raise RuntimeError(answer)
+    return answer, peak
+
+
+def _answer(pipe: Any, function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
+    # A spawned process would spawn its children; a training script on Linux forks them.
+    multiprocessing.set_start_method("fork", force=True)
+    try:
+        pipe.send((True, function(*arguments)))
+    except Exception as error:
+        pipe.send((False, f"{type(error).__name__}: {error}"))
+
+
+def process_tree(root: int) -> list[int]:
+    """Process ids of `root` and all its descendants."""
+    children: dict[int, list[int]] = {}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit() and (stat := _stat(int(entry.name))):
+            children.setdefault(int(stat[1]), []).append(int(entry.name))
+    tree, at = [root], 0
+    while at < len(tree):
+        tree += children.get(tree[at], [])
+        at += 1
+    return tree
+
+
+def cpu_seconds() -> float:
+    """CPU time so far of this process and all its descendants, the ended ones included."""
+    ticks = 0
+    for pid in process_tree(os.getpid()):
+        if stat := _stat(pid):
+            ticks += sum(int(value) for value in stat[11:15])
+    return ticks / os.sysconf("SC_CLK_TCK")
+
+
+def _stat(pid: int) -> list[str] | None:
+    """The fields of /proc/<pid>/stat from the third on (state, parent, ...)."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return None  # it ended
+
+
+def _memory_mb(pid: int) -> float:
+    """Its share of anonymous and shared memory; pages of mapped files belong to the cache."""
+    try:
+        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    except OSError:
+        return 0.0
+    wanted = ("Pss_Anon:", "Pss_Shmem:")
+    return sum(int(line.split()[1]) for line in lines if line.startswith(wanted)) / 1e3
 
 
 def _told(arguments: list[str]) -> list[str]:
     """The arguments that bear on the figures: where files lie on this machine does not."""
-    places = {i for i, word in enumerate(arguments) if word in ("--cache", "--json", "--shards")}
+    places = {
+        i
+        for i, word in enumerate(arguments)
+        if word in ("--cache", "--json", "--shards", "--out", "--clips-dir")
+    }
     return [word for i, word in enumerate(arguments) if i not in places and i - 1 not in places]
 
 

@@ -72,7 +72,7 @@ class StepTimes:
         self._events, self._spare = events, spare
 
     def milliseconds(self) -> dict[str, float]:
-        """`<phase>_ms` of every phase in PHASES (0 if not marked) and `total_ms`."""
+        """`<phase>_ms` of every phase in PHASES (0 if not marked) or marked, and `total_ms`."""
         result = {f"{phase}_ms": 0.0 for phase in PHASES}
         for i, name in enumerate(self._names):
             if self._events and i > 0:
@@ -80,7 +80,7 @@ class StepTimes:
                 spent = self._events[i - 1].elapsed_time(self._events[i])
             else:
                 spent = 1e3 * (self._times[i + 1] - self._times[i])
-            result[f"{name}_ms"] += spent
+            result[f"{name}_ms"] = result.get(f"{name}_ms", 0.0) + spent
         result["total_ms"] = 1e3 * self._total
         self._spare += self._events
         self._events = []
