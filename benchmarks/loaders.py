@@ -253,7 +253,7 @@ def _webdataset(source: Source, settings: Settings) -> Iterator[Epochs]:
     colour = "RGB" if source.frame_shape[2] == 3 else "GRAY"
     part = -(-source.batch_size // PARTS)
     dataset = (
-        webdataset.WebDataset(urls, resampled=True)
+        webdataset.WebDataset(urls, resampled=True, shardshuffle=False)
         .shuffle(500)
         .map(lambda sample: _decode_window(sample | {"colour": colour}))
         .batched(part, partial=False, collation_fn=_stack)

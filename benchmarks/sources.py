@@ -51,6 +51,10 @@ class Source:
     steps: int
     split: str = "train"
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Another process opens the shards itself.
+        return Source, (self.shards, self.made, self.batch_size, self.steps, self.split)
+
     @cached_property
     def dataset(self) -> Dataset:
         """The clips."""
