@@ -1,0 +1,262 @@
+"""How does the cost of loading grow?  python -m benchmarks.growth
+
+Seven questions, a curve each; every point is the median of interleaved rounds, each in a fresh
+process (opening and memory) or with a fresh loader (rates):
+
+    shards      seconds and memory to open 1 to 1,000 shards of 50 MB each (links to one shard)
+    batch       samples/s over the batch size
+    cores       samples/s over the cores that the process may use, beside libjpeg-turbo on as many
+    frame       frames/s over the frame size and colour, beside libjpeg-turbo
+    cache       samples/s with a warm page cache and after dropping it (posix_fadvise)
+    windows     samples/s over the windows drawn from each clip an epoch
+"""
+
+import argparse
+import json
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from rich.console import Console
+
+from benchmarks import draw
+from benchmarks.loader_rate import resident_mb
+from benchmarks.measure import (
+    RESULTS,
+    Result,
+    decode_all,
+    isolated,
+    open_loader,
+    synthetic_shards,
+)
+from data_tools.atomic import write_json
+from data_tools.shards import MANIFEST
+from trainer.dataset import Dataset
+from trainer.sampler import TrainSampler
+
+Point = tuple[float, float]
+FRAMES = ((64, True), (111, True), (224, True), (224, False))
+
+
+def linked_shards(shards: Path, folder: Path, number: int) -> Path:
+    """A folder of `number` shards, all hard links to the first training shard of `shards`."""
+    if not (folder / MANIFEST).exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        manifest = json.loads((shards / MANIFEST).read_text())
+        entry = next(e for e in manifest["shards"] if e["split"] == "train" and e["clips"])
+        entries = []
+        for i in range(number):
+            name = f"train-{i:06d}.tar"
+            for suffix in (".tar", ".idx", ".json"):
+                link = (folder / name).with_suffix(suffix)
+                if not link.exists():
+                    os.link((shards / entry["name"]).with_suffix(suffix), link)
+            entries.append(entry | {"name": name})
+        total = {key: number * entry[key] for key in ("clips", "frames", "bytes")}
+        splits = {split: dict.fromkeys(total, 0) for split in manifest["splits"]} | {"train": total}
+        found = manifest | {"shards": entries, "splits": splits, "clips_found": total["clips"]}
+        write_json(folder / MANIFEST, found)
+    return folder
+
+
+def open_cost(folder: Path, batch_size: int) -> dict[str, float]:
+    """Opening a dataset and drawing one batch: seconds, memory, frames."""
+    before, start = resident_mb(), time.perf_counter()
+    dataset = Dataset(folder, "train")
+    seconds = time.perf_counter() - start
+    sampler = TrainSampler(dataset.windows, batch_size)
+    start = time.perf_counter()
+    sampler.batch(sampler.steps_per_epoch)  # the first of the second epoch
+    drawn = time.perf_counter() - start
+    return {
+        "open_s": seconds,
+        "memory_mb": resident_mb() - before,
+        "first_batch_of_epoch_ms": 1e3 * drawn,
+        "frames": float(dataset.frames.sum()),
+    }
+
+
+def rate(
+    shards: Path,
+    batch_size: int,
+    seconds: float,
+    cores: int | None = None,
+    windows_per_clip: int | None = None,
+    cold: bool = False,
+) -> dict[str, float]:
+    """Samples/s of the loader, and of libjpeg-turbo decoding the same JPEGs on as many cores.
+
+    Args:
+        cores: pin the process to so many; default: all it has.
+        cold: drop the shards from the page cache first, and draw every window once.
+    """
+    if cores:
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:cores])
+    dataset = Dataset(shards, "train")
+    per_clip = windows_per_clip or -(-16 * batch_size // len(dataset))
+    sampler = TrainSampler(dataset.windows, batch_size, windows_per_clip=per_clip)
+    if cold:
+        drop_cache(shards)
+    with open_loader(dataset, sampler) as loader:
+        skipped = 0 if cold else 6  # ready, inside DALI, under way
+        for _ in range(skipped):
+            next(loader)
+        done, start = 0, time.perf_counter()
+        while time.perf_counter() - start < seconds and not (cold and done >= 16):
+            next(loader)
+            done += 1
+        found = done * batch_size / (time.perf_counter() - start)
+    threads = len(os.sched_getaffinity(0))
+    jpegs = [bytes(jpeg) for jpeg in dataset.jpegs(sampler.batch(0), 5)]
+    channels = next(iter(dataset.frame_shapes))[2]
+    parts = [decode_all(jpegs[i::threads], channels) for i in range(threads) if jpegs[i::threads]]
+    with ThreadPoolExecutor(threads) as pool:
+        list(pool.map(lambda part: part(), parts))
+        turns, start = 0, time.perf_counter()
+        while time.perf_counter() - start < seconds:
+            list(pool.map(lambda part: part(), parts))
+            turns += 1
+        ceiling = turns * batch_size / (time.perf_counter() - start)
+    return {"samples_per_s": found, "libjpeg_turbo_samples_per_s": ceiling}
+
+
+def drop_cache(folder: Path) -> None:
+    """Drop a folder's files from the page cache; they must have reached the disk for that."""
+    for path in folder.iterdir():
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+            os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+        finally:
+            os.close(descriptor)
+
+
+def in_turns(
+    points: list[Any], once: Callable[[Any], dict[str, float]], rounds: int
+) -> list[dict[str, float]]:
+    """Medians of `once(point)` for every point, the rounds interleaved over the points."""
+    runs: list[list[dict[str, float]]] = [[] for _ in points]
+    for _ in range(rounds):
+        for found, point in zip(runs, points, strict=True):
+            found.append(once(point))
+    return [
+        {name: round(median(row[name] for row in rows), 4) for name in rows[0]} for rows in runs
+    ]
+
+
+def measure(
+    cache: Path, rounds: int, seconds: float, clips: int, most_shards: int, say: Console
+) -> dict[str, Any]:
+    """All curves: name -> list of points, each with its "x" and what was measured there."""
+    base = synthetic_shards(cache, clips, 224)
+    found: dict[str, list[dict[str, Any]]] = {}
+
+    def curve(name: str, points: list[Any], once: Callable[[Any], dict[str, float]]) -> None:
+        say.print(f"{name}: {', '.join(map(str, points))}")
+        results = in_turns(points, once, rounds)
+        found[name] = [{"x": x, **row} for x, row in zip(points, results, strict=True)]
+
+    numbers = [n for n in (1, 3, 10, 30, 100, 300, 1000) if n <= most_shards]
+    links = {n: linked_shards(base, cache / f"linked-{clips}-{n}", n) for n in numbers}
+    curve("shards", numbers, lambda n: isolated(open_cost, links[n], 64)[0])
+
+    def fresh(*arguments: Any) -> dict[str, float]:
+        result: dict[str, float] = isolated(rate, *arguments)[0]
+        return result
+
+    sizes = [16, 64, 256, 1024] if seconds >= 1 else [8, 16]
+    batch = 64 if seconds >= 1 else 8
+    curve("batch", sizes, lambda size: fresh(base, size, seconds))
+    cores = sorted({1, 2, 4, 8, 16, len(os.sched_getaffinity(0))})
+    cores = [n for n in cores if n <= len(os.sched_getaffinity(0))]
+    curve("cores", cores, lambda n: fresh(base, batch, seconds, n))
+    frames = {
+        f"{size} {'gray' if gray else 'RGB'}": synthetic_shards(cache, clips, size, gray)
+        for size, gray in FRAMES
+    }
+    curve("frame", list(frames), lambda name: fresh(frames[name], 2 * batch, seconds))
+    states = ["warm", "cold"]
+    curve("cache", states, lambda s: fresh(base, batch, seconds, None, None, s == "cold"))
+    windows = [1, 5, 20, 60] if clips * 8 // 10 >= batch else [5, 20]
+    curve("windows", windows, lambda n: fresh(base, min(batch, clips // 2 * 2), seconds, None, n))
+    return found
+
+
+def panels(curves: dict[str, list[dict[str, Any]]]) -> list[dict[str, Any]]:
+    """What to draw."""
+
+    def line(name: str, key: str, factor: float = 1.0) -> list[Point]:
+        return [(point["x"], factor * point[key]) for point in curves[name]]
+
+    def panel(title: str, x: str, y: str, log: str, lines: dict[str, list[Point]]) -> Any:
+        return {"title": title, "xlabel": x, "ylabel": y, "log": log, "lines": lines}
+
+    both = {"ours": "samples_per_s", "libjpeg-turbo": "libjpeg_turbo_samples_per_s"}
+    rates = [("batch", "samples a batch", "x"), ("cores", "cores", "")]
+    rates += [("windows", "windows of each clip an epoch", "x")]
+    drawn = [
+        panel("opening shards", "shards", "s", "xy", {"open": line("shards", "open_s")}),
+        panel("memory of the index", "shards", "MB", "xy", {"": line("shards", "memory_mb")}),
+        panel(
+            "drawing an epoch's first batch",
+            "shards",
+            "ms",
+            "x",
+            {"": line("shards", "first_batch_of_epoch_ms")},
+        ),
+    ]
+    for name, x, log in rates:
+        lines = {label: line(name, key) for label, key in both.items()}
+        drawn.append(panel(name, x, "samples/s", log, lines))
+    for name in ("frame", "cache"):
+        lines = {label: line(name, key, 5.0) for label, key in both.items()}
+        drawn.append(panel(name, "", "frames/s", "y" if name == "frame" else "", lines))
+    return drawn
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Command line; 1 if the data cannot be made or read."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--seconds", type=float, default=2.0, help="of each rate")
+    parser.add_argument("--clips", type=int, default=64, help="synthetic clips")
+    parser.add_argument("--shards", type=int, default=1000, help="most shards to open")
+    parser.add_argument("--cache", type=Path, default=Path(tempfile.gettempdir()) / "syncnet-bench")
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("--quick", action="store_true", help="tiny: shows only that it works")
+    args = parser.parse_args(argv)
+    if args.quick:
+        args.rounds, args.seconds, args.clips, args.shards = 1, 0.2, 20, 10
+    for name in ("rounds", "clips", "shards"):
+        if getattr(args, name) < 1:
+            parser.error(f"--{name} must be at least 1")
+    console = Console(width=None if sys.stdout.isatty() else 120)
+    try:
+        curves = measure(
+            args.cache, args.rounds, args.seconds, args.clips, args.shards, console
+        )
+    except (RuntimeError, OSError) as error:
+        print(f"growth: {error}", file=sys.stderr)
+        return 1
+    result = Result("growth", {"curves": curves}, "both", args.rounds, args.quick)
+    written = result.write(args.json)
+    picture = (args.json or RESULTS / "growth.json").with_suffix(".png")
+    draw.curves(panels(curves), picture)
+    for name, points in curves.items():
+        for point in points:
+            figures = ", ".join(f"{key} {value:,g}" for key, value in point.items() if key != "x")
+            console.print(f"{name} {point['x']}: {figures}", highlight=False)
+    console.print(f"wrote {written} and {picture}", soft_wrap=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,98 @@
+"""How fast does pack write, against a plain copy of the same bytes?  python -m benchmarks.pack_speed
+
+Floor: reading every file that pack reads and writing the bytes to one file, with fsync, in one
+process. Pack: frames kept as they are, MFCC computed, tar, index, statistics and fsync; with one
+process and with one a core. All alternate in one run; ratios are taken round by round. The page
+cache is warm for all of them.
+"""
+
+import argparse
+import os
+import shutil
+import sys
+import tempfile
+import time
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from benchmarks.measure import report, synthetic_shards
+from data_tools.pack import PackOptions, pack
+
+
+def plain_copy(files: list[Path], out: Path) -> float:
+    """Seconds to read `files` and write their bytes to `out`, fsync included."""
+    start = time.perf_counter()
+    with open(out, "wb") as stream:
+        for path in files:
+            stream.write(path.read_bytes())
+        stream.flush()
+        os.fsync(stream.fileno())
+    return time.perf_counter() - start
+
+
+def measure(clips: Path, rounds: int) -> dict[str, Any]:
+    """MB/s of the copy and of packing, and their ratios; MB are those of the files read."""
+    files = sorted(path for path in clips.rglob("*") if path.suffix in (".jpg", ".wav"))
+    size = sum(path.stat().st_size for path in files) / 1e6
+    cores = len(os.sched_getaffinity(0))
+    copies: list[float] = []
+    packs: dict[int, list[float]] = {n: [] for n in {1, cores}}
+    with tempfile.TemporaryDirectory(dir=clips.parent) as name:
+        folder = Path(name)
+        for number in range(rounds + 1):
+            copied = plain_copy(files, folder / "copy")
+            if number:  # the first round warms the page cache
+                copies.append(copied)
+            for workers, times in packs.items():
+                start = time.perf_counter()
+                pack(clips, folder / "shards", PackOptions(), workers)
+                if number:
+                    times.append(time.perf_counter() - start)
+                shutil.rmtree(folder / "shards")
+    ratios = {
+        workers: [c / p for c, p in zip(copies, times, strict=True)]
+        for workers, times in packs.items()
+    }
+    return {
+        "files": len(files),
+        "megabytes": round(size, 1),
+        "rounds": rounds,
+        "copy_mb_per_s": round(size / median(copies), 1),
+        "pack_mb_per_s": {n: round(size / median(times), 1) for n, times in packs.items()},
+        "of_copy": {n: round(median(values), 3) for n, values in ratios.items()},
+        "of_copy_min": {n: round(min(values), 3) for n, values in ratios.items()},
+        "of_copy_max": {n: round(max(values), 3) for n, values in ratios.items()},
+        "processes": cores,
+    }
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Command line; 1 if the clips cannot be packed."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--clips-dir", type=Path, help="your clips (default: synthetic heads)")
+    parser.add_argument("--clips", type=int, default=64, help="synthetic clips (default 64)")
+    parser.add_argument("--size", type=int, default=224)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--cache", type=Path, default=Path(tempfile.gettempdir()) / "syncnet-bench")
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("--quick", action="store_true", help="tiny: shows only that it works")
+    args = parser.parse_args(argv)
+    if args.quick:
+        args.clips, args.size, args.rounds = 20, 32, 1
+    try:
+        clips = args.clips_dir
+        if clips is None:
+            clips = synthetic_shards(args.cache, args.clips, args.size).parent / "clips"
+        figures = measure(clips, args.rounds)
+    except (ValueError, OSError) as error:
+        print(f"pack_speed: {error}", file=sys.stderr)
+        return 1
+    report("pack_speed", figures, args.json, args.rounds, quick=args.quick)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

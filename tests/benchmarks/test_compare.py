@@ -1,0 +1,81 @@
+"""The comparison, the curves and the packing speed, each small; no time is asserted."""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from benchmarks import compare_loaders, growth, pack_speed
+from benchmarks.measure import cpu_seconds, isolated, process_tree
+
+
+@pytest.mark.slow
+def test_the_comparison_runs(tmp_path: Path) -> None:
+    file = tmp_path / "x.json"
+    names = ["torch-persistent", "ours", "replay"]
+    arguments = ["--quick", "--cache", str(tmp_path / "cache"), "--json", str(file)]
+    assert compare_loaders.main([*arguments, "--loader", *names]) == 0
+    written = json.loads(file.read_text())
+    assert list(written["loaders"]) == names and written["quick"]
+    for row in written["loaders"].values():
+        assert row["samples_per_s"] > 0 and 0 < row["utilisation"] <= 1
+        assert row["first_step_wait_ms"] <= row["first_step_wait_p99_ms"]
+    assert written["loaders"]["torch-persistent"]["processes"] >= 1
+
+
+def test_an_unknown_loader_is_a_usage_error(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as left:
+        compare_loaders.main(["--loader", "fast"])
+    assert left.value.code == 2 and "no loader 'fast'" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_the_curves_are_measured_and_drawn(tmp_path: Path) -> None:
+    file = tmp_path / "growth.json"
+    assert growth.main(["--quick", "--cache", str(tmp_path / "c"), "--json", str(file)]) == 0
+    curves = json.loads(file.read_text())["curves"]
+    assert [point["x"] for point in curves["shards"]] == [1, 3, 10]
+    frames = [point["frames"] for point in curves["shards"]]
+    assert frames == [frames[0], 3 * frames[0], 10 * frames[0]]
+    assert [point["x"] for point in curves["cache"]] == ["warm", "cold"]
+    assert file.with_suffix(".png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.slow
+def test_packing_is_set_against_a_copy(tmp_path: Path) -> None:
+    file = tmp_path / "pack.json"
+    assert pack_speed.main(["--quick", "--cache", str(tmp_path / "c"), "--json", str(file)]) == 0
+    written = json.loads(file.read_text())
+    assert written["copy_mb_per_s"] > 0 and written["of_copy"]["1"] > 0
+    assert written["files"] == 20 * 76
+
+
+def test_pack_speed_without_clips_is_one_sentence(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert pack_speed.main(["--clips-dir", str(tmp_path)]) == 1
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def _fail() -> None:
+    raise ValueError("no such thing")
+
+
+def _die() -> None:
+    os._exit(3)
+
+
+def test_what_fails_in_its_own_process_is_told() -> None:
+    with pytest.raises(RuntimeError, match="ValueError: no such thing"):
+        isolated(_fail)
+    with pytest.raises(RuntimeError, match="ended with status 3"):
+        isolated(_die)
+
+
+def test_processes_and_their_time_are_found() -> None:
+    assert os.getpid() in process_tree(os.getpid())
+    assert process_tree(os.getppid()).count(os.getpid()) == 1
+    before = cpu_seconds()
+    while cpu_seconds() < before + 0.05:
+        sum(range(10000))

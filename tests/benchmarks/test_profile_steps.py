@@ -1,0 +1,169 @@
+"""Figures of a profile, its page, past runs, and the attribution of the first step."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks import draw, profile_steps
+from benchmarks.attribute import ALONE, LADDER, Causes
+from benchmarks.measure import Result
+from trainer.timing import PHASES
+
+
+def make_rows(first: float, other: float, epochs: int = 3, steps: int = 4) -> list[dict[str, Any]]:
+    """Rows whose first step of an epoch waits `first` ms, the others `other`, compute 10 ms."""
+    rows = []
+    for step in range(epochs * steps):
+        wait = other if step % steps else first
+        row = {"epoch": step // steps + 1, "step": step, "phase": "train", "loss": 0.5}
+        row |= {f"{phase}_ms": 0.0 for phase in PHASES} | {"data_ms": wait, "forward_ms": 10.0}
+        rows.append(row | {"total_ms": wait + 10.0})
+    return rows
+
+
+def test_figures_of_a_profile() -> None:
+    rows = make_rows(first=90, other=10)
+    rows[0]["data_ms"], rows[0]["total_ms"] = 1000.0, 1010.0  # the cold start counts apart
+    found = profile_steps.figures(rows, batch_size=8)
+    assert found["first_step_wait_ms"] == 90 and found["other_step_wait_ms"] == 10
+    assert found["first_step_share"] == pytest.approx(100 / 160)
+    assert found["utilisation"] == pytest.approx(40 / 160)
+    assert found["samples_per_s"] == pytest.approx(8 * 4 / 0.160)
+    assert found["cold_start_ms"] == 1000
+    assert found["process_share"] == {"data": 0.75, "forward": 0.25}
+
+
+def test_one_epoch_of_one_step_has_figures_too() -> None:
+    found = profile_steps.figures(make_rows(5, 0, epochs=1, steps=1), 2)
+    assert found["other_step_wait_ms"] is None and found["first_step_share"] == 1
+
+
+def test_the_end_of_an_epoch_counts_to_the_next_first_step() -> None:
+    rows = make_rows(5, 1, epochs=2, steps=2)
+    rows[1]["boundary_ms"] = 100.0
+    rows[1]["total_ms"] += 100.0
+    moved = profile_steps._boundary_to_first(rows, 2)
+    assert moved[1]["total_ms"] == 11 and moved[2]["data_ms"] == 105
+    assert moved[2]["total_ms"] == 115
+
+
+def test_the_page_needs_no_network_and_escapes() -> None:
+    rows = make_rows(50, 1)
+    made = draw.Profile("<torch>", "as it was", rows, profile_steps.figures(rows, 8))
+    text = draw.page([made], Result("profile_steps", {}), ["Main cause: <b>."])
+    assert text.count("<svg") == 5 and "<torch>" not in text and "&lt;torch&gt;" in text
+    linked = re.findall(r"""(?:src|href)\s*=\s*["']?(?!#)([^"' >]*)""", text)
+    assert [link for link in linked if not link.startswith("#")] == []
+    assert "<script" not in text and "@import" not in text
+
+
+def past_run(folder: Path, rows: list[dict[str, Any]], batch_size: int = 8) -> Path:
+    folder.mkdir()
+    (folder / "steps.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (folder / "config.yaml").write_text(f"train:\n  batch_size: {batch_size}\n")
+    return folder
+
+
+def test_past_runs_are_compared(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    a = past_run(tmp_path / "a", make_rows(90, 10))
+    val = {**make_rows(1, 1)[0], "phase": "val", "total_ms": 1500.0}
+    b = past_run(tmp_path / "b", [*make_rows(1, 1), val])
+    out = tmp_path / "out"
+    assert profile_steps.main(["--compare", str(a), str(b), "--out", str(out)]) == 0
+    shown = capsys.readouterr().out
+    assert "90.0 ms" in shown and "1,500.0 ms" in shown and "profile.html" in shown
+    written = json.loads((out / "profile.json").read_text())
+    assert written["loaders"]["a"]["first_step_wait_ms"] == 90
+    assert written["loaders"]["b"]["first_step_share"] == 0.25
+    assert (out / "profile.html").read_text().count("<svg") == 5
+
+
+def test_two_runs_of_one_name_stay_apart(tmp_path: Path) -> None:
+    (tmp_path / "x").mkdir()
+    (tmp_path / "y").mkdir()
+    a = past_run(tmp_path / "x" / "run", make_rows(90, 10))
+    b = past_run(tmp_path / "y" / "run", make_rows(1, 1))
+    out = tmp_path / "out"
+    assert profile_steps.main(["--compare", str(a), str(b), "--out", str(out)]) == 0
+    assert len(json.loads((out / "profile.json").read_text())["loaders"]) == 2
+    assert len(list(out.glob("*.steps.jsonl"))) == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "said"),
+    [
+        (["--from", "nowhere"], 2, "nowhere does not exist"),
+        (["--from", "README.md"], 2, "README.md"),
+        (["--loader", "fast"], 2, "no loader 'fast'"),
+        (["--batch", "3"], 2, "--batch must be even"),
+        (["--steps", "0"], 2, "--steps must be at least 1"),
+        (["--shards", "nowhere"], 1, "nowhere"),
+        (["--compare", "nowhere", "nowhere"], 2, "nowhere does not exist"),
+    ],
+)
+def test_bad_input_is_one_sentence(
+    arguments: list[str], status: int, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert profile_steps.main(arguments) == status
+    error = capsys.readouterr().err
+    assert said in error and error.count("\n") == 1 and "Traceback" not in error
+
+
+def test_a_run_without_its_config_asks_for_the_batch_size(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = past_run(tmp_path / "a", make_rows(90, 10))
+    (run / "config.yaml").unlink()
+    assert profile_steps.main(["--from", str(run)]) == 2
+    assert "add --batch N" in capsys.readouterr().err
+    out = str(tmp_path / "out")
+    assert profile_steps.main(["--from", str(run), "--batch", "8", "--out", out]) == 0
+
+
+def causes(**waits: float) -> Causes:
+    names = [trial.name for trial in (*LADDER, *ALONE)]
+    given = dict.fromkeys(names, 50.0) | {k.replace("_", "+"): v for k, v in waits.items()}
+    return Causes({name: make_rows(wait, 0) for name, wait in given.items()})
+
+
+def test_the_cause_whose_removal_wins_most_is_the_main_one() -> None:
+    found = causes(seed=1000.0, persistent=900.0, persistent_small=200.0,
+                   persistent_small_endless=50.0, ours=1.0)  # fmt: skip
+    assert found.main_cause() == "a whole batch per worker"
+    assert sum(found.shares().values()) == pytest.approx(1000)
+    assert any("Persistent workers alone are no cure" in line for line in found.verdict())
+
+
+def test_where_workers_start_slowly_persistence_is_a_cure() -> None:
+    found = causes(seed=1000.0, persistent=100.0, persistent_small=90.0,
+                   persistent_small_endless=50.0, ours=1.0)  # fmt: skip
+    assert found.main_cause() == "worker start"
+    assert any("alone are a cure" in line for line in found.verdict())
+
+
+@pytest.mark.slow
+def test_the_emulation_runs_and_writes_everything(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, cache = str(tmp_path / "out"), str(tmp_path / "cache")
+    arguments = ["--quick", "--emulate", "seed", "--attribute", "--out", out, "--cache", cache]
+    assert profile_steps.main(arguments) == 0
+    shown = capsys.readouterr().out
+    assert "Main cause: " in shown
+    written = json.loads((tmp_path / "out" / "profile.json").read_text())
+    assert written["quick"] and set(written["attribution"]["remedies"]) >= {"seed", "ours"}
+    assert len(list((tmp_path / "out").glob("*.steps.jsonl"))) == len(LADDER) + len(ALONE)
+
+
+@pytest.mark.slow
+def test_a_real_step_and_validation_are_profiled(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    arguments = ["--quick", "--loader", "ours", "--model", "small", "--val-every", "1"]
+    arguments += ["--out", str(out), "--cache", str(tmp_path / "cache")]
+    assert profile_steps.main(arguments) == 0
+    found = json.loads((out / "profile.json").read_text())["loaders"]["ours"]
+    assert set(found["process_share"]) >= {"data", "forward", "loss", "backward", "optimizer"}
+    assert found["validation_ms"] > 0
