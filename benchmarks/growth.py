@@ -240,9 +240,7 @@ def main(argv: list[str] | None = None) -> int:
             parser.error(f"--{name} must be at least 1")
     console = Console(width=None if sys.stdout.isatty() else 120)
     try:
-        curves = measure(
-            args.cache, args.rounds, args.seconds, args.clips, args.shards, console
-        )
+        curves = measure(args.cache, args.rounds, args.seconds, args.clips, args.shards, console)
     except (RuntimeError, OSError) as error:
         print(f"growth: {error}", file=sys.stderr)
         return 1

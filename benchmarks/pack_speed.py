@@ -1,4 +1,4 @@
-"""How fast does pack write, against a plain copy of the same bytes?  python -m benchmarks.pack_speed
+"""How fast does pack write, against copying the same bytes?  python -m benchmarks.pack_speed
 
 Floor: reading every file that pack reads and writing the bytes to one file, with fsync, in one
 process. Pack: frames kept as they are, MFCC computed, tar, index, statistics and fsync; with one

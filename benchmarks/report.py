@@ -35,6 +35,109 @@ def _machine(result: dict[str, Any]) -> str:
     return f"{m['cores']} cores of {m['processor']}, {gpu}; Python {m['python']}, {versions}."
 
 
+def compare() -> str:
+    """Every loader on the same frames, and what follows for ours."""
+    result = _read("compare_loaders")
+    found = result["loaders"]
+    rows = [
+        [
+            f"**{name}**" if name == "ours" else name,
+            f"{row['first_step_wait_ms']:,.1f} ms",
+            f"{row['first_step_wait_p99_ms']:,.1f} ms",
+            f"{row['samples_per_s']:,}",
+            f"{row['utilisation']:.1%}",
+            f"{row['cold_start_s']:.2f} s",
+            f"{row['peak_memory_mb']:,.0f} MB",
+            f"{row['processes']}",
+            f"{row['cpu_s_per_1000']:.2f} s",
+        ]
+        for name, row in found.items()
+        if name not in ("copy", "replay")
+    ]
+    header = ["loader", "first step waits", "p99", "samples/s", "utilisation", "first batch"]
+    header += ["memory", "processes", "CPU for 1,000"]
+    ours = found["ours"]
+    torch = {name: row for name, row in found.items() if name.startswith("torch-")}
+    best = max(torch, key=lambda name: torch[name]["samples_per_s"])
+    fastest = max(
+        (name for name in found if name not in ("copy", "replay")),
+        key=lambda name: found[name]["samples_per_s"],
+    )
+    below = torch["torch-persistent"]["first_step_wait_ms"] / ours["first_step_wait_ms"]
+    other = ""
+    if fastest != "ours":
+        ratio = ours["samples_per_s"] / found[fastest]["samples_per_s"]
+        other = f" Free running, {fastest} is faster: ours reaches {ratio:.2f} of it."
+    return (
+        _table(header, rows)
+        + f"\n{result['frame']} frames, batches of {result['batch_size']}, steps of "
+        f"{result['step_ms']:.0f} ms (1.4 times what ours needs for a batch), medians of "
+        f"{result['repetitions']} interleaved rounds. Ours: {ours['of_libjpeg_turbo']:.2f} of "
+        f"libjpeg-turbo alone on all cores ({result['libjpeg_turbo_samples_per_s']:,} samples/s), "
+        f"{ours['samples_per_s'] / torch[best]['samples_per_s']:.1f} times the fastest torch "
+        f"DataLoader ({best}), first step {below:,.0f} times below torch-persistent.{other} "
+        f"Copying batches in memory gives {found['copy']['samples_per_s']:,} samples/s. "
+        f"{_machine(result)}\n"
+    )
+
+
+def steps() -> str:
+    """The emulated seed: shape, causes, remedies."""
+    result = _read("profile_steps")
+    rows = [
+        [
+            remedy["what"],
+            f"{remedy['first_step_wait_ms']:,.0f} ms",
+            f"{result['loaders'][name]['first_step_share']:.0%}",
+            f"{remedy['epoch_wait_ms']:,.0f} ms",
+            f"{remedy['epoch_ms']:,.0f} ms",
+        ]
+        for name, remedy in result["attribution"]["remedies"].items()
+    ]
+    header = ["loader", "first step waits", "its share of the epoch", "all waits", "an epoch"]
+    found = result["attribution"]
+    parts = ", ".join(
+        f"{cause} {ms:,.0f} ms" for cause, ms in found["first_step_wait_ms_explained"].items()
+    )
+    return (
+        _table(header, rows)
+        + f"\n15 steps of {result['batch_size']} samples, {result['workers']} workers, compute "
+        f"emulated. Of the first step's wait: {parts}. Main cause: {found['main_cause']}.\n"
+    )
+
+
+def cost() -> str:
+    """Opening many shards, and packing."""
+    curves, packing = _read("growth")["curves"], _read("pack_speed")
+    rows = [
+        [
+            f"opening {point['x']:,} shard{'s' if point['x'] > 1 else ''} "
+            f"({point['frames']:,.0f} frames)",
+            f"{point['open_s']:.2f} s, {point['memory_mb']:,.0f} MB, first batch of an epoch drawn "
+            f"in {point['first_batch_of_epoch_ms']:.1f} ms",
+        ]
+        for point in curves["shards"]
+        if point["x"] in (1, 100, 1000)
+    ]
+    rows += [
+        [
+            f"frames of {point['x']}",
+            f"{5 * point['samples_per_s']:,.0f} frames/s, "
+            f"{point['samples_per_s'] / point['libjpeg_turbo_samples_per_s']:.2f} of libjpeg-turbo",
+        ]
+        for point in curves["frame"]
+    ]
+    rows += [
+        [f"{point['x']} page cache", f"{5 * point['samples_per_s']:,.0f} frames/s"]
+        for point in curves["cache"]
+    ]
+    for workers, rate in packing["pack_mb_per_s"].items():
+        what = f"packing with {workers} process{'es' if workers != '1' else ''}"
+        share = packing["of_copy"][workers]
+        rows.append([what, f"{rate:,.0f} MB/s, {share:.2f} of a plain copy of the same bytes"])
+    return _table(["cost", "measured"], rows)
+
+
 def loader() -> str:
     """First steps, and the loader against its ceiling."""
     step, rate, cost = _read("first_step"), _read("loader_rate"), _read("timing_cost")
@@ -115,7 +218,14 @@ def prepare() -> str:
     return _table(["720p, one face, a detection every 5 frames", "measured"], rows)
 
 
-TABLES: dict[str, Callable[[], str]] = {"loader": loader, "training": training, "prepare": prepare}
+TABLES: dict[str, Callable[[], str]] = {
+    "compare": compare,
+    "steps": steps,
+    "cost": cost,
+    "loader": loader,
+    "training": training,
+    "prepare": prepare,
+}
 
 
 def rendered(text: str) -> str:
