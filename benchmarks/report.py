@@ -7,10 +7,12 @@ import argparse
 import json
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+from benchmarks.attribute import ALONE, LADDER
+from benchmarks.loaders import LOADERS
 from benchmarks.measure import RESULTS
 from data_tools.atomic import atomic_path
 
@@ -35,6 +37,11 @@ def _machine(result: dict[str, Any]) -> str:
     return f"{m['cores']} cores of {m['processor']}, {gpu}; Python {m['python']}, {versions}."
 
 
+def _in_order(found: dict[str, Any], names: Iterable[str]) -> list[tuple[str, Any]]:
+    """Entries in the order of `names`: a JSON's keys are sorted."""
+    return [(name, found[name]) for name in names if name in found]
+
+
 def compare() -> str:
     """Every loader on the same frames, and what follows for ours."""
     result = _read("compare_loaders")
@@ -51,7 +58,7 @@ def compare() -> str:
             f"{row['processes']}",
             f"{row['cpu_s_per_1000']:.2f} s",
         ]
-        for name, row in found.items()
+        for name, row in _in_order(found, LOADERS)
         if name not in ("copy", "replay")
     ]
     header = ["loader", "first step waits", "p99", "samples/s", "utilisation", "first batch"]
@@ -92,12 +99,18 @@ def steps() -> str:
             f"{remedy['epoch_wait_ms']:,.0f} ms",
             f"{remedy['epoch_ms']:,.0f} ms",
         ]
-        for name, remedy in result["attribution"]["remedies"].items()
+        for name, remedy in _in_order(
+            result["attribution"]["remedies"], [trial.name for trial in (*LADDER, *ALONE)]
+        )
     ]
     header = ["loader", "first step waits", "its share of the epoch", "all waits", "an epoch"]
     found = result["attribution"]
     parts = ", ".join(
-        f"{cause} {ms:,.0f} ms" for cause, ms in found["first_step_wait_ms_explained"].items()
+        f"{cause} {ms:,.0f} ms"
+        for cause, ms in _in_order(
+            found["first_step_wait_ms_explained"],
+            [str(trial.cause) for trial in LADDER[1:]] + ["left with ours"],
+        )
     )
     return (
         _table(header, rows)

