@@ -31,7 +31,7 @@ from rich.table import Table
 
 from benchmarks.loaders import LOADERS, Settings, open_by_name
 from benchmarks.measure import Result, cpu_seconds, decode_all, isolated
-from benchmarks.sources import RUN, Source, synthetic_source
+from benchmarks.sources import RUN, Source, own_source, synthetic_source
 from benchmarks.step import synchronise
 from data_tools.clips import MissingPackage
 from data_tools.shards import ShardError
@@ -267,8 +267,7 @@ def main(argv: list[str] | None = None) -> int:
             names.append(name)
     try:
         if args.shards:
-            made = args.cache / "made" / str(args.shards.resolve()).strip("/").replace("/", "-")
-            source = Source(args.shards, made, args.batch_size, args.steps)
+            source = own_source(args.shards, args.cache, args.batch_size, args.steps)
         else:
             source = synthetic_source(
                 args.cache, args.clips, args.size, args.gray, args.batch_size, args.steps

@@ -32,7 +32,7 @@ from rich.table import Table
 from benchmarks import attribute, draw
 from benchmarks.loaders import LOADERS, Settings, open_by_name
 from benchmarks.measure import Result, isolated
-from benchmarks.sources import Source, synthetic_source
+from benchmarks.sources import Source, own_source, synthetic_source
 from benchmarks.step import EmulatedStep, TrainingStep
 from data_tools.atomic import atomic_path
 from data_tools.clips import MissingPackage
@@ -55,7 +55,7 @@ def profile(
     epochs: int,
     val_every: int = 0,
 ) -> list[dict[str, Any]]:
-    """Rows of steps.jsonl for `epochs` epochs with loader `name`; also on a GPU exact: it waits.
+    """Rows of steps.jsonl for `epochs` epochs with loader `name`, one after another.
 
     With `val_every`, the val split is read by the same kind of loader at the end of such epochs.
     """
@@ -81,10 +81,10 @@ def profile(
                 rows.append(row | clock.end().milliseconds())
             if val_every and epoch % val_every == 0:
                 rows[-1]["validation_ms"] = _validate(name, source, settings, compute)
-    return _boundary_to_first(rows, source.steps)
+    return _boundary_to_first(rows)
 
 
-def _boundary_to_first(rows: list[dict[str, Any]], steps: int) -> list[dict[str, Any]]:
+def _boundary_to_first(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Count the time in which a loader ends an epoch as wait of the next epoch's first step."""
     for number, row in enumerate(rows):
         ending = row.pop("boundary_ms", 0.0)
@@ -207,7 +207,7 @@ def read_profile(path: Path, batch_size: int | None) -> draw.Profile:
 
 def run_profiles(args: argparse.Namespace, console: Console) -> list[draw.Profile]:
     """Profile every loader that was asked for, each in a fresh process."""
-    source, settings, compute = make_source(args), Settings(args.workers, device=args.device), args
+    source, settings = make_source(args), Settings(args.workers, device=args.device)
     names = args.loader or (["torch-seed", "ours"] if args.emulate else ["ours"])
     made = []
     for name in names:
@@ -218,7 +218,7 @@ def run_profiles(args: argparse.Namespace, console: Console) -> list[draw.Profil
             continue
         console.print(f"{name}: {LOADERS[name].what} ...", soft_wrap=True)
         rows, _ = isolated(
-            _profile_here, name, source, settings, step_of(compute), args.epochs, args.val_every
+            _profile_here, name, source, settings, step_of(args), args.epochs, args.val_every
         )
         made.append(draw.Profile(name, LOADERS[name].what, rows, figures(rows, args.batch)))
     if not made:
@@ -227,7 +227,7 @@ def run_profiles(args: argparse.Namespace, console: Console) -> list[draw.Profil
 
 
 def step_of(args: argparse.Namespace) -> tuple[str | None, float]:
-    """What follows the loader: (model, None-op) or (None, milliseconds of sleep)."""
+    """What follows the loader: (model to train, 0) or (None, milliseconds to sleep)."""
     if args.model:
         return args.model, 0.0
     milliseconds = 1e3 * args.batch / SEED_RATE if args.step_ms is None else args.step_ms
@@ -252,9 +252,7 @@ def _profile_here(
 def make_source(args: argparse.Namespace) -> Source:
     """The frames: of --shards, or synthetic ones of the size that the model takes."""
     if args.shards:
-        # Forms made of foreign shards lie apart, by the folder they came from.
-        made = args.cache / "made" / str(args.shards.resolve()).strip("/").replace("/", "-")
-        return Source(args.shards, made, args.batch, args.steps)
+        return own_source(args.shards, args.cache, args.batch, args.steps)
     size, gray = args.size, args.gray
     if args.model:
         size, gray = PRESETS[args.model].size, PRESETS[args.model].channels == 1

@@ -119,6 +119,12 @@ def synthetic_source(
     return Source(shards, shards.parent, batch_size, steps)
 
 
+def own_source(shards: Path, cache: Path, batch_size: int, steps: int) -> Source:
+    """A source of the user's shards; its other forms lie in `cache`, by the folder's path."""
+    made = cache / "made" / str(shards.resolve()).strip("/").replace("/", "-")
+    return Source(shards, made, batch_size, steps)
+
+
 def _once(folder: Path, make: Any) -> Path:
     """`folder`, made under a temporary name first, so that half of it is never taken for it."""
     if not folder.exists():

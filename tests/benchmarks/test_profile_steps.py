@@ -45,7 +45,7 @@ def test_the_end_of_an_epoch_counts_to_the_next_first_step() -> None:
     rows = make_rows(5, 1, epochs=2, steps=2)
     rows[1]["boundary_ms"] = 100.0
     rows[1]["total_ms"] += 100.0
-    moved = profile_steps._boundary_to_first(rows, 2)
+    moved = profile_steps._boundary_to_first(rows)
     assert moved[1]["total_ms"] == 11 and moved[2]["data_ms"] == 105
     assert moved[2]["total_ms"] == 115
 
