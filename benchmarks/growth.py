@@ -28,7 +28,6 @@ from rich.console import Console
 from benchmarks import draw
 from benchmarks.loader_rate import resident_mb
 from benchmarks.measure import (
-    RESULTS,
     Result,
     decode_all,
     isolated,
@@ -246,7 +245,7 @@ def main(argv: list[str] | None = None) -> int:
         return 1
     result = Result("growth", {"curves": curves}, "both", args.rounds, args.quick)
     written = result.write(args.json)
-    picture = (args.json or RESULTS / "growth.json").with_suffix(".png")
+    picture = written.with_suffix(".png")
     draw.curves(panels(curves), picture)
     for name, points in curves.items():
         for point in points:

@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import platform
 import sys
+import tempfile
 import threading
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
@@ -72,7 +73,10 @@ class Result:
 
     def write(self, path: Path | None) -> Path:
         """Write to `path`, or to results/<benchmark>.json; figures lie at the top of the file."""
-        path = path or RESULTS / f"{self.benchmark}.json"
+        if path is None:
+            # A quick run only shows that it works: it must not replace what was measured.
+            folder = Path(tempfile.gettempdir()) if self.quick else RESULTS
+            path = folder / f"{self.benchmark}{'-quick' if self.quick else ''}.json"
         content = asdict(self)
         figures = content.pop("figures")
         content["command"] = f"python -m benchmarks.{self.benchmark} {self.command}".strip()

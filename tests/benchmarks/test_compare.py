@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks import compare_loaders, growth, pack_speed
-from benchmarks.measure import cpu_seconds, isolated, process_tree
+from benchmarks.measure import RESULTS, Result, cpu_seconds, isolated, process_tree
 
 
 @pytest.mark.slow
@@ -56,6 +56,12 @@ def test_pack_speed_without_clips_is_one_sentence(
 ) -> None:
     assert pack_speed.main(["--clips-dir", str(tmp_path)]) == 1
     assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_a_quick_run_never_replaces_what_was_measured() -> None:
+    written = Result("compare_loaders", {"answer": 1}, quick=True).write(None)
+    assert written.parent != RESULTS and json.loads(written.read_text())["answer"] == 1
+    written.unlink()
 
 
 def _fail() -> None:
