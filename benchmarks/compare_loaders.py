@@ -30,7 +30,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.loaders import LOADERS, Settings, open_by_name
-from benchmarks.measure import Result, cpu_seconds, decode_all, isolated
+from benchmarks.measure import Result, cpu_seconds, decode_all, isolated, start_fast
 from benchmarks.sources import RUN, Source, own_source, synthetic_source
 from benchmarks.step import synchronise
 from data_tools.clips import MissingPackage
@@ -254,7 +254,13 @@ def main(argv: list[str] | None = None) -> int:
     if args.quick:
         args.rounds, args.epochs, args.steps, args.batch_size = 1, 2, 2, 8
         args.clips, args.size, args.workers = 20, 32, 3
+        start_fast()
     console = Console(width=None if sys.stdout.isatty() else 150)
+    for name in ("rounds", "epochs", "steps", "clips", "size", "workers"):
+        if getattr(args, name) < 1:
+            parser.error(f"--{name} must be at least 1")
+    if args.batch_size < 2 or args.batch_size % 2:
+        parser.error("--batch-size must be even: half of a batch are genuine pairs")
     if args.device.startswith("cuda") and not torch.cuda.is_available():
         parser.error(f"torch {torch.__version__} finds no GPU here; leave --device out")
     names = []

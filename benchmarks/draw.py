@@ -101,11 +101,13 @@ def page(profiles: list[Profile], result: "Result", verdict: list[str]) -> str:
 <html lang="en"><head><meta charset="utf-8"><title>Where each step's time goes</title>
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <style>
-body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto;
+body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 72rem; margin: 2rem auto;
   padding: 0 1rem; color: #1d2329; background: #fff }}
 table {{ border-collapse: collapse; font-variant-numeric: tabular-nums; display: block;
   overflow-x: auto }}
-th, td {{ padding: .25rem .8rem; border-bottom: 1px solid #dde2e6; text-align: right }}
+th, td {{ padding: .25rem .8rem; border-bottom: 1px solid #dde2e6; text-align: right;
+  white-space: nowrap }}
+th {{ white-space: normal; vertical-align: bottom; overflow-wrap: break-word }}
 th:first-child, td:first-child {{ text-align: left }}
 svg {{ width: 100%; height: auto }}
 section p, footer {{ color: #5a6570; font-size: .9rem }}
@@ -127,7 +129,8 @@ def _html_table(profiles: list[Profile]) -> str:
         ("an epoch", lambda f: f"{f['epoch_s']:.2f} s"),
         ("a validation", lambda f: _number(f["validation_ms"], " ms")),
     ]
-    head = "".join(f"<th>{html.escape(p.name)}</th>" for p in profiles)
+    # A name may break after each +, so that many loaders fit the page.
+    head = "".join(f"<th>{html.escape(p.name).replace('+', '+<wbr>')}</th>" for p in profiles)
     body = "".join(
         f"<tr><td>{what}</td>" + "".join(f"<td>{show(p.figures)}</td>" for p in profiles) + "</tr>"
         for what, show in rows
@@ -159,9 +162,11 @@ def _figure(width: float, height: float) -> "Figure":
 
 
 def _waterfall(profiles: list[Profile]) -> "Figure":
-    columns = min(2, len(profiles))
+    from matplotlib.ticker import MaxNLocator
+
+    columns = min(2 if len(profiles) < 5 else 3, len(profiles))
     lines = -(-len(profiles) // columns)
-    figure = _figure(10, 0.4 + 3.2 * lines)
+    figure = _figure(11, 0.4 + 2.9 * lines)
     grid = figure.subplots(lines, columns, squeeze=False)
     longest = max(sum(row["total_ms"] for row in p.typical()) for p in profiles) / 1e3
     shown: dict[str, Any] = {}
@@ -177,7 +182,8 @@ def _waterfall(profiles: list[Profile]) -> "Figure":
                     at += spent
             begin += row["total_ms"] / 1e3
         axes.set(title=p.name, xlabel="seconds of the epoch", ylabel="step", xlim=(0, longest))
-        axes.invert_yaxis()
+        axes.yaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
+        axes.set_ylim(len(p.typical()) + 0.7, 0.3)
         _plain(axes)
     for axes in grid.flat[len(profiles) :]:
         axes.set_visible(False)
@@ -203,7 +209,7 @@ def _first_by_epoch(profiles: list[Profile]) -> "Figure":
         axes.plot(x, rest, f"{mark}:", color=line.get_color(), mfc="white")
     axes.set(xlabel="epoch", ylabel="wait, ms", yscale="log")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.legend(frameon=False)
+    figure.legend(loc="outside right upper", frameon=False)
     _plain(axes)
     return figure
 
@@ -265,7 +271,7 @@ def _cumulative(profiles: list[Profile]) -> "Figure":
         )
     axes.plot([0, 100], [0, 100], ":", color="black", lw=0.8, label="every step alike")
     axes.set(xlabel="% of the epoch's steps done", ylabel="% of the epoch's time passed")
-    axes.legend(frameon=False)
+    figure.legend(loc="outside right upper", frameon=False)
     _plain(axes)
     return figure
 
@@ -288,7 +294,10 @@ def curves(panels: list[dict[str, Any]], picture: Path) -> None:
     grid = figure.subplots(lines, columns, squeeze=False)
     for axes, panel in zip(grid.flat, panels, strict=False):
         for label, points in panel["lines"].items():
-            axes.plot(*zip(*points, strict=True), "o-", ms=4, label=label)
+            x, y = zip(*points, strict=True)
+            axes.plot(x, y, "o-", ms=4, label=label)
+            if "x" not in panel["log"] and len(set(x)) <= 8 and not isinstance(x[0], str):
+                axes.set_xticks(x)
         axes.set(title=panel["title"], xlabel=panel["xlabel"], ylabel=panel["ylabel"])
         if "x" in panel["log"]:
             axes.set_xscale("log")
@@ -296,7 +305,8 @@ def curves(panels: list[dict[str, Any]], picture: Path) -> None:
             axes.set_yscale("log")
         else:
             axes.set_ylim(bottom=0)
-        axes.legend(frameon=False, fontsize=8)
+        if len(panel["lines"]) > 1:
+            axes.legend(frameon=False, fontsize=8)
         _plain(axes)
     for axes in grid.flat[len(panels) :]:
         axes.set_visible(False)

@@ -59,7 +59,7 @@ def measure(
     }
 
 
-def main() -> None:
+def main(argv: list[str] | None = None) -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--shards", type=Path, help="default: synthetic clips")
@@ -71,10 +71,13 @@ def main() -> None:
     parser.add_argument("--headroom", type=float, default=1.4, help="step time / loader's time")
     parser.add_argument("--cache", type=Path, default=Path(tempfile.gettempdir()) / "syncnet-bench")
     parser.add_argument("--json", type=Path)
-    args = parser.parse_args()
+    parser.add_argument("--quick", action="store_true", help="tiny: shows only that it works")
+    args = parser.parse_args(argv)
+    if args.quick:
+        args.clips, args.size, args.batch_size, args.epochs, args.steps = 20, 32, 8, 2, 3
     shards = args.shards or synthetic_shards(args.cache, args.clips, args.size)
     figures = measure(shards, args.batch_size, args.epochs, args.steps, args.headroom)
-    report("first_step", figures, args.json)
+    report("first_step", figures, args.json, quick=args.quick)
 
 
 if __name__ == "__main__":

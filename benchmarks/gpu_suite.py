@@ -156,7 +156,7 @@ def _batch_bytes(dataset: Dataset, sampler: TrainSampler) -> int:
     return sum(len(jpeg) for jpeg in jpegs) + sampler.batch_size * 20 * 13 * 4
 
 
-def main() -> None:
+def main(argv: list[str] | None = None) -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--device", default="cuda", help="cuda (default) or cpu, to try it out")
@@ -167,7 +167,10 @@ def main() -> None:
     parser.add_argument("--clips", type=int, default=320, help="synthetic clips to make")
     parser.add_argument("--cache", type=Path, default=Path(tempfile.gettempdir()) / "syncnet-bench")
     parser.add_argument("--json", type=Path)
-    args = parser.parse_args()
+    parser.add_argument("--quick", action="store_true", help="tiny: shows only that it works")
+    args = parser.parse_args(argv)
+    if args.quick:
+        args.model, args.batch_size, args.epochs, args.steps, args.clips = "small", 8, 2, 2, 20
     if args.device.startswith("cuda") and not torch.cuda.is_available():
         sys.exit(f"torch {torch.__version__} finds no GPU here; --device cpu tries the code out")
     preset = PRESETS[args.model]
@@ -176,7 +179,7 @@ def main() -> None:
         shards, torch.device(args.device), args.model, args.batch_size, args.epochs, args.steps
     )
     figures["cores"] = len(os.sched_getaffinity(0))
-    report("gpu_suite", figures, args.json)
+    report("gpu_suite", figures, args.json, quick=args.quick)
 
 
 if __name__ == "__main__":

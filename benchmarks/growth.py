@@ -1,13 +1,14 @@
 """How does the cost of loading grow?  python -m benchmarks.growth
 
-Seven questions, a curve each; every point is the median of interleaved rounds, each in a fresh
+Six questions, curves for each; every point is the median of interleaved rounds, each in a fresh
 process (opening and memory) or with a fresh loader (rates):
 
     shards      seconds and memory to open 1 to 1,000 shards of 50 MB each (links to one shard)
     batch       samples/s over the batch size
     cores       samples/s over the cores that the process may use, beside libjpeg-turbo on as many
     frame       frames/s over the frame size and colour, beside libjpeg-turbo
-    cache       samples/s with a warm page cache and after dropping it (posix_fadvise)
+    cache       samples/s over the share of the shards dropped from the page cache beforehand
+                (posix_fadvise): 0 is warm, 100 cold
     windows     samples/s over the windows drawn from each clip an epoch
 """
 
@@ -17,8 +18,9 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -32,6 +34,7 @@ from benchmarks.measure import (
     decode_all,
     isolated,
     open_loader,
+    start_fast,
     synthetic_shards,
 )
 from data_tools.atomic import write_json
@@ -87,27 +90,30 @@ def rate(
     seconds: float,
     cores: int | None = None,
     windows_per_clip: int | None = None,
-    cold: bool = False,
+    dropped: float = 0.0,
+    bounded: bool = False,
 ) -> dict[str, float]:
     """Samples/s of the loader, and of libjpeg-turbo decoding the same JPEGs on as many cores.
 
     Args:
         cores: pin the process to so many; default: all it has.
-        cold: drop the shards from the page cache first, and draw every window once.
+        dropped: share of each shard to drop from the page cache first.
+        bounded: measure from the first batch on, before what was dropped has been read again.
     """
     if cores:
-        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:cores])
+        with pinned(cores):
+            return rate(shards, batch_size, seconds, None, windows_per_clip, dropped, bounded)
     dataset = Dataset(shards, "train")
     per_clip = windows_per_clip or -(-16 * batch_size // len(dataset))
     sampler = TrainSampler(dataset.windows, batch_size, windows_per_clip=per_clip)
-    if cold:
-        drop_cache(shards)
+    if dropped:
+        drop_cache(shards, dropped)
     with open_loader(dataset, sampler) as loader:
-        skipped = 0 if cold else 6  # ready, inside DALI, under way
+        skipped = 0 if bounded else 6  # ready, inside DALI, under way
         for _ in range(skipped):
             next(loader)
         done, start = 0, time.perf_counter()
-        while time.perf_counter() - start < seconds and not (cold and done >= 16):
+        while time.perf_counter() - start < seconds and not (bounded and done >= 16):
             next(loader)
             done += 1
         found = done * batch_size / (time.perf_counter() - start)
@@ -125,13 +131,29 @@ def rate(
     return {"samples_per_s": found, "libjpeg_turbo_samples_per_s": ceiling}
 
 
-def drop_cache(folder: Path) -> None:
-    """Drop a folder's files from the page cache; they must have reached the disk for that."""
+@contextmanager
+def pinned(cores: int) -> Iterator[None]:
+    """Keep this process to its first so many cores."""
+    allowed = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, sorted(allowed)[:cores])
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, allowed)
+
+
+def drop_cache(folder: Path, share: float) -> None:
+    """Drop a share of each of a folder's files from the page cache, spread over the file in pieces.
+
+    They must have reached the disk for that, hence the fsync.
+    """
+    piece = 1 << 20
     for path in folder.iterdir():
         descriptor = os.open(path, os.O_RDONLY)
         try:
             os.fsync(descriptor)
-            os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+            for at in range(0, path.stat().st_size, piece):
+                os.posix_fadvise(descriptor, at, int(share * piece), os.POSIX_FADV_DONTNEED)
         finally:
             os.close(descriptor)
 
@@ -180,10 +202,11 @@ def measure(
         for size, gray in FRAMES
     }
     curve("frame", list(frames), lambda name: fresh(frames[name], 2 * batch, seconds))
-    states = ["warm", "cold"]
-    curve("cache", states, lambda s: fresh(base, batch, seconds, None, None, s == "cold"))
-    windows = [1, 5, 20, 60] if clips * 8 // 10 >= batch else [5, 20]
-    curve("windows", windows, lambda n: fresh(base, min(batch, clips // 2 * 2), seconds, None, n))
+    shares = [0, 25, 50, 75, 100]
+    curve("cache", shares, lambda s: fresh(base, batch, seconds, None, None, s / 100, True))
+    windows = [2, 5, 10, 20, 60]
+    few = min(batch, clips // 4 * 2)
+    curve("windows", windows, lambda n: fresh(base, few, seconds, None, n))
     return found
 
 
@@ -213,9 +236,9 @@ def panels(curves: dict[str, list[dict[str, Any]]]) -> list[dict[str, Any]]:
     for name, x, log in rates:
         lines = {label: line(name, key) for label, key in both.items()}
         drawn.append(panel(name, x, "samples/s", log, lines))
-    for name in ("frame", "cache"):
+    for name, x, log in (("frame", "", "y"), ("cache", "% dropped from the page cache", "")):
         lines = {label: line(name, key, 5.0) for label, key in both.items()}
-        drawn.append(panel(name, "", "frames/s", "y" if name == "frame" else "", lines))
+        drawn.append(panel(name, x, "frames/s", log, lines))
     return drawn
 
 
@@ -233,7 +256,8 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--quick", action="store_true", help="tiny: shows only that it works")
     args = parser.parse_args(argv)
     if args.quick:
-        args.rounds, args.seconds, args.clips, args.shards = 1, 0.2, 20, 10
+        args.rounds, args.seconds, args.clips, args.shards = 1, 0.1, 20, 10
+        start_fast()
     for name in ("rounds", "clips", "shards"):
         if getattr(args, name) < 1:
             parser.error(f"--{name} must be at least 1")

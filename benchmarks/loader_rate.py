@@ -81,7 +81,7 @@ def measure(shards: Path, batch_size: int, rounds: int, epochs: int) -> dict[str
     }
 
 
-def main() -> None:
+def main(argv: list[str] | None = None) -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--shards", type=Path, help="default: synthetic clips")
@@ -93,9 +93,13 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=100, help="for the memory (default 100)")
     parser.add_argument("--cache", type=Path, default=Path(tempfile.gettempdir()) / "syncnet-bench")
     parser.add_argument("--json", type=Path)
-    args = parser.parse_args()
+    parser.add_argument("--quick", action="store_true", help="tiny: shows only that it works")
+    args = parser.parse_args(argv)
+    if args.quick:
+        args.clips, args.size, args.batch_size, args.rounds, args.epochs = 20, 32, 8, 1, 2
     shards = args.shards or synthetic_shards(args.cache, args.clips, args.size, args.gray)
-    report("loader_rate", measure(shards, args.batch_size, args.rounds, args.epochs), args.json)
+    figures = measure(shards, args.batch_size, args.rounds, args.epochs)
+    report("loader_rate", figures, args.json, args.rounds, quick=args.quick)
 
 
 if __name__ == "__main__":

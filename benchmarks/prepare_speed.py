@@ -128,7 +128,10 @@ def main() -> None:
     parser.add_argument("--detect-every", type=int, default=5)
     parser.add_argument("--cache", type=Path, default=Path(tempfile.gettempdir()) / "syncnet-bench")
     parser.add_argument("--json", type=Path)
+    parser.add_argument("--quick", action="store_true", help="tiny: shows only that it works")
     args = parser.parse_args()
+    if args.quick:
+        args.seconds, args.rounds, args.copies = 2.0, 1, 2
     if "OMP_NUM_THREADS" not in os.environ:
         # The detector's threads: read once, when the first library with OpenMP is loaded.
         os.environ["OMP_NUM_THREADS"] = "1"
@@ -137,7 +140,8 @@ def main() -> None:
     if args.video is not None and not args.video.is_file():
         parser.error(f"{args.video} is no file")
     video = args.video or synthetic_video(args.cache, args.seconds)
-    report("prepare_speed", measure(video, args.rounds, args.copies, args.detect_every), args.json)
+    figures = measure(video, args.rounds, args.copies, args.detect_every)
+    report("prepare_speed", figures, args.json, args.rounds, quick=args.quick)
 
 
 if __name__ == "__main__":

@@ -31,7 +31,7 @@ from rich.table import Table
 
 from benchmarks import attribute, draw
 from benchmarks.loaders import LOADERS, Settings, open_by_name
-from benchmarks.measure import Result, isolated
+from benchmarks.measure import Result, isolated, start_fast
 from benchmarks.sources import Source, own_source, synthetic_source
 from benchmarks.step import EmulatedStep, TrainingStep
 from data_tools.atomic import atomic_path
@@ -343,6 +343,7 @@ def _report(args: argparse.Namespace, console: Console) -> int:
             profiles = [draw.Profile(p.what, p.what, p.rows, p.figures) for p in profiles]
     else:
         if args.quick:
+            start_fast()
             args.clips, args.size, args.epochs = 20, 32, 2
             args.steps, args.workers = min(args.steps, 3), min(args.workers, 4)
         args.batch = args.batch or (4 if args.quick else 64)

@@ -70,16 +70,19 @@ def _step_ms(device: torch.device, batch_size: int) -> float:
     return median(times[2:])
 
 
-def main() -> None:
+def main(argv: list[str] | None = None) -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--batch-size", type=int, default=128)
     parser.add_argument("--repetitions", type=int, default=2000)
     parser.add_argument("--json", type=Path)
-    args = parser.parse_args()
+    parser.add_argument("--quick", action="store_true", help="tiny: shows only that it works")
+    args = parser.parse_args(argv)
+    if args.quick:
+        args.batch_size, args.repetitions = 2, 20
     figures = measure(torch.device(args.device), args.batch_size, args.repetitions)
-    report("timing_cost", figures, args.json)
+    report("timing_cost", figures, args.json, quick=args.quick)
 
 
 if __name__ == "__main__":

@@ -124,6 +124,7 @@ class Loader:
             (height, width) != (shape.size, shape.size) for height, width, _ in dataset.frame_shapes
         )
         self._in_flight: deque[tuple[int, Runs, object]] = deque()
+        self._planned: dict[int, Runs] = {}
         self._next_step = start
         self._ready: queue.Queue[_Ready | BaseException] = queue.Queue(maxsize=ready)
         self._stop = threading.Event()
@@ -244,9 +245,12 @@ class Loader:
     def _request(self) -> tuple[list[NDArray[np.uint8]], NDArray[np.float32]]:
         """DALI's source: called once a batch, `_PREFETCH` batches ahead of the output."""
         shape, step = self.shape, self._next_step
-        runs = self._requests(step, self.quarantine)
+        runs = self._planned.pop(step, None)
+        if runs is None:
+            runs = self._requests(step, self.quarantine)
         self._next_step += 1
         ahead = self._requests(step + _ADVISE_AHEAD, self.quarantine)
+        self._planned[step + _ADVISE_AHEAD] = ahead
         self.dataset.advise(ahead, shape.run_frames)
         columns = shape.columns_per_frame
         sound = self.dataset.mfcc(runs, shape.audio_frames, shape.run_frames * columns)
@@ -366,6 +370,7 @@ class Loader:
                 "asked for again; run `data_tools verify`"
             )
         self._in_flight.clear()
+        self._planned.clear()
         self._next_step = step
 
 

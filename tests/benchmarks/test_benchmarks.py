@@ -38,6 +38,20 @@ def test_gpu_suite_runs_on_a_cpu_to_be_tried_out(shards_folder: Path) -> None:
     assert figures["seed"] == {"compute_samples_per_s": 4920, "real_samples_per_s": 512}
 
 
+@pytest.mark.parametrize(
+    ("benchmark", "arguments"),
+    [(loader_rate, []), (first_step, []), (timing_cost, []), (gpu_suite, ["--device", "cpu"])],
+)
+def test_a_quick_run_writes_its_result(
+    benchmark: Any, arguments: list[str], tmp_path: Path
+) -> None:
+    file = tmp_path / "result.json"
+    if benchmark is not timing_cost:  # which needs no data
+        arguments = [*arguments, "--cache", str(tmp_path)]
+    benchmark.main(["--quick", *arguments, "--json", str(file)])
+    assert json.loads(file.read_text())["quick"] is True
+
+
 @pytest.mark.slow
 def test_prepare_speed_measures_its_floor_and_every_stage(tmp_path: Path) -> None:
     video = prepare_speed.synthetic_video(tmp_path, seconds=4)
