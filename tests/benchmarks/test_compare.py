@@ -38,7 +38,7 @@ def test_the_curves_are_measured_and_drawn(tmp_path: Path) -> None:
     assert [point["x"] for point in curves["shards"]] == [1, 3, 10]
     frames = [point["frames"] for point in curves["shards"]]
     assert frames == [frames[0], 3 * frames[0], 10 * frames[0]]
-    assert [point["x"] for point in curves["cache"]] == ["warm", "cold"]
+    assert [point["x"] for point in curves["cache"]] == [0, 25, 50, 75, 100]
     assert file.with_suffix(".png").read_bytes().startswith(b"\x89PNG")
 
 
@@ -73,7 +73,7 @@ def _die() -> None:
 
 
 def test_what_fails_in_its_own_process_is_told() -> None:
-    with pytest.raises(RuntimeError, match="ValueError: no such thing"):
+    with pytest.raises(RuntimeError, match="^no such thing$"):
         isolated(_fail)
     with pytest.raises(RuntimeError, match="ended with status 3"):
         isolated(_die)
