@@ -294,13 +294,14 @@ def curves(panels: list[dict[str, Any]], picture: Path) -> None:
     grid = figure.subplots(lines, columns, squeeze=False)
     for axes, panel in zip(grid.flat, panels, strict=False):
         for label, points in panel["lines"].items():
-            x, y = zip(*points, strict=True)
-            axes.plot(x, y, "o-", ms=4, label=label)
-            if "x" not in panel["log"] and len(set(x)) <= 8 and not isinstance(x[0], str):
-                axes.set_xticks(x)
+            axes.plot(*zip(*points, strict=True), "o-", ms=4, label=label)
+        measured = [x for x, _ in next(iter(panel["lines"].values()))]
         axes.set(title=panel["title"], xlabel=panel["xlabel"], ylabel=panel["ylabel"])
         if "x" in panel["log"]:
             axes.set_xscale("log")
+        if len(measured) <= 5 and not isinstance(measured[0], str):
+            axes.set_xticks(measured, [f"{x:g}" for x in measured])
+            axes.tick_params(axis="x", which="minor", bottom=False, labelbottom=False)
         if "y" in panel["log"]:
             axes.set_yscale("log")
         else:

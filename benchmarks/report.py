@@ -141,7 +141,7 @@ def cost() -> str:
         for point in curves["frame"]
     ]
     rows += [
-        [f"{point['x']} page cache", f"{5 * point['samples_per_s']:,.0f} frames/s"]
+        [f"{point['x']} % of the page cache dropped", f"{5 * point['samples_per_s']:,.0f} frames/s"]
         for point in curves["cache"]
     ]
     for workers, rate in packing["pack_mb_per_s"].items():
