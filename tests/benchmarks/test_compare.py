@@ -73,7 +73,7 @@ def _die() -> None:
 
 
 def test_what_fails_in_its_own_process_is_told() -> None:
-    with pytest.raises(RuntimeError, match="^no such thing$"):
+    with pytest.raises(RuntimeError, match=r"^no such thing$"):
         isolated(_fail)
     with pytest.raises(RuntimeError, match="ended with status 3"):
         isolated(_die)
