@@ -5,10 +5,14 @@ sound is early by k frames, the matching sound lies at i - k, so offset = -shift
 audio leads**, as in the official code (offset = vshift - argmin).
 """
 
+from dataclasses import dataclass
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.signal import medfilt
 
+from data_tools.mfcc import FPS, WINDOW_FRAMES
 from trainer.losses import distance
 
 TOLERANCE = 1  # frames; the literature counts an offset within one frame as right
@@ -69,3 +73,124 @@ def auc(genuine: NDArray[np.float32], false: NDArray[np.float32]) -> float:
     below = np.searchsorted(ordered, genuine, side="left")
     upto = np.searchsorted(ordered, genuine, side="right")
     return float(1 - (below + upto).mean() / 2 / len(false))
+
+
+@dataclass(frozen=True)
+class Score:
+    """How well a track's sound fits its lips, at every shift.
+
+    Attributes:
+        offset: frames; positive: the audio is early.
+        confidence: median of the mean distances less their smallest (LSE-C).
+        distance: the smallest mean distance (LSE-D).
+        means_S: (2 reach + 1,) float64, mean distance at each shift, -reach first; not finite where
+            the track is too short for the shift.
+        frames_K: (K,) float64, confidence window by window at the found offset, median of nine;
+            nan where the sound at that shift lies outside the track.
+    """
+
+    offset: int
+    confidence: float
+    distance: float
+    means_S: NDArray[np.float64]
+    frames_K: NDArray[np.float64]
+
+    @property
+    def reach(self) -> int:
+        """Largest shift, frames."""
+        return len(self.means_S) // 2
+
+    @property
+    def clearness(self) -> float:
+        """How many deviations of the other shifts the minimum lies below their mean.
+
+        Unlike the confidence it does not depend on the scale of a network's embeddings. Shifts
+        next to the minimum belong to it and are left out.
+        """
+        at = self.reach - self.offset
+        away = np.abs(np.arange(len(self.means_S)) - at) > 2
+        others = self.means_S[away & np.isfinite(self.means_S)]
+        if len(others) < 3 or others.std() == 0:
+            return 0.0
+        return float((others.mean() - self.distance) / others.std())
+
+
+def score(lips_KD: torch.Tensor, sound_LD: torch.Tensor, reach: int) -> Score:
+    """The offset of a track over shifts within +-reach frames; every shift's own windows count.
+
+    A shift is compared over the windows whose sound exists. Official scoring puts zeros where it
+    does not, which pulls the means of large shifts (`score_official`).
+
+    Args:
+        lips_KD, sound_LD: (K, D) and (L, D) float32, window i of both beginning with frame i.
+
+    Raises:
+        ValueError: no window has both lips and sound.
+    """
+    count = min(len(lips_KD), len(sound_LD))
+    if count == 0:
+        raise ValueError(f"a track needs {WINDOW_FRAMES} frames with sound to be scored")
+    distances = track_distances(lips_KD[:count], sound_LD[:count], reach)
+    valid = valid_shifts(np.array([-reach]), np.array([count]), count, 2 * reach + 1)[0]
+    means = mean_over_windows(distances[None], valid[None])[0]
+    # A mean over a handful of windows is noise: a shift needs a third of them, as the official
+    # 2 reach + 1 shifts of a track of five seconds have.
+    means[valid.sum(0) < max(1, count // 3)] = np.inf
+    best = int(means.argmin())
+    middle = float(np.median(means[np.isfinite(means)]))
+    single = np.where(valid[:, best], middle - distances[:, best], np.nan)
+    return Score(
+        reach - best, middle - float(means[best]), float(means[best]), means, _smooth(single)
+    )
+
+
+def score_official(lips_KD: torch.Tensor, sound_KD: torch.Tensor, reach: int) -> Score:
+    """As the official code scores, to the letter: zeros beyond the ends, all shifts of all windows.
+
+    Args:
+        lips_KD, sound_KD: (K, D) float32 both, K = frames - 5: it leaves out the last window.
+
+    Raises:
+        ValueError: there is no window, or the two differ in number.
+    """
+    if len(lips_KD) == 0 or len(lips_KD) != len(sound_KD):
+        raise ValueError(f"{len(lips_KD)} windows of lips, {len(sound_KD)} of sound")
+    distances = track_distances(lips_KD, sound_KD, reach)
+    means = distances.mean(0, dtype=np.float64)
+    best = int(means.argmin())
+    middle = float(np.median(means))
+    single = medfilt(middle - distances[:, best].astype(np.float64), 9)
+    return Score(reach - best, middle - float(means[best]), float(means[best]), means, single)
+
+
+def track_distances(
+    lips_KD: torch.Tensor, sound_KD: torch.Tensor, reach: int
+) -> NDArray[np.float32]:
+    """(K, 2 reach + 1) distances of a track's windows, zeros standing for sound beyond its ends."""
+    padded = torch.nn.functional.pad(sound_KD, (0, 0, reach, reach))
+    found = [
+        # Some windows at a time: all differences at once would take 130 kB a window.
+        shift_distances(lips_KD[None, at : at + 256], padded[None, at : at + 256 + 2 * reach])[0]
+        for at in range(0, len(lips_KD), 256)
+    ]
+    return torch.cat(found).numpy()
+
+
+def in_words(offset: int) -> str:
+    """An offset as a person needs it: "audio is 120 ms early; delay it by 120 ms"."""
+    if offset == 0:
+        return "in sync"
+    late = abs(offset) * 1000 // FPS
+    if offset > 0:
+        return f"audio is {late} ms early; delay it by {late} ms"
+    return f"audio is {late} ms late; advance it by {late} ms"
+
+
+def _smooth(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Median over nine windows, over those that have a value."""
+    padded = np.pad(values, 4, constant_values=np.nan)
+    around = np.lib.stride_tricks.sliding_window_view(padded, 9)
+    out = np.full(len(values), np.nan)
+    known = ~np.isnan(values)
+    out[known] = np.nanmedian(around[known], axis=1)
+    return out

@@ -9,8 +9,10 @@ from hypothesis import strategies as st
 from trainer.scoring import (
     accuracy,
     auc,
+    in_words,
     mean_over_windows,
     offsets,
+    score,
     shift_distances,
     valid_shifts,
 )
@@ -75,3 +77,44 @@ def test_auc_is_the_share_of_ordered_pairs(genuine: list[int], false: list[int])
     pairs = [1.0 if g < f else 0.5 if g == f else 0.0 for g in genuine for f in false]
     result = auc(np.array(genuine, np.float32), np.array(false, np.float32))
     assert result == pytest.approx(sum(pairs) / len(pairs))
+
+
+def track(early: int, windows: int = 60, size: int = 8) -> tuple[torch.Tensor, torch.Tensor]:
+    """A whole track of lips and sound, window i of both from frame i, the sound early."""
+    rng = np.random.default_rng(3)
+    content = torch.from_numpy(rng.normal(size=(windows + 100, size)).astype(np.float32))
+    return content[50 : 50 + windows], content[50 + early : 50 + early + windows]
+
+
+@given(st.integers(-15, 15))
+def test_a_track_is_scored_with_the_right_sign(early: int) -> None:
+    found = score(*track(early), reach=15)
+    assert found.offset == early and found.distance == pytest.approx(0, abs=1e-4)
+    assert found.clearness > 3 and found.confidence > 1
+    inside = ~np.isnan(found.frames_K)
+    assert inside.sum() == 60 - abs(early) and (found.frames_K[inside] > 0).all()
+
+
+def test_a_flat_curve_is_not_clear() -> None:
+    rng = np.random.default_rng(0)
+    lips, sound = (torch.from_numpy(rng.normal(size=(80, 16)).astype(np.float32)) for _ in "ab")
+    assert score(lips, sound, 15).clearness < 4
+    with pytest.raises(ValueError, match="5 frames"):
+        score(lips[:0], sound[:0], 15)
+
+
+def test_a_short_track_is_not_judged_by_a_window_or_two() -> None:
+    found = score(*track(0, windows=12), reach=15)
+    assert np.isfinite(found.means_S).sum() == 17 and found.offset == 0
+
+
+@pytest.mark.parametrize(
+    ("offset", "words"),
+    [
+        (0, "in sync"),
+        (3, "audio is 120 ms early; delay it by 120 ms"),
+        (-2, "audio is 80 ms late; advance it by 80 ms"),
+    ],
+)
+def test_offsets_in_words(offset: int, words: str) -> None:
+    assert in_words(offset) == words
