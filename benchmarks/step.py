@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from trainer.losses import make_loss
+from trainer.losses import labelled, make_loss
 from trainer.model import PRESETS, SyncNet
 from trainer.timing import StepClock
 
@@ -48,7 +48,7 @@ class TrainingStep:
             for parameter in self.model.netcnnlip.parameters():
                 if parameter.dim() == 5:
                     parameter.data = parameter.data.to(memory_format=torch.channels_last_3d)
-        self.loss = make_loss("contrastive", PRESETS[model].margin)
+        self.loss = make_loss("contrastive", PRESETS[model].margin, PRESETS[model].embedding)
         fused = device.type == "cuda"
         self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=1e-4, fused=fused)
 
@@ -64,7 +64,7 @@ class TrainingStep:
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
             lips, sound = self.model(frames_NRHWC, mfcc_NFC)
         clock.mark("forward")
-        value: torch.Tensor = self.loss(lips, sound, label)
+        value: torch.Tensor = self.loss(lips, sound, labelled(label))
         clock.mark("loss")
         self.optimizer.zero_grad(set_to_none=True)
         value.backward()
@@ -98,7 +98,7 @@ class TrainingStep:
         self.model.eval()
         with torch.inference_mode():
             label = torch.from_numpy(label_N).to(self.device)
-            self.loss(*self.model(frames_NRHWC, mfcc_NFC), label)
+            self.loss(*self.model(frames_NRHWC, mfcc_NFC), labelled(label))
         self.model.train()
 
 

@@ -15,7 +15,7 @@ import torch
 
 from benchmarks.measure import report
 from trainer.distributed import Processes
-from trainer.losses import make_loss
+from trainer.losses import labelled, make_loss
 from trainer.model import PRESETS, SyncNet
 from trainer.timing import PHASES, STEPS, StepClock, StepLog
 
@@ -55,12 +55,12 @@ def _step_ms(device: torch.device, batch_size: int) -> float:
     mfcc = torch.randn(batch_size, 20, 13, device=device)
     label = torch.arange(batch_size, device=device) % 2
     model = SyncNet("small").to(device)
-    loss = make_loss("contrastive", preset.margin)
+    loss = make_loss("contrastive", preset.margin, preset.embedding)
     optimizer = torch.optim.AdamW(model.parameters())
     times = []
     for _ in range(12):
         start = time.perf_counter()
-        value = loss(*model(frames, mfcc), label)
+        value = loss(*model(frames, mfcc), labelled(label))
         optimizer.zero_grad()
         value.backward()
         optimizer.step()

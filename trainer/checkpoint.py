@@ -56,6 +56,16 @@ def load(path: Path) -> dict[str, Any]:
     return cast(dict[str, Any], state)
 
 
+def judged(state: dict[str, Any]) -> dict[str, torch.Tensor]:
+    """The weights to use of a checkpoint: the running average where the run kept one."""
+    if "average" not in state:
+        return cast(dict[str, torch.Tensor], state["model"])
+    averaged = state["average"].items()
+    return {
+        key.removeprefix("module."): value for key, value in averaged if key.startswith("module.")
+    }
+
+
 def find(resume: str, run_dir: Path | None) -> Path | None:
     """The checkpoint that `--resume` means; None if "auto" finds none and a run starts afresh.
 

@@ -7,6 +7,11 @@ error. What a run was given is saved as `config.yaml` in its folder.
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
+from data_tools.mfcc import WINDOW_FRAMES
+from trainer import augment
+from trainer.augment import Augment
+from trainer.sampler import Pairing
+
 
 @dataclass(frozen=True)
 class Data:
@@ -17,9 +22,18 @@ class Data:
             synthetic demonstration set is made.
         clips: Folder of clips in the layout <clip>/{audio.wav,frames/}; packed into data.shards
             (or into the run's folder) first.
+        manifest: keep.csv of `trainer.refine`: which training clips to use, and how to move the
+            sound of those to be re-aligned. Shards stay as they are.
         windows_per_clip: Samples drawn from each clip an epoch.
-        min_shift: Smallest audio shift of a false pair, in frames.
-        max_shift: Largest audio shift of a false pair, in frames (50 = 2 s).
+        pairing: What a sample is. independent: a window with one sound, genuine or false; paired: a
+            window with both, for one decode; multiway: a run of frames whose windows are each
+            other's false pairs.
+        run_frames: Frames of a sample (multiway only); n frames give n - 4 windows.
+        min_shift: Smallest audio shift of a false pair, in frames; by default 3, but 1 for
+            multiway, where the nearest are what teaches precision.
+        max_shift: Largest audio shift of a false pair, in frames (50 = 2 s); multiway: the run's.
+        skip_quiet: No false pair of which both sounds are quiet: it would be as genuine as any.
+        curriculum: Epochs over which min_shift falls from half of max_shift to its value.
         threads: Decoding threads of this process; 0 is one a core.
         ready: Batches kept ready besides those inside DALI.
         hw_decoder_load: Share of the frames that a GPU's hardware JPEG decoder gets.
@@ -29,14 +43,36 @@ class Data:
 
     shards: str | None = None
     clips: str | None = None
+    manifest: str | None = None
     windows_per_clip: int = 5
-    min_shift: int = 3
+    pairing: Pairing = "independent"
+    run_frames: int = 28
+    min_shift: int | None = None
     max_shift: int = 50
+    skip_quiet: bool = True
+    curriculum: int = 0
     threads: int = 0
     ready: int = 2
     hw_decoder_load: float = 0.65
     val_clips: int = 1000
     val_runs: int = 5
+
+    @property
+    def nearest(self) -> int:
+        """Smallest shift of a false pair, frames."""
+        if self.min_shift is not None:
+            return self.min_shift
+        return 1 if self.pairing == "multiway" else 3
+
+    @property
+    def sample_frames(self) -> int:
+        """Frames of a sample."""
+        return self.run_frames if self.pairing == "multiway" else WINDOW_FRAMES
+
+    @property
+    def sound_frames(self) -> int:
+        """Frames of sound of a sample."""
+        return 2 * WINDOW_FRAMES if self.pairing == "paired" else self.sample_frames
 
 
 @dataclass(frozen=True)
@@ -55,12 +91,13 @@ class Loss:
     """What is minimised.
 
     Attributes:
-        name: A registered loss.
+        name: contrastive (the paper's), infonce (multi-way matching), bce (of the cosine, as in
+            Wav2Lip) or bins (in sync or off, as the seed tried).
         margin: Distance beyond which a false pair costs nothing; default: what suits the model
             (syncnet 20, the official value; paper and small 10).
     """
 
-    name: Literal["contrastive"] = "contrastive"
+    name: Literal["contrastive", "infonce", "bce", "bins"] = "contrastive"
     margin: float | None = None
 
 
@@ -69,13 +106,15 @@ class Train:
     """How it is trained.
 
     Attributes:
-        batch_size: Samples (pairs) a step over all processes.
+        batch_size: Samples a step over all processes.
         epochs: Passes over the clips.
         lr: Learning rate of AdamW.
         weight_decay: Of AdamW.
         warmup_steps: Steps over which the learning rate rises.
         schedule: After the warm-up, constant or falling to zero along a cosine.
         clip_grad: Largest norm of the gradient; 0 is no limit.
+        average: Validate, keep as best and save a running average of the weights with this decay
+            (0.998, say; Polyak averaging) beside the weights themselves; 0: none.
         seed: Of weights, order and draws.
         precision: auto is bf16 on a GPU and fp32 on a CPU.
         device: auto is a GPU if there is one.
@@ -90,6 +129,7 @@ class Train:
     warmup_steps: int = 50
     schedule: Literal["constant", "cosine"] = "cosine"
     clip_grad: float = 0.0
+    average: float = 0.0
     seed: int = 0
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     device: str = "auto"
@@ -121,6 +161,7 @@ class Config:
     data: Data = field(default_factory=Data)
     model: Model = field(default_factory=Model)
     loss: Loss = field(default_factory=Loss)
+    augment: Augment = field(default_factory=Augment)
     train: Train = field(default_factory=Train)
     run: Run = field(default_factory=Run)
 
@@ -132,8 +173,11 @@ class Config:
 # A resumed run that changed one of these would not be the same run.
 FIXED_ON_RESUME = (
     "data.windows_per_clip",
+    "data.pairing",
+    "data.run_frames",
     "data.min_shift",
     "data.max_shift",
+    "data.curriculum",
     "model.name",
     "loss.name",
     "train.batch_size",
@@ -155,6 +199,8 @@ def check(config: Config) -> None:
         ("train.seed", train.seed, 0),
         ("data.ready", data.ready, 1),
         ("data.threads", data.threads, 0),
+        ("data.curriculum", data.curriculum, 0),
+        ("data.run_frames", data.run_frames, WINDOW_FRAMES),
         ("data.val_clips", data.val_clips, 1),
         ("data.val_runs", data.val_runs, 1),
         ("run.keep", run.keep, 0),
@@ -166,11 +212,20 @@ def check(config: Config) -> None:
         ("train.seed", train.seed, 2**63 - 1),
         ("data.max_shift", data.max_shift, 10**6),
         ("data.windows_per_clip", data.windows_per_clip, 10**6),
+        ("data.run_frames", data.run_frames, 10**4),
     ):
         if number > most:
             raise ValueError(f"{name} must be at most {most}, not {number}")
     if not train.weight_decay >= 0:
         raise ValueError(f"train.weight_decay must not be negative, not {train.weight_decay}")
+    if not 0 <= train.average < 1:
+        raise ValueError(f"train.average must lie in 0..1, not {train.average}")
+    if config.loss.name == "infonce" and data.pairing == "independent":
+        raise ValueError(
+            "loss.name infonce picks one sound among several, which data.pairing independent does "
+            "not give: add --data.pairing multiway (or paired)"
+        )
+    augment.check(config.augment)
     if not train.lr > 0:
         raise ValueError(f"train.lr must be positive, not {train.lr}")
     if not 0 <= data.hw_decoder_load <= 1:

@@ -1,6 +1,7 @@
 """The clips of one split, over all of its shards: what the loader slices frames and sound from."""
 
 from collections import Counter
+from collections.abc import Mapping
 from functools import cached_property
 from mmap import MADV_WILLNEED, PAGESIZE
 from pathlib import Path
@@ -8,23 +9,31 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from data_tools.mfcc import CEPSTRA, COLUMNS_PER_FRAME, window_count
+from data_tools.mfcc import CEPSTRA, COLUMNS_PER_FRAME, WINDOW_COLUMNS, window_count
 from data_tools.shards import Shard, ShardError, open_shards
 from trainer.sampler import Runs
+
+# Natural logarithm: 40 dB below a clip's loud parts there is no speech.
+_QUIET = 40 / 10 * np.log(10)
 
 
 class Dataset:
     """Frames and MFCC of all clips of a split, numbered through the shards.
 
+    Args:
+        folder, split: the shards.
+        keep: clips to use, each with the offset in frames by which its sound is early: picture and
+            sound are numbered from where both, so aligned, exist. None: all, as they are.
+
     Attributes:
         keys: one a clip.
-        windows: (clips,) int64, 5-frame windows in each clip.
+        windows: (clips,) int64, 5-frame windows in each clip; 0 for a clip that is not used.
 
     Raises:
         ShardError: shards are missing or damaged (all named), or the split holds no clip.
     """
 
-    def __init__(self, folder: Path, split: str) -> None:
+    def __init__(self, folder: Path, split: str, keep: Mapping[str, int] | None = None) -> None:
         self.shards: list[Shard] = open_shards(folder, split)
         if not self.shards:
             raise ShardError(f"{folder} holds no clip of the {split} split; see `data_tools info`")
@@ -41,7 +50,24 @@ class Dataset:
         self._end = self._offset + np.concatenate([shard.size for shard in self.shards])
         records = [record for shard in self.shards for record in shard.records]
         self.frames = np.array([record.frames for record in records])
-        self.windows = np.array([window_count(r.frames, r.columns) for r in records])
+        early = np.array([keep.get(key, 0) if keep else 0 for key in self.keys])
+        # Sound that is early by k frames: frame k goes with the sound's beginning.
+        self._skip_frames, self._skip_sound = np.maximum(early, 0), np.maximum(-early, 0)
+        self.windows = np.array(
+            [
+                window_count(record.frames - lips, record.columns - COLUMNS_PER_FRAME * sound)
+                if keep is None or key in keep
+                else 0
+                for key, record, lips, sound in zip(
+                    self.keys,
+                    records,
+                    self._skip_frames.tolist(),
+                    self._skip_sound.tolist(),
+                    strict=True,
+                )
+            ]
+        )
+        self._loud: dict[int, float] = {}
         self.frame_shapes = Counter((r.height, r.width, r.channels) for r in records)
 
     def __len__(self) -> int:
@@ -53,32 +79,66 @@ class Dataset:
 
     def jpegs(self, runs: Runs, run_frames: int) -> list[NDArray[np.uint8]]:
         """The JPEGs of all runs, frame by frame: N * run_frames views, nothing is copied."""
-        frame = (self._first_frame[runs.clip] + runs.start)[:, None] + np.arange(run_frames)
+        frame = self._first(runs)[:, None] + np.arange(run_frames)
         begin = self._offset[frame].ravel().tolist()
         end = self._end[frame].ravel().tolist()
         shard = np.repeat(self._shard[runs.clip], run_frames).tolist()
         tars = self._bytes
         return [tars[s][b:e] for s, b, e in zip(shard, begin, end, strict=True)]
 
+    def _first(self, runs: Runs) -> NDArray[np.int64]:
+        first: NDArray[np.int64] = self._first_frame[runs.clip] + runs.start
+        return first + self._skip_frames[runs.clip]
+
     def mfcc(self, runs: Runs, audio_frames: int, columns: int) -> NDArray[np.float32]:
         """(N, columns, 13) float32: the sound of `audio_frames` frames from `audio_start` on.
 
-        Zero outside the clip, and in the columns past 4 * audio_frames.
+        Where runs have a second sound, each gives half of the frames. Zero outside the clip, and in
+        the columns past 4 * audio_frames.
         """
-        span = COLUMNS_PER_FRAME * audio_frames
         sound = np.zeros((len(runs), columns, CEPSTRA), dtype=np.float32)
-        starts = (COLUMNS_PER_FRAME * runs.audio_start).tolist()
-        for row, (clip, start) in enumerate(zip(runs.audio_clip.tolist(), starts, strict=True)):
-            shard = self._shard[clip]
-            features = self.shards[shard].mfcc(clip - self._first_clip[shard])
+        starts = [runs.audio_start]
+        if runs.false_start is not None:
+            starts.append(runs.false_start)
+        span = COLUMNS_PER_FRAME * audio_frames // len(starts)
+        for piece, first in enumerate(starts):
+            at = COLUMNS_PER_FRAME * (first + self._skip_sound[runs.audio_clip])
+            self._fill(sound[:, piece * span : (piece + 1) * span], runs.audio_clip, at)
+        return sound
+
+    def _fill(
+        self, sound: NDArray[np.float32], clips: NDArray[np.int64], starts: NDArray[np.int64]
+    ) -> None:
+        span = sound.shape[1]
+        for row, (clip, start) in enumerate(zip(clips.tolist(), starts.tolist(), strict=True)):
+            features = self._features(clip)
             begin, end = max(start, 0), min(start + span, len(features))
             if end > begin:
                 sound[row, begin - start : end - start] = features[begin:end]
-        return sound
+
+    def _features(self, clip: int) -> NDArray[np.float32]:
+        shard = self._shard[clip]
+        return self.shards[shard].mfcc(clip - self._first_clip[shard])
+
+    def quiet(self, runs: Runs, sound_NFC: NDArray[np.float32], columns: int) -> NDArray[np.bool_]:
+        """(N, W) bool: which windows of `mfcc`'s first `columns` columns hold no sound to go by.
+
+        That is 40 dB below the clip's loud parts throughout. W windows, one every 4 columns.
+        """
+        level = np.array([self._loudness(clip) for clip in runs.audio_clip.tolist()]) - _QUIET
+        below = sound_NFC[:, :columns, 0] < level[:, None]
+        windows = np.lib.stride_tricks.sliding_window_view(below, WINDOW_COLUMNS, axis=1)
+        return np.asarray(windows[:, ::COLUMNS_PER_FRAME].all(-1))
+
+    def _loudness(self, clip: int) -> float:
+        if clip not in self._loud:
+            # c0 is the logarithm of a column's energy
+            self._loud[clip] = float(np.percentile(self._features(clip)[:, 0], 90))
+        return self._loud[clip]
 
     def advise(self, runs: Runs, run_frames: int) -> None:
         """Ask the kernel to read the runs ahead: one range each, since frames lie in a row."""
-        first = self._first_frame[runs.clip] + runs.start
+        first = self._first(runs)
         begin = self._offset[first] // PAGESIZE * PAGESIZE
         length = self._end[first + run_frames - 1] - begin
         shards = self._shard[runs.clip].tolist()
@@ -86,6 +146,7 @@ class Dataset:
             self.shards[shard].map.madvise(MADV_WILLNEED, at, size)
 
     def frame_name(self, clip: int, frame: int) -> str:
-        """Where a frame lies, for people: shard and member."""
+        """Where a frame of a run lies, for people: shard and member."""
         shard = self.shards[self._shard[clip]]
+        frame += int(self._skip_frames[clip])
         return f"{self.keys[clip]}.{frame:05d}.jpg in {shard.tar}"

@@ -23,6 +23,13 @@ from nvidia.dali import fn, pipeline_def
 from nvidia.dali import types as dali_types
 
 from data_tools.mfcc import CEPSTRA, COLUMNS_PER_FRAME
+from trainer.augment import (
+    PICTURE_ARGUMENTS,
+    Augment,
+    augmented,
+    change_sound,
+    picture_arguments,
+)
 from trainer.dataset import Dataset
 from trainer.sampler import Runs
 
@@ -48,6 +55,7 @@ class Shape:
         audio_frames: A, frames of sound a sample; 4 A MFCC columns.
         size: frames are size x size.
         channels: 3 (RGB) or 1 (gray).
+        augment: how samples are varied; None where they are not.
     """
 
     samples: int
@@ -55,6 +63,7 @@ class Shape:
     audio_frames: int
     size: int
     channels: int
+    augment: Augment | None = None
 
     @property
     def columns_per_frame(self) -> int:
@@ -71,12 +80,14 @@ class Batch:
         runs: what it holds.
         frames_NRHWC: (N, R, H, W, C) uint8, RGB or gray.
         mfcc_NFC: (N, 4 A, 13) float32.
+        quiet_NA: (N, A - 4) bool on the host: windows of sound in which nothing is to be heard.
     """
 
     step: int
     runs: Runs
     frames_NRHWC: torch.Tensor
     mfcc_NFC: torch.Tensor
+    quiet_NA: NDArray[np.bool_]
 
 
 class Loader:
@@ -123,7 +134,7 @@ class Loader:
         self._resize = any(
             (height, width) != (shape.size, shape.size) for height, width, _ in dataset.frame_shapes
         )
-        self._in_flight: deque[tuple[int, Runs, object]] = deque()
+        self._in_flight: deque[_Asked] = deque()
         self._planned: dict[int, Runs] = {}
         self._next_step = start
         self._ready: queue.Queue[_Ready | BaseException] = queue.Queue(maxsize=ready)
@@ -225,6 +236,7 @@ class Loader:
             self._request,
             shape,
             self._resize,
+            self._augment_pictures,
             mixed=self._device.type == "cuda",
             hw_decoder_load=self._hw_decoder_load,
             batch_size=shape.samples * shape.run_frames,
@@ -237,12 +249,16 @@ class Loader:
         return pipeline
 
     @property
+    def _augment_pictures(self) -> bool:
+        return self.shape.augment is not None and self.shape.augment.pictures
+
+    @property
     def _device_id(self) -> int | None:
         if self._device.type != "cuda":
             return None
         return self._device.index if self._device.index is not None else torch.cuda.current_device()
 
-    def _request(self) -> tuple[list[NDArray[np.uint8]], NDArray[np.float32]]:
+    def _request(self) -> tuple[Any, ...]:
         """DALI's source: called once a batch, `_PREFETCH` batches ahead of the output."""
         shape, step = self.shape, self._next_step
         runs = self._planned.pop(step, None)
@@ -254,10 +270,18 @@ class Loader:
         self.dataset.advise(ahead, shape.run_frames)
         columns = shape.columns_per_frame
         sound = self.dataset.mfcc(runs, shape.audio_frames, shape.run_frames * columns)
+        quiet = self.dataset.quiet(runs, sound, COLUMNS_PER_FRAME * shape.audio_frames)
+        arguments: tuple[Any, ...] = ()
+        if shape.augment is not None:
+            assert runs.key is not None  # the sampler of training gives one
+            if shape.augment.sound:
+                change_sound(shape.augment, runs.key, sound)
+            if self._augment_pictures:
+                arguments = picture_arguments(shape.augment, runs.key, shape.run_frames, shape.size)
         sound = sound.reshape(-1, columns, CEPSTRA)
-        # DALI reads the array later and does not own it: it lives here until the batch is out.
-        self._in_flight.append((step, runs, sound))
-        return self.dataset.jpegs(runs, shape.run_frames), sound
+        # DALI reads the arrays later and does not own them: they live here until the batch is out.
+        self._in_flight.append(_Asked(step, runs, quiet, (sound, *arguments)))
+        return self.dataset.jpegs(runs, shape.run_frames), sound, *arguments
 
     def _run(self, pipeline: Any) -> "_Ready | None":
         """The next batch; None if the pipeline has to be built anew without a bad clip."""
@@ -267,7 +291,8 @@ class Loader:
         except RuntimeError as error:
             self._find_bad_frames(error)
             return None
-        step, runs, _ = self._in_flight[0]
+        asked = self._in_flight[0]
+        step, runs = asked.step, asked.runs
         n, size, channels = len(runs), shape.size, shape.channels
         expected = (size, size, channels)
         if not frames.is_dense_tensor() or tuple(frames[0].shape()) != expected:
@@ -298,6 +323,7 @@ class Loader:
             runs,
             pixels.view(n, shape.run_frames, size, size, channels),
             features.view(n, -1, CEPSTRA)[:, : COLUMNS_PER_FRAME * shape.audio_frames],
+            asked.quiet,
         )
         return _Ready(batch, decoded)
 
@@ -308,7 +334,7 @@ class Loader:
         """
         if not self._in_flight:
             raise error
-        _, runs, _ = self._in_flight[0]
+        runs = self._in_flight[0].runs
         jpegs = self.dataset.jpegs(runs, self.shape.run_frames)
         bad = [
             (at, "cannot be decoded")
@@ -346,7 +372,7 @@ class Loader:
 
     def _exclude(self, bad: list[tuple[int, str]]) -> None:
         """Quarantine the clips of bad frames and go back to the step that met them."""
-        step, runs, _ = self._in_flight[0]
+        step, runs = self._in_flight[0].step, self._in_flight[0].runs
         known = len(self.quarantine)
         for at, fault in bad:
             row, frame = divmod(at, self.shape.run_frames)
@@ -375,6 +401,16 @@ class Loader:
 
 
 @dataclass(frozen=True)
+class _Asked:
+    """A batch that DALI has been given and has not returned yet."""
+
+    step: int
+    runs: Runs
+    quiet: NDArray[np.bool_]
+    arrays: tuple[Any, ...]
+
+
+@dataclass(frozen=True)
 class _Ready:
     batch: Batch
     decoded: torch.cuda.Event | None
@@ -387,19 +423,25 @@ def _to_torch(output: Any) -> torch.Tensor:
 
 
 @pipeline_def
-def _pipeline(source: Any, shape: Shape, resize: bool, mixed: bool, hw_decoder_load: float) -> Any:
-    jpegs, sound = fn.external_source(
+def _pipeline(
+    source: Any, shape: Shape, resize: bool, augment: bool, mixed: bool, hw_decoder_load: float
+) -> Any:
+    kinds = [(dali.UINT8, 1), (dali.FLOAT, 2), *(PICTURE_ARGUMENTS if augment else [])]
+    jpegs, sound, *arguments = fn.external_source(
         source=source,
-        num_outputs=2,
+        num_outputs=len(kinds),
         batch=True,
         # The views stay valid: they point into the mapped shards.
         no_copy=True,
-        dtype=[dali.UINT8, dali.FLOAT],
-        ndim=[1, 2],
+        dtype=[kind for kind, _ in kinds],
+        ndim=[axes for _, axes in kinds],
     )
     frames = _decoded(jpegs, shape.channels, mixed, hw_decoder_load)
     if resize:
         frames = fn.resize(frames, size=[shape.size, shape.size])
+    if augment:
+        assert shape.augment is not None
+        frames = augmented(frames, shape.augment, arguments, shape.size)
     return frames, (sound.gpu() if mixed else sound)
 
 

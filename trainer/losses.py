@@ -1,9 +1,46 @@
-"""Losses over embeddings of windows and their sounds. A loss is registered under a name."""
+"""Losses over embeddings of lips and sound. A loss is registered under a name.
+
+Every loss sees K windows of lips and L of sound a sample, and two masks that say which of their
+K x L pairs are genuine, which are false; pairs in neither count for nothing.
+"""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import nn
+from torch.nn import functional
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Which pairs of a batch are genuine, which are false.
+
+    Attributes:
+        genuine_BKL, false_BKL: bool; at most one genuine pair in each row and column.
+    """
+
+    genuine_BKL: torch.Tensor
+    false_BKL: torch.Tensor
+
+
+def labelled(label_B: torch.Tensor) -> Pairs:
+    """One pair a sample, genuine where the label is 1 (pairing "independent")."""
+    genuine = (label_B == 1)[:, None, None]
+    return Pairs(genuine, ~genuine)
+
+
+def shifted(
+    samples: int, lips: int, sound: int, begin: int, min_shift: int, device: torch.device
+) -> Pairs:
+    """Every window of lips with every window of sound, window k genuine with sound k + begin.
+
+    False pairs lie at least `min_shift` frames off; those nearer, which no one could tell from
+    genuine ones, are left out (pairing "multiway", with begin 0).
+    """
+    apart = torch.arange(sound, device=device) - torch.arange(lips, device=device)[:, None] - begin
+    shape = (samples, lips, sound)
+    return Pairs((apart == 0).expand(shape), (apart.abs() >= min_shift).expand(shape))
 
 
 def distance(lips: torch.Tensor, sound: torch.Tensor) -> torch.Tensor:
@@ -12,30 +49,115 @@ def distance(lips: torch.Tensor, sound: torch.Tensor) -> torch.Tensor:
     return (squared + 1e-12).sqrt()
 
 
+def distances(lips_BKD: torch.Tensor, sound_BLD: torch.Tensor) -> torch.Tensor:
+    """(B, K, L) Euclidean distances of all pairs, float32, with a finite gradient at zero."""
+    if lips_BKD.shape[1] == sound_BLD.shape[1] == 1:
+        return distance(lips_BKD, sound_BLD)[:, :, None]
+    return (_squared(lips_BKD.float(), sound_BLD.float()) + 1e-12).sqrt()
+
+
 class Contrastive(nn.Module):
-    """E = 1/2N sum(y d^2 + (1 - y) max(margin - d, 0)^2) over the N windows of all pairs.
+    """E = 1/2N sum(y d^2 + (1 - y) max(margin - d, 0)^2), genuine and false pairs weighing alike.
 
     Chopra, Hadsell and LeCun 2005, as used by Chung and Zisserman 2016.
     """
 
-    def __init__(self, margin: float) -> None:
+    needs_false = False
+
+    def __init__(self, margin: float, embedding: int) -> None:
         super().__init__()
         self.margin = margin
 
     def forward(
-        self, lips_BKD: torch.Tensor, sound_BKD: torch.Tensor, label_B: torch.Tensor
+        self, lips_BKD: torch.Tensor, sound_BLD: torch.Tensor, pairs: Pairs
     ) -> torch.Tensor:
-        """Scalar loss; `label_B` is 1 for genuine pairs, 0 for false ones."""
-        d = distance(lips_BKD, sound_BKD)
-        y = label_B.to(d.dtype)[:, None]
-        return (y * d.square() + (1 - y) * (self.margin - d).clamp(min=0).square()).mean() / 2
+        """Scalar loss."""
+        d = distances(lips_BKD, sound_BLD)
+        pulled = _mean(d.square(), pairs.genuine_BKL)
+        pushed = _mean((self.margin - d).clamp(min=0).square(), pairs.false_BKL)
+        return (pulled + pushed) / 4
 
 
-LOSSES: dict[str, Callable[[float], nn.Module]] = {"contrastive": Contrastive}
+class InfoNCE(nn.Module):
+    """Pick the right sound among all shifts, and the right lips for each sound: -d^2 as logits.
+
+    Multi-way matching (Chung, Chung and Kang 2019, "Perfect Match") in both directions, with the
+    squared distance in place of its inverse: the embeddings' own scale is the temperature.
+    """
+
+    needs_false = True
+
+    def __init__(self, margin: float, embedding: int) -> None:
+        super().__init__()
+
+    def forward(
+        self, lips_BKD: torch.Tensor, sound_BLD: torch.Tensor, pairs: Pairs
+    ) -> torch.Tensor:
+        """Scalar loss: mean cross-entropy of rows and columns that have a genuine pair."""
+        logits = -_squared(lips_BKD.float(), sound_BLD.float()) / 10
+        # finite, since a row without any pair would turn into nan
+        logits = logits.masked_fill(~(pairs.genuine_BKL | pairs.false_BKL), -1e9)
+        per_lips = -logits.log_softmax(2).masked_fill(~pairs.genuine_BKL, 0)
+        per_sound = -logits.log_softmax(1).masked_fill(~pairs.genuine_BKL, 0)
+        return (_mean(per_lips, pairs.genuine_BKL) + _mean(per_sound, pairs.genuine_BKL)) / 2
 
 
-def make_loss(name: str, margin: float) -> nn.Module:
-    """The loss registered as `name`.
+class CosineBCE(nn.Module):
+    """Binary cross-entropy of the cosine similarity, as the expert of Wav2Lip (Prajwal 2020).
+
+    There both embeddings end in a ReLU, so that the cosine is a probability; the public layout has
+    none, so (1 + cosine) / 2 is.
+    """
+
+    needs_false = False
+
+    def __init__(self, margin: float, embedding: int) -> None:
+        super().__init__()
+
+    def forward(
+        self, lips_BKD: torch.Tensor, sound_BLD: torch.Tensor, pairs: Pairs
+    ) -> torch.Tensor:
+        """Scalar loss."""
+        lips = functional.normalize(lips_BKD.float(), dim=-1)
+        sound = functional.normalize(sound_BLD.float(), dim=-1)
+        likely = ((1 + lips @ sound.transpose(1, 2)) / 2).clamp(1e-6, 1 - 1e-6)
+        genuine = _mean(-likely.log(), pairs.genuine_BKL)
+        false = _mean(-(1 - likely).log(), pairs.false_BKL)
+        return (genuine + false) / 2
+
+
+class Bins(nn.Module):
+    """Two bins, in sync or off: a linear classifier on |lips - sound|, cross-entropy.
+
+    The classification that the seed's authors tried and gave up; in this form, where the embeddings
+    stay comparable by their distance, it is Koch, Zemel and Salakhutdinov 2015.
+    """
+
+    needs_false = False
+
+    def __init__(self, margin: float, embedding: int) -> None:
+        super().__init__()
+        self.classify = nn.Linear(embedding, 2)
+
+    def forward(
+        self, lips_BKD: torch.Tensor, sound_BLD: torch.Tensor, pairs: Pairs
+    ) -> torch.Tensor:
+        """Scalar loss."""
+        apart = (lips_BKD.float()[:, :, None] - sound_BLD.float()[:, None]).abs()
+        off, sync = self.classify(apart).float().log_softmax(-1).neg().unbind(-1)
+        return (_mean(sync, pairs.genuine_BKL) + _mean(off, pairs.false_BKL)) / 2
+
+
+LOSSES: dict[str, Callable[[float, int], nn.Module]] = {
+    "contrastive": Contrastive,
+    "infonce": InfoNCE,
+    "bce": CosineBCE,
+    "bins": Bins,
+}
+
+
+def make_loss(name: str, margin: float, embedding: int) -> nn.Module:
+    """The loss registered as `name`; only "contrastive" heeds the margin, "bins" has weights.
 
     Raises:
         ValueError: no such loss, or a margin that is not positive.
@@ -44,4 +166,17 @@ def make_loss(name: str, margin: float) -> nn.Module:
         raise ValueError(f"no loss {name!r}; there are {', '.join(LOSSES)}")
     if not margin > 0:
         raise ValueError(f"loss.margin must be positive, not {margin}")
-    return LOSSES[name](margin)
+    return LOSSES[name](margin, embedding)
+
+
+def _squared(lips_BKD: torch.Tensor, sound_BLD: torch.Tensor) -> torch.Tensor:
+    """(B, K, L) squared distances by one matrix product, in float32 whatever autocast says."""
+    with torch.autocast(lips_BKD.device.type, enabled=False):
+        product = lips_BKD @ sound_BLD.transpose(1, 2)
+    lengths = lips_BKD.square().sum(-1)[:, :, None] + sound_BLD.square().sum(-1)[:, None]
+    return (lengths - 2 * product).clamp(min=0)
+
+
+def _mean(values: torch.Tensor, chosen: torch.Tensor) -> torch.Tensor:
+    """Mean over the chosen pairs; zero where there is none."""
+    return torch.where(chosen, values, 0).sum() / chosen.sum().clamp(min=1)

@@ -15,13 +15,13 @@ import shutil
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from jsonargparse import ArgumentError, ArgumentParser, Namespace
@@ -30,22 +30,26 @@ from rich.logging import RichHandler
 from torch import nn
 
 from data_tools.atomic import atomic_path, write_json
+from data_tools.keep import read_keep
+from data_tools.mfcc import CEPSTRA, WINDOW_COLUMNS, WINDOW_FRAMES
 from data_tools.pack import PackOptions, pack
 from data_tools.progress import progress
 from data_tools.shards import MANIFEST, ShardError, open_shards, read_manifest
 from data_tools.synth import synthesize
 from data_tools.verify import verify
 from trainer import checkpoint, display, distributed, timing
+from trainer.augment import Augment
+from trainer.average import average
 from trainer.checkpoint import CheckpointError
 from trainer.config import FIXED_ON_RESUME, Config, Data, Loss, Model, Run, Train, check
 from trainer.dataset import Dataset
 from trainer.distributed import Agreement, Processes
-from trainer.loader import Loader, LoaderError, Shape
-from trainer.losses import make_loss
+from trainer.loader import Batch, Loader, LoaderError, Shape
+from trainer.losses import Pairs, labelled, make_loss, shifted
 from trainer.model import PRESETS, SyncNet, parameter_count
 from trainer.sampler import TrainSampler
 from trainer.timing import StepClock, StepLog
-from trainer.validate import NoRuns, Validation
+from trainer.validate import REACH, NoRuns, Validation
 
 log = logging.getLogger("trainer")
 
@@ -118,15 +122,20 @@ class _Training:
 
         assert config.data.shards is not None  # _shards saw to it
         shards = Path(config.data.shards)
-        self.dataset = Dataset(shards, "train")
+        keep = _keep(config)
+        self.dataset = Dataset(shards, "train", keep)
+        self._announce_manifest(keep)
         open_shards(shards, "test")  # its faults should be known now, not after days of training
         self.sampler = TrainSampler(
             self.dataset.windows,
             config.train.batch_size,
             config.data.windows_per_clip,
-            config.data.min_shift,
+            config.data.nearest,
             config.data.max_shift,
             config.train.seed,
+            config.data.pairing,
+            config.data.sample_frames,
+            config.data.curriculum,
         )
         self.sampler.batch(0, processes.rank, processes.world)  # refuses an unequal share now
         self.start = int(resumed["step"]) if resumed else 0
@@ -147,7 +156,14 @@ class _Training:
             lambda step, quarantine: self.sampler.batch(
                 step, processes.rank, processes.world, quarantine
             ),
-            Shape(config.train.batch_size // processes.world, 5, 5, preset.size, preset.channels),
+            Shape(
+                config.train.batch_size // processes.world,
+                config.data.sample_frames,
+                config.data.sound_frames,
+                preset.size,
+                preset.channels,
+                config.augment if config.augment.pictures or config.augment.sound else None,
+            ),
             start=self.start,
             quarantine=_quarantine(self.dataset, resumed),
             **self.loader_options,
@@ -159,7 +175,7 @@ class _Training:
         torch.manual_seed(config.train.seed)
         self.model = SyncNet(config.model.name)
         margin = preset.margin if config.loss.margin is None else config.loss.margin
-        self.loss = make_loss(config.loss.name, margin)
+        self.loss = make_loss(config.loss.name, margin, preset.embedding)
         self._place_model(resumed)
         self.best = float(resumed["best"]) if resumed else -1.0
         self.scores: dict[str, dict[str, float]] = {}
@@ -182,7 +198,12 @@ class _Training:
                     parameter.data = parameter.data.to(memory_format=torch.channels_last_3d)
         if resumed:
             self.model.load_state_dict(resumed["model"])
+            self.loss.load_state_dict(resumed["loss"])
         self.model.to(self.device)
+        self.loss.to(self.device)
+        self.average = average(self.model, config.average) if config.average else None
+        if resumed and self.average:
+            self.average.load_state_dict(resumed["average"])
         parallel: nn.Module = self.model
         if self.processes.world > 1:
             if config.sync_batchnorm:
@@ -191,9 +212,11 @@ class _Training:
                 parallel = nn.SyncBatchNorm.convert_sync_batchnorm(self.model)
             ids = [self.device.index] if self.device.type == "cuda" else None
             parallel = nn.parallel.DistributedDataParallel(parallel, device_ids=ids)
+            if any(True for _ in self.loss.parameters()):
+                self.loss = nn.parallel.DistributedDataParallel(self.loss, device_ids=ids)
         self.parallel = parallel
         self.optimizer = torch.optim.AdamW(
-            self.model.parameters(),
+            [*self.model.parameters(), *self.loss.parameters()],
             lr=config.lr,
             weight_decay=config.weight_decay,
             fused=self.device.type == "cuda",
@@ -245,7 +268,7 @@ class _Training:
             runs_per_clip=data.val_runs,
             # Eleven windows a run and no gradients: about the memory of a training step.
             batch_runs=max(1, min(64, self.config.train.batch_size // 8)),
-            min_shift=min(data.min_shift, 15),
+            min_shift=min(data.nearest, REACH),
             swapped=swapped,
             **self.loader_options,
         )
@@ -260,7 +283,7 @@ class _Training:
         )
         short = len(self.dataset) - len(sampler.eligible)
         if short:
-            say(f"note: {short} clips are too short for a shift of {config.data.min_shift} frames")
+            say(f"note: {short} clips are too short, or not in the manifest, and are not used")
         wanted = (preset.size, preset.size, preset.channels)
         other = {shape: n for shape, n in self.dataset.frame_shapes.items() if shape != wanted}
         for (height, width, channels), clips in other.items():
@@ -298,7 +321,7 @@ class _Training:
             for step in range(self.start, self.total):
                 epoch = step // per_epoch + 1
                 clock.begin()
-                value = self._step(clock)
+                value = self._step(clock, step)
                 last_of_epoch = (step + 1) % per_epoch == 0
                 rows = steps.add(epoch, step, "train", value, clock.end())
                 self._track(rows)
@@ -318,14 +341,18 @@ class _Training:
                     return step + 1 == self.total
         return True
 
-    def _step(self, clock: StepClock) -> torch.Tensor:
+    def _step(self, clock: StepClock, step: int) -> torch.Tensor:
         batch = next(self.loader)
         clock.mark("data")  # the one place where waiting for data is measured
-        label = torch.from_numpy(batch.runs.label).to(self.device, non_blocking=True)
+        mfcc = batch.mfcc_NFC
+        if self.config.data.pairing == "paired":
+            # two sounds in a row: windows that span both would be neither
+            mfcc = mfcc.reshape(-1, WINDOW_COLUMNS, CEPSTRA)
         with self.autocast():
-            lips, sound = self.parallel(batch.frames_NRHWC, batch.mfcc_NFC)
+            lips, sound = self.parallel(batch.frames_NRHWC, mfcc)
+        sound = sound.reshape(len(lips), -1, sound.shape[-1])
         clock.mark("forward")
-        value: torch.Tensor = self.loss(lips, sound, label)
+        value: torch.Tensor = self.loss(lips, sound, self._pairs(batch, step))
         clock.mark("loss")
         self.optimizer.zero_grad(set_to_none=True)
         self.scaler.scale(value).backward()
@@ -336,8 +363,33 @@ class _Training:
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.schedule.step()
+        if self.average:
+            self.average.update_parameters(self.model)
         clock.mark("optimizer")
         return value.detach()
+
+    def _pairs(self, batch: Batch, step: int) -> Pairs:
+        """Which pairs of the batch are genuine and which false, on the device."""
+        data, samples = self.config.data, len(batch.runs)
+        windows = data.sample_frames - WINDOW_FRAMES + 1
+        if data.pairing == "multiway":
+            nearest = self.sampler.min_shift_at(step)
+            pairs = shifted(samples, windows, windows, 0, nearest, self.device)
+        elif data.pairing == "paired":
+            false = torch.tensor([False, True], device=self.device).expand(samples, 1, 2)
+            pairs = Pairs(~false, false)
+        else:
+            label = torch.from_numpy(batch.runs.label).to(self.device, non_blocking=True)
+            pairs = labelled(label)
+        if not data.skip_quiet or data.pairing == "independent":
+            return pairs
+        quiet = torch.from_numpy(batch.quiet_NA).to(self.device, non_blocking=True)
+        if data.pairing == "paired":
+            # windows of the genuine and of the false sound; those between span both
+            quiet = quiet[:, ::WINDOW_FRAMES]
+        own = quiet[:, :windows]
+        alike = own[:, :, None] & quiet[:, None]
+        return Pairs(pairs.genuine_BKL, pairs.false_BKL & ~alike)
 
     def _save_due(self, step: int, saved: float) -> bool:
         run = self.config.run
@@ -360,7 +412,7 @@ class _Training:
         self._track(steps.flush())
         if self.validation is not None:
             scores = self.validation.run(
-                self.model,
+                self._judged,
                 self.loss,
                 self.autocast,
                 clock,
@@ -392,6 +444,7 @@ class _Training:
             return
         state = {
             "model": self.model.state_dict(),
+            "loss": self._bare_loss.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "schedule": self.schedule.state_dict(),
             "scaler": self.scaler.state_dict(),
@@ -402,9 +455,38 @@ class _Training:
             "quarantine": quarantine,
             "config": self.config.as_dict(),
         }
+        if self.average:
+            state["average"] = self.average.state_dict()
         if self.device.type == "cuda":
             state["cuda_rng"] = torch.cuda.get_rng_state(self.device)
         checkpoint.save(self.folder, state, self.config.run.keep, best)
+
+    @property
+    def _bare_loss(self) -> nn.Module:
+        if isinstance(self.loss, nn.parallel.DistributedDataParallel):
+            return cast(nn.Module, self.loss.module)
+        return self.loss
+
+    @property
+    def _judged(self) -> SyncNet:
+        """The weights that are validated and used: the running average where there is one."""
+        return self.model if self.average is None else cast(SyncNet, self.average.module)
+
+    def _announce_manifest(self, keep: Mapping[str, int] | None) -> None:
+        if keep is None:
+            return
+        used = [key for key in self.dataset.keys if key in keep]
+        if not used:
+            raise ValueError(
+                f"data.manifest {self.config.data.manifest} keeps none of the training clips in "
+                f"{self.config.data.shards}: it is of other shards"
+            )
+        moved = sum(keep[key] != 0 for key in used)
+        self.console.print(
+            f"manifest: {len(used):,} of {len(self.dataset):,} training clips used, {moved:,} of "
+            "them re-aligned",
+            highlight=False,
+        )
 
     def _seconds(self) -> float:
         return self.seconds_before + time.monotonic() - self.began
@@ -465,7 +547,7 @@ class _Training:
         best = self.folder / checkpoint.BEST
         self.processes.barrier()
         if best.exists():
-            self.model.load_state_dict(checkpoint.load(best)["model"])
+            self.model.load_state_dict(checkpoint.judged(checkpoint.load(best)))
         clock = StepClock(self.device)
         wanted: dict[str, Validation | None] = {"val": self.validation}
         if self.validation is not None:
@@ -620,6 +702,14 @@ def _shards(
     return str(shards)
 
 
+def _keep(config: Config) -> dict[str, int] | None:
+    """The clips of the manifest to train on, each with the frames by which its sound is early."""
+    if config.data.manifest is None:
+        return None
+    rows = read_keep(Path(config.data.manifest))
+    return {clip: -row.audio_shift for clip, row in rows.items() if row.used}
+
+
 def _quarantine(dataset: Dataset, resumed: dict[str, Any] | None) -> dict[int, int]:
     if not resumed:
         return {}
@@ -657,6 +747,7 @@ def parser() -> ArgumentParser:
         ("data", Data),
         ("model", Model),
         ("loss", Loss),
+        ("augment", Augment),
         ("train", Train),
         ("run", Run),
     ):
@@ -698,7 +789,7 @@ def parse(argv: list[str]) -> tuple[Config, Options]:
         command.set_defaults(DEMO_TRAIN)
         given = command.parse_args(argv)
     built = command.instantiate(given)
-    config = Config(built.data, built.model, built.loss, built.train, built.run)
+    config = Config(built.data, built.model, built.loss, built.augment, built.train, built.run)
     trackers = tuple(name.strip() for name in given.log.split(",") if name.strip())
     return config, Options(given.resume, trackers, demo)
 

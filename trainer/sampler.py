@@ -7,16 +7,19 @@ mid-epoch, and the first batch of an epoch costs no more than any other.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
-from typing import cast
+from typing import Any, Literal, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-Ints = NDArray[np.int64]
+from data_tools.mfcc import WINDOW_FRAMES
 
-_START, _SIDE, _REPLACEMENT = 0, 1, 2  # streams of random numbers
+Ints = NDArray[np.int64]
+Pairing = Literal["independent", "paired", "multiway"]
+
+_START, _SIDE, _REPLACEMENT, _KEY = 0, 1, 2, 3  # streams of random numbers
 
 
 @dataclass(frozen=True)
@@ -28,6 +31,9 @@ class Runs:
         audio_clip, audio_start: (N,) int64, the clip and the frame at which the sound begins; it
             may lie outside the clip, where the features are zero.
         label: (N,) int64, 1 for a genuine pair, 0 for a false one.
+        false_start: (N,) int64, where a second, false sound of the same clip begins; it follows the
+            first one in the features. None where each sample has one sound.
+        key: (N,) int64, what a sample's augmentation is drawn from; None where there is none.
     """
 
     clip: Ints
@@ -35,23 +41,30 @@ class Runs:
     audio_clip: Ints
     audio_start: Ints
     label: Ints
+    false_start: Ints | None = None
+    key: Ints | None = None
 
     def __len__(self) -> int:
         return len(self.clip)
 
-    def __getitem__(self, rows: slice) -> "Runs":
-        return Runs(*(getattr(self, field.name)[rows] for field in fields(self)))
+    def __getitem__(self, rows: Any) -> "Runs":
+        values = (getattr(self, field.name) for field in fields(self))
+        return Runs(*(None if value is None else value[rows] for value in values))
 
 
 @dataclass(frozen=True)
 class TrainSampler:
     """The global order of training samples.
 
-    Half of every batch are genuine pairs. For a false pair the sound of the same clip is taken
-    `min_shift`..`max_shift` frames away, to either side, never outside the clip. The pair (window,
-    shifted window) is drawn uniformly among all such pairs of the clip and a genuine pair uses the
-    same draw's window: so neither the picture's nor the sound's position tells a genuine pair from
-    a false one.
+    Pairing "independent": a sample is a window with one sound, half of every batch genuine pairs.
+    For a false pair the sound of the same clip is taken `min_shift`..`max_shift` frames away, to
+    either side, never outside the clip. The pair (window, shifted window) is drawn uniformly among
+    all such pairs of the clip and a genuine pair uses the same draw's window: so neither the
+    picture's nor the sound's position tells a genuine pair from a false one.
+
+    "paired": every window comes with its genuine sound and a false one of the same draw: two pairs
+    for one decode. "multiway": a sample is a run of `run_frames` frames with its sound, whose
+    windows are each other's false pairs.
 
     Attributes:
         windows: (clips,) int64, windows in each clip (`data_tools.mfcc.window_count`).
@@ -59,6 +72,10 @@ class TrainSampler:
         windows_per_clip: samples drawn from each clip an epoch.
         min_shift, max_shift: frames.
         seed: any integer >= 0.
+        pairing: what a sample is.
+        run_frames: frames of a sample ("multiway" only; else 5).
+        curriculum: epochs over which the smallest shift falls from half of the largest to
+            `min_shift`, easy pairs first; 0: none.
 
     Raises:
         ValueError: settings under which no batch can be made.
@@ -70,10 +87,20 @@ class TrainSampler:
     min_shift: int = 3
     max_shift: int = 50
     seed: int = 0
+    pairing: Pairing = "independent"
+    run_frames: int = WINDOW_FRAMES
+    curriculum: int = 0
 
     def __post_init__(self) -> None:
-        if self.batch_size < 2 or self.batch_size % 2:
+        if self.batch_size < 1:
+            raise ValueError(f"batch_size must be at least 1, not {self.batch_size}")
+        if self.pairing == "independent" and self.batch_size % 2:
             raise ValueError(f"batch_size {self.batch_size} must be even: half are genuine pairs")
+        if self.pairing == "multiway" and self.run_frames - WINDOW_FRAMES < self.min_shift:
+            raise ValueError(
+                f"run_frames {self.run_frames} must exceed min_shift {self.min_shift} by "
+                f"{WINDOW_FRAMES} or more: a window's false pairs are the others of its run"
+            )
         if not 1 <= self.min_shift <= self.max_shift:
             raise ValueError(
                 f"min_shift {self.min_shift} and max_shift {self.max_shift} must satisfy "
@@ -82,9 +109,12 @@ class TrainSampler:
         if self.windows_per_clip < 1:
             raise ValueError("windows_per_clip must be at least 1")
         if len(self.eligible) == 0:
+            what, setting = f"a shift of {self.min_shift} frames", "data.min_shift"
+            if self.pairing == "multiway":
+                what, setting = f"a run of {self.run_frames} frames", "data.run_frames"
             raise ValueError(
-                f"no clip is long enough for a shift of {self.min_shift} frames "
-                f"(longest: {max(self.windows, default=0)} windows); lower data.min_shift"
+                f"no clip is long enough for {what} "
+                f"(longest: {max(self.windows, default=0)} windows); lower {setting}"
             )
         if self.steps_per_epoch == 0:
             raise ValueError(
@@ -95,8 +125,9 @@ class TrainSampler:
 
     @cached_property
     def eligible(self) -> Ints:
-        """Clips long enough for a false pair."""
-        return cast(Ints, np.flatnonzero(self.windows > self.min_shift))
+        """Clips long enough for a sample."""
+        least = self.min_shift if self.pairing != "multiway" else self.run_frames - WINDOW_FRAMES
+        return cast(Ints, np.flatnonzero(self.windows > least))
 
     @property
     def samples_per_epoch(self) -> int:
@@ -132,18 +163,37 @@ class TrainSampler:
         barred = [c for c, since in (quarantine or {}).items() if since <= step]
         if barred:
             clip = self._replace(clip, sample, epoch, barred)
+        mixed = _mix(sample.astype(np.uint64), hash_key(hash_key(self.seed, epoch), _KEY))
+        key = cast(Ints, mixed.view(np.int64))
+        genuine = np.ones_like(clip)
+        if self.pairing == "multiway":
+            places = self.windows[clip] - (self.run_frames - WINDOW_FRAMES)
+            start = (uniform(self.seed, epoch, sample, _START) * places).astype(np.int64)
+            return Runs(clip, start, clip, start, genuine, key=key)
         start, shifted = self._draw_pair(clip, sample, epoch)
+        if self.pairing == "paired":
+            return Runs(clip, start, clip, start, genuine, shifted, key)
         label = 1 - position % 2
-        return Runs(clip, start, clip, np.where(label == 1, start, shifted), label)
+        return Runs(clip, start, clip, np.where(label == 1, start, shifted), label, key=key)
+
+    def min_shift_at(self, step: int) -> int:
+        """The smallest shift of false pairs at a step: the curriculum's, then `min_shift`."""
+        left = 1 - (step // self.steps_per_epoch) / max(1, self.curriculum)
+        easy = self.max_shift
+        if self.pairing == "multiway":
+            easy = min(easy, self.run_frames - WINDOW_FRAMES)
+        return self.min_shift + round(max(0, easy // 2 - self.min_shift) * max(0.0, left))
 
     def _draw_pair(self, clip: Ints, sample: Ints, epoch: int) -> tuple[Ints, Ints]:
         """Two windows of the clip, min_shift..max_shift apart, uniform over all ordered pairs."""
         windows = self.windows[clip]
         widest = np.minimum(self.max_shift, windows - 1)
+        # a clip too short for the curriculum's shift gives the widest that it has
+        least = np.minimum(self.min_shift_at(epoch * self.steps_per_epoch), widest)
         # A distance of d frames leaves windows - d places for the earlier window: the pairs are
         # numbered by distance, then place, and one number is drawn.
-        nearest = windows - self.min_shift
-        distances = widest - self.min_shift + 1
+        nearest = windows - least
+        distances = widest - least + 1
         pairs = _pairs_before(distances, nearest)
         number = (uniform(self.seed, epoch, sample, _START) * pairs).astype(np.int64)
         # solve pairs_before(k) <= number < pairs_before(k + 1), then mend what rounding did
@@ -152,7 +202,7 @@ class TrainSampler:
         k -= _pairs_before(k, nearest) > number
         k += _pairs_before(k + 1, nearest) <= number
         earlier = number - _pairs_before(k, nearest)
-        later = earlier + self.min_shift + k
+        later = earlier + least + k
         forward = uniform(self.seed, epoch, sample, _SIDE) < 0.5
         return np.where(forward, earlier, later), np.where(forward, later, earlier)
 
@@ -189,7 +239,7 @@ def swap_audio(runs: Runs) -> Runs:
     """The same pictures with the sound of the next clip: the control that must score at chance."""
     clips = np.unique(runs.clip)
     other = np.roll(clips, -1)[np.searchsorted(clips, runs.clip)]
-    return Runs(runs.clip, runs.start, other, runs.audio_start, runs.label)
+    return replace(runs, audio_clip=other)
 
 
 def shuffled(position: Ints, length: int, key: int) -> Ints:

@@ -16,6 +16,7 @@ import torch
 from trainer.dataset import Dataset
 from trainer.distributed import Processes
 from trainer.loader import Loader, Shape
+from trainer.losses import Pairs, shifted
 from trainer.model import Preset, SyncNet
 from trainer.sampler import Runs, fixed_runs, swap_audio
 from trainer.scoring import accuracy, auc, mean_over_windows, shift_distances, valid_shifts
@@ -77,7 +78,7 @@ class Validation:
             )
         if len(clips) > max_clips:
             keep = clips[np.linspace(0, len(clips) - 1, max_clips).round().astype(int)]
-            runs = _rows(runs, np.isin(runs.clip, keep))
+            runs = runs[np.isin(runs.clip, keep)]
         if swapped:
             if len(clips) < 2:
                 raise NoRuns(f"one clip in the {split} split: no other sound to swap in")
@@ -115,11 +116,11 @@ class Validation:
             return runs
         usable = ~np.isin(runs.clip, list(quarantine))
         if usable.any():
-            return _rows(runs, usable)
+            return runs[usable]
         # Nothing is left of this batch: any good clip stands in, and `run` leaves it out. Without
         # one the bad clips are asked for again, whereupon the loader gives up and says so.
         good = np.flatnonzero(~np.isin(self.runs.clip, list(quarantine)))[:1]
-        return _rows(self.runs, good) if len(good) else runs
+        return self.runs[good] if len(good) else runs
 
     def close(self) -> None:
         """Let the loader go."""
@@ -136,11 +137,12 @@ class Validation:
     ) -> dict[str, float]:
         """Measure `model`; returns the figures, the same on every process.
 
-        loss; genuine_distance and false_distance (means); auc; accuracy_k5 and accuracy_k15 (share
-        of offsets within +-1 frame over +-15, shifts outside the clip masked; chance is 3/31);
-        runs and clips measured.
+        loss (over all shifts); genuine_distance and false_distance (means); auc; accuracy_k5 and
+        accuracy_k15 (share of offsets within +-1 frame over +-15, shifts outside the clip masked;
+        chance is 3/31); runs and clips measured.
         """
         model.eval()
+        device = next(model.parameters()).device
         parts: list[tuple[Any, ...]] = []
         for asked in self._mine:
             clock.begin()
@@ -154,10 +156,16 @@ class Validation:
                     lips = model.lips(batch.frames_NRHWC)
                     sound = model.sound(batch.mfcc_NFC)
                 clock.mark("forward")
-                value = self._loss(loss, lips.float(), sound.float())
+                windows = self.dataset.windows[batch.runs.audio_clip]
+                heard = batch.runs.audio_start[:, None] + np.arange(sound.shape[1])
+                inside = torch.from_numpy((heard >= 0) & (heard < windows[:, None]))
+                pairs = shifted(
+                    len(lips), lips.shape[1], sound.shape[1], REACH, self._min_shift, device
+                )
+                real = inside.to(device)[:, None]
+                value = loss(lips, sound, Pairs(pairs.genuine_BKL & real, pairs.false_BKL & real))
                 clock.mark("loss")
             distances = shift_distances(lips.float(), sound.float()).cpu().numpy()
-            windows = self.dataset.windows[batch.runs.audio_clip]
             valid = valid_shifts(batch.runs.audio_start, windows, lips.shape[1], _SHIFTS)
             parts.append(
                 (len(batch.runs), float(value) * len(batch.runs), *self._measures(distances, valid))
@@ -188,28 +196,3 @@ class Validation:
             distances.reshape(n * k, 1, _SHIFTS), valid.reshape(n * k, 1, _SHIFTS)
         )
         return genuine, false, single, mean_over_windows(distances, valid)
-
-    def _loss(self, loss: torch.nn.Module, lips: torch.Tensor, sound: torch.Tensor) -> torch.Tensor:
-        """The training loss on every run: once genuine, once with a fixed shift to either side."""
-        count = lips.shape[1]
-        genuine = sound[:, REACH : REACH + count]
-        shift = max(self._min_shift, REACH // 2 + 1)
-        shift = min(shift, REACH)
-        # alternate sides, so that neither is favoured
-        rows = torch.arange(len(lips), device=lips.device)
-        at = torch.where(rows % 2 == 0, REACH + shift, REACH - shift)[:, None]
-        index = at + torch.arange(count, device=lips.device)
-        false = sound.gather(1, index[:, :, None].expand(-1, -1, sound.shape[2]))
-        ones = torch.ones(len(lips), device=lips.device)
-        value: torch.Tensor = (loss(lips, genuine, ones) + loss(lips, false, 0 * ones)) / 2
-        return value
-
-
-def _rows(runs: Runs, chosen: Any) -> Runs:
-    return Runs(
-        runs.clip[chosen],
-        runs.start[chosen],
-        runs.audio_clip[chosen],
-        runs.audio_start[chosen],
-        runs.label[chosen],
-    )

@@ -11,6 +11,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
+from trainer.checkpoint import judged
 from trainer.model import PRESETS, SyncNet
 
 _UNUSED = "num_batches_tracked"  # only training reads it; the published file has none
@@ -51,7 +52,7 @@ def read_state(path: Path) -> dict[str, torch.Tensor]:
         except Exception as error:  # torch raises many kinds for damaged and foreign files
             raise WeightsError(f"{path} {_fault(error)}") from None
     if isinstance(state, dict) and isinstance(state.get("model"), dict):
-        state = state["model"]  # our checkpoints
+        state = judged(state)  # our checkpoints
     elif isinstance(state, dict) and isinstance(state.get("state_dict"), dict):
         state = state["state_dict"]
     if not isinstance(state, dict) or not all(
