@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from benchmarks.measure import Result
 
+QUICK = "A quick run: it shows that the program works; its figures say nothing."
 PHASES = (*timing.PHASES, "compute")
 NAMES = {
     "data": "waiting for data",
@@ -86,8 +87,7 @@ def page(
          "Filled: the wait of the first step. Hollow: the median wait of the other steps. The "
          "first epoch includes the start of the loader."),
         ("Share of each process", _shares(profiles),
-         "Of all time in epochs from the second on: first steps included, validation too where there "
-         "is any."),
+         "Of all time in epochs from the second on: first steps and validation (if any) included."),
         ("Utilisation", _utilisation(profiles),
          "Share of the time that is not waiting, first steps included."),
         ("How an epoch's time passes, beside the seed's", _cumulative(profiles),
@@ -103,6 +103,8 @@ def page(
         f"<p>{html.escape(line)}</p>" if number else f"<p><strong>{html.escape(line)}</strong></p>"
         for number, line in enumerate(verdict)
     )
+    if result.quick:
+        said = f"<p><strong>{QUICK}</strong></p>" + said
     if remedies:
         said += f"<h2>What each remedy wins here</h2>{_html_table(remedies)}"
         said += (

@@ -507,7 +507,7 @@ LOADERS: dict[str, Kind] = {
     "litdata": Kind(
         "LitData, optimised chunks, a persistent worker a core, simplejpeg", _litdata, "litdata"
     ),
-    "ours": Kind("ours: one DALI pipeline over mmapped shards, a feeder thread", _ours),
+    "ours": Kind("one DALI pipeline over mmapped shards, a thread a core, a feeder thread", _ours),
     "copy": Kind("ceiling: copying a batch in memory", _copy),
     "replay": Kind("ceiling: the same batches again and again", _replay),
 }

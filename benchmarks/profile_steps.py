@@ -405,6 +405,8 @@ def _write(
             ),
             encoding="utf-8",
         )
+    if args.quick:
+        console.print(draw.QUICK)
     for path in [*written, page]:
         console.print(f"wrote {path}", soft_wrap=True, highlight=False)
 
