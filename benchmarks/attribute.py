@@ -127,28 +127,29 @@ class Causes:
 
     def table(self) -> Table:
         """Each remedy: what the first step waits, what the epoch waits."""
-        shown = Table(
-            "remedy",
-            "first step waits",
-            "",
-            "all waits of an epoch",
-            "an epoch",
-            "",
-            title="what each remedy wins here, means of epochs from the second on",
-        )
+        head, *rows = self.remedies()
+        shown = Table(*head, title="what each remedy wins here, means of epochs from the second on")
+        for trial, row in zip((*LADDER, *ALONE), rows, strict=True):
+            shown.add_row(*row, end_section=trial.name == "ours")
+        return shown
+
+    def remedies(self) -> list[list[str]]:
+        """That table's head and rows."""
+        head = ["remedy", "first step waits", "", "all waits of an epoch", "an epoch", ""]
+        rows = []
         first, epoch = self.first_wait_ms("seed"), self.epoch_ms("seed")
         for trial in (*LADDER, *ALONE):
             wait, whole = self.first_wait_ms(trial.name), self.epoch_ms(trial.name)
-            shown.add_row(
+            row = [
                 trial.what,
                 f"{wait:,.0f} ms",
                 f"{wait / first - 1:+.0%}" if trial.name != "seed" and first else "",
                 f"{self.epoch_wait_ms(trial.name):,.0f} ms",
                 f"{whole:,.0f} ms",
                 f"{whole / epoch - 1:+.0%}" if trial.name != "seed" else "",
-                end_section=trial.name == "ours",
-            )
-        return shown
+            ]
+            rows.append(row)
+        return [head, *rows]
 
     def verdict(self) -> list[str]:
         """In words."""
@@ -160,9 +161,14 @@ class Causes:
         cure = "a cure" if first < -0.8 else "no cure"
         small = self.epoch_ms("persistent+small+endless") / self.epoch_ms("seed") - 1
         ours = self.epoch_ms("ours") / self.epoch_ms("seed") - 1
+        noise = (
+            " A part below 0 means that the machine was busy or that epochs were few: measure "
+            "again with more --epochs."
+        )
         return [
-            f"Of the {whole:,.0f} ms that the first step waits: {parts}.",
             f"Main cause: {cause}.",
+            f"Of the {whole:,.0f} ms that the first step waits: {parts}."
+            + (noise if min(shares.values()) < 0 else ""),
             f"Persistent workers alone are {cure}: the first step's wait changes by {first:+.0%}, "
             f"the epoch by {epoch:+.0%}.",
             "Spreading the wait is not removing it: with all three remedies the epoch changes by "

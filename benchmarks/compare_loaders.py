@@ -29,12 +29,19 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.loaders import LOADERS, Settings, open_by_name
-from benchmarks.measure import Result, cpu_seconds, decode_all, isolated, start_fast
+from benchmarks.loaders import LOADERS, Settings, open_by_name, runnable
+from benchmarks.measure import (
+    Result,
+    at_least,
+    check_device,
+    cpu_seconds,
+    decode_all,
+    exit_status,
+    isolated,
+    start_fast,
+)
 from benchmarks.sources import RUN, Source, own_source, synthetic_source
 from benchmarks.step import synchronise
-from data_tools.clips import MissingPackage
-from data_tools.shards import ShardError
 
 TURBO = "libjpeg-turbo"
 COLUMNS = {
@@ -160,6 +167,7 @@ def measure(
         "batch_size": source.batch_size,
         "steps": source.steps,
         "epochs": epochs,
+        "headroom": headroom,
         "step_ms": round(step_ms, 1),
         "workers_of_the_seed": settings.workers,
         "device": settings.device,
@@ -255,43 +263,29 @@ def main(argv: list[str] | None = None) -> int:
         args.rounds, args.epochs, args.steps, args.batch_size = 1, 2, 2, 8
         args.clips, args.size, args.workers = 20, 32, 3
         start_fast()
+    return exit_status("compare_loaders", args.json, lambda: _compare(args))
+
+
+def _compare(args: argparse.Namespace) -> None:
+    at_least(args, rounds=1, epochs=1, steps=1, clips=1, size=1, workers=1, batch_size=2)
+    if args.batch_size % 2:
+        raise ValueError(f"--batch-size must be even (half are genuine pairs): {args.batch_size}")
+    if args.headroom <= 0:
+        raise ValueError(f"--headroom must be above 0, not {args.headroom:g}")
+    check_device(args.device)
     console = Console(width=None if sys.stdout.isatty() else 150)
-    for name in ("rounds", "epochs", "steps", "clips", "size", "workers"):
-        if getattr(args, name) < 1:
-            parser.error(f"--{name} must be at least 1")
-    if args.batch_size < 2 or args.batch_size % 2:
-        parser.error("--batch-size must be even: half of a batch are genuine pairs")
-    if args.device.startswith("cuda") and not torch.cuda.is_available():
-        parser.error(f"torch {torch.__version__} finds no GPU here; leave --device out")
-    names = []
-    for name in args.loader or LOADERS:
-        if name not in LOADERS:
-            parser.error(f"no loader {name!r}; there are {', '.join(LOADERS)}")
-        if reason := LOADERS[name].missing():
-            console.print(f"skipped {name}: {reason}", soft_wrap=True)
-        else:
-            names.append(name)
-    try:
-        if args.shards:
-            source = own_source(args.shards, args.cache, args.batch_size, args.steps)
-        else:
-            source = synthetic_source(
-                args.cache, args.clips, args.size, args.gray, args.batch_size, args.steps
-            )
-        settings = Settings(args.workers, device=args.device)
-        figures = measure(names, source, settings, args.rounds, args.epochs, args.headroom, console)
-    except ValueError as error:
-        print(f"compare_loaders: {error}", file=sys.stderr)
-        return 2
-    except (RuntimeError, ShardError, MissingPackage, OSError) as error:
-        print(f"compare_loaders: {error}", file=sys.stderr)
-        return 1
+    names = runnable(args.loader or LOADERS, console)
+    if args.shards:
+        source = own_source(args.shards, args.cache, args.batch_size, args.steps)
+    else:
+        source = synthetic_source(
+            args.cache, args.clips, args.size, args.gray, args.batch_size, args.steps
+        )
+    settings = Settings(args.workers, device=args.device)
+    figures = measure(names, source, settings, args.rounds, args.epochs, args.headroom, console)
     console.print(table(figures))
-    written = Result("compare_loaders", figures, repetitions=args.rounds, quick=args.quick).write(
-        args.json
-    )
-    console.print(f"wrote {written}", soft_wrap=True)
-    return 0
+    result = Result("compare_loaders", figures, repetitions=args.rounds, quick=args.quick)
+    console.print(f"wrote {result.write(args.json)}", soft_wrap=True)
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ The page holds its charts as SVG inside, so that it opens without a network.
 import html
 import io
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
     from benchmarks.measure import Result
 
+QUICK = "A quick run: it shows that the program works; its figures say nothing."
 PHASES = (*timing.PHASES, "compute")
 NAMES = {
     "data": "waiting for data",
@@ -27,6 +29,7 @@ NAMES = {
     "backward": "backward",
     "optimizer": "optimizer",
     "compute": "compute, emulated",
+    "validation": "validation",
 }
 COLOURS = {
     "data": "#c8452f",
@@ -35,6 +38,7 @@ COLOURS = {
     "backward": "#5aa2c8",
     "optimizer": "#a3c9a8",
     "compute": "#2f6f9f",
+    "validation": "#c9a227",
 }
 # The seed's epoch: 30 s, of which the first step took 80-90 % (18-27 s); each other 0.21 s.
 SEED_FIRST_S, SEED_STEP_S, SEED_STEPS = (18.0, 27.0), 0.21, 15
@@ -66,8 +70,15 @@ class Profile:
         return later[len(later) // 2]
 
 
-def page(profiles: list[Profile], result: "Result", verdict: list[str]) -> str:
-    """The whole report as one HTML text."""
+def page(
+    profiles: list[Profile], result: "Result", verdict: list[str], remedies: list[list[str]]
+) -> str:
+    """The whole report as one HTML text.
+
+    Args:
+        verdict: what follows, the most important first; may be empty.
+        remedies: head and rows of a table of remedies; may be empty.
+    """
     charts = [
         ("The steps of one epoch", _waterfall(profiles),
          "One bar a step, from the moment it began; the epoch of median length, from the second "
@@ -76,7 +87,7 @@ def page(profiles: list[Profile], result: "Result", verdict: list[str]) -> str:
          "Filled: the wait of the first step. Hollow: the median wait of the other steps. The "
          "first epoch includes the start of the loader."),
         ("Share of each process", _shares(profiles),
-         "Of all time in epochs from the second on, first steps included."),
+         "Of all time in epochs from the second on: first steps and validation (if any) included."),
         ("Utilisation", _utilisation(profiles),
          "Share of the time that is not waiting, first steps included."),
         ("How an epoch's time passes, beside the seed's", _cumulative(profiles),
@@ -88,7 +99,18 @@ def page(profiles: list[Profile], result: "Result", verdict: list[str]) -> str:
         f"<section><h2>{html.escape(title)}</h2>{svg(figure)}<p>{html.escape(text)}</p></section>"
         for title, figure, text in charts
     )
-    said = "".join(f"<p><strong>{html.escape(line)}</strong></p>" for line in verdict)
+    said = "".join(
+        f"<p>{html.escape(line)}</p>" if number else f"<p><strong>{html.escape(line)}</strong></p>"
+        for number, line in enumerate(verdict)
+    )
+    if result.quick:
+        said = f"<p><strong>{QUICK}</strong></p>" + said
+    if remedies:
+        said += f"<h2>What each remedy wins here</h2>{_html_table(remedies)}"
+        said += (
+            "<section><p>One more remedy a line down to our loader, then two alone; means over "
+            "the epochs from the second on.</p></section>"
+        )
     machine = result.machine
     about = (
         f"{machine['cores']} cores of {machine['processor']}, {machine['gpu'] or 'no GPU'}, "
@@ -99,6 +121,7 @@ def page(profiles: list[Profile], result: "Result", verdict: list[str]) -> str:
     )
     return f"""<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>Where each step's time goes</title>
+<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <style>
 body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 72rem; margin: 2rem auto;
@@ -113,33 +136,51 @@ svg {{ width: 100%; height: auto }}
 section p, footer {{ color: #5a6570; font-size: .9rem }}
 </style></head><body>
 <h1>Where each step's time goes</h1>
-{said}<ul>{names}</ul>{_html_table(profiles)}{sections}
+{said}<h2>Figures</h2><ul>{names}</ul>
+{_html_table([["", *(p.name for p in profiles)], *figure_rows(profiles)])}{sections}
 <footer>python -m benchmarks.{html.escape(result.benchmark)} {html.escape(result.command)}<br>
 {html.escape(about)}</footer></body></html>
 """
 
 
-def _html_table(profiles: list[Profile]) -> str:
+def figure_rows(profiles: list[Profile]) -> list[list[str]]:
+    """The figures in words: a row each, what it is and its value for every profile."""
+
+    def row(what: str, value: Callable[[dict[str, Any]], str]) -> list[str]:
+        return [what, *(value(p.figures) for p in profiles)]
+
     rows = [
-        ("first step waits (median)", lambda f: f"{f['first_step_wait_ms']:,.1f} ms"),
-        ("other steps wait (median)", lambda f: _number(f["other_step_wait_ms"], " ms")),
-        ("first step's share of its epoch", lambda f: f"{f['first_step_share']:.1%}"),
-        ("utilisation, first steps included", lambda f: f"{f['utilisation']:.1%}"),
-        ("samples/s", lambda f: f"{f['samples_per_s']:,.0f}"),
-        ("an epoch", lambda f: f"{f['epoch_s']:.2f} s"),
-        ("a validation", lambda f: _number(f["validation_ms"], " ms")),
+        row("first step waits, median", lambda f: f"{f['first_step_wait_ms']:,.1f} ms"),
+        row("other steps wait, median", lambda f: _ms(f["other_step_wait_ms"])),
+        row("first step's share of its epoch", lambda f: f"{f['first_step_share']:.1%}"),
+        row("utilisation, first steps included", lambda f: f"{f['utilisation']:.1%}"),
+        row("samples/s", lambda f: f"{f['samples_per_s']:,.0f}"),
+        row("an epoch takes", lambda f: f"{f['epoch_s']:.2f} s"),
+        row("first batch of all", lambda f: f"{f['cold_start_ms']:,.0f} ms"),
     ]
-    # A name may break after each +, so that many loaders fit the page.
-    head = "".join(f"<th>{html.escape(p.name).replace('+', '+<wbr>')}</th>" for p in profiles)
-    body = "".join(
-        f"<tr><td>{what}</td>" + "".join(f"<td>{show(p.figures)}</td>" for p in profiles) + "</tr>"
-        for what, show in rows
-    )
-    return f"<table><tr><th></th>{head}</tr>{body}</table>"
+    if any(p.figures["validation_ms"] for p in profiles):
+        rows.append(row("a validation takes", lambda f: _ms(f["validation_ms"])))
+    for process in NAMES:
+        if any(process in p.figures["process_share"] for p in profiles):
+            shares = [p.figures["process_share"].get(process, 0.0) for p in profiles]
+            rows.append([f"share of {NAMES[process]}", *(f"{share:.1%}" for share in shares)])
+    return rows
 
 
-def _number(value: float | None, unit: str) -> str:
-    return "-" if value is None else f"{value:,.1f}{unit}"
+def _ms(value: float | None) -> str:
+    return "-" if value is None else f"{value:,.1f} ms"
+
+
+def _html_table(rows: list[list[str]]) -> str:
+    """The first row is the head."""
+
+    def line(cells: list[str], tag: str) -> str:
+        shown = [html.escape(cell) for cell in cells]
+        if tag == "th":  # a name may break after each +, so that many loaders fit the page
+            shown = [cell.replace("+", "+<wbr>") for cell in shown]
+        return "<tr>" + "".join(f"<{tag}>{cell}</{tag}>" for cell in shown) + "</tr>"
+
+    return f"<table>{line(rows[0], 'th')}{''.join(line(row, 'td') for row in rows[1:])}</table>"
 
 
 def svg(figure: "Figure") -> str:
@@ -181,12 +222,14 @@ def _waterfall(profiles: list[Profile]) -> "Figure":
                     shown.setdefault(NAMES[phase], bars)
                     at += spent
             begin += row["total_ms"] / 1e3
-        axes.set(title=p.name, xlabel="seconds of the epoch", ylabel="step", xlim=(0, longest))
+        axes.set(title=p.name, ylabel="step", xlim=(0, longest))
         axes.yaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
         axes.set_ylim(len(p.typical()) + 0.7, 0.3)
         _plain(axes)
     for axes in grid.flat[len(profiles) :]:
         axes.set_visible(False)
+    for axes in grid.flat[max(0, len(profiles) - columns) : len(profiles)]:
+        axes.set_xlabel("seconds of the epoch")
     figure.legend(shown.values(), shown.keys(), loc="outside lower center", ncols=6, frameon=False)
     return figure
 
@@ -219,7 +262,7 @@ def _shares(profiles: list[Profile]) -> "Figure":
     axes = figure.subplots()
     names = [p.name for p in profiles]
     left = [0.0] * len(profiles)
-    for phase in PHASES:
+    for phase in NAMES:
         share = [100 * p.figures["process_share"].get(phase, 0.0) for p in profiles]
         if any(share):
             axes.barh(names, share, left=left, color=COLOURS[phase], label=NAMES[phase])

@@ -6,13 +6,14 @@ the training loop sees: the time inside next(loader).
 """
 
 import argparse
+import sys
 import tempfile
 import time
 from pathlib import Path
 from statistics import median
 from typing import Any
 
-from benchmarks.measure import open_loader, report, synthetic_shards
+from benchmarks.measure import at_least, exit_status, open_loader, report, synthetic_shards
 from trainer.dataset import Dataset
 from trainer.sampler import TrainSampler
 
@@ -59,9 +60,11 @@ def measure(
     }
 
 
-def main(argv: list[str] | None = None) -> None:
-    """Command line."""
-    parser = argparse.ArgumentParser(description=__doc__)
+def main(argv: list[str] | None = None) -> int:
+    """Command line; 2 wrong usage, 1 the data cannot be read."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--shards", type=Path, help="default: synthetic clips")
     parser.add_argument("--clips", type=int, default=64, help="synthetic clips (default 64)")
     parser.add_argument("--size", type=int, default=224)
@@ -75,10 +78,17 @@ def main(argv: list[str] | None = None) -> None:
     args = parser.parse_args(argv)
     if args.quick:
         args.clips, args.size, args.batch_size, args.epochs, args.steps = 20, 32, 8, 2, 3
-    shards = args.shards or synthetic_shards(args.cache, args.clips, args.size)
-    figures = measure(shards, args.batch_size, args.epochs, args.steps, args.headroom)
-    report("first_step", figures, args.json, quick=args.quick)
+
+    def work() -> None:
+        at_least(args, clips=1, size=1, batch_size=2, epochs=2, steps=2)
+        if args.headroom <= 0:
+            raise ValueError(f"--headroom must be above 0, not {args.headroom:g}")
+        shards = args.shards or synthetic_shards(args.cache, args.clips, args.size)
+        figures = measure(shards, args.batch_size, args.epochs, args.steps, args.headroom)
+        report("first_step", figures, args.json, quick=args.quick)
+
+    return exit_status("first_step", args.json, work)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -9,7 +9,6 @@ both run together. The seed's figures stand beside them: 4,920 samples/s of comp
 """
 
 import argparse
-import os
 import sys
 import tempfile
 import time
@@ -18,7 +17,14 @@ from typing import Any
 
 import torch
 
-from benchmarks.measure import open_loader, report, synthetic_shards
+from benchmarks.measure import (
+    at_least,
+    check_device,
+    exit_status,
+    open_loader,
+    report,
+    synthetic_shards,
+)
 from benchmarks.step import TrainingStep, synchronise
 from trainer import timing
 from trainer.dataset import Dataset
@@ -156,9 +162,11 @@ def _batch_bytes(dataset: Dataset, sampler: TrainSampler) -> int:
     return sum(len(jpeg) for jpeg in jpegs) + sampler.batch_size * 20 * 13 * 4
 
 
-def main(argv: list[str] | None = None) -> None:
-    """Command line."""
-    parser = argparse.ArgumentParser(description=__doc__)
+def main(argv: list[str] | None = None) -> int:
+    """Command line; 2 wrong usage, 1 the data cannot be read."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--device", default="cuda", help="cuda (default) or cpu, to try it out")
     parser.add_argument("--model", default="syncnet", choices=sorted(PRESETS))
     parser.add_argument("--batch-size", type=int, default=1024)
@@ -171,16 +179,19 @@ def main(argv: list[str] | None = None) -> None:
     args = parser.parse_args(argv)
     if args.quick:
         args.model, args.batch_size, args.epochs, args.steps, args.clips = "small", 8, 2, 2, 20
-    if args.device.startswith("cuda") and not torch.cuda.is_available():
-        sys.exit(f"torch {torch.__version__} finds no GPU here; --device cpu tries the code out")
-    preset = PRESETS[args.model]
-    shards = synthetic_shards(args.cache, args.clips, preset.size, gray=preset.channels == 1)
-    figures = measure(
-        shards, torch.device(args.device), args.model, args.batch_size, args.epochs, args.steps
-    )
-    figures["cores"] = len(os.sched_getaffinity(0))
-    report("gpu_suite", figures, args.json, quick=args.quick)
+
+    def work() -> None:
+        at_least(args, batch_size=2, epochs=2, steps=2, clips=1)
+        check_device(args.device)
+        preset = PRESETS[args.model]
+        shards = synthetic_shards(args.cache, args.clips, preset.size, gray=preset.channels == 1)
+        figures = measure(
+            shards, torch.device(args.device), args.model, args.batch_size, args.epochs, args.steps
+        )
+        report("gpu_suite", figures, args.json, quick=args.quick)
+
+    return exit_status("gpu_suite", args.json, work)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

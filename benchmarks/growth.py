@@ -31,7 +31,9 @@ from benchmarks import draw
 from benchmarks.loader_rate import resident_mb
 from benchmarks.measure import (
     Result,
+    at_least,
     decode_all,
+    exit_status,
     isolated,
     open_loader,
     start_fast,
@@ -220,8 +222,15 @@ def panels(curves: dict[str, list[dict[str, Any]]]) -> list[dict[str, Any]]:
         return {"title": title, "xlabel": x, "ylabel": y, "log": log, "lines": lines}
 
     both = {"ours": "samples_per_s", "libjpeg-turbo": "libjpeg_turbo_samples_per_s"}
-    rates = [("batch", "samples a batch", "x"), ("cores", "cores", "")]
-    rates += [("windows", "windows of each clip an epoch", "x")]
+    rates = [
+        ("batch", "rate over the batch", "samples a batch", "x"),
+        ("cores", "rate over the cores", "cores", ""),
+        ("windows", "rate over the windows", "windows of each clip an epoch", "x"),
+    ]
+    frames = [
+        ("frame", "rate over the frame", "", "y"),
+        ("cache", "rate over the cold part of the cache", "% dropped from the page cache", ""),
+    ]
     drawn = [
         panel("opening shards", "shards", "s", "xy", {"open": line("shards", "open_s")}),
         panel("memory of the index", "shards", "MB", "xy", {"": line("shards", "memory_mb")}),
@@ -233,20 +242,21 @@ def panels(curves: dict[str, list[dict[str, Any]]]) -> list[dict[str, Any]]:
             {"": line("shards", "first_batch_of_epoch_ms")},
         ),
     ]
-    for name, x, log in rates:
+    for name, title, x, log in rates:
         lines = {label: line(name, key) for label, key in both.items()}
-        drawn.append(panel(name, x, "samples/s", log, lines))
-    for name, x, log in (("frame", "", "y"), ("cache", "% dropped from the page cache", "")):
+        drawn.append(panel(title, x, "samples/s", log, lines))
+    for name, title, x, log in frames:
         lines = {label: line(name, key, 5.0) for label, key in both.items()}
-        drawn.append(panel(name, x, "frames/s", log, lines))
+        drawn.append(panel(title, x, "frames/s", log, lines))
     return drawn
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Command line; 1 if the data cannot be made or read."""
+    """Command line; 2 wrong usage, 1 if the data cannot be made or read."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
+    parser.add_argument("--from", dest="past", type=Path, help="only draw this result again")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=2.0, help="of each rate")
     parser.add_argument("--clips", type=int, default=64, help="synthetic clips")
@@ -258,15 +268,27 @@ def main(argv: list[str] | None = None) -> int:
     if args.quick:
         args.rounds, args.seconds, args.clips, args.shards = 1, 0.1, 20, 10
         start_fast()
-    for name in ("rounds", "clips", "shards"):
-        if getattr(args, name) < 1:
-            parser.error(f"--{name} must be at least 1")
-    console = Console(width=None if sys.stdout.isatty() else 120)
+    return exit_status(
+        "growth", args.json, lambda: _redraw(args.past) if args.past else _grow(args)
+    )
+
+
+def _redraw(result: Path) -> None:
     try:
-        curves = measure(args.cache, args.rounds, args.seconds, args.clips, args.shards, console)
-    except (RuntimeError, OSError) as error:
-        print(f"growth: {error}", file=sys.stderr)
-        return 1
+        drawn = panels(json.loads(result.read_text(encoding="utf-8"))["curves"])
+    except (ValueError, KeyError, TypeError):
+        raise ValueError(f"{result} is no result of growth") from None
+    picture = result.with_suffix(".png")
+    draw.curves(drawn, picture)
+    print(f"wrote {picture}")
+
+
+def _grow(args: argparse.Namespace) -> None:
+    at_least(args, rounds=1, clips=2, shards=1)
+    if args.seconds <= 0:
+        raise ValueError(f"--seconds must be above 0, not {args.seconds:g}")
+    console = Console(width=None if sys.stdout.isatty() else 120)
+    curves = measure(args.cache, args.rounds, args.seconds, args.clips, args.shards, console)
     result = Result("growth", {"curves": curves}, "both", args.rounds, args.quick)
     written = result.write(args.json)
     picture = written.with_suffix(".png")
@@ -276,7 +298,6 @@ def main(argv: list[str] | None = None) -> int:
             figures = ", ".join(f"{key} {value:,g}" for key, value in point.items() if key != "x")
             console.print(f"{name} {point['x']}: {figures}", highlight=False)
     console.print(f"wrote {written} and {picture}", soft_wrap=True)
-    return 0
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ the ratio is taken pair by pair, since machines are noisy. Memory is read over `
 
 import argparse
 import os
+import sys
 import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -14,7 +15,15 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from benchmarks.measure import decode_all, open_loader, report, synthetic_shards
+from benchmarks.measure import (
+    at_least,
+    decode_all,
+    exit_status,
+    frame_shape,
+    open_loader,
+    report,
+    synthetic_shards,
+)
 from trainer.dataset import Dataset
 from trainer.sampler import TrainSampler
 
@@ -29,7 +38,7 @@ def measure(shards: Path, batch_size: int, rounds: int, epochs: int) -> dict[str
     """Rates in frames/s of both, their ratio, and the memory at the end of each tenth of epochs."""
     dataset = Dataset(shards, "train")
     sampler = TrainSampler(dataset.windows, batch_size, windows_per_clip=30)
-    ((height, width, channels),) = dataset.frame_shapes
+    height, width, channels = frame_shape(dataset)
     frames = 5 * batch_size
     cores = len(os.sched_getaffinity(0))
     sample = [bytes(jpeg) for jpeg in dataset.jpegs(sampler.batch(0), 5)]
@@ -81,9 +90,11 @@ def measure(shards: Path, batch_size: int, rounds: int, epochs: int) -> dict[str
     }
 
 
-def main(argv: list[str] | None = None) -> None:
-    """Command line."""
-    parser = argparse.ArgumentParser(description=__doc__)
+def main(argv: list[str] | None = None) -> int:
+    """Command line; 2 wrong usage, 1 the data cannot be read."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--shards", type=Path, help="default: synthetic clips")
     parser.add_argument("--clips", type=int, default=64, help="synthetic clips (default 64)")
     parser.add_argument("--size", type=int, default=224)
@@ -97,10 +108,15 @@ def main(argv: list[str] | None = None) -> None:
     args = parser.parse_args(argv)
     if args.quick:
         args.clips, args.size, args.batch_size, args.rounds, args.epochs = 20, 32, 8, 1, 2
-    shards = args.shards or synthetic_shards(args.cache, args.clips, args.size, args.gray)
-    figures = measure(shards, args.batch_size, args.rounds, args.epochs)
-    report("loader_rate", figures, args.json, args.rounds, quick=args.quick)
+
+    def work() -> None:
+        at_least(args, clips=1, size=1, batch_size=2, rounds=1, epochs=1)
+        shards = args.shards or synthetic_shards(args.cache, args.clips, args.size, args.gray)
+        figures = measure(shards, args.batch_size, args.rounds, args.epochs)
+        report("loader_rate", figures, args.json, args.rounds, quick=args.quick)
+
+    return exit_status("loader_rate", args.json, work)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -8,7 +8,7 @@ webdataset, DALI's reader and LitData shuffle windows that were fixed when their
 
 import os
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -21,6 +21,7 @@ import numpy as np
 import simplejpeg
 import torch
 from numpy.typing import NDArray
+from rich.console import Console
 from torch.utils import data as torch_data
 
 from benchmarks.measure import open_loader
@@ -489,20 +490,49 @@ LOADERS: dict[str, Kind] = {
         "webdataset",
     ),
     "dali-reader": Kind(
-        "DALI's webdataset reader, fn.stack, DALIGenericIterator", _dali_reader, "nvidia.dali"
+        "DALI's webdataset reader, a thread a core, fn.stack, DALIGenericIterator",
+        _dali_reader,
+        "nvidia.dali",
     ),
-    "spdl": Kind("SPDL, load_image_batch in a thread a core", _spdl(_spdl_images), "spdl.io"),
+    "spdl": Kind(
+        "SPDL on our sampler and shards, its load_image_batch in a thread a core",
+        _spdl(_spdl_images),
+        "spdl.io",
+    ),
     "spdl-simplejpeg": Kind(
-        "SPDL, simplejpeg in a thread a core into the batch's rows", _spdl(_turbo), "spdl.io"
+        "SPDL on our sampler and shards, simplejpeg in a thread a core into the batch's rows",
+        _spdl(_turbo),
+        "spdl.io",
     ),
     "litdata": Kind(
         "LitData, optimised chunks, a persistent worker a core, simplejpeg", _litdata, "litdata"
     ),
-    "ours": Kind("ours: one DALI pipeline over mmapped shards, a feeder thread", _ours),
+    "ours": Kind("one DALI pipeline over mmapped shards, a thread a core, a feeder thread", _ours),
     "copy": Kind("ceiling: copying a batch in memory", _copy),
     "replay": Kind("ceiling: the same batches again and again", _replay),
 }
 CEILINGS = ("copy", "replay")
+
+
+def runnable(names: Iterable[str], console: Console) -> list[str]:
+    """Those of `names` that can run here; of the others the reason is printed.
+
+    Raises:
+        ValueError: there is none of that name, or none is left.
+    """
+    names = list(dict.fromkeys(names))
+    for name in names:
+        if name not in LOADERS:
+            raise ValueError(f"no loader {name!r}; there are {', '.join(LOADERS)}")
+    left = []
+    for name in names:
+        if reason := LOADERS[name].missing():
+            console.print(f"skipped {name}: {reason}", soft_wrap=True)
+        else:
+            left.append(name)
+    if not left:
+        raise ValueError("no loader that can run here was asked for")
+    return left
 
 
 def open_by_name(name: str, source: Source, settings: Settings) -> AbstractContextManager[Epochs]:

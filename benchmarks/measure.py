@@ -5,6 +5,7 @@ import json
 import multiprocessing
 import os
 import platform
+import signal
 import sys
 import tempfile
 import threading
@@ -16,7 +17,9 @@ from typing import Any
 import simplejpeg
 
 from data_tools.atomic import write_json
+from data_tools.clips import ClipError
 from data_tools.pack import PackOptions, pack
+from data_tools.shards import ShardError
 from data_tools.synth import synthesize
 from trainer.dataset import Dataset
 from trainer.loader import Loader, Shape
@@ -94,6 +97,71 @@ def report(
     print(f"wrote {written}")
 
 
+def exit_status(benchmark: str, out: Path | None, work: Callable[[], object]) -> int:
+    """Do `work`; its exit status: 0, 2 (wrong usage) or 1 (data), the latter after one sentence.
+
+    Args:
+        out: a file that `work` ends with, if the user named one: whether it can be written is
+            tried first, not after all the measuring.
+    """
+    try:
+        if out is not None:
+            try_writing(out)
+        work()
+        return 0
+    except ValueError as error:
+        status, said = 2, str(error)
+    except (RuntimeError, ShardError, ClipError, OSError) as error:
+        status, said = 1, str(error)
+    except KeyboardInterrupt:
+        status, said = 130, "stopped"
+    print(f"{benchmark}: {said}", file=sys.stderr)
+    return status
+
+
+def try_writing(path: Path) -> None:
+    """Find out whether a file can be written; makes its folder.
+
+    Raises:
+        ValueError: it is a folder.
+        OSError: it cannot be written.
+    """
+    if path.is_dir():
+        raise ValueError(f"{path} is a folder: name a file")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
+    except OSError as error:
+        raise OSError(f"{path} cannot be written: {error.strerror}") from None
+
+
+def at_least(arguments: Any, **least: int) -> None:
+    """Check that each of the options named is at least so much.
+
+    Raises:
+        ValueError: one is less.
+    """
+    for name, bound in least.items():
+        value = getattr(arguments, name)
+        if value is not None and value < bound:
+            raise ValueError(f"--{name.replace('_', '-')} must be at least {bound}, not {value}")
+
+
+def check_device(name: str) -> None:
+    """Check that `name` is cpu or a GPU that is there.
+
+    Raises:
+        ValueError: it is not.
+    """
+    import torch
+
+    if name.partition(":")[0] not in ("cpu", "cuda"):
+        raise ValueError(f"--device must be cpu or cuda, not {name}")
+    if name.startswith("cuda") and not torch.cuda.is_available():
+        raise ValueError(f"torch {torch.__version__} finds no GPU here; try --device cpu")
+
+
 def start_fast() -> None:
     """Let `isolated` fork its processes from one that has the imports behind it.
 
@@ -137,6 +205,9 @@ def isolated(function: Callable[..., Any], *arguments: Any) -> tuple[Any, dict[s
     except EOFError:
         process.join()
         good, answer = False, f"its process ended with status {process.exitcode}"
+    except BaseException:
+        process.terminate()
+        raise
     finally:
         done.set()
         watcher.join()
@@ -147,11 +218,12 @@ def isolated(function: Callable[..., Any], *arguments: Any) -> tuple[Any, dict[s
 
 
 def _answer(pipe: Any, function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends this process
     # A spawned process would spawn its children; a training script on Linux forks them.
     multiprocessing.set_start_method("fork", force=True)
     try:
         pipe.send((True, function(*arguments)))
-    except (ValueError, RuntimeError, OSError) as error:  # these say what is wrong by themselves
+    except (ValueError, RuntimeError, ShardError, OSError) as error:  # these tell by themselves
         pipe.send((False, str(error)))
     except Exception as error:
         pipe.send((False, f"{type(error).__name__}: {error}"))
@@ -217,6 +289,17 @@ def synthetic_shards(folder: Path, clips: int, size: int, gray: bool = False) ->
     return made / "shards"
 
 
+def frame_shape(dataset: Dataset) -> tuple[int, int, int]:
+    """Height, width and channels of every frame.
+
+    Raises:
+        ValueError: they differ.
+    """
+    if len(dataset.frame_shapes) != 1:
+        raise ValueError("the shards hold frames of several sizes; pack them with --size")
+    return next(iter(dataset.frame_shapes))
+
+
 def open_loader(
     dataset: Dataset, sampler: TrainSampler, model: str | None = None, **options: Any
 ) -> Loader:
@@ -224,7 +307,7 @@ def open_loader(
     if model is not None:
         height, channels = PRESETS[model].size, PRESETS[model].channels
     else:
-        ((height, _, channels),) = dataset.frame_shapes
+        height, _, channels = frame_shape(dataset)
     return Loader(
         dataset,
         lambda step, quarantine: sampler.batch(step, 0, 1, quarantine),

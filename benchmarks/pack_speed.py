@@ -1,9 +1,10 @@
 """How fast does pack write, against copying the same bytes?  python -m benchmarks.pack_speed
 
 Floor: reading every file that pack reads and writing the bytes to one file, with fsync, in one
-process. Pack: frames kept as they are, MFCC computed, tar, index, statistics and fsync; with one
-process and with one a core. All alternate in one run; ratios are taken round by round. The page
-cache is warm for all of them.
+process. Pack: every frame decoded to check it, bytes kept as they are, MFCC computed, tar, index,
+statistics and fsync; with one process and with one a core. A shard is the work of one process, so
+shards are made small enough that each process has several. All alternate in one run; ratios are
+taken round by round. The page cache is warm for all of them.
 """
 
 import argparse
@@ -16,7 +17,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from benchmarks.measure import report, synthetic_shards
+from benchmarks.measure import at_least, exit_status, report, synthetic_shards
 from data_tools.pack import PackOptions, pack
 
 
@@ -31,25 +32,30 @@ def plain_copy(files: list[Path], out: Path) -> float:
     return time.perf_counter() - start
 
 
-def measure(clips: Path, rounds: int) -> dict[str, Any]:
-    """MB/s of the copy and of packing, and their ratios; MB are those of the files read."""
+def measure(clips: Path, folder: Path, rounds: int) -> dict[str, Any]:
+    """MB/s of the copy and of packing, and their ratios; MB are those of the files read.
+
+    `folder`: what is written lies below it for a while.
+    """
     files = sorted(path for path in clips.rglob("*") if path.suffix in (".jpg", ".wav"))
     size = sum(path.stat().st_size for path in files) / 1e6
     cores = len(os.sched_getaffinity(0))
     copies: list[float] = []
     packs: dict[int, list[float]] = {n: [] for n in {1, cores}}
-    with tempfile.TemporaryDirectory(dir=clips.parent) as name:
-        folder = Path(name)
+    options = PackOptions(shard_mb=max(1, round(size / (4 * cores))))
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder) as name:
+        out = Path(name)
         for number in range(rounds + 1):
-            copied = plain_copy(files, folder / "copy")
+            copied = plain_copy(files, out / "copy")
             if number:  # the first round warms the page cache
                 copies.append(copied)
             for workers, times in packs.items():
                 start = time.perf_counter()
-                pack(clips, folder / "shards", PackOptions(), workers)
+                manifest = pack(clips, out / "shards", options, workers)
                 if number:
                     times.append(time.perf_counter() - start)
-                shutil.rmtree(folder / "shards")
+                shutil.rmtree(out / "shards")
     ratios = {
         workers: [c / p for c, p in zip(copies, times, strict=True)]
         for workers, times in packs.items()
@@ -57,6 +63,7 @@ def measure(clips: Path, rounds: int) -> dict[str, Any]:
     return {
         "files": len(files),
         "megabytes": round(size, 1),
+        "shards": len(manifest["shards"]),
         "rounds": rounds,
         "copy_mb_per_s": round(size / median(copies), 1),
         "pack_mb_per_s": {n: round(size / median(times), 1) for n, times in packs.items()},
@@ -68,7 +75,7 @@ def measure(clips: Path, rounds: int) -> dict[str, Any]:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Command line; 1 if the clips cannot be packed."""
+    """Command line; 2 wrong usage, 1 if the clips cannot be packed."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -82,16 +89,16 @@ def main(argv: list[str] | None = None) -> int:
     args = parser.parse_args(argv)
     if args.quick:
         args.clips, args.size, args.rounds = 20, 32, 1
-    try:
+
+    def work() -> None:
+        at_least(args, rounds=1, clips=1, size=1)
         clips = args.clips_dir
         if clips is None:
             clips = synthetic_shards(args.cache, args.clips, args.size).parent / "clips"
-        figures = measure(clips, args.rounds)
-    except (ValueError, OSError) as error:
-        print(f"pack_speed: {error}", file=sys.stderr)
-        return 1
-    report("pack_speed", figures, args.json, args.rounds, quick=args.quick)
-    return 0
+        figures = measure(clips, args.cache, args.rounds)
+        report("pack_speed", figures, args.json, args.rounds, quick=args.quick)
+
+    return exit_status("pack_speed", args.json, work)
 
 
 if __name__ == "__main__":

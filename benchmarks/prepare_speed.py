@@ -20,7 +20,7 @@ import av
 import cv2
 import numpy as np
 
-from benchmarks.measure import report
+from benchmarks.measure import at_least, exit_status, report
 from data_tools.atomic import atomic_path
 from data_tools.engines import run_local
 from data_tools.faces import open_detector
@@ -118,9 +118,11 @@ def measure(video: Path, rounds: int, copies: int, detect_every: int = 5) -> dic
     }
 
 
-def main() -> None:
-    """Command line."""
-    parser = argparse.ArgumentParser(description=__doc__)
+def main() -> int:
+    """Command line; 2 wrong usage, 1 the video cannot be read."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--video", type=Path, help="default: synthetic, 720p, one face")
     parser.add_argument("--seconds", type=float, default=20.0, help="of the synthetic video")
     parser.add_argument("--rounds", type=int, default=7)
@@ -137,12 +139,19 @@ def main() -> None:
         os.environ["OMP_NUM_THREADS"] = "1"
         os.execv(sys.executable, [sys.executable, "-m", "benchmarks.prepare_speed", *sys.argv[1:]])
     cv2.setNumThreads(1)
-    if args.video is not None and not args.video.is_file():
-        parser.error(f"{args.video} is no file")
-    video = args.video or synthetic_video(args.cache, args.seconds)
-    figures = measure(video, args.rounds, args.copies, args.detect_every)
-    report("prepare_speed", figures, args.json, args.rounds, quick=args.quick)
+
+    def work() -> None:
+        at_least(args, rounds=1, copies=1, detect_every=1)
+        if args.seconds < 1:
+            raise ValueError(f"--seconds must be at least 1, not {args.seconds:g}")
+        if args.video is not None and not args.video.is_file():
+            raise FileNotFoundError(f"{args.video} is no file")
+        video = args.video or synthetic_video(args.cache, args.seconds)
+        figures = measure(video, args.rounds, args.copies, args.detect_every)
+        report("prepare_speed", figures, args.json, args.rounds, quick=args.quick)
+
+    return exit_status("prepare_speed", args.json, work)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -17,7 +17,6 @@ import json
 import os
 import sys
 import tempfile
-from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 from statistics import median
@@ -30,17 +29,24 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks import attribute, draw
-from benchmarks.loaders import LOADERS, Settings, open_by_name
-from benchmarks.measure import Result, isolated, start_fast
+from benchmarks.loaders import LOADERS, Settings, open_by_name, runnable
+from benchmarks.measure import (
+    Result,
+    at_least,
+    check_device,
+    exit_status,
+    isolated,
+    start_fast,
+    try_writing,
+)
 from benchmarks.sources import Source, own_source, synthetic_source
 from benchmarks.step import EmulatedStep, TrainingStep
 from data_tools.atomic import atomic_path
-from data_tools.clips import MissingPackage
-from data_tools.shards import ShardError
 from trainer import timing
 from trainer.model import PRESETS
 from trainer.timing import StepClock
 
+PAGE = "profile.html"
 SEED_STEPS = 15
 # The seed's 0.21 s for 1,024 samples (4,920 samples/s) hold the hand-over of the batch as well as
 # the compute; here the hand-over alone takes about half of that time.
@@ -113,8 +119,9 @@ def _validate(
 def figures(rows: list[dict[str, Any]], batch_size: int) -> dict[str, Any]:
     """The JSON's figures of a profile; medians over epochs >= 2 (or the only one).
 
-    `first_step_share` is the first step's part of its epoch; `utilisation` the share of time not
-    spent waiting, first steps included; `process_share` what each process takes of all time.
+    `first_step_share` is the first step's part of its epoch; `utilisation` the share of the steps'
+    time not spent waiting, first steps included; `process_share` what each process takes of all
+    time, validation included.
     """
     epochs = timing.by_epoch(rows)
     if not epochs:
@@ -128,6 +135,13 @@ def figures(rows: list[dict[str, Any]], batch_size: int) -> dict[str, Any]:
     }
     validation = [row["total_ms"] for row in rows if row["phase"] == "val"]
     validation += [row["validation_ms"] for row in rows if row.get("validation_ms")]
+    numbers = {steps[0]["epoch"] for steps in kept}
+    spent["validation"] = sum(
+        row["total_ms"] if row["phase"] == "val" else row.get("validation_ms", 0.0)
+        for row in rows
+        if row["epoch"] in numbers and (row["phase"] == "val" or "validation_ms" in row)
+    )
+    everything = total + spent["validation"]
     others = [row["data_ms"] for steps in kept for row in steps[1:]]
     return {
         "epochs": len(epochs),
@@ -142,37 +156,16 @@ def figures(rows: list[dict[str, Any]], batch_size: int) -> dict[str, Any]:
         "epoch_s": round(median(sum(r["total_ms"] for r in steps) for steps in kept) / 1e3, 3),
         "cold_start_ms": round(next(iter(epochs.values()))[0]["data_ms"], 1),
         "validation_ms": round(median(validation), 1) if validation else None,
-        "process_share": {name: round(ms / total, 4) for name, ms in spent.items() if ms},
+        "process_share": {name: round(ms / everything, 4) for name, ms in spent.items() if ms},
     }
 
 
 def table(profiles: list[draw.Profile]) -> Table:
     """The figures side by side."""
     shown = Table("", *(p.name for p in profiles), title="steps, epochs from the second on")
-
-    def row(what: str, value: Callable[[dict[str, Any]], str]) -> None:
-        shown.add_row(what, *(value(p.figures) for p in profiles))
-
-    row("first step waits, median", lambda f: f"{f['first_step_wait_ms']:,.1f} ms")
-    row("other steps wait, median", lambda f: _ms(f["other_step_wait_ms"]))
-    row("first step's share of its epoch", lambda f: f"{f['first_step_share']:.1%}")
-    row("utilisation, first steps included", lambda f: f"{f['utilisation']:.1%}")
-    row("samples/s", lambda f: f"{f['samples_per_s']:,.0f}")
-    row("an epoch takes", lambda f: f"{f['epoch_s']:.2f} s")
-    row("first batch of all", lambda f: f"{f['cold_start_ms']:,.0f} ms")
-    if any(p.figures["validation_ms"] for p in profiles):
-        row("a validation takes", lambda f: _ms(f["validation_ms"]))
-    for phase in draw.PHASES:
-        if any(phase in p.figures["process_share"] for p in profiles):
-            row(
-                f"share of {draw.NAMES[phase]}",
-                lambda f, phase=phase: f"{f['process_share'].get(phase, 0):.1%}",  # type: ignore[misc]
-            )
+    for row in draw.figure_rows(profiles):
+        shown.add_row(*row)
     return shown
-
-
-def _ms(value: float | None) -> str:
-    return "-" if value is None else f"{value:,.1f} ms"
 
 
 def read_profile(path: Path, batch_size: int | None) -> draw.Profile:
@@ -201,28 +194,29 @@ def read_profile(path: Path, batch_size: int | None) -> draw.Profile:
     name = path.name if path.is_dir() else path.stem
     try:
         return draw.Profile(name, str(path), rows, figures(rows, batch_size))
-    except (ValueError, KeyError) as error:
+    except ValueError as error:
         raise ValueError(f"{file}: {error}") from None
+    except (KeyError, TypeError, ArithmeticError) as error:
+        raise ValueError(f"{file} holds a row that is none of step times: {error!r}") from None
 
 
-def run_profiles(args: argparse.Namespace, console: Console) -> list[draw.Profile]:
-    """Profile every loader that was asked for, each in a fresh process."""
+def loaders_of(args: argparse.Namespace, console: Console) -> list[str]:
+    """The loaders that were asked for and can run here."""
+    return runnable(args.loader or (["torch-seed", "ours"] if args.emulate else ["ours"]), console)
+
+
+def run_profiles(
+    names: list[str], args: argparse.Namespace, console: Console
+) -> list[draw.Profile]:
+    """Profile loaders, each in a fresh process."""
     source, settings = make_source(args), Settings(args.workers, device=args.device)
-    names = args.loader or (["torch-seed", "ours"] if args.emulate else ["ours"])
     made = []
     for name in names:
-        if name not in LOADERS:
-            raise ValueError(f"no loader {name!r}; there are {', '.join(LOADERS)}")
-        if reason := LOADERS[name].missing():
-            console.print(f"skipped {name}: {reason}", soft_wrap=True)
-            continue
         console.print(f"{name}: {LOADERS[name].what} ...", soft_wrap=True)
         rows, _ = isolated(
             _profile_here, name, source, settings, step_of(args), args.epochs, args.val_every
         )
         made.append(draw.Profile(name, LOADERS[name].what, rows, figures(rows, args.batch)))
-    if not made:
-        raise ValueError("no loader that can run here was asked for")
     return made
 
 
@@ -307,34 +301,37 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _check(args: argparse.Namespace) -> None:
-    for name in ("batch", "steps", "epochs", "workers", "clips", "size"):
-        value = getattr(args, name)
-        if value is not None and value < 1:
-            raise ValueError(f"--{name} must be at least 1, not {value}")
+    at_least(args, batch=1, steps=1, epochs=1, workers=1, clips=1, size=1, val_every=0)
     if args.batch is not None and args.batch % 2:
         raise ValueError(f"--batch must be even (half are genuine pairs), not {args.batch}")
     if args.step_ms is not None and args.step_ms < 0:
         raise ValueError("--step-ms must not be negative")
-    if args.device.startswith("cuda") and not torch.cuda.is_available():
-        raise ValueError(f"torch {torch.__version__} finds no GPU here; leave --device out")
+    check_device(args.device)
+    if args.past and args.compare:
+        raise ValueError("--from reports on one run, --compare on two: give one of them")
+    measuring = ("emulate", "attribute", "loader", "model", "shards", "val_every")
+    if args.past or args.compare:
+        _alone("--from and --compare report on past runs", args, measuring)
+    elif args.attribute:
+        _alone("--attribute tries loaders of its own", args, ("loader", "model", "val_every"))
+
+
+def _alone(why: str, args: argparse.Namespace, others: tuple[str, ...]) -> None:
+    for name in others:
+        if getattr(args, name):
+            raise ValueError(f"{why}: leave --{name.replace('_', '-')} out")
 
 
 def main(argv: list[str] | None = None) -> int:
     """Command line; 2 wrong usage, 1 the data cannot be read."""
     args = _parser().parse_args(argv)
+    args.out = args.out or Path("runs") / f"profile-{datetime.now():%Y%m%d-%H%M%S}"
     console = Console(width=None if sys.stdout.isatty() else 140)
-    try:
-        _check(args)
-        return _report(args, console)
-    except ValueError as error:
-        print(f"profile_steps: {error}", file=sys.stderr)
-        return 2
-    except (RuntimeError, ShardError, MissingPackage, OSError) as error:
-        print(f"profile_steps: {error}", file=sys.stderr)
-        return 1
+    return exit_status("profile_steps", args.json, lambda: _report(args, console))
 
 
-def _report(args: argparse.Namespace, console: Console) -> int:
+def _report(args: argparse.Namespace, console: Console) -> None:
+    _check(args)
     past = args.compare or ([args.past] if args.past else None)
     causes = None
     if past:
@@ -347,6 +344,8 @@ def _report(args: argparse.Namespace, console: Console) -> int:
             args.clips, args.size, args.epochs = 20, 32, 2
             args.steps, args.workers = min(args.steps, 3), min(args.workers, 4)
         args.batch = args.batch or (4 if args.quick else 64)
+        names = [] if args.attribute else loaders_of(args, console)
+        try_writing(args.out / PAGE)
         if args.attribute:
             console.print("splitting the first step by experiment:")
             causes = attribute.measure(
@@ -358,7 +357,7 @@ def _report(args: argparse.Namespace, console: Console) -> int:
             )
             profiles = causes.profiles(figures, args.batch)
         else:
-            profiles = run_profiles(args, console)
+            profiles = run_profiles(names, args, console)
     console.print(table(profiles))
     if causes:
         console.print(causes.table())
@@ -375,7 +374,6 @@ def _report(args: argparse.Namespace, console: Console) -> int:
             "workers": args.workers,
         }
     _write(args, profiles, found, causes, console)
-    return 0
 
 
 def _write(
@@ -385,7 +383,7 @@ def _write(
     causes: attribute.Causes | None,
     console: Console,
 ) -> None:
-    out = args.out or Path("runs") / f"profile-{datetime.now():%Y%m%d-%H%M%S}"
+    out: Path = args.out
     out.mkdir(parents=True, exist_ok=True)
     result = Result("profile_steps", found, repetitions=args.epochs, quick=args.quick)
     written = [result.write(out / "profile.json")]
@@ -396,10 +394,19 @@ def _write(
         with atomic_path(rows) as partial:
             partial.write_text("".join(json.dumps(row) + "\n" for row in p.rows), encoding="utf-8")
         written.append(rows)
-    page = out / "profile.html"
-    verdict = causes.verdict() if causes else []
+    page = out / PAGE
     with atomic_path(page) as partial:
-        partial.write_text(draw.page(profiles, result, verdict), encoding="utf-8")
+        partial.write_text(
+            draw.page(
+                profiles,
+                result,
+                causes.verdict() if causes else [],
+                causes.remedies() if causes else [],
+            ),
+            encoding="utf-8",
+        )
+    if args.quick:
+        console.print(draw.QUICK)
     for path in [*written, page]:
         console.print(f"wrote {path}", soft_wrap=True, highlight=False)
 

@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.measure import synthetic_shards
+from benchmarks.measure import frame_shape, synthetic_shards
 from data_tools.mfcc import COLUMNS_PER_FRAME
 from data_tools.shards import format_idx, index_tar
 from trainer.dataset import Dataset
@@ -73,9 +73,7 @@ class Source:
         Raises:
             ValueError: they differ.
         """
-        if len(self.dataset.frame_shapes) != 1:
-            raise ValueError(f"{self.shards} holds frames of several sizes; pack them with --size")
-        return next(iter(self.dataset.frame_shapes))
+        return frame_shape(self.dataset)
 
     @property
     def epoch_name(self) -> str:

@@ -5,6 +5,7 @@ does; the cost is set against the step of the small model at the same batch on t
 """
 
 import argparse
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Any
 
 import torch
 
-from benchmarks.measure import report
+from benchmarks.measure import at_least, check_device, exit_status, report
 from trainer.distributed import Processes
 from trainer.losses import labelled, make_loss
 from trainer.model import PRESETS, SyncNet
@@ -70,9 +71,11 @@ def _step_ms(device: torch.device, batch_size: int) -> float:
     return median(times[2:])
 
 
-def main(argv: list[str] | None = None) -> None:
-    """Command line."""
-    parser = argparse.ArgumentParser(description=__doc__)
+def main(argv: list[str] | None = None) -> int:
+    """Command line; 2 wrong usage."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--batch-size", type=int, default=128)
     parser.add_argument("--repetitions", type=int, default=2000)
@@ -81,9 +84,15 @@ def main(argv: list[str] | None = None) -> None:
     args = parser.parse_args(argv)
     if args.quick:
         args.batch_size, args.repetitions = 2, 20
-    figures = measure(torch.device(args.device), args.batch_size, args.repetitions)
-    report("timing_cost", figures, args.json, quick=args.quick)
+
+    def work() -> None:
+        at_least(args, batch_size=2, repetitions=1)
+        check_device(args.device)
+        figures = measure(torch.device(args.device), args.batch_size, args.repetitions)
+        report("timing_cost", figures, args.json, quick=args.quick)
+
+    return exit_status("timing_cost", args.json, work)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -9,7 +9,18 @@ from typing import Any
 import pytest
 import torch
 
-from benchmarks import first_step, gpu_suite, loader_rate, prepare_speed, report, timing_cost
+from benchmarks import (
+    compare_loaders,
+    first_step,
+    gpu_suite,
+    growth,
+    loader_rate,
+    pack_speed,
+    prepare_speed,
+    profile_steps,
+    report,
+    timing_cost,
+)
 
 
 def test_loader_rate_measures_loader_and_ceiling(shards_folder: Path) -> None:
@@ -52,6 +63,60 @@ def test_a_quick_run_writes_its_result(
     assert json.loads(file.read_text())["quick"] is True
 
 
+@pytest.mark.parametrize("benchmark", [loader_rate, first_step, compare_loaders, profile_steps])
+def test_missing_shards_are_one_sentence(
+    benchmark: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert benchmark.main(["--shards", str(tmp_path / "no"), "--cache", str(tmp_path / "c")]) == 1
+    error = capsys.readouterr().err
+    assert "manifest.json is missing" in error and error.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "benchmark",
+    [
+        loader_rate,
+        first_step,
+        timing_cost,
+        gpu_suite,
+        pack_speed,
+        growth,
+        compare_loaders,
+        profile_steps,
+    ],
+)
+def test_where_a_result_cannot_be_written_nothing_is_measured(
+    benchmark: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").touch()
+    assert benchmark.main(["--json", str(tmp_path)]) == 2
+    assert benchmark.main(["--json", str(tmp_path / "file" / "x.json")]) == 1
+    said = capsys.readouterr()
+    assert "is a folder" in said.err and "cannot be written" in said.err
+    assert said.err.count("\n") == 2 and said.out == ""
+
+
+@pytest.mark.parametrize(
+    ("benchmark", "arguments"),
+    [
+        (loader_rate, ["--rounds", "0"]),
+        (first_step, ["--epochs", "1"]),
+        (first_step, ["--headroom", "0"]),
+        (timing_cost, ["--device", "toaster"]),
+        (pack_speed, ["--rounds", "0"]),
+        (growth, ["--seconds", "0"]),
+        (compare_loaders, ["--batch-size", "3"]),
+        (gpu_suite, ["--device", "cpu", "--steps", "1"]),
+    ],
+)
+def test_a_wrong_setting_is_one_sentence(
+    benchmark: Any, arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert benchmark.main(arguments) == 2
+    error = capsys.readouterr().err
+    assert arguments[-2] in error and error.count("\n") == 1
+
+
 @pytest.mark.slow
 def test_prepare_speed_measures_its_floor_and_every_stage(tmp_path: Path) -> None:
     video = prepare_speed.synthetic_video(tmp_path, seconds=4)
@@ -78,7 +143,7 @@ def test_without_a_gpu_the_suite_says_so() -> None:
         text=True,
         cwd=Path(__file__).parents[2],
     )
-    assert done.returncode == 1 and done.stderr.count("\n") == 1
+    assert done.returncode == 2 and done.stderr.count("\n") == 1
     assert "--device cpu" in done.stderr
 
 
@@ -95,6 +160,16 @@ def test_a_result_names_machine_and_command(tmp_path: Path) -> None:
 def test_the_readme_holds_the_committed_figures() -> None:
     text = report.README.read_text()
     assert report.rendered(text) == text
+
+
+def test_the_check_fails_where_a_figure_was_typed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    copy = tmp_path / "README.md"
+    copy.write_text(report.README.read_text().replace("| libjpeg-turbo", "| libjpeg", 1))
+    monkeypatch.setattr(report, "README", copy)
+    assert report.main(["--check"]) == 1 and "differs" in capsys.readouterr().err
+    assert report.main([]) == 0 and report.main(["--check"]) == 0
 
 
 def test_a_typed_figure_would_be_found() -> None:

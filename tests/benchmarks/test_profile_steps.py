@@ -36,6 +36,14 @@ def test_figures_of_a_profile() -> None:
     assert found["process_share"] == {"data": 0.75, "forward": 0.25}
 
 
+def test_validation_is_one_of_the_processes() -> None:
+    rows = make_rows(first=10, other=10)
+    rows[-1]["validation_ms"] = 160.0
+    found = profile_steps.figures(rows, batch_size=8)
+    assert found["process_share"] == {"data": 0.25, "forward": 0.25, "validation": 0.5}
+    assert found["utilisation"] == 0.5 and found["validation_ms"] == 160
+
+
 def test_one_epoch_of_one_step_has_figures_too() -> None:
     found = profile_steps.figures(make_rows(5, 0, epochs=1, steps=1), 2)
     assert found["other_step_wait_ms"] is None and found["first_step_share"] == 1
@@ -53,7 +61,9 @@ def test_the_end_of_an_epoch_counts_to_the_next_first_step() -> None:
 def test_the_page_needs_no_network_and_escapes() -> None:
     rows = make_rows(50, 1)
     made = draw.Profile("<torch>", "as it was", rows, profile_steps.figures(rows, 8))
-    text = draw.page([made], Result("profile_steps", {}), ["Main cause: <b>."])
+    remedies = [["remedy", "wait"], ["<small>", "1 ms"]]
+    text = draw.page([made], Result("profile_steps", {}), ["Main cause: <b>."], remedies)
+    assert "default-src 'none'" in text and "<small>" not in text
     assert text.count("<svg") == 5 and "<torch>" not in text and "&lt;torch&gt;" in text
     linked = re.findall(r'(?:src|href)="([^"]*)"', text)
     assert [link for link in linked if not link.startswith("#")] == []
@@ -102,6 +112,10 @@ def test_two_runs_of_one_name_stay_apart(tmp_path: Path) -> None:
         (["--steps", "0"], 2, "--steps must be at least 1"),
         (["--shards", "nowhere"], 1, "nowhere"),
         (["--compare", "nowhere", "nowhere"], 2, "nowhere does not exist"),
+        (["--from", "a", "--attribute"], 2, "leave --attribute out"),
+        (["--from", "a", "--compare", "a", "b"], 2, "give one of them"),
+        (["--attribute", "--model", "small"], 2, "leave --model out"),
+        (["--device", "toaster"], 2, "must be cpu or cuda"),
     ],
 )
 def test_bad_input_is_one_sentence(
@@ -110,6 +124,15 @@ def test_bad_input_is_one_sentence(
     assert profile_steps.main(arguments) == status
     error = capsys.readouterr().err
     assert said in error and error.count("\n") == 1 and "Traceback" not in error
+
+
+def test_rows_of_the_wrong_kind_are_one_sentence(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = past_run(tmp_path / "a", [{**make_rows(1, 1)[0], "total_ms": "long"}])
+    assert profile_steps.main(["--from", str(run)]) == 2
+    error = capsys.readouterr().err
+    assert "none of step times" in error and error.count("\n") == 1
 
 
 def test_a_run_without_its_config_asks_for_the_batch_size(
