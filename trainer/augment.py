@@ -19,8 +19,13 @@ from trainer.sampler import Ints, uniform
 dali: Any = dali_types  # its members are made at import time, unseen by type checkers
 Floats = NDArray[np.float32]
 
-# Type and axes of what `picture_arguments` feeds the pipeline with, a sample each.
-PICTURE_ARGUMENTS = [(dali.FLOAT, 2), (dali.FLOAT, 0), (dali.FLOAT, 0), (dali.INT32, 0)]
+# Type and axes of what the pipeline is fed with for each frame.
+_ARGUMENTS = {
+    "matrix": (dali.FLOAT, 2),
+    "brightness": (dali.FLOAT, 0),
+    "contrast": (dali.FLOAT, 0),
+    "quality": (dali.INT32, 0),
+}
 _NO_JPEG = 100
 
 
@@ -53,17 +58,15 @@ class Augment:
     noise: float = 0.0
 
     @property
-    def pictures(self) -> bool:
-        """Whether any kind that changes pictures is on."""
-        return bool(
-            self.flip
-            or self.shift
-            or self.zoom
-            or self.turn
-            or self.brightness
-            or self.contrast
-            or self.jpeg
-        )
+    def pictures(self) -> dict[str, tuple[Any, int]]:
+        """What `augmented` takes, by name: type and axes; empty if no picture is changed."""
+        wanted = {
+            "matrix": self.flip or self.shift or self.zoom or self.turn,
+            "brightness": self.brightness or self.contrast,
+            "contrast": self.brightness or self.contrast,
+            "quality": self.jpeg,
+        }
+        return {name: kind for name, kind in _ARGUMENTS.items() if wanted[name]}
 
     @property
     def sound(self) -> bool:
@@ -89,12 +92,11 @@ def check(augment: Augment) -> None:
 
 def picture_arguments(
     augment: Augment, key: Ints, run_frames: int, size: int
-) -> tuple[Floats, Floats, Floats, NDArray[np.int32]]:
-    """What `augmented` needs for N runs, a row a frame.
+) -> dict[str, NDArray[Any]]:
+    """What `augmented` takes for N runs, a row a frame, by the names of `Augment.pictures`.
 
-    Returns:
-        (N R, 2, 3) matrices from output to input pixels, (N R,) brightness, (N R,) contrast,
-        (N R,) quality of JPEG.
+    matrix: (N R, 2, 3) float32 from output to input pixels; brightness, contrast: (N R,) float32;
+    quality: (N R,) int32, of JPEG.
     """
     draws = _draws(key)
     angle = np.deg2rad(augment.turn * next(draws))
@@ -113,30 +115,35 @@ def picture_arguments(
     if augment.jpeg:
         worst = (next(draws) + 1) / 2
         quality = (augment.jpeg + worst * (_NO_JPEG - augment.jpeg)).astype(np.int32)
-    return (
-        np.repeat(matrix.astype(np.float32), run_frames, axis=0),
-        np.repeat(brightness.astype(np.float32), run_frames),
-        np.repeat(contrast.astype(np.float32), run_frames),
-        np.repeat(quality, run_frames),
-    )
+    rows = {
+        "matrix": matrix.astype(np.float32),
+        "brightness": brightness.astype(np.float32),
+        "contrast": contrast.astype(np.float32),
+        "quality": quality,
+    }
+    return {name: np.repeat(rows[name], run_frames, axis=0) for name in augment.pictures}
 
 
-def augmented(frames: Any, augment: Augment, arguments: list[Any], size: int) -> Any:
+def augmented(frames: Any, arguments: dict[str, Any], size: int, channels: int) -> Any:
     """DALI's operators over a batch of uint8 frames of size x size, on whatever device it is."""
-    matrix, brightness, contrast, quality = arguments
-    if augment.flip or augment.shift or augment.zoom or augment.turn:
+    if "matrix" in arguments:
         # without a fill value the border is repeated
-        frames = fn.warp_affine(frames, matrix=matrix, size=[size, size])
-    if augment.brightness or augment.contrast:
+        frames = fn.warp_affine(frames, matrix=arguments["matrix"], size=[size, size])
+    if "brightness" in arguments:
         frames = fn.brightness_contrast(
             frames,
-            brightness_shift=brightness,
-            contrast=contrast,
+            brightness_shift=arguments["brightness"],
+            contrast=arguments["contrast"],
             contrast_center=128.0,
             dtype=dali.UINT8,
         )
-    if augment.jpeg:
-        frames = fn.jpeg_compression_distortion(frames, quality=quality)
+    if "quality" in arguments:
+        # the operator takes colour only
+        if channels == 1:
+            frames = fn.color_space_conversion(frames, image_type=dali.GRAY, output_type=dali.RGB)
+        frames = fn.jpeg_compression_distortion(frames, quality=arguments["quality"])
+        if channels == 1:
+            frames = fn.color_space_conversion(frames, image_type=dali.RGB, output_type=dali.GRAY)
     return frames
 
 

@@ -23,13 +23,7 @@ from nvidia.dali import fn, pipeline_def
 from nvidia.dali import types as dali_types
 
 from data_tools.mfcc import CEPSTRA, COLUMNS_PER_FRAME
-from trainer.augment import (
-    PICTURE_ARGUMENTS,
-    Augment,
-    augmented,
-    change_sound,
-    picture_arguments,
-)
+from trainer.augment import Augment, augmented, change_sound, picture_arguments
 from trainer.dataset import Dataset
 from trainer.sampler import Runs
 
@@ -236,7 +230,6 @@ class Loader:
             self._request,
             shape,
             self._resize,
-            self._augment_pictures,
             mixed=self._device.type == "cuda",
             hw_decoder_load=self._hw_decoder_load,
             batch_size=shape.samples * shape.run_frames,
@@ -247,10 +240,6 @@ class Loader:
         )
         pipeline.build()
         return pipeline
-
-    @property
-    def _augment_pictures(self) -> bool:
-        return self.shape.augment is not None and self.shape.augment.pictures
 
     @property
     def _device_id(self) -> int | None:
@@ -276,8 +265,8 @@ class Loader:
             assert runs.key is not None  # the sampler of training gives one
             if shape.augment.sound:
                 change_sound(shape.augment, runs.key, sound)
-            if self._augment_pictures:
-                arguments = picture_arguments(shape.augment, runs.key, shape.run_frames, shape.size)
+            pictures = picture_arguments(shape.augment, runs.key, shape.run_frames, shape.size)
+            arguments = tuple(pictures.values())
         sound = sound.reshape(-1, columns, CEPSTRA)
         # DALI reads the arrays later and does not own them: they live here until the batch is out.
         self._in_flight.append(_Asked(step, runs, quiet, (sound, *arguments)))
@@ -423,10 +412,9 @@ def _to_torch(output: Any) -> torch.Tensor:
 
 
 @pipeline_def
-def _pipeline(
-    source: Any, shape: Shape, resize: bool, augment: bool, mixed: bool, hw_decoder_load: float
-) -> Any:
-    kinds = [(dali.UINT8, 1), (dali.FLOAT, 2), *(PICTURE_ARGUMENTS if augment else [])]
+def _pipeline(source: Any, shape: Shape, resize: bool, mixed: bool, hw_decoder_load: float) -> Any:
+    varied = {} if shape.augment is None else shape.augment.pictures
+    kinds = [(dali.UINT8, 1), (dali.FLOAT, 2), *varied.values()]
     jpegs, sound, *arguments = fn.external_source(
         source=source,
         num_outputs=len(kinds),
@@ -439,9 +427,9 @@ def _pipeline(
     frames = _decoded(jpegs, shape.channels, mixed, hw_decoder_load)
     if resize:
         frames = fn.resize(frames, size=[shape.size, shape.size])
-    if augment:
-        assert shape.augment is not None
-        frames = augmented(frames, shape.augment, arguments, shape.size)
+    frames = augmented(
+        frames, dict(zip(varied, arguments, strict=True)), shape.size, shape.channels
+    )
     return frames, (sound.gpu() if mixed else sound)
 
 

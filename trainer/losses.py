@@ -62,8 +62,6 @@ class Contrastive(nn.Module):
     Chopra, Hadsell and LeCun 2005, as used by Chung and Zisserman 2016.
     """
 
-    needs_false = False
-
     def __init__(self, margin: float, embedding: int) -> None:
         super().__init__()
         self.margin = margin
@@ -84,8 +82,6 @@ class InfoNCE(nn.Module):
     Multi-way matching (Chung, Chung and Kang 2019, "Perfect Match") in both directions, with the
     squared distance in place of its inverse: the embeddings' own scale is the temperature.
     """
-
-    needs_false = True
 
     def __init__(self, margin: float, embedding: int) -> None:
         super().__init__()
@@ -109,8 +105,6 @@ class CosineBCE(nn.Module):
     none, so (1 + cosine) / 2 is.
     """
 
-    needs_false = False
-
     def __init__(self, margin: float, embedding: int) -> None:
         super().__init__()
 
@@ -127,25 +121,28 @@ class CosineBCE(nn.Module):
 
 
 class Bins(nn.Module):
-    """Two bins, in sync or off: a linear classifier on |lips - sound|, cross-entropy.
+    """Two bins, in sync or off: cross-entropy of a classifier on |lips - sound|.
 
-    The classification that the seed's authors tried and gave up; in this form, where the embeddings
-    stay comparable by their distance, it is Koch, Zemel and Salakhutdinov 2015.
+    The classification that the seed's authors tried and gave up, as a weighted L1 distance (Koch,
+    Zemel and Salakhutdinov 2015); its weights are positive, so that embeddings which the classifier
+    calls in sync are also near each other.
     """
-
-    needs_false = False
 
     def __init__(self, margin: float, embedding: int) -> None:
         super().__init__()
-        self.classify = nn.Linear(embedding, 2)
+        self.weight = nn.Parameter(torch.zeros(embedding))
+        self.bias = nn.Parameter(torch.zeros(()))
 
     def forward(
         self, lips_BKD: torch.Tensor, sound_BLD: torch.Tensor, pairs: Pairs
     ) -> torch.Tensor:
         """Scalar loss."""
+        weight = functional.softplus(self.weight) / len(self.weight) ** 0.5
         apart = (lips_BKD.float()[:, :, None] - sound_BLD.float()[:, None]).abs()
-        off, sync = self.classify(apart).float().log_softmax(-1).neg().unbind(-1)
-        return (_mean(sync, pairs.genuine_BKL) + _mean(off, pairs.false_BKL)) / 2
+        in_sync = self.bias - (apart * weight).sum(-1)
+        genuine = _mean(functional.softplus(-in_sync), pairs.genuine_BKL)
+        false = _mean(functional.softplus(in_sync), pairs.false_BKL)
+        return (genuine + false) / 2
 
 
 LOSSES: dict[str, Callable[[float, int], nn.Module]] = {

@@ -48,8 +48,8 @@ class Runs:
         return len(self.clip)
 
     def __getitem__(self, rows: Any) -> "Runs":
-        values = (getattr(self, field.name) for field in fields(self))
-        return Runs(*(None if value is None else value[rows] for value in values))
+        values: list[Any] = [getattr(self, field.name) for field in fields(self)]
+        return Runs(*(value if value is None else value[rows] for value in values))
 
 
 @dataclass(frozen=True)
@@ -92,10 +92,10 @@ class TrainSampler:
     curriculum: int = 0
 
     def __post_init__(self) -> None:
+        if self.pairing == "independent" and (self.batch_size < 2 or self.batch_size % 2):
+            raise ValueError(f"batch_size {self.batch_size} must be even: half are genuine pairs")
         if self.batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, not {self.batch_size}")
-        if self.pairing == "independent" and self.batch_size % 2:
-            raise ValueError(f"batch_size {self.batch_size} must be even: half are genuine pairs")
         if self.pairing == "multiway" and self.run_frames - WINDOW_FRAMES < self.min_shift:
             raise ValueError(
                 f"run_frames {self.run_frames} must exceed min_shift {self.min_shift} by "
@@ -178,11 +178,14 @@ class TrainSampler:
 
     def min_shift_at(self, step: int) -> int:
         """The smallest shift of false pairs at a step: the curriculum's, then `min_shift`."""
-        left = 1 - (step // self.steps_per_epoch) / max(1, self.curriculum)
+        epoch = step // self.steps_per_epoch
+        if epoch >= self.curriculum:
+            return self.min_shift
+        left = 1 - epoch / self.curriculum
         easy = self.max_shift
         if self.pairing == "multiway":
             easy = min(easy, self.run_frames - WINDOW_FRAMES)
-        return self.min_shift + round(max(0, easy // 2 - self.min_shift) * max(0.0, left))
+        return self.min_shift + round(max(0, easy // 2 - self.min_shift) * left)
 
     def _draw_pair(self, clip: Ints, sample: Ints, epoch: int) -> tuple[Ints, Ints]:
         """Two windows of the clip, min_shift..max_shift apart, uniform over all ordered pairs."""

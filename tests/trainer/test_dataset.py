@@ -11,10 +11,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 from numpy.typing import NDArray
 
 from data_tools.pack import PackOptions, pack
 from data_tools.shards import ShardError
+from tests.conftest import MakeClip
 from trainer.dataset import Dataset
 from trainer.sampler import Runs
 
@@ -242,3 +244,46 @@ def test_damage_in_another_split_does_no_harm(shards_folder: Path, tmp_path: Pat
     assert len(Dataset(folder, "train")) == 7
     with pytest.raises(ShardError, match=r"test-000000\.tar is missing"):
         Dataset(folder, "test")
+
+
+@pytest.mark.parametrize("early", [0, 4, -3])
+def test_kept_clips_are_numbered_from_where_picture_and_sound_agree(
+    several_shards: Path, early: int
+) -> None:
+    plain = Dataset(several_shards, "train")
+    kept = Dataset(several_shards, "train", {plain.keys[2]: early, plain.keys[5]: 0})
+    used = np.flatnonzero(kept.windows)
+    assert used.tolist() == [2, 5]
+    # frame i goes with the sound at i - early
+    frame, heard = max(early, 0) + 7, max(early, 0) + 7 - early
+    runs, moved = runs_of([2], [7]), runs_of([2], [frame], [heard])
+    assert np.array_equal(kept.mfcc(runs, 5, 20), plain.mfcc(moved, 5, 20))
+    for one, other in zip(kept.jpegs(runs, 5), plain.jpegs(moved, 5), strict=True):
+        assert np.array_equal(one, other)
+    assert f".{frame:05d}.jpg" in kept.frame_name(2, 7)
+    last = int(kept.windows[2]) - 1
+    assert plain.windows[2] - kept.windows[2] in range(abs(early) - 1, abs(early) + 2)
+    moved = runs_of([2], [max(early, 0) + last], [max(early, 0) + last - early])
+    assert moved.start[0] < plain.windows[2] and moved.audio_start[0] < plain.windows[2]
+
+
+def test_a_second_sound_follows_the_first(several_shards: Path) -> None:
+    dataset = Dataset(several_shards, "train")
+    runs = runs_of([3], [10])
+    both = Runs(runs.clip, runs.start, runs.clip, runs.start, runs.label, np.array([22]))
+    sound = dataset.mfcc(both, 10, 40)
+    assert np.array_equal(sound[:, :20], dataset.mfcc(runs, 5, 20))
+    assert np.array_equal(sound[:, 20:], dataset.mfcc(runs_of([3], [10], [22]), 5, 20))
+
+
+def test_quiet_windows_are_those_far_below_the_loud(make_clip: MakeClip, tmp_path: Path) -> None:
+    clip = make_clip(tmp_path / "clips" / "half", frames=40)
+    audio, rate = soundfile.read(clip / "audio.wav", dtype="int16")
+    audio[20 * 640 :] //= 2000  # 66 dB down
+    soundfile.write(clip / "audio.wav", audio, rate, subtype="PCM_16")
+    pack(tmp_path / "clips", tmp_path / "shards", PackOptions(ratios=(100, 0, 0)))
+    dataset = Dataset(tmp_path / "shards", "train")
+    runs = runs_of([0], [0])
+    sound = dataset.mfcc(runs, 40, 160)
+    quiet = dataset.quiet(runs, sound, 160)[0]
+    assert quiet.shape == (36,) and not quiet[:19].any() and quiet[21:35].all()

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 
+from data_tools.keep import KEEP, NO_MINIMUM, REALIGN, Row, write_keep
 from data_tools.pack import PackOptions, pack
 from trainer import checkpoint, timing
 from trainer.config import Config, Data, Run, Train
@@ -121,6 +122,61 @@ sys.exit(run.main())
     assert losses(folder) == losses(undisturbed)
     ours, theirs = (checkpoint.load(run / "last.pt")["model"] for run in (folder, undisturbed))
     assert all(torch.equal(ours[key], theirs[key]) for key in theirs)
+
+
+MULTIWAY = [
+    "--data.pairing", "multiway", "--data.run_frames", "20", "--train.batch_size", "4",
+    "--augment.flip", "true", "--augment.shift", "0.1", "--augment.noise", "0.2",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        [*MULTIWAY, "--loss.name", "infonce", "--train.average", "0.9", "--data.curriculum", "2"],
+        [*MULTIWAY, "--loss.name", "bins"],
+        ["--data.pairing", "paired", "--loss.name", "bce"],
+    ],
+)
+def test_every_pairing_trains_and_resumes_to_the_bit(
+    shards_folder: Path, tmp_path: Path, more: list[str]
+) -> None:
+    whole, halves = tmp_path / "whole", tmp_path / "halves"
+    epochs = ["--train.epochs", "3", "--train.schedule", "constant"]
+    assert main(command(shards_folder, whole, *more, *epochs)) == 0
+    first = [*epochs[2:], "--train.epochs", "1"]
+    assert main(command(shards_folder, halves, *more, *first)) == 0
+    assert main(command(shards_folder, halves, *more, *epochs, "--resume", "auto")) == 0
+    assert losses(whole) == losses(halves) and len(losses(whole)) >= 3
+    one, other = (checkpoint.load(run / "last.pt") for run in (whole, halves))
+    for key, value in checkpoint.judged(one).items():
+        assert torch.equal(value, checkpoint.judged(other)[key])
+    assert ("average" in one) == ("--train.average" in more)
+    for key, value in one["loss"].items():
+        assert torch.equal(value, other["loss"][key]) and (value != 0).any()
+
+
+def test_the_manifest_decides_what_is_trained_on(
+    shards_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    keys = Dataset(shards_folder, "train").keys
+    rows = {keys[0]: Row(KEEP), keys[1]: Row(REALIGN, offset=3), keys[2]: Row(NO_MINIMUM)}
+    write_keep(tmp_path / "keep.csv", rows)
+    manifest = ["--data.manifest", str(tmp_path / "keep.csv"), "--data.windows_per_clip", "20"]
+    assert main(command(shards_folder, tmp_path / "run", *manifest)) == 0
+    said = capsys.readouterr().out
+    assert f"manifest: 2 of {len(keys)} training clips used, 1 of them re-aligned" in said
+    assert "\n2 clips, " in said
+    write_keep(tmp_path / "keep.csv", {"another": Row(KEEP)})
+    assert main(command(shards_folder, tmp_path / "other", *manifest)) == 2
+    assert "keeps none of the training clips" in capsys.readouterr().err
+
+
+def test_infonce_without_several_sounds_is_refused(
+    shards_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(command(shards_folder, tmp_path / "run", "--loss.name", "infonce")) == 2
+    assert "add --data.pairing multiway" in capsys.readouterr().err
 
 
 def test_sigterm_saves_and_leaves_cleanly(shards_folder: Path, tmp_path: Path) -> None:

@@ -46,7 +46,8 @@ def same(a: Runs, b: Runs) -> bool:
 
 
 def joined(parts: list[Runs]) -> Runs:
-    return Runs(*(np.concatenate([getattr(p, f.name) for p in parts]) for f in fields(Runs)))
+    columns = [[getattr(part, field.name) for part in parts] for field in fields(Runs)]
+    return Runs(*(None if column[0] is None else np.concatenate(column) for column in columns))
 
 
 def rows(runs: Runs) -> set[tuple[int, int]]:
@@ -239,6 +240,8 @@ def test_quarantine_bars_a_clip_from_its_step_on_and_changes_nothing_else() -> N
         assert np.array_equal(before.label, after.label)
         for field in fields(Runs):
             old, new = getattr(before, field.name), getattr(after, field.name)
+            if old is None:
+                continue
             assert np.array_equal(old[~replaced], new[~replaced])
 
 
@@ -340,7 +343,69 @@ def test_swapped_sound_is_never_that_of_the_same_clip(clips: list[int]) -> None:
     assert same(replace(swapped, audio_clip=clip), runs)
 
 
-def test_a_slice_of_runs_cuts_every_field() -> None:
-    runs = sampler().batch(0)
+@pytest.mark.parametrize("pairing", ["independent", "paired"])
+def test_a_slice_of_runs_cuts_every_field(pairing: str) -> None:
+    runs = sampler(pairing=pairing).batch(0)
     assert same(joined([runs[:3], runs[3:]]), runs)
     assert len(runs[2:5]) == 3
+
+
+# ------------------------------------------------------------------------- other pairings
+
+
+def test_paired_windows_come_with_both_sounds_of_the_same_draw() -> None:
+    alone, both = (
+        sampler(windows=np.full(20, 99)),
+        sampler(windows=np.full(20, 99), pairing="paired"),
+    )
+    runs = both.batch(3)
+    assert runs.false_start is not None and (runs.label == 1).all()
+    assert np.array_equal(runs.audio_start, runs.start)
+    apart = np.abs(runs.false_start - runs.start)
+    assert (apart >= 3).all() and (apart <= 50).all()
+    assert ((runs.false_start >= 0) & (runs.false_start < 99)).all()
+    assert np.array_equal(runs.start, alone.batch(3).start)
+
+
+@given(
+    windows=st.lists(st.integers(0, 60), min_size=1, max_size=9),
+    frames=st.integers(8, 30),
+    step=st.integers(0, 500),
+)
+def test_multiway_runs_lie_inside_their_clips(windows: list[int], frames: int, step: int) -> None:
+    fits = np.array(windows) >= frames - 4
+    changes = {"windows": np.array(windows), "pairing": "multiway", "run_frames": frames}
+    if not fits.any():
+        with pytest.raises(ValueError, match=f"a run of {frames} frames"):
+            sampler(**changes)
+        return
+    made = sampler(batch_size=1, min_shift=1, **changes)
+    assert np.array_equal(made.eligible, np.flatnonzero(fits))
+    runs = made.batch(step)
+    assert (runs.start >= 0).all() and (runs.label == 1).all()
+    assert (runs.start + frames - 4 <= made.windows[runs.clip]).all()
+
+
+def test_multiway_needs_room_for_false_pairs() -> None:
+    with pytest.raises(ValueError, match="must exceed min_shift"):
+        sampler(pairing="multiway", run_frames=7, min_shift=3)
+
+
+def test_a_curriculum_brings_the_false_pairs_nearer() -> None:
+    made = sampler(windows=np.full(64, 200), batch_size=64, curriculum=10)
+    per_epoch = made.steps_per_epoch
+    least = [made.min_shift_at(epoch * per_epoch) for epoch in range(13)]
+    assert least[0] == 25 and least[10:] == [3, 3, 3] and least == sorted(least, reverse=True)
+    for epoch in (0, 5, 11):
+        runs = joined([made.batch(epoch * per_epoch + i) for i in range(per_epoch)])
+        apart = np.abs(runs.audio_start - runs.start)[runs.label == 0]
+        assert least[epoch] <= apart.min() <= least[epoch] + 2
+    assert sampler().min_shift_at(0) == 3
+
+
+def test_keys_are_those_of_the_sample_whoever_draws_it() -> None:
+    made = sampler(windows=np.full(20, 99))
+    whole = made.batch(4)
+    parts = joined([made.batch(4, rank, 2) for rank in range(2)])
+    assert whole.key is not None and same(whole, parts) and len(set(whole.key.tolist())) == 8
+    assert not np.array_equal(whole.key, made.batch(5).key)
