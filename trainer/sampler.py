@@ -48,8 +48,11 @@ class Runs:
         return len(self.clip)
 
     def __getitem__(self, rows: Any) -> "Runs":
-        values: list[Any] = [getattr(self, field.name) for field in fields(self)]
-        return Runs(*(value if value is None else value[rows] for value in values))
+        cut: list[Any] = []
+        for field in fields(self):
+            value = getattr(self, field.name)
+            cut.append(None if value is None else value[rows])
+        return Runs(*cut)
 
 
 @dataclass(frozen=True)

@@ -264,7 +264,7 @@ def test_kept_clips_are_numbered_from_where_picture_and_sound_agree(
     last = int(kept.windows[2]) - 1
     assert plain.windows[2] - kept.windows[2] in range(abs(early) - 1, abs(early) + 2)
     moved = runs_of([2], [max(early, 0) + last], [max(early, 0) + last - early])
-    assert moved.start[0] < plain.windows[2] and moved.audio_start[0] < plain.windows[2]
+    assert moved.start[0] + 5 <= plain.frames[2] and moved.audio_start[0] < plain.windows[2]
 
 
 def test_a_second_sound_follows_the_first(several_shards: Path) -> None:
