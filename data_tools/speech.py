@@ -10,20 +10,13 @@ from numpy.typing import NDArray
 
 from data_tools.clips import MissingPackage
 
-_PIECE = 512 * 1875  # samples: a minute, whole 32 ms
-
 
 def speech_share(audio: NDArray[np.int16]) -> float:
     """Share 0..1 of the 32 ms pieces of `audio`, (samples,) int16 at 16 kHz, that are speech."""
     if len(audio) == 0:
         return 0.0
-    speech = total = 0
-    for begin in range(0, len(audio), _PIECE):  # in bounded memory
-        part = audio[begin : begin + _PIECE].astype(np.float32) / 32768
-        probabilities = _model().audio_forward(part)
-        speech += int((probabilities > 0.5).sum())
-        total += probabilities.size
-    return speech / total
+    probabilities = _model().audio_forward(audio.astype(np.float32) / 32768)
+    return float((probabilities > 0.5).mean())
 
 
 @cache

@@ -141,9 +141,7 @@ def sound_pieces(
         yield found
 
 
-def features(
-    audio: NDArray[np.int16] | Samples, samples: int | None = None
-) -> NDArray[np.float32]:
+def features(audio: NDArray[np.int16] | Samples, samples: int | None = None) -> NDArray[np.float32]:
     """`data_tools.mfcc.mfcc` of a long sound in bounded memory: the same (T, 13) float32.
 
     `audio`: (samples,) int16 at 16 kHz, or what reads any part of that many samples.
