@@ -13,6 +13,7 @@ import os
 import sys
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import groupby
@@ -68,6 +69,7 @@ COLUMNS = (
     "doubts",
 )
 
+_BEYOND = 400 - 160  # samples
 _DECODED = 25  # frames a piece
 _CLIP_SECONDS = 60.0  # of a track that are on disk as one piece, whatever its length
 _WINDOWS = 256  # read back from disk at once
@@ -189,6 +191,8 @@ def score_track(
 ) -> Score:
     """Score one track: its crops against its sound. Memory does not depend on its length.
 
+    T frames with sound give T - 4 windows, in parity mode T - 5.
+
     Args:
         model: in evaluation mode, folded or not, on `device`.
         pieces: crops in order as (n, H, W, C) uint8 of the model's size, RGB or gray; decoded by a
@@ -207,15 +211,29 @@ def score_track(
             windows += len(found)
         frames = windows + WINDOW_FRAMES - 1 if windows else 0
         read, samples = audio(frames) if callable(audio) else (part_of(audio), len(audio))
-        count = min(frames, samples // SAMPLES_PER_FRAME) - (WINDOW_FRAMES - 1)
+        frames = min(frames, samples // SAMPLES_PER_FRAME)
+        count = frames - (WINDOW_FRAMES - 1)
         if mode == PARITY:
             count -= 1  # the official code leaves out the last
         if count < 1:
             raise ValueError("too short: a track needs at least five frames with sound")
+        if mode == MASKED:
+            # The last window's last column, 25 ms long every 10 ms, reaches beyond the last frame.
+            read, samples = _lengthened(read, samples), frames * SAMPLES_PER_FRAME + _BEYOND
         heard = sound_pieces(model, features(read, samples), device)
         seen = _stored_windows(stored, model.preset.embedding)
         distances = distances_in_pieces(_first(count, seen), _first(count, heard), reach)
     return score_distances_official(distances) if mode == PARITY else score_distances(distances)
+
+
+def _lengthened(read: Samples, samples: int) -> Samples:
+    """The same sound, with silence behind its end."""
+
+    def longer(first: int, count: int) -> NDArray[np.int16]:
+        found = read(first, max(0, min(count, samples - first)))
+        return np.pad(found, (0, count - len(found)))
+
+    return longer
 
 
 def _stored_windows(file: BinaryIO, width: int) -> Iterator[torch.Tensor]:
@@ -323,7 +341,7 @@ def _measure_tracks(
         )
     rows = record["rows"]
     if not rows[0]["kept"]:
-        raise SyncError(rows[0]["detail"] or rows[0]["reason"])
+        raise SyncError(f"{rows[0]['reason']}: {rows[0]['detail']}")
     dropped = [
         f"{row['item']}: {row['detail'] or row['reason']}"
         for row in rows
@@ -357,10 +375,19 @@ def _measure_tracks(
     return results, dropped
 
 
-def _reading(path: Path) -> Any:
-    """Progress over a file's bytes, of which it is told as they are read."""
+@contextmanager
+def _reading(path: Path) -> Iterator[Callable[[int], None]]:
+    """Progress over a file, for which it is told of the bytes as they are read."""
     size = path.stat().st_size if path.is_file() else 0
-    return progress(f"{_shown(path.name)}: reading", max(1, size), "bytes")
+    with progress(f"{_shown(path.name)}: reading", max(1, size // 1000), "kB") as advance:
+        read = 0
+
+        def on_bytes(count: int) -> None:
+            nonlocal read
+            advance((read + count) // 1000 - read // 1000)
+            read += count
+
+        yield on_bytes
 
 
 def _stored_frames(
@@ -590,7 +617,7 @@ def _parser() -> argparse.ArgumentParser:
 def main(argv: list[str] | None = None) -> int:
     """Command line; 0 measured, 1 a video gave nothing or could not be mended, 2 wrong usage."""
     parser = _parser()
-    args = parser.parse_args(argv)
+    args = parser.parse_intermixed_args(argv)
     try:
         weights = _check(args)
         args.device = find_device(args.device, "--device")

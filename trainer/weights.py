@@ -42,6 +42,19 @@ class Calibration:
         """Chance that an offset of this clearness is right: between the points, straight lines."""
         return float(np.interp(clearness, self.clearness, self.share_right))
 
+    def as_dict(self) -> dict[str, list[float]]:
+        """As `read_calibration` finds it in a file."""
+        return {"clearness": list(self.clearness), "share_right": list(self.share_right)}
+
+
+def public_state(model: SyncNet) -> dict[str, torch.Tensor]:
+    """A network's state dict as it is published: without the counters that only training reads."""
+    return {
+        key: value.detach().cpu().contiguous()
+        for key, value in model.state_dict().items()
+        if not key.endswith(_UNUSED)
+    }
+
 
 def default_weights() -> Path | None:
     """The weights that come with the package, if any do."""
