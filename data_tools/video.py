@@ -96,11 +96,15 @@ class Sound:
 
         What lies outside the recording is silence.
         """
+        each = SAMPLE_RATE // FPS
+        return self.samples(first * each, pictures * each, origin)
+
+    def samples(self, first: int, length: int, origin: Fraction) -> NDArray[np.int16]:
+        """(length,) int16 from sample `first`, counted from the beginning of picture 0."""
         assert self.start is not None
         if not self._file.closed:
             self._file.flush()
-        begin = round((Fraction(first, FPS) + origin - self.start) * SAMPLE_RATE)
-        length = pictures * SAMPLE_RATE // FPS
+        begin = round((origin - self.start) * SAMPLE_RATE) + first
         out = np.zeros(length, np.int16)
         inside = max(begin, 0), min(begin + length, self._samples)
         if inside[0] < inside[1]:

@@ -8,9 +8,9 @@ short one; whoever reads them may decode the next piece while this one computes.
 
 import queue
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from copy import deepcopy
-from typing import TypeVar
+from typing import TypeAlias, TypeVar
 
 import numpy as np
 import torch
@@ -29,6 +29,7 @@ from data_tools.mfcc import (
 from trainer.model import SyncNet
 
 Item = TypeVar("Item")
+Samples: TypeAlias = Callable[[int, int], NDArray[np.int16]]  # first sample, count -> (count,)
 
 PIECE = 32  # frames computed at once: enough to fill two cores, 150 MB of activations at 224
 _SOUND_WINDOWS = 256  # at once
@@ -70,22 +71,32 @@ def _folded(layers: nn.Sequential) -> nn.Sequential:
     return nn.Sequential(*out)
 
 
-@torch.inference_mode()
 def embed_lips(
     model: SyncNet, pieces: Iterable[NDArray[np.uint8]], device: str = "cpu"
 ) -> torch.Tensor:
-    """Embeddings of every 5-frame window of one track.
+    """Embeddings of every 5-frame window of one track: (T - 4, D) float32, (0, D) if T < 5.
+
+    As `lip_pieces`, in one tensor.
+    """
+    found = list(lip_pieces(model, pieces, device))
+    return torch.cat(found) if found else torch.empty(0, model.preset.embedding)
+
+
+@torch.inference_mode()
+def lip_pieces(
+    model: SyncNet, pieces: Iterable[NDArray[np.uint8]], device: str = "cpu"
+) -> Iterator[torch.Tensor]:
+    """Embeddings of every 5-frame window of one track, some at a time.
 
     Args:
         model: folded or not, in evaluation mode, on `device`.
         pieces: the track's frames in order, as (n, H, W, C) uint8 arrays of any n, RGB or gray.
         device: where the model is; a GPU computes in bfloat16.
 
-    Returns:
-        (T - 4, D) float32 on the CPU; (0, D) for a track of fewer than five frames.
+    Yields:
+        (n, D) float32 on the CPU, T - 4 windows in all; nothing for fewer than five frames.
     """
     target = torch.device(device)
-    found: list[torch.Tensor] = []
     tail: NDArray[np.uint8] | None = None
     for piece in _resized(pieces, PIECE):
         frames = piece if tail is None else np.concatenate([tail, piece])
@@ -94,48 +105,71 @@ def embed_lips(
             continue
         batch = torch.from_numpy(frames)[None].to(target, non_blocking=True)
         with torch.autocast("cuda", torch.bfloat16, enabled=target.type == "cuda"):
-            found.append(model.lips(batch)[0].float().cpu())
-    return torch.cat(found) if found else torch.empty(0, model.preset.embedding)
+            found = model.lips(batch)[0].float().cpu()
+        yield found
 
 
-@torch.inference_mode()
 def embed_sound(
     model: SyncNet, features_TC: NDArray[np.float32], device: str = "cpu"
 ) -> torch.Tensor:
     """Embeddings of every 20-column window, each 4 columns on: (T, 13) -> (windows, D) float32.
+
+    As `sound_pieces`, in one tensor.
+    """
+    found = list(sound_pieces(model, features_TC, device))
+    return torch.cat(found) if found else torch.empty(0, model.preset.embedding)
+
+
+@torch.inference_mode()
+def sound_pieces(
+    model: SyncNet, features_TC: NDArray[np.float32], device: str = "cpu"
+) -> Iterator[torch.Tensor]:
+    """Embeddings of every 20-column window of (T, 13) features, some at a time: (n, D) float32.
 
     The windows are views into the features: nothing is copied before the first convolution.
     """
     target = torch.device(device)
     count = max(0, (len(features_TC) - WINDOW_COLUMNS) // COLUMNS_PER_FRAME + 1)
     if count == 0:
-        return torch.empty(0, model.preset.embedding)
+        return
     features = torch.from_numpy(np.ascontiguousarray(features_TC)).to(target)
-    found = []
     for first in range(0, count, _SOUND_WINDOWS):
         last = min(first + _SOUND_WINDOWS, count)
         part = features[COLUMNS_PER_FRAME * first : COLUMNS_PER_FRAME * (last - 1) + WINDOW_COLUMNS]
         with torch.autocast("cuda", torch.bfloat16, enabled=target.type == "cuda"):
-            found.append(model.sound(part[None])[0].float().cpu())
-    return torch.cat(found)
+            found = model.sound(part[None])[0].float().cpu()
+        yield found
 
 
-def features(audio: NDArray[np.int16]) -> NDArray[np.float32]:
+def features(audio: NDArray[np.int16] | Samples, samples: int | None = None) -> NDArray[np.float32]:
     """`data_tools.mfcc.mfcc` of a long sound in bounded memory: the same (T, 13) float32.
+
+    `audio`: (samples,) int16 at 16 kHz, or what reads any part of that many samples.
 
     A column depends on its 400 samples and, through the pre-emphasis, on the one before them: each
     piece begins one column early, and that column is dropped.
     """
-    columns = column_count(len(audio))
+    if callable(audio):
+        assert samples is not None
+        read, length = audio, samples
+    else:
+        read, length = part_of(audio), len(audio)
+    columns = column_count(length)
     if columns <= _MFCC_COLUMNS:
-        return mfcc(audio)
+        return mfcc(read(0, length))
     out = np.empty((columns, CEPSTRA), np.float32)
     for first in range(0, columns, _MFCC_COLUMNS):
         last = min(first + _MFCC_COLUMNS, columns)
         early = 1 if first else 0
-        part = audio[160 * (first - early) : 160 * (last - 1) + 400]
+        begin = 160 * (first - early)
+        part = read(begin, min(160 * (last - 1) + 400, length) - begin)
         out[first:last] = mfcc(part)[early : early + last - first]
     return out
+
+
+def part_of(audio: NDArray[np.int16]) -> Samples:
+    """A reader of a sound that is in memory."""
+    return lambda first, count: audio[first : first + count]
 
 
 def ahead(items: Iterable[Item], depth: int = 2) -> Iterator[Item]:

@@ -78,7 +78,7 @@ def train(
     """
     check(config)
     display.check_trackers(options.trackers)
-    device_type = _device_type(config.train.device)
+    device_type = distributed.find_device(config.train.device, "train.device").split(":")[0]
     processes = distributed.setup(device_type)
     try:
         # What was opened is closed also when opening the next thing fails.
@@ -605,19 +605,6 @@ def _stop_requests() -> Iterator[list[str]]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def _device_type(device: str) -> str:
-    if device == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    if device != "cpu" and not device.startswith("cuda"):
-        raise ValueError(f"train.device {device!r} must be auto, cpu or cuda[:n]")
-    if device.startswith("cuda") and not torch.cuda.is_available():
-        raise ValueError(
-            f"train.device {device}: torch {torch.__version__} finds no GPU; use cpu, or install "
-            "a CUDA build of torch and a driver"
-        )
-    return device.split(":")[0]
 
 
 def _device(kind: str, asked: str, processes: Processes) -> torch.device:

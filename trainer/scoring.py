@@ -5,6 +5,7 @@ sound is early by k frames, the matching sound lies at i - k, so offset = -shift
 audio leads**, as in the official code (offset = vshift - argmin).
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,6 +15,8 @@ from scipy.signal import medfilt
 
 from data_tools.mfcc import FPS, WINDOW_FRAMES
 from trainer.losses import distance
+
+_WINDOWS = 256  # compared at once: all differences at once would take 130 kB a window
 
 TOLERANCE = 1  # frames; the literature counts an offset within one frame as right
 
@@ -130,7 +133,12 @@ def score(lips_KD: torch.Tensor, sound_LD: torch.Tensor, reach: int) -> Score:
     count = min(len(lips_KD), len(sound_LD))
     if count == 0:
         raise ValueError(f"a track needs {WINDOW_FRAMES} frames with sound to be scored")
-    distances = track_distances(lips_KD[:count], sound_LD[:count], reach)
+    return score_distances(track_distances(lips_KD[:count], sound_LD[:count], reach))
+
+
+def score_distances(distances: NDArray[np.float32]) -> Score:
+    """As `score`, from the (K, 2 reach + 1) distances of a track, K >= 1."""
+    count, reach = len(distances), distances.shape[1] // 2
     valid = valid_shifts(np.array([-reach]), np.array([count]), count, 2 * reach + 1)[0]
     means = mean_over_windows(distances[None], valid[None])[0]
     # A mean over a handful of windows is noise: a shift needs a third of them, as the official
@@ -155,7 +163,12 @@ def score_official(lips_KD: torch.Tensor, sound_KD: torch.Tensor, reach: int) ->
     """
     if len(lips_KD) == 0 or len(lips_KD) != len(sound_KD):
         raise ValueError(f"{len(lips_KD)} windows of lips, {len(sound_KD)} of sound")
-    distances = track_distances(lips_KD, sound_KD, reach)
+    return score_distances_official(track_distances(lips_KD, sound_KD, reach))
+
+
+def score_distances_official(distances: NDArray[np.float32]) -> Score:
+    """As `score_official`, from the (K, 2 reach + 1) distances of a track, K >= 1."""
+    reach = distances.shape[1] // 2
     means = distances.mean(0, dtype=np.float64)
     best = int(means.argmin())
     middle = float(np.median(means))
@@ -167,12 +180,31 @@ def track_distances(
     lips_KD: torch.Tensor, sound_KD: torch.Tensor, reach: int
 ) -> NDArray[np.float32]:
     """(K, 2 reach + 1) distances of a track's windows, zeros standing for sound beyond its ends."""
-    padded = torch.nn.functional.pad(sound_KD, (0, 0, reach, reach))
-    found = [
-        # Some windows at a time: all differences at once would take 130 kB a window.
-        shift_distances(lips_KD[None, at : at + 256], padded[None, at : at + 256 + 2 * reach])[0]
-        for at in range(0, len(lips_KD), 256)
-    ]
+    return distances_in_pieces([lips_KD], [sound_KD], reach)
+
+
+def distances_in_pieces(
+    lips: Iterable[torch.Tensor], sound: Iterable[torch.Tensor], reach: int
+) -> NDArray[np.float32]:
+    """`track_distances` of embeddings that come some at a time; holds what the shifts reach.
+
+    Args:
+        lips, sound: pieces (n, D) float32 of any n, in order.
+    """
+    coming = iter(sound)
+    held: torch.Tensor | None = None  # sound from window `at - reach` on, `at` the next of the lips
+    found = []
+    for piece in (part for whole in lips for part in whole.split(_WINDOWS) if len(part)):
+        nothing = piece.new_zeros(reach, piece.shape[1])
+        held = nothing if held is None else held
+        needed = len(piece) + 2 * reach
+        while len(held) < needed:
+            more = next(coming, None)
+            if more is None:
+                more = piece.new_zeros(needed - len(held), piece.shape[1])
+            held = torch.cat([held, more])
+        found.append(shift_distances(piece[None], held[None, :needed])[0])
+        held = held[len(piece) :]
     return torch.cat(found).numpy()
 
 

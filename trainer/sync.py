@@ -1,8 +1,7 @@
-"""Is the sound in sync, and by how much is it off?  `python -m trainer.sync VIDEO... --weights W`
+"""Is the sound in sync, and by how much is it off?
 
 For every face track of every video: the offset in frames, milliseconds and words, and whether to
-trust it. `--prepared` takes the whole picture as the crop of one face. `--fix OUT` writes a copy
-whose sound is shifted into place, without encoding anything anew, and measures it again.
+trust it. A positive offset means that the audio is early: it has to be delayed.
 """
 
 from __future__ import annotations
@@ -10,29 +9,48 @@ from __future__ import annotations
 import argparse
 import csv
 import io
+import os
 import sys
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import cv2
 import numpy as np
 import simplejpeg
 import soundfile
+import torch
 from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
 from data_tools.atomic import atomic_path, write_json
-from data_tools.clips import MissingPackage
-from data_tools.mfcc import FPS, SAMPLES_PER_FRAME, mfcc
-from trainer.embed import ahead, embed_lips, embed_sound, features, fold
+from data_tools.clips import ClipError, MissingPackage
+from data_tools.mfcc import FPS, SAMPLE_RATE, SAMPLES_PER_FRAME, WINDOW_FRAMES
+from data_tools.progress import progress
+from trainer.distributed import find_device
+from trainer.embed import Samples, ahead, features, fold, lip_pieces, part_of, sound_pieces
 from trainer.model import SyncNet
-from trainer.scoring import Score, in_words, score, score_official
-from trainer.weights import WeightsError, load_model
+from trainer.scoring import (
+    TOLERANCE,
+    Score,
+    distances_in_pieces,
+    in_words,
+    score_distances,
+    score_distances_official,
+)
+from trainer.weights import (
+    Calibration,
+    WeightsError,
+    default_weights,
+    load_model,
+    read_calibration,
+)
 
 REACH = 15  # frames to either side, the official command line's
 PARITY, MASKED = "parity", "masked"
@@ -40,10 +58,44 @@ MODES = (MASKED, PARITY)
 
 MIN_WINDOWS = 21  # a second of video; fewer average too little
 MIN_SPEECH = 0.1  # share of the sound
-# Of random curves of 31 shifts the smallest value rarely lies 3 deviations below the others' mean.
+# Without a calibration: of random curves of 31 shifts the smallest value rarely lies 3 deviations
+# below the others' mean.
 MIN_CLEARNESS = 3.0
+MIN_PROBABILITY = 0.8  # with one: wrong once in five is too often to mend by
 
+COLUMNS = (
+    *("video", "track", "start_seconds", "end_seconds", "offset_frames", "offset_ms", "meaning"),
+    *("confidence", "lse_d", "lse_c", "clearness", "probability", "windows", "speech", "trusted"),
+    "doubts",
+)
+
+_BEYOND = 400 - 160  # samples
 _DECODED = 25  # frames a piece
+_CLIP_SECONDS = 60.0  # of a track that are on disk as one piece, whatever its length
+_WINDOWS = 256  # read back from disk at once
+_DRAWN = 40  # tracks in one picture
+
+_EXAMPLES = """\
+examples:
+  python -m trainer.sync talk.mp4 --weights runs/demo/best.pt
+      every face of talk.mp4: "+3 frames, +120 ms, audio is 120 ms early; delay it by 120 ms"
+  python -m trainer.sync *.mp4 --weights syncnet_v2.model --csv offsets.csv --plot curves.png
+      many videos, one row a face track in offsets.csv
+  python -m trainer.sync talk.mp4 --weights best.pt --fix mended.mp4
+      a copy of talk.mp4 with its sound in place (nothing is encoded anew), measured again
+
+the sign:
+  offset > 0: the audio is early (heard before it is seen); the mend is to delay it
+  offset < 0: the audio is late; the mend is to advance it
+  a frame is 40 ms, whatever the rate of the video
+
+trust: "not sure" says why: too short, hardly any speech, no clear minimum. Where the weights carry
+a calibration, "chance" is the share of held-out videos with as clear a minimum whose offset was
+right within a frame, and an offset below 80 % is not trusted.
+
+exit status: 0 every video gave an offset (trusted or not), 1 one did not or --fix failed,
+2 wrong usage
+"""
 
 
 class SyncError(Exception):
@@ -60,6 +112,7 @@ class Found:
         windows: five-frame windows that were scored.
         speech: share of the sound that is speech.
         score: its offset and what led to it.
+        probability: chance that the offset is right within a frame; None without a calibration.
         doubts: why not to trust it, in words; empty if there is no reason.
     """
 
@@ -70,6 +123,7 @@ class Found:
     windows: int
     speech: float
     score: Score
+    probability: float | None
     doubts: tuple[str, ...]
 
     @property
@@ -78,7 +132,7 @@ class Found:
         return not self.doubts
 
     def row(self) -> dict[str, Any]:
-        """Plain values, for CSV and JSON."""
+        """Plain values, for CSV and JSON, by the names in COLUMNS."""
         found = self.score
         return {
             "video": self.video,
@@ -92,6 +146,7 @@ class Found:
             "lse_d": round(found.distance, 4),
             "lse_c": round(found.confidence, 4),
             "clearness": round(found.clearness, 2),
+            "probability": None if self.probability is None else round(self.probability, 3),
             "windows": self.windows,
             "speech": round(self.speech, 3),
             "trusted": self.trusted,
@@ -99,58 +154,108 @@ class Found:
         }
 
 
+@dataclass(frozen=True)
+class How:
+    """What decides how videos are measured, besides the weights.
+
+    Attributes:
+        prepared: the whole picture is the crop of one face.
+        crop: "face" or "mouth"; None: the face for the published network, else the mouth.
+        reach: largest shift, frames.
+        mode: "masked", or "parity" to score as the official code does.
+        device: where the model is.
+        calibration: of the weights; holds for the masked mode over +-15 frames alone.
+    """
+
+    prepared: bool = False
+    crop: str | None = None
+    reach: int = REACH
+    mode: str = MASKED
+    device: str = "cpu"
+    calibration: Calibration | None = None
+
+    def probability(self, score: Score) -> float | None:
+        """Chance that the offset is right within a frame, where that was measured."""
+        if self.calibration is None or (self.mode, self.reach) != (MASKED, REACH):
+            return None
+        return self.calibration.probability(score.clearness)
+
+
 def score_track(
     model: SyncNet,
     pieces: Iterable[NDArray[np.uint8]],
-    audio: Any,
+    audio: NDArray[np.int16] | Callable[[int], tuple[Samples, int]],
     reach: int = REACH,
     mode: str = MASKED,
     device: str = "cpu",
 ) -> Score:
-    """Score one track: its crops against its sound.
+    """Score one track: its crops against its sound. Memory does not depend on its length.
+
+    T frames with sound give T - 4 windows, in parity mode T - 5.
 
     Args:
         model: in evaluation mode, folded or not, on `device`.
         pieces: crops in order as (n, H, W, C) uint8 of the model's size, RGB or gray; decoded by a
             thread of their own while the model computes.
-        audio: (samples,) int16 at 16 kHz from the first crop on, or a function that gives them once
-            the frames are known: number of frames -> samples.
+        audio: (samples,) int16 at 16 kHz from the first crop on; or what gives, once all crops are
+            through, for their number, a reader of any part of it and how many samples there are.
         mode: "masked", or "parity" to score as the official code does.
 
     Raises:
         ValueError: too short to be scored.
     """
-    lips = embed_lips(model, ahead(pieces), device)
-    frames = len(lips) + 4 if len(lips) else 0
-    samples = audio(frames) if callable(audio) else audio
-    windows = min(frames, len(samples) // SAMPLES_PER_FRAME) - 4
-    if mode == PARITY:
-        windows -= 1  # the official code leaves out the last
-    if windows < 1:
-        raise ValueError("too short: a track needs at least five frames with sound")
-    sound = embed_sound(model, (mfcc if mode == PARITY else features)(samples), device)
-    count = min(windows, len(sound))
-    how = score_official if mode == PARITY else score
-    return how(lips[:count], sound[:count], reach)
+    with tempfile.TemporaryFile() as stored:
+        windows = 0
+        for found in lip_pieces(model, ahead(pieces), device):
+            stored.write(found.numpy().tobytes())
+            windows += len(found)
+        frames = windows + WINDOW_FRAMES - 1 if windows else 0
+        read, samples = audio(frames) if callable(audio) else (part_of(audio), len(audio))
+        frames = min(frames, samples // SAMPLES_PER_FRAME)
+        count = frames - (WINDOW_FRAMES - 1)
+        if mode == PARITY:
+            count -= 1  # the official code leaves out the last
+        if count < 1:
+            raise ValueError("too short: a track needs at least five frames with sound")
+        if mode == MASKED:
+            # The last window's last column, 25 ms long every 10 ms, reaches beyond the last frame.
+            read, samples = _lengthened(read, samples), frames * SAMPLES_PER_FRAME + _BEYOND
+        heard = sound_pieces(model, features(read, samples), device)
+        seen = _stored_windows(stored, model.preset.embedding)
+        distances = distances_in_pieces(_first(count, seen), _first(count, heard), reach)
+    return score_distances_official(distances) if mode == PARITY else score_distances(distances)
 
 
-def measure(
-    path: Path,
-    model: SyncNet,
-    *,
-    prepared: bool = False,
-    crop: str | None = None,
-    reach: int = REACH,
-    mode: str = MASKED,
-    device: str = "cpu",
-) -> tuple[list[Found], list[str]]:
-    """Every face track of a video, and why others were left out, in words.
+def _lengthened(read: Samples, samples: int) -> Samples:
+    """The same sound, with silence behind its end."""
+
+    def longer(first: int, count: int) -> NDArray[np.int16]:
+        found = read(first, max(0, min(count, samples - first)))
+        return np.pad(found, (0, count - len(found)))
+
+    return longer
+
+
+def _stored_windows(file: BinaryIO, width: int) -> Iterator[torch.Tensor]:
+    file.seek(0)
+    while read := file.read(4 * width * _WINDOWS):
+        yield torch.frombuffer(bytearray(read), dtype=torch.float32).view(-1, width)
+
+
+def _first(count: int, pieces: Iterable[torch.Tensor]) -> Iterator[torch.Tensor]:
+    for piece in pieces:
+        yield piece[:count]
+        count -= len(piece)
+        if count <= 0:
+            return
+
+
+def measure(path: Path, model: SyncNet, how: How) -> tuple[list[Found], list[str]]:
+    """Every face track of a video, and what was left out and why, in words.
 
     Args:
         path: any video that FFmpeg's libraries read, with sound.
-        model: folded.
-        prepared: the whole picture is the crop.
-        crop: "face" or "mouth"; by default the face for the published network, else the mouth.
+        model: folded, on the device.
 
     Raises:
         SyncError: the video cannot be used at all.
@@ -158,105 +263,164 @@ def measure(
         MissingPackage: the extra [prepare] is not installed.
     """
     with tempfile.TemporaryDirectory(prefix="syncnet-") as folder:
-        if prepared:
-            return _measure_prepared(path, model, Path(folder), reach, mode, device)
-        return _measure_tracks(path, model, Path(folder), crop, reach, mode, device)
+        return (_measure_prepared if how.prepared else _measure_tracks)(
+            path, model, Path(folder), how
+        )
 
 
 def _measure_prepared(
-    path: Path, model: SyncNet, work: Path, reach: int, mode: str, device: str
+    path: Path, model: SyncNet, work: Path, how: How
 ) -> tuple[list[Found], list[str]]:
     from data_tools.video import Converter, Sound, Video
 
-    with Video(path) as video:
+    with Video(path, torch.get_num_threads()) as video, _reading(path) as advance:
         sound = Sound(work / "sound.raw")
         converter = Converter(video.aspect)
-        kept: dict[str, Any] = {}
+        length = 0  # samples beside the picture
 
         def pieces() -> Iterator[NDArray[np.uint8]]:
-            held = []
+            held, told = [], 0
             for picture in video.pictures(sound):
                 held.append(_fit(converter.rgb(picture.frame), model))
                 if len(held) == _DECODED:
                     yield np.stack(held)
-                    held = []
+                    advance(video.bytes_read - told)
+                    held, told = [], video.bytes_read
             if held:
                 yield np.stack(held)
 
-        def audio(frames: int) -> NDArray[np.int16]:
+        def read(first: int, count: int) -> NDArray[np.int16]:
+            return sound.samples(first, count, video.origin or Fraction(0))
+
+        def heard(frames: int) -> tuple[Samples, int]:
+            nonlocal length
             if video.stills:
                 raise SyncError(
-                    f"{path}: the picture stands still for more than a second; without "
-                    "--prepared the moving parts are found"
+                    "the picture stands still for more than a second; without --prepared the "
+                    "parts that move are found"
                 )
-            if video.origin is None or sound.start is None:
-                raise SyncError(f"{path} has an audio stream without sound")
-            kept["audio"] = sound.read(0, frames, video.origin)
-            found: NDArray[np.int16] = kept["audio"]
-            return found
+            first, end = sound.span(video.origin or Fraction(0))
+            if end <= max(first, 0):
+                raise SyncError("the audio stream holds no sound beside the picture")
+            length = min(frames, end) * SAMPLES_PER_FRAME
+            return read, length
 
         try:
-            result = score_track(model, pieces(), audio, reach, mode, device)
+            result = score_track(model, pieces(), heard, how.reach, how.mode, how.device)
         except ValueError as error:
-            raise SyncError(f"{path}: {error}") from None
-    audio_found = kept["audio"]
-    return [_found(str(path), "", 0.0, len(audio_found), audio_found, result)], []
+            raise SyncError(str(error)) from None
+        speech = _speech(read, length)
+    seconds = length / SAMPLE_RATE
+    return [_found(str(path), "", 0.0, seconds, speech, result, how)], []
+
+
+def _speech(read: Samples, samples: int) -> float:
+    from data_tools.speech import speech_share
+
+    step = round(_CLIP_SECONDS * SAMPLE_RATE)
+    parts = [(first, min(step, samples - first)) for first in range(0, samples, step)]
+    return sum(count * speech_share(read(first, count)) for first, count in parts) / samples
 
 
 def _measure_tracks(
-    path: Path,
-    model: SyncNet,
-    work: Path,
-    crop: str | None,
-    reach: int,
-    mode: str,
-    device: str,
+    path: Path, model: SyncNet, work: Path, how: How
 ) -> tuple[list[Found], list[str]]:
     from data_tools.prepare_video import PrepareOptions, prepare_video
 
     options = PrepareOptions(
-        crop=crop or ("face" if model.name == "syncnet" else "mouth"),
+        crop=how.crop or ("face" if model.name == "syncnet" else "mouth"),
         size=model.preset.size,
         gray=model.preset.channels == 1,
         quality=95,
-        max_clip=1e9,  # a track is scored as a whole
-        min_frames=5,
+        max_clip=_CLIP_SECONDS,
+        min_frames=WINDOW_FRAMES,
     )
-    record = prepare_video(path, "video", work, options)
+    with _reading(path) as advance:
+        record = prepare_video(
+            path, "video", work, options, torch.get_num_threads(), on_bytes=advance
+        )
+    rows = record["rows"]
+    if not rows[0]["kept"]:
+        raise SyncError(f"{rows[0]['reason']}: {rows[0]['detail']}")
     dropped = [
-        f"{row['item'] or 'video'}: {row['detail'] or row['reason']}"
-        for row in record["rows"]
-        if not row["kept"] and row["level"] in ("video", "track")
+        f"{row['item']}: {row['detail'] or row['reason']}"
+        for row in rows
+        if row["level"] == "track" and not row["kept"]
     ]
+    clips = [row for row in rows if row["level"] == "clip" and row["kept"]]
     results = []
-    for row in record["rows"]:
-        if row["level"] != "clip" or not row["kept"]:
-            continue
-        folder = work / "video" / row["item"]
-        audio, _ = soundfile.read(folder / "audio.wav", dtype="int16")
-        try:
-            result = score_track(
-                model, _stored(folder, row["frames"], model), audio, reach, mode, device
-            )
-        except ValueError as error:
-            dropped.append(f"track {row['item']}: {error}")
-            continue
-        track = row["item"].split("-")[0]
-        results.append(_found(str(path), track, row["start_seconds"], len(audio), audio, result))
+    with progress(
+        f"{_shown(path.name)}: scoring", sum(row["frames"] for row in clips), "frames"
+    ) as done:
+        # A long track lies on disk in clips that follow one another.
+        for track, own in groupby(clips, lambda row: str(row["item"]).split("-")[0]):
+            own_rows = list(own)
+            parts = [(work / "video" / row["item"], int(row["frames"])) for row in own_rows]
+            try:
+                result = score_track(
+                    model,
+                    _stored_frames(parts, model, done),
+                    _stored_sound(parts),
+                    how.reach,
+                    how.mode,
+                    how.device,
+                )
+            except ValueError as error:
+                dropped.append(f"track {track}: {error}")
+                continue
+            frames = sum(row["frames"] for row in own_rows)
+            speech = sum(row["frames"] * row["speech"] for row in own_rows) / frames
+            start, end = own_rows[0]["start_seconds"], own_rows[-1]["end_seconds"]
+            results.append(_found(str(path), track, start, end, speech, result, how))
     return results, dropped
 
 
-def _stored(folder: Path, frames: int, model: SyncNet) -> Iterator[NDArray[np.uint8]]:
+@contextmanager
+def _reading(path: Path) -> Iterator[Callable[[int], None]]:
+    """Progress over a file, for which it is told of the bytes as they are read."""
+    size = path.stat().st_size if path.is_file() else 0
+    with progress(f"{_shown(path.name)}: reading", max(1, size // 1000), "kB") as advance:
+        read = 0
+
+        def on_bytes(count: int) -> None:
+            nonlocal read
+            advance((read + count) // 1000 - read // 1000)
+            read += count
+
+        yield on_bytes
+
+
+def _stored_frames(
+    clips: list[tuple[Path, int]], model: SyncNet, done: Callable[[int], None]
+) -> Iterator[NDArray[np.uint8]]:
     colour = "GRAY" if model.preset.channels == 1 else "RGB"
-    for first in range(0, frames, _DECODED):
-        yield np.stack(
-            [
-                simplejpeg.decode_jpeg(
-                    (folder / "frames" / f"frame{number}.jpg").read_bytes(), colour
-                )
+    for folder, frames in clips:
+        for first in range(0, frames, _DECODED):
+            names = [
+                folder / "frames" / f"frame{number}.jpg"
                 for number in range(first, min(first + _DECODED, frames))
             ]
-        )
+            yield np.stack([simplejpeg.decode_jpeg(name.read_bytes(), colour) for name in names])
+            done(len(names))
+
+
+def _stored_sound(clips: list[tuple[Path, int]]) -> Callable[[int], tuple[Samples, int]]:
+    """The sound of clips that follow one another, as `score_track` takes it."""
+
+    def read(first: int, count: int) -> NDArray[np.int16]:
+        parts, begin = [], 0
+        for folder, frames in clips:
+            end = begin + frames * SAMPLES_PER_FRAME
+            low, high = max(first, begin), min(first + count, end)
+            if low < high:
+                audio, _ = soundfile.read(
+                    folder / "audio.wav", start=low - begin, stop=high - begin, dtype="int16"
+                )
+                parts.append(audio)
+            begin = end
+        return np.concatenate(parts)
+
+    return lambda frames: (read, frames * SAMPLES_PER_FRAME)
 
 
 def _fit(rgb: NDArray[np.uint8], model: SyncNet) -> NDArray[np.uint8]:
@@ -270,83 +434,101 @@ def _fit(rgb: NDArray[np.uint8], model: SyncNet) -> NDArray[np.uint8]:
 
 
 def _found(
-    video: str,
-    track: str,
-    start: float,
-    samples: int,
-    audio: NDArray[np.int16],
-    result: Score,
+    video: str, track: str, start: float, end: float, speech: float, result: Score, how: How
 ) -> Found:
-    from data_tools.speech import speech_share
-
-    speech, windows = speech_share(audio), len(result.frames_K)
+    windows, probability = len(result.frames_K), how.probability(result)
     doubts = []
     if windows < MIN_WINDOWS:
-        doubts.append(f"too short ({windows + 4} frames)")
+        doubts.append(f"too short ({windows + WINDOW_FRAMES - 1} frames)")
     if speech < MIN_SPEECH:
         doubts.append(f"hardly any speech ({speech:.0%} of the sound)")
-    if result.clearness < MIN_CLEARNESS:
+    if probability is None and result.clearness < MIN_CLEARNESS:
         doubts.append(f"no clear minimum ({result.clearness:.1f} of {MIN_CLEARNESS:g} deviations)")
+    if probability is not None and probability < MIN_PROBABILITY:
+        doubts.append(
+            f"no clear minimum (chance of being right: {probability:.0%} of {MIN_PROBABILITY:.0%})"
+        )
     if abs(result.offset) == result.reach:
         doubts.append("the minimum lies at the edge of the search: try a larger --max-shift")
-    seconds = samples / SAMPLES_PER_FRAME / FPS
-    return Found(video, track, start, start + seconds, windows, speech, result, tuple(doubts))
+    return Found(video, track, start, end, windows, speech, result, probability, tuple(doubts))
 
 
-def fix(path: Path, out: Path, found: list[Found]) -> int:
-    """Write a copy of the video with its sound in place; returns the frames it was moved by.
+def mend(found: list[Found]) -> int:
+    """Frames by which the sound of a video is to be moved, by its tracks that can be trusted.
 
     Raises:
-        SyncError: no track can be trusted, or trusted tracks disagree by more than a frame.
-        ValueError: `out` is the input.
+        SyncError: there is none, or they disagree by more than a frame.
     """
-    from data_tools.remux import shift_sound
-
     trusted = [one.score for one in found if one.trusted]
     if not trusted:
-        raise SyncError(f"{path}: no offset can be trusted, so nothing was written")
+        raise SyncError("no offset can be trusted, so nothing was written")
     offsets = [one.offset for one in trusted]
-    if max(offsets) - min(offsets) > 1:
+    if max(offsets) - min(offsets) > TOLERANCE:
         raise SyncError(
-            f"{path}: its tracks are off by {min(offsets)} to {max(offsets)} frames, which no one "
-            "shift mends; cut the video first"
+            f"its tracks are off by {min(offsets)} to {max(offsets)} frames, which no one shift "
+            "mends, so nothing was written; cut the video first"
         )
-    best = max(trusted, key=lambda one: one.clearness).offset
-    shift_sound(path, out, Fraction(best, FPS))
-    return best
+    return max(trusted, key=lambda one: one.clearness).offset
+
+
+def still_off(again: list[Found]) -> str:
+    """What a second measurement after the mend says against it; empty if nothing."""
+    trusted = [one for one in again if one.trusted]
+    if not trusted:
+        return "measured again, no offset can be trusted"
+    worst = max(trusted, key=lambda one: abs(one.score.offset)).score.offset
+    if abs(worst) > TOLERANCE:
+        return f"measured again, it is still off: {in_words(worst)}"
+    return ""
 
 
 def table(found: list[Found]) -> Table:
     """For the terminal."""
-    shown = Table("video", "track", "seconds", "offset", "meaning", "confidence", "LSE-D", "trust")
+    chances = any(one.probability is not None for one in found)
+    shown = Table("video", "track", "seconds", "offset", "meaning", "confidence", "LSE-D")
+    if chances:
+        shown.add_column("chance of being right")
+    shown.add_column("trust")
     for one in found:
+        chance = [] if one.probability is None else [f"{100 * one.probability:.0f} %"]
         shown.add_row(
-            Path(one.video).name,
+            _shown(Path(one.video).name),
             one.track,
             f"{one.start:.1f}-{one.end:.1f}",
             f"{one.score.offset:+d} frames, {1000 * one.score.offset // FPS:+d} ms",
             in_words(one.score.offset),
             f"{one.score.confidence:.2f}",
             f"{one.score.distance:.2f}",
+            *(chance or [""] * chances),
             "yes" if one.trusted else "not sure: " + "; ".join(one.doubts),
         )
     return shown
 
 
-def write_csv(found: list[Found], path: Path) -> None:
-    """One row a track."""
+def _shown(name: object) -> str:
+    # A name of other bytes than UTF-8 cannot be printed.
+    return os.fsencode(str(name)).decode("utf-8", "replace")
+
+
+def write_csv(found: list[Found], left_out: dict[str, list[str]], path: Path) -> None:
+    """One row a track; one for everything left out, without an offset, the reason in `doubts`."""
+    rows = [one.row() for one in found]
+    rows += [
+        {"video": video, "trusted": False, "doubts": reason}
+        for video, reasons in left_out.items()
+        for reason in reasons
+    ]
     text = io.StringIO()
-    names = list(found[0].row()) if found else ["video"]
-    writer = csv.DictWriter(text, names, lineterminator="\n")
+    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
     writer.writeheader()
-    writer.writerows(one.row() for one in found)
+    writer.writerows(rows)
     with atomic_path(path) as partial:
-        partial.write_text(text.getvalue(), encoding="utf-8")
+        partial.write_text(text.getvalue(), encoding="utf-8", errors="surrogateescape")
 
 
-def as_json(found: list[Found], left_out: dict[str, list[str]], mode: str) -> dict[str, Any]:
-    """Everything, with the curves."""
-    tracks = [
+def as_json(found: list[Found]) -> list[dict[str, Any]]:
+    """Every track with its curves."""
+    return [
         one.row()
         | {
             "mean_distance_by_shift": {
@@ -359,7 +541,6 @@ def as_json(found: list[Found], left_out: dict[str, list[str]], mode: str) -> di
         }
         for one in found
     ]
-    return {"mode": mode, "tracks": tracks, "left_out": left_out}
 
 
 def plot(found: list[Found], path: Path) -> None:
@@ -374,12 +555,9 @@ def plot(found: list[Found], path: Path) -> None:
         offsets = reach - np.arange(2 * reach + 1)
         left.plot(offsets, one.score.means_S, "o-", ms=3)
         left.axvline(one.score.offset, color="#c8452f", lw=1)
-        name = f"{Path(one.video).name} {one.track}".strip()
-        left.set(
-            title=f"{name}: {in_words(one.score.offset)}",
-            xlabel="offset, frames (positive: audio early)",
-            ylabel="mean distance",
-        )
+        name = f"{_shown(Path(one.video).name)} {one.track}".strip()
+        left.set_title(f"{name}: {in_words(one.score.offset)}", parse_math=False)
+        left.set(xlabel="offset, frames (positive: audio early)", ylabel="mean distance")
         times = one.start + (np.arange(len(one.score.frames_K)) + 2) / FPS
         right.plot(times, one.score.frames_K, lw=1)
         right.axhline(0, color="#888", lw=0.8)
@@ -394,14 +572,16 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m trainer.sync",
         description=__doc__,
+        epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("videos", nargs="+", type=Path, metavar="VIDEO")
+    parser.add_argument(
+        "videos", nargs="+", type=Path, metavar="VIDEO", help="any video with sound"
+    )
     parser.add_argument(
         "--weights",
         type=Path,
-        required=True,
-        help="best.pt of a run, syncnet_v2.model, or .safetensors",
+        help="best.pt of a run, syncnet_v2.model or .safetensors (default: those of the package)",
     )
     parser.add_argument(
         "--prepared", action="store_true", help="the whole picture is the crop of one face"
@@ -410,89 +590,180 @@ def _parser() -> argparse.ArgumentParser:
         "--crop", choices=("face", "mouth"), help="default: face for syncnet, mouth for the others"
     )
     parser.add_argument(
-        "--mode", choices=MODES, default=MASKED, help="parity: score as the official code does"
+        "--mode",
+        choices=MODES,
+        default=MASKED,
+        help="masked (default): only sound that exists counts, every window; parity: as the "
+        "official code scores, zeros beyond the ends and the last window left out",
     )
     parser.add_argument(
         "--max-shift", type=int, default=REACH, metavar="N", help="frames to search (default 15)"
     )
-    parser.add_argument("--device", default="cpu", help="cpu (default) or cuda")
+    parser.add_argument(
+        "--device", default="auto", help="auto (default: a GPU if there is one), cpu or cuda[:n]"
+    )
     parser.add_argument("--json", type=Path, help="write everything, curves included")
-    parser.add_argument("--csv", type=Path, help="write one row a track")
+    parser.add_argument("--csv", type=Path, help="write a row for each track")
     parser.add_argument("--plot", type=Path, metavar="PNG", help="draw the curves")
-    parser.add_argument("--fix", type=Path, metavar="OUT", help="write a mended copy of the video")
+    parser.add_argument(
+        "--fix",
+        type=Path,
+        metavar="OUT",
+        help="write a copy of the one video, its sound in place; nothing where it is in sync",
+    )
     return parser
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Command line; 0 measured, 1 a video gave nothing, 2 wrong usage."""
+    """Command line; 0 measured, 1 a video gave nothing or could not be mended, 2 wrong usage."""
     parser = _parser()
-    args = parser.parse_args(argv)
-    if args.max_shift < 1:
-        parser.error(f"--max-shift must be at least 1, not {args.max_shift}")
-    if args.fix and len(args.videos) > 1:
-        parser.error("--fix takes one video")
-    if args.fix and _same(args.fix, args.videos[0]):
-        parser.error(f"--fix: {args.fix} is the input, which is never overwritten")
-    console = Console(width=None if sys.stdout.isatty() else 150)
+    args = parser.parse_intermixed_args(argv)
     try:
-        model = fold(load_model(args.weights)).to(args.device)
-    except (WeightsError, MissingPackage, RuntimeError) as error:
-        print(f"sync: {error}", file=sys.stderr)
+        weights = _check(args)
+        args.device = find_device(args.device, "--device")
+    except ValueError as error:
+        parser.error(str(error))
+    try:
+        return _run(args, weights)
+    except (WeightsError, OSError, RuntimeError) as error:
+        # RuntimeError: a package is missing, or torch's own, out of memory for one
+        print(f"sync: {_first_line(error)}", file=sys.stderr)
         return 1
-    how = {
-        "prepared": args.prepared,
-        "crop": args.crop,
-        "reach": args.max_shift,
-        "mode": args.mode,
-        "device": args.device,
-    }
-    found: list[Found] = []
-    left_out: dict[str, list[str]] = {}
-    empty = False
-    for path in args.videos:
-        try:
-            own, dropped = measure(path, model, **how)
-        except MissingPackage as error:
-            print(f"sync: {error}", file=sys.stderr)
-            return 1
-        except (ClipError, OSError) as error:
-            own, dropped = [], [str(error)]
-        found += own
-        empty |= not own
-        if dropped:
-            left_out[str(path)] = dropped
-        for line in dropped:
-            print(f"{path.name}: left out: {line}", file=sys.stderr)
-    if found:
-        console.print(table(found))
-    written = []
-    if args.json:
-        write_json(args.json, as_json(found, left_out, args.mode))
-        written.append(args.json)
-    if args.csv:
-        write_csv(found, args.csv)
-        written.append(args.csv)
-    if args.plot and found:
-        plot(found, args.plot)
-        written.append(args.plot)
-    status = 1 if empty else 0
-    if args.fix and found:
-        try:
-            moved = fix(args.videos[0], args.fix, found)
-            written.append(args.fix)
-            again, _ = measure(args.fix, model, **how)
-            console.print(f"moved the sound by {moved:+d} frames; measured again:")
-            console.print(table(again))
-        except (ClipError, ValueError, OSError) as error:
-            print(f"sync: --fix: {error}", file=sys.stderr)
-            status = 1
-    for path in written:
-        console.print(f"wrote {path}", soft_wrap=True)
-    return status
+    except KeyboardInterrupt:
+        print("sync: interrupted", file=sys.stderr)
+        return 130
+
+
+def _check(args: argparse.Namespace) -> Path:
+    """Which weights to take, if the arguments make sense together."""
+    weights = args.weights or default_weights()
+    if args.max_shift < 1:
+        raise ValueError(f"--max-shift must be at least 1, not {args.max_shift}")
+    if weights is None:
+        raise ValueError("--weights is needed: this package comes without any; train or give some")
+    if args.fix and len(args.videos) > 1:
+        raise ValueError("--fix takes one video")
+    taken = {"a video": args.videos, "the weights": [weights]}
+    for option in ("json", "csv", "plot", "fix"):
+        out: Path | None = getattr(args, option)
+        if out is None:
+            continue
+        for what, files in taken.items():
+            if any(_same(out, file) for file in files):
+                raise ValueError(f"--{option}: {out} is {what}, which is never overwritten")
+        if out.is_dir() or not out.parent.is_dir() or not os.access(out.parent, os.W_OK):
+            raise ValueError(f"--{option}: {out} cannot be written: no such folder, or no right to")
+        taken[f"what --{option} writes"] = [out]
+    if args.fix:
+        from data_tools.remux import check_target
+
+        check_target(args.videos[0], args.fix)
+    return Path(weights)
 
 
 def _same(one: Path, other: Path) -> bool:
-    return one.exists() and other.exists() and one.samefile(other)
+    if one.exists() and other.exists():
+        return one.samefile(other)  # also by links
+    return one.resolve() == other.resolve()
+
+
+def _run(args: argparse.Namespace, weights: Path) -> int:
+    console = Console(
+        width=None if sys.stdout.isatty() else 160, markup=False, highlight=False, emoji=False
+    )
+    model = fold(load_model(weights)).to(args.device)
+    how = How(
+        args.prepared,
+        args.crop,
+        args.max_shift,
+        args.mode,
+        args.device,
+        read_calibration(weights),
+    )
+    found: list[Found] = []
+    left_out: dict[str, list[str]] = {}
+    status = 0
+    for path in args.videos:
+        own, dropped = _try(path, model, how)
+        found += own
+        if not own:
+            status = 1
+        if dropped:
+            left_out[str(path)] = dropped
+        for line in dropped:
+            print(f"{_shown(path.name)}: left out: {line}", file=sys.stderr)
+    if found:
+        console.print(table(found))
+    result: dict[str, Any] = {
+        "mode": args.mode,
+        "tracks": as_json(found),
+        "left_out": left_out,
+    }
+    written = []
+    if args.fix:
+        try:
+            result["fix"], against = _fix(args.videos[0], args.fix, found, model, how, console)
+        except (SyncError, OSError) as error:
+            against = _first_line(error)
+        else:
+            if result["fix"]["moved_frames"]:
+                written.append(args.fix)
+        if against:
+            print(f"sync: --fix: {against}", file=sys.stderr)
+            status = 1
+    if args.json:
+        write_json(args.json, result)
+        written.append(args.json)
+    if args.csv:
+        write_csv(found, left_out, args.csv)
+        written.append(args.csv)
+    if args.plot and found:
+        plot(found[:_DRAWN], args.plot)
+        written.append(args.plot)
+        if len(found) > _DRAWN:
+            console.print(f"--plot: the first {_DRAWN} of {len(found)} tracks are drawn")
+    for path in written:
+        console.print(f"wrote {_shown(path)}", soft_wrap=True)
+    return status
+
+
+def _try(path: Path, model: SyncNet, how: How) -> tuple[list[Found], list[str]]:
+    """As `measure`, but a video that cannot be used is one more reason."""
+    try:
+        return measure(path, model, how)
+    except MissingPackage:
+        raise  # every video would say so
+    except (SyncError, ClipError, OSError, RuntimeError) as error:
+        return [], [_first_line(error)]
+
+
+def _fix(
+    path: Path, out: Path, found: list[Found], model: SyncNet, how: How, console: Console
+) -> tuple[dict[str, Any], str]:
+    """Mend a video and measure the copy; what was done, and what speaks against it."""
+    from data_tools.remux import RemuxError, shift_sound
+
+    moved = mend(found)
+    if moved == 0:
+        console.print("--fix: in sync, nothing to mend, so nothing was written")
+        return {"moved_frames": 0}, ""
+    try:
+        lacking = shift_sound(path, out, Fraction(moved, FPS))
+    except RemuxError as error:
+        raise SyncError(str(error)) from None
+    again, dropped = _try(out, model, how)
+    how_far = f"{abs(moved) * 1000 // FPS} ms {'later' if moved > 0 else 'earlier'}"
+    console.print(f"{_shown(out)}: the sound is {how_far} ({moved:+d} frames); measured again:")
+    if again:
+        console.print(table(again))
+    for line in lacking + dropped:
+        print(f"{_shown(out.name)}: {line}", file=sys.stderr)
+    done = {"moved_frames": moved, "lacking": lacking, "tracks": as_json(again)}
+    return done, still_off(again)
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 if __name__ == "__main__":

@@ -4,11 +4,15 @@ Nothing in a file is ever executed. A bare state dict carries no name, so its pr
 whose keys and shapes it has.
 """
 
+import json
+from dataclasses import dataclass
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 
 from trainer.checkpoint import judged
@@ -20,6 +24,79 @@ _PREFIXES = ("module.", "model.", "_orig_mod.")  # of wrappers around a model wh
 
 class WeightsError(Exception):
     """A file that holds no weights of a SyncNet; says what is wrong with it in one sentence."""
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """How often offsets are right, by how clear their minimum is; measured on held-out videos.
+
+    Attributes:
+        clearness: increasing values of `trainer.scoring.Score.clearness`.
+        share_right: share 0..1 of the offsets of that clearness within one frame of the truth.
+    """
+
+    clearness: tuple[float, ...]
+    share_right: tuple[float, ...]
+
+    def probability(self, clearness: float) -> float:
+        """Chance that an offset of this clearness is right: between the points, straight lines."""
+        return float(np.interp(clearness, self.clearness, self.share_right))
+
+    def as_dict(self) -> dict[str, list[float]]:
+        """As `read_calibration` finds it in a file."""
+        return {"clearness": list(self.clearness), "share_right": list(self.share_right)}
+
+
+def public_state(model: SyncNet) -> dict[str, torch.Tensor]:
+    """A network's state dict as it is published: without the counters that only training reads."""
+    return {
+        key: value.detach().cpu().contiguous()
+        for key, value in model.state_dict().items()
+        if not key.endswith(_UNUSED)
+    }
+
+
+def default_weights() -> Path | None:
+    """The weights that come with the package, if any do."""
+    path = files("trainer") / "pretrained" / "syncnet_small.safetensors"
+    return path if isinstance(path, Path) and path.is_file() else None
+
+
+def read_calibration(path: Path) -> Calibration | None:
+    """What the metadata `calibration` of a safetensors file says; None for files without.
+
+    It is JSON, {"clearness": [x0, x1, ...], "share_right": [p0, p1, ...]}.
+
+    Raises:
+        WeightsError: the file is damaged, or the calibration makes no sense.
+    """
+    if path.suffix != ".safetensors":
+        return None
+    try:
+        with safe_open(path, "pt") as file:
+            text = (file.metadata() or {}).get("calibration")
+    except (SafetensorError, OSError) as error:
+        raise WeightsError(f"{path} is damaged or no safetensors file: {error}") from None
+    if text is None:
+        return None
+    try:
+        found = json.loads(text)
+        clearness = np.array(found["clearness"], np.float64)
+        share = np.array(found["share_right"], np.float64)
+    except (ValueError, TypeError, KeyError) as error:
+        raise WeightsError(f"{path}: its calibration cannot be read: {error!r}") from None
+    if (
+        clearness.ndim != 1
+        or clearness.shape != share.shape
+        or len(clearness) == 0
+        or not np.isfinite(clearness).all()
+        or not (np.diff(clearness) > 0).all()
+        or not ((share >= 0) & (share <= 1)).all()
+    ):
+        raise WeightsError(
+            f"{path}: its calibration needs increasing clearness and as many shares in 0..1"
+        )
+    return Calibration(tuple(clearness.tolist()), tuple(share.tolist()))
 
 
 def load_model(path: Path) -> SyncNet:
@@ -91,7 +168,7 @@ def preset_of(state: dict[str, torch.Tensor], path: Path) -> str:
             return name
         differences[name] = [
             _difference(key, found.get(key), wanted.get(key))
-            for key in [*wanted, *found]
+            for key in wanted | found
             if found.get(key) != wanted.get(key)
         ]
     nearest = min(differences, key=lambda name: len(differences[name]))

@@ -9,11 +9,13 @@ from hypothesis import strategies as st
 from trainer.scoring import (
     accuracy,
     auc,
+    distances_in_pieces,
     in_words,
     mean_over_windows,
     offsets,
     score,
     shift_distances,
+    track_distances,
     valid_shifts,
 )
 
@@ -118,3 +120,25 @@ def test_a_short_track_is_not_judged_by_a_window_or_two() -> None:
 )
 def test_offsets_in_words(offset: int, words: str) -> None:
     assert in_words(offset) == words
+
+
+@given(
+    st.integers(1, 40),
+    st.integers(1, 20),
+    st.lists(st.integers(1, 15), max_size=6),
+    st.lists(st.integers(1, 15), max_size=6),
+)
+def test_distances_of_pieces_are_those_of_the_whole(
+    count: int, reach: int, lip_cuts: list[int], sound_cuts: list[int]
+) -> None:
+    lips, sound = torch.randn(2, count, 4, generator=torch.Generator().manual_seed(count))
+    padded = torch.nn.functional.pad(sound, (0, 0, reach, reach))
+    plain = [(lips - padded[j : j + count] + 1e-6).norm(dim=1) for j in range(2 * reach + 1)]
+
+    def pieces(whole: torch.Tensor, cuts: list[int]) -> list[torch.Tensor]:
+        at = [int(cut) for cut in np.cumsum(cuts) if cut < count]
+        return list(torch.tensor_split(whole, at))
+
+    found = distances_in_pieces(pieces(lips, lip_cuts), pieces(sound, sound_cuts), reach)
+    np.testing.assert_allclose(found, torch.stack(plain, 1).numpy(), rtol=1e-4, atol=1e-5)
+    np.testing.assert_array_equal(found, track_distances(lips, sound, reach))

@@ -7,14 +7,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 import torch
 from videos import canvas, head, write_video
 
-from data_tools.remux import RemuxError, shift_sound
-from data_tools.video import Sound, Video
+from data_tools.clips import MissingPackage
+from data_tools.mfcc import SAMPLES_PER_FRAME, mfcc
 from trainer import sync
+from trainer.embed import embed_lips, embed_sound, fold, part_of
 from trainer.model import SyncNet
-from trainer.scoring import Score
+from trainer.scoring import Score, score
+from trainer.weights import Calibration, load_model
 
 
 @pytest.fixture(scope="module")
@@ -35,57 +38,19 @@ def found(offset: int, clearness: float = 9.0, doubts: tuple[str, ...] = ()) -> 
     """A track with a deep minimum at an offset."""
     means = 10 + np.sin(np.arange(31.0)) / 10
     means[15 - offset] = 10 - clearness / 10
-    score = Score(offset, 1.0, float(means.min()), means, np.ones(50))
-    return sync.Found("a.mp4", "000", 0.0, 2.0, 50, 0.9, score, doubts)
+    result = Score(offset, 1.0, float(means.min()), means, np.ones(50))
+    return sync.Found("a.mp4", "000", 0.0, 2.0, 50, 0.9, result, None, doubts)
 
 
-def begins(path: Path, tmp_path: Path) -> Fraction:
-    """Seconds by which the sound begins after the picture."""
-    sound = Sound(tmp_path / "sound.raw")
-    with Video(path) as opened:
-        for _ in opened.pictures(sound):
-            pass
-        assert sound.start is not None and opened.origin is not None
-        return sound.start - opened.origin
-
-
-@pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
-@pytest.mark.parametrize("frames", [5, -7])
-def test_sound_is_shifted_without_encoding(
-    video: Path, tmp_path: Path, suffix: str, frames: int
-) -> None:
-    out = tmp_path / f"mended{suffix}"
-    before = begins(video, tmp_path)
-    shift_sound(video, out, Fraction(frames, 25))
-    moved = begins(out, tmp_path) - before
-    assert float(moved) == pytest.approx(frames / 25, abs=0.005)
-    assert sorted(tmp_path.glob(".*")) == []
-
-
-def test_the_input_is_never_overwritten(video: Path, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="never overwritten"):
-        shift_sound(video, video, Fraction(1, 25))
-    link = tmp_path / "link.mp4"
-    link.symlink_to(video)
-    with pytest.raises(ValueError, match="never overwritten"):
-        shift_sound(video, link, Fraction(1, 25))
-    with pytest.raises(ValueError, match="no suffix"):
-        shift_sound(video, tmp_path / "out", Fraction(1, 25))
-    (tmp_path / "text.mp4").write_text("no video")
-    with pytest.raises(RemuxError, match=r"text.mp4 cannot be copied"):
-        shift_sound(tmp_path / "text.mp4", tmp_path / "out.mp4", Fraction(1, 25))
-    assert not (tmp_path / "out.mp4").exists()
-
-
-def test_only_offsets_that_can_be_trusted_are_mended(video: Path, tmp_path: Path) -> None:
-    out = tmp_path / "mended.mp4"
+def test_only_offsets_that_can_be_trusted_are_mended() -> None:
     with pytest.raises(sync.SyncError, match="no offset can be trusted"):
-        sync.fix(video, out, [found(3, doubts=("too short",))])
+        sync.mend([found(3, doubts=("too short",))])
     with pytest.raises(sync.SyncError, match="off by -2 to 3 frames"):
-        sync.fix(video, out, [found(3), found(-2)])
-    assert not out.exists()
-    assert sync.fix(video, out, [found(3, 5.0), found(4, 8.0), found(9, doubts=("unsure",))]) == 4
-    assert float(begins(out, tmp_path)) == pytest.approx(4 / 25, abs=0.03)
+        sync.mend([found(3), found(-2)])
+    assert sync.mend([found(3, 5.0), found(4, 8.0), found(9, doubts=("unsure",))]) == 4
+    assert sync.still_off([found(1), found(-1)]) == ""
+    assert "still off: audio is 80 ms late" in sync.still_off([found(1), found(-2)])
+    assert "no offset can be trusted" in sync.still_off([found(0, doubts=("unsure",))])
 
 
 def test_a_prepared_crop_is_scored_and_everything_written(
@@ -131,6 +96,12 @@ def test_faces_are_found_in_a_video(
         (["--max-shift", "0"], 2, "--max-shift must be at least 1"),
         (["more.mp4", "--fix", "out.mp4"], 2, "--fix takes one video"),
         (["--weights", "missing.pt"], 1, "missing.pt is no file"),
+        (["--device", "tpu"], 2, "must be auto, cpu or cuda"),
+        (["--json", "no/such/folder.json"], 2, "--json: no/such/folder.json cannot be written"),
+        (["--csv", "/"], 2, "cannot be written"),
+        (["--json", "a.out", "--csv", "./b/../a.out"], 2, "is what --json writes"),
+        (["--fix", "out.avi"], 2, "must end in .mp4"),
+        (["--fix", "no/such/out.mp4"], 2, "cannot be written"),
     ],
 )
 def test_bad_usage_is_one_sentence(
@@ -159,3 +130,204 @@ def test_bad_videos_are_one_sentence_each(
     lines = capsys.readouterr().err.splitlines()
     assert [line.split(":")[0] for line in lines] == [path.name for path in bad]
     assert "too short" in lines[0] and "readable video" in lines[1]
+
+
+def test_what_is_read_is_never_overwritten(
+    video: Path, weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    own = tmp_path / "own.mp4"
+    own.write_bytes(video.read_bytes())
+    (tmp_path / "soft.mp4").symlink_to(own)
+    (tmp_path / "hard.mp4").hardlink_to(own)
+    (tmp_path / "below").mkdir()
+    names = [own, tmp_path / "soft.mp4", tmp_path / "hard.mp4", tmp_path / "below/../own.mp4"]
+    for option in ("--fix", "--json", "--csv", "--plot"):
+        for name in [*names, weights]:
+            with pytest.raises(SystemExit) as left:
+                sync.main([str(own), "--weights", str(weights), option, str(name)])
+            assert left.value.code == 2
+            assert "never overwritten" in capsys.readouterr().err
+    assert own.read_bytes() == video.read_bytes()
+
+
+def test_a_gpu_that_is_not_there_is_one_sentence(
+    video: Path,
+    weights: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(SystemExit) as left:
+        sync.main([str(video), "--weights", str(weights), "--device", "cuda"])
+    assert left.value.code == 2 and "finds no GPU" in capsys.readouterr().err
+
+
+def test_without_any_weights_they_are_asked_for(
+    video: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sync, "default_weights", lambda: None)
+    with pytest.raises(SystemExit) as left:
+        sync.main([str(video)])
+    assert left.value.code == 2 and "--weights is needed" in capsys.readouterr().err
+
+
+def test_weights_of_the_package_are_the_default(
+    video: Path, weights: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sync, "default_weights", lambda: weights)
+    assert sync.main([str(video), "--prepared"]) == 0
+
+
+@pytest.mark.parametrize(
+    "error", [MissingPackage("av is not installed"), torch.OutOfMemoryError("CUDA out of memory")]
+)
+def test_faults_that_are_not_the_videos_are_one_sentence(
+    error: Exception,
+    video: Path,
+    weights: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def broken(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(sync, "measure", broken)
+    assert sync.main([str(video), "--weights", str(weights)]) == 1
+    assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+def test_a_calibration_says_how_likely_an_offset_is_right() -> None:
+    calibration = Calibration((2.0, 6.0), (0.5, 0.9))
+    how = sync.How(calibration=calibration)
+    noise = np.random.default_rng(0).normal(10, 0.1, 31)
+
+    def judged(depth: float, how: sync.How) -> sync.Found:
+        means = noise.copy()
+        means[12] = 10 - depth
+        result = Score(3, 1.0, float(means.min()), means, np.ones(50))
+        return sync._found("a.mp4", "", 0.0, 2.0, 0.9, result, how)
+
+    clear, unclear = judged(1.0, how), judged(0.3, how)
+    assert clear.probability == 0.9 and clear.trusted
+    assert unclear.probability is not None and 0.5 <= unclear.probability < 0.8
+    assert "chance of being right" in unclear.doubts[0] and not unclear.trusted
+    # It was measured for the default way of scoring alone.
+    for other in (sync.How(), sync.How(mode="parity", calibration=calibration)):
+        assert judged(1.0, other).probability is None and judged(1.0, other).trusted
+    shown = [column.header for column in sync.table([clear, judged(1.0, sync.How())]).columns]
+    assert "chance of being right" in shown
+    assert "chance of being right" not in [c.header for c in sync.table([found(0)]).columns]
+
+
+@pytest.mark.parametrize("rate", [25, 30, Fraction(30000, 1001)])
+def test_a_video_of_any_rate_and_size_is_prepared(
+    rate: Fraction, weights: Path, tmp_path: Path
+) -> None:
+    pictures, sound = head(5, 60, 96)
+    count = int(60 * rate / 25)
+    times = [Fraction(k) / Fraction(rate) for k in range(count)]
+    shown = pictures[[min(59, int(time * 25)) for time in times]]
+    path = write_video(tmp_path / "a.mp4", shown[:, :80], sound, times)
+    out = tmp_path / "out.json"
+    assert sync.main([str(path), "--weights", str(weights), "--prepared", "--json", str(out)]) == 0
+    (track,) = json.loads(out.read_text())["tracks"]
+    assert abs(track["windows"] - 56) <= 1
+
+
+def test_a_long_track_in_pieces_gives_what_it_gives_at_once(weights: Path) -> None:
+    model = fold(load_model(weights))
+    rng = np.random.default_rng(0)
+    frames = rng.integers(0, 256, (700, 64, 64, 1), dtype=np.uint8)
+    audio = rng.integers(-9000, 9000, 700 * SAMPLES_PER_FRAME, dtype=np.int16)
+    pieces = np.split(frames, [100, 101, 350])
+    heard = lambda count: (part_of(audio), count * SAMPLES_PER_FRAME)  # noqa: E731
+    one = sync.score_track(model, pieces, heard)
+    other = score(
+        embed_lips(model, [frames]), embed_sound(model, mfcc(np.pad(audio, (0, 240)))), 15
+    )
+    assert one.offset == other.offset and len(one.frames_K) == len(other.frames_K) == 696
+    np.testing.assert_allclose(one.means_S, other.means_S, rtol=1e-4)
+    np.testing.assert_allclose(one.frames_K, other.frames_K, atol=1e-3)
+
+
+def test_a_track_in_several_clips_is_one_sound(tmp_path: Path) -> None:
+    audio = np.arange(5 * SAMPLES_PER_FRAME, dtype=np.int16)
+    for name, first, last in (("a", 0, 2), ("b", 2, 5)):
+        (tmp_path / name).mkdir()
+        part = audio[first * SAMPLES_PER_FRAME : last * SAMPLES_PER_FRAME]
+        soundfile.write(tmp_path / name / "audio.wav", part, 16000, subtype="PCM_16")
+    read, samples = sync._stored_sound([(tmp_path / "a", 2), (tmp_path / "b", 3)])(5)
+    assert samples == len(audio)
+    for first, count in ((0, samples), (1000, 900), (1280, 10), (100, 50)):
+        np.testing.assert_array_equal(read(first, count), audio[first : first + count])
+
+
+def test_a_mended_copy_is_measured_again(
+    video: Path,
+    weights: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    out, report = tmp_path / "out.mp4", tmp_path / "out.json"
+    arguments = [str(video), "--weights", str(weights), "--fix", str(out), "--json", str(report)]
+
+    def run(*offsets: int) -> tuple[int, str, str]:
+        coming = iter(offsets)
+        monkeypatch.setattr(sync, "measure", lambda *_: ([found(next(coming))], []))
+        status = sync.main(arguments)
+        said = capsys.readouterr()
+        return status, said.out, said.err
+
+    status, said, _ = run(0)
+    assert status == 0 and "nothing to mend" in said and not out.exists()
+    assert json.loads(report.read_text())["fix"] == {"moved_frames": 0}
+    status, said, _ = run(5, 0)
+    assert status == 0 and "200 ms later (+5 frames); measured again" in said and out.exists()
+    assert f"wrote {out}" in said
+    status, _, wrong = run(5, 5)
+    assert status == 1 and "still off: audio is 200 ms early" in wrong
+    monkeypatch.setattr(sync, "measure", lambda *_: ([], ["no face found"]))
+    assert sync.main(arguments) == 1
+    assert "--fix: no offset can be trusted, so nothing was written" in capsys.readouterr().err
+
+
+def test_names_of_any_kind_are_shown(
+    video: Path, weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    odd = tmp_path / "[bold]$x_{$ :smile:.mp4"
+    odd.write_bytes(video.read_bytes())
+    out = tmp_path / "[red].png"
+    assert sync.main([str(odd), "--weights", str(weights), "--prepared", "--plot", str(out)]) == 0
+    said = capsys.readouterr().out
+    assert "[bold]$x_{$" in said and f"wrote {out}" in said
+
+
+def test_what_is_left_out_is_in_the_csv(weights: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out.csv"
+    missing = tmp_path / "missing.mp4"
+    assert sync.main([str(missing), "--weights", str(weights), "--csv", str(out)]) == 1
+    (row,) = csv.DictReader(out.read_text().splitlines())
+    assert row["video"] == str(missing) and row["offset_frames"] == ""
+    assert "not a readable video" in row["doubts"]
+
+
+def test_help_says_what_the_sign_means(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        sync.main(["--help"])
+    said = capsys.readouterr().out
+    assert "offset > 0: the audio is early" in said and "examples:" in said
+
+
+@pytest.mark.real
+@pytest.mark.slow
+def test_real_videos_give_a_row_or_a_sentence(
+    real_clips: Path, weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names = ["no_audio_256_30fps_9s.mp4", "face3.mp4", "sound_480x360_30fps_10s.mp4"]
+    videos = [real_clips / "videos" / name for name in names]
+    out = tmp_path / "out.csv"
+    assert sync.main([*map(str, videos), "--weights", str(weights), "--csv", str(out)]) == 1
+    rows = list(csv.DictReader(out.read_text().splitlines()))
+    assert {Path(row["video"]).name for row in rows} == set(names)
+    assert all(row["offset_frames"] or row["doubts"] for row in rows)

@@ -1,5 +1,6 @@
 """Weights from every kind of file, and one sentence for every kind of bad one."""
 
+import json
 import pickle
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from official import stand_in_state
 
 from trainer import checkpoint
 from trainer.model import SyncNet
-from trainer.weights import WeightsError, load_model
+from trainer.weights import WeightsError, default_weights, load_model, read_calibration
 
 
 def test_the_published_layout_loads_without_counters(tmp_path: Path) -> None:
@@ -78,3 +79,39 @@ def test_bad_files_are_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixtur
     torch.save(state | {"netfclip.0.bias": torch.full((96,), torch.nan)}, file)
     refused("not finite, first in netfclip.0.bias")
     assert "executed" not in capsys.readouterr().out
+
+
+def test_a_calibration_is_read_and_interpolated(tmp_path: Path) -> None:
+    safetensors = pytest.importorskip("safetensors.torch")
+    file, state = tmp_path / "w.safetensors", SyncNet("small").state_dict()
+
+    def write(calibration: object) -> None:
+        text = calibration if isinstance(calibration, str) else json.dumps(calibration)
+        safetensors.save_file(state, file, {"calibration": text})
+
+    safetensors.save_file(state, file)
+    assert read_calibration(file) is None
+    assert read_calibration(tmp_path / "best.pt") is None
+    write({"clearness": [2, 4], "share_right": [0.5, 0.9]})
+    found = read_calibration(file)
+    assert found is not None
+    chances = [found.probability(x) for x in (0, 2, 3, 9)]
+    assert chances == pytest.approx([0.5, 0.5, 0.7, 0.9])
+    for bad, words in (
+        ("no json", "cannot be read"),
+        ({"clearness": [1]}, "cannot be read"),
+        ([1, 2], "cannot be read"),
+        ({"clearness": [1, 1], "share_right": [0, 1]}, "increasing"),
+        ({"clearness": [1, 2], "share_right": [0]}, "as many"),
+        ({"clearness": [1, 2], "share_right": [0, 1.1]}, r"0\.\.1"),
+        ({"clearness": [], "share_right": []}, "increasing"),
+        ('{"clearness": [1, NaN], "share_right": [0, 1]}', "increasing"),
+    ):
+        write(bad)
+        with pytest.raises(WeightsError, match=words):
+            read_calibration(file)
+
+
+def test_weights_of_the_package_are_the_default_if_there_are_any() -> None:
+    found = default_weights()
+    assert found is None or load_model(found).name == "small"

@@ -1,0 +1,149 @@
+"""The sound is moved, nothing else: every decoded picture and sound stays what it was."""
+
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from videos import head, write_video
+
+from data_tools.remux import RemuxError, shift_sound
+
+
+@pytest.fixture(scope="module")
+def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Rotated, with B-frames (negative first dts), AAC priming (negative first pts)."""
+    pictures, sound = head(5, 60, 96)
+    folder = tmp_path_factory.mktemp("video")
+    return write_video(folder / "head.mp4", pictures, sound, rotation=90)
+
+
+@pytest.fixture(scope="module")
+def rich(video: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same in Matroska, with subtitles, names, languages, chapters, dispositions."""
+    folder = tmp_path_factory.mktemp("rich")
+    lines = folder / "lines.srt"
+    lines.write_text("1\n00:00:00,500 --> 00:00:01,000\nbin blue\n\n")
+    out = folder / "rich.mkv"
+    with (
+        av.open(str(video)) as given,
+        av.open(str(lines)) as text,
+        av.open(str(out), "w") as made,
+    ):
+        made.metadata["title"] = "a talk"
+        streams: dict[Any, Any] = {}
+        for source in (given, text):
+            for stream in source.streams:
+                streams[stream] = made.add_stream_from_template(stream, opaque=True)
+        for kind, language in (("audio", "deu"), ("subtitle", "eng")):
+            copy = next(s for s in streams.values() if s.type == kind)
+            copy.metadata["language"] = language
+        of_sound = next(s for s in streams.values() if s.type == "audio")
+        of_sound.disposition = av.stream.Disposition.default | av.stream.Disposition.original
+        second = {"id": 1, "start": 0, "end": 1000, "time_base": Fraction(1, 1000)}
+        made.set_chapters([second | {"metadata": {"title": "first"}}])
+        for source in (given, text):
+            for packet in source.demux():
+                if packet.dts is not None:
+                    packet.stream = streams[packet.stream]
+                    made.mux(packet)
+    return out
+
+
+def decoded(path: Path) -> tuple[dict[bytes, Fraction], dict[bytes, Fraction]]:
+    """When each picture is seen and each sound is heard, by its contents."""
+    seen, heard = {}, {}
+    with av.open(str(path)) as container:
+        for packet in container.demux(container.streams.video[0], container.streams.audio[0]):
+            for frame in packet.decode():
+                array: NDArray[Any] = frame.to_ndarray()
+                time = Fraction(frame.pts) * frame.time_base
+                (seen if packet.stream.type == "video" else heard)[array.tobytes()] = time
+    return seen, heard
+
+
+def check_moved(source: Path, out: Path, seconds: Fraction, at_least: float) -> None:
+    seen, heard = decoded(source)
+    seen_after, heard_after = decoded(out)
+    assert seen.keys() == seen_after.keys()
+    pictures = np.array([float(seen_after[key] - seen[key]) for key in seen])
+    same = heard.keys() & heard_after.keys()
+    assert len(same) >= at_least * len(heard)
+    sounds = np.array([float(heard_after[key] - heard[key]) for key in same])
+    np.testing.assert_allclose(pictures, pictures[0], atol=0.0011)  # Matroska's milliseconds
+    np.testing.assert_allclose(sounds - pictures[0], float(seconds), atol=0.0021)
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mov", ".mkv"])
+@pytest.mark.parametrize("frames", [5, -7])
+@pytest.mark.parametrize("kind", [".mp4", ".mkv"])
+def test_the_sound_alone_moves_and_nothing_is_encoded(
+    video: Path, tmp_path: Path, suffix: str, frames: int, kind: str
+) -> None:
+    source = video
+    if kind == ".mkv":
+        source = tmp_path / "source.mkv"
+        shift_sound(video, source, Fraction(0))
+    out = tmp_path / f"mended{suffix}"
+    assert shift_sound(source, out, Fraction(frames, 25)) == []
+    # An edit list hides the sound that would come before the picture.
+    hidden = frames < 0 and suffix != ".mkv"
+    check_moved(source, out, Fraction(frames, 25), at_least=0.8 if hidden else 1.0)
+    assert sorted(tmp_path.glob(".*")) == []
+    with av.open(str(out)) as container:
+        assert next(container.decode(video=0)).rotation == 90
+
+
+def test_there_and_back_is_what_it_was(video: Path, tmp_path: Path) -> None:
+    shift_sound(video, tmp_path / "there.mp4", Fraction(-7, 25))
+    shift_sound(tmp_path / "there.mp4", tmp_path / "back.mp4", Fraction(7, 25))
+    check_moved(video, tmp_path / "back.mp4", Fraction(0), at_least=1.0)
+
+
+def test_everything_beside_picture_and_sound_survives(rich: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out.mkv"
+    assert shift_sound(rich, out, Fraction(3, 25)) == []
+    with av.open(str(rich)) as given, av.open(str(out)) as made:
+        assert made.metadata["title"] == "a talk"
+        assert [s.type for s in made.streams] == [s.type for s in given.streams]
+        for one, other in zip(given.streams, made.streams, strict=True):
+            assert one.disposition == other.disposition
+            assert one.metadata.get("language") == other.metadata.get("language")
+        assert made.streams.audio[0].disposition & av.stream.Disposition.original
+        assert made.streams.audio[0].metadata["language"] == "deu"
+        assert [c["metadata"]["title"] for c in made.chapters()] == ["first"]
+        before, after = (
+            [(bytes(p), p.pts) for p in container.demux(subtitles=0) if p.size]
+            for container in (given, made)
+        )
+        assert before == after and before[0][0] == b"bin blue"
+
+
+def test_what_a_container_cannot_hold_is_said(rich: Path, tmp_path: Path) -> None:
+    with pytest.raises(RemuxError, match=r"out.mp4: .*srt.*is a .mkv possible") as error:
+        shift_sound(rich, tmp_path / "out.mp4", Fraction(1, 25))
+    assert "\n" not in str(error.value)
+    with pytest.raises(ValueError, match=r"must end in .mp4"):
+        shift_sound(rich, tmp_path / "out.avi", Fraction(1, 25))
+    (tmp_path / "text.mp4").write_text("no video")
+    with pytest.raises(RemuxError, match=r"text.mp4 cannot be copied"):
+        shift_sound(tmp_path / "text.mp4", tmp_path / "out.mp4", Fraction(1, 25))
+    assert [path.name for path in tmp_path.iterdir()] == ["text.mp4"]
+
+
+def test_the_input_is_never_overwritten(
+    video: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = tmp_path / "a.mp4"
+    source.write_bytes(video.read_bytes())
+    (tmp_path / "soft.mp4").symlink_to(source)
+    (tmp_path / "hard.mp4").hardlink_to(source)
+    (tmp_path / "below").mkdir()
+    monkeypatch.chdir(tmp_path)
+    for name in ("a.mp4", "./below/../a.mp4", "soft.mp4", "hard.mp4", str(source)):
+        with pytest.raises(ValueError, match="never overwritten"):
+            shift_sound(source, Path(name), Fraction(1, 25))
+    assert source.read_bytes() == video.read_bytes()
