@@ -75,6 +75,25 @@ def auc(genuine: NDArray[np.float32], false: NDArray[np.float32]) -> float:
     return float(1 - (below + upto).mean() / 2 / len(false))
 
 
+def eer(genuine: NDArray[np.float32], false: NDArray[np.float32]) -> float:
+    """Equal error rate: share of genuine pairs refused where as many false ones are accepted.
+
+    A pair is accepted up to a threshold of distance; between two thresholds the rates are joined
+    by straight lines. nan without pairs of both kinds.
+    """
+    if len(genuine) == 0 or len(false) == 0:
+        return float("nan")
+    thresholds = np.unique(np.concatenate([genuine, false]))
+    refused = 1 - np.searchsorted(np.sort(genuine), thresholds, side="right") / len(genuine)
+    accepted = np.searchsorted(np.sort(false), thresholds, side="right") / len(false)
+    # below every pair all are refused
+    refused, accepted = np.append(1.0, refused), np.append(0.0, accepted)
+    at = int(np.argmax(accepted >= refused))
+    before, after = refused[at - 1] - accepted[at - 1], accepted[at] - refused[at]
+    share = before / (before + after)
+    return float(refused[at - 1] + share * (refused[at] - refused[at - 1]))
+
+
 @dataclass(frozen=True)
 class Score:
     """How well a track's sound fits its lips, at every shift.

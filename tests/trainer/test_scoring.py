@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from trainer.scoring import (
     accuracy,
     auc,
+    eer,
     in_words,
     mean_over_windows,
     offsets,
@@ -118,3 +119,26 @@ def test_a_short_track_is_not_judged_by_a_window_or_two() -> None:
 )
 def test_offsets_in_words(offset: int, words: str) -> None:
     assert in_words(offset) == words
+
+
+@given(
+    st.lists(st.integers(0, 9), min_size=1, max_size=12),
+    st.lists(st.integers(0, 9), min_size=1, max_size=12),
+)
+def test_eer_is_where_both_error_rates_meet(genuine: list[int], false: list[int]) -> None:
+    g, f = np.array(genuine, np.float32), np.array(false, np.float32)
+    rates = [(1.0, 0.0)] + [((g > t).mean(), (f <= t).mean()) for t in range(10)]
+    found = eer(g, f)
+    # the curve from (1, 0) to (0, 1) crosses the diagonal there
+    below = max(min(r, a) for r, a in rates)
+    above = min(max(r, a) for r, a in rates)
+    assert below - 1e-6 <= found <= above + 1e-6
+
+
+def test_eer_of_known_pairs() -> None:
+    near, far = np.array([1, 2, 3], np.float32), np.array([4, 5, 6], np.float32)
+    assert eer(near, far) == 0 and eer(far, near) == 1
+    assert eer(near, near) == pytest.approx(0.5)
+    quarter = np.array([1, 2, 3, 8], np.float32), np.array([2.5, 7, 8, 9], np.float32)
+    assert eer(*quarter) == pytest.approx(0.25)
+    assert np.isnan(eer(near, np.array([], np.float32)))
