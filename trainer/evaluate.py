@@ -33,7 +33,7 @@ from trainer.dataset import Dataset
 from trainer.embed import fold
 from trainer.loader import LoaderError
 from trainer.model import SyncNet
-from trainer.scoring import TOLERANCE, Score, auc, eer, in_words, offsets, score
+from trainer.scoring import TOLERANCE, Score, auc, eer, in_words, offsets, score_distances
 from trainer.weights import WeightsError, load_model
 
 REACH = 15  # frames to either side, as in the literature
@@ -158,7 +158,8 @@ def evaluate(
             moved = []
             for move in MOVES if options.shift_test else ():
                 early = clip_sound(dataset, model, one.clip, move, device)
-                moved.append(_offset(*clip_distances(one.lips_KD, early, REACH, move)))
+                parts = clip_distances(one.lips_KD, early, REACH, move)
+                moved.append(score_distances(*parts).offset)
             found[one.clip] = measure_clip(
                 records[one.clip], one.lips_KD, sound, options, pairs, tuple(moved)
             )
@@ -199,7 +200,7 @@ def measure_clip(
         false = false[np.linspace(0, len(false) - 1, pairs).round().astype(int)]
     return Measured(
         record,
-        score(lips_KD, sound_LD, REACH),
+        score_distances(distances, valid),
         np.array(runs),
         np.array(right),
         np.array(padded),
@@ -227,13 +228,6 @@ def sliding_means(
     count = sums(valid_KS).round()
     total = sums(np.where(valid_KS, distances_KS, 0))
     return np.where(count > 0, total / np.maximum(count, 1), np.inf)
-
-
-def _offset(distances_KS: NDArray[np.float32], valid_KS: NDArray[np.bool_]) -> int:
-    """Offset of a whole clip; shifts of which a third of the windows exist count."""
-    means = sliding_means(distances_KS, valid_KS, len(distances_KS))
-    few = valid_KS.sum(0) < max(1, len(valid_KS) // 3)
-    return int(offsets(np.where(few, np.inf, means))[0])
 
 
 def _partners(sources: list[str]) -> list[int]:

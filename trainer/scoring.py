@@ -151,13 +151,32 @@ def score(lips_KD: torch.Tensor, sound_LD: torch.Tensor, reach: int) -> Score:
         raise ValueError(f"a track needs {WINDOW_FRAMES} frames with sound to be scored")
     distances = track_distances(lips_KD[:count], sound_LD[:count], reach)
     valid = valid_shifts(np.array([-reach]), np.array([count]), count, 2 * reach + 1)[0]
-    means = mean_over_windows(distances[None], valid[None])[0]
+    return score_distances(distances, valid)
+
+
+def score_distances(
+    distances_KS: NDArray[np.float32], valid_KS: NDArray[np.bool_], trim: float = 0.0
+) -> Score:
+    """`score` of a track from its distances at every shift.
+
+    Args:
+        distances_KS, valid_KS: (K, S) distances and which of them lie inside the track, K > 0.
+        trim: share of a shift's windows to leave out at each end, against outliers.
+    """
+    count, reach = len(distances_KS), distances_KS.shape[1] // 2
+    kept = valid_KS
+    if trim > 0:
+        known = np.where(valid_KS, distances_KS, np.nan)
+        known[:, ~valid_KS.any(0)] = 0  # of which no quantile exists
+        low, high = np.nanquantile(known, [trim, 1 - trim], axis=0)
+        kept = valid_KS & (distances_KS >= low) & (distances_KS <= high)
+    means = mean_over_windows(distances_KS[None], kept[None])[0]
     # A mean over a handful of windows is noise: a shift needs a third of them, as the official
     # 2 reach + 1 shifts of a track of five seconds have.
-    means[valid.sum(0) < max(1, count // 3)] = np.inf
+    means[valid_KS.sum(0) < max(1, count // 3)] = np.inf
     best = int(means.argmin())
     middle = float(np.median(means[np.isfinite(means)]))
-    single = np.where(valid[:, best], middle - distances[:, best], np.nan)
+    single = np.where(valid_KS[:, best], middle - distances_KS[:, best], np.nan)
     return Score(
         reach - best, middle - float(means[best]), float(means[best]), means, _smooth(single)
     )
