@@ -149,21 +149,24 @@ def score(lips_KD: torch.Tensor, sound_LD: torch.Tensor, reach: int) -> Score:
     count = min(len(lips_KD), len(sound_LD))
     if count == 0:
         raise ValueError(f"a track needs {WINDOW_FRAMES} frames with sound to be scored")
-    distances = track_distances(lips_KD[:count], sound_LD[:count], reach)
-    valid = valid_shifts(np.array([-reach]), np.array([count]), count, 2 * reach + 1)[0]
-    return score_distances(distances, valid)
+    return score_distances(track_distances(lips_KD[:count], sound_LD[:count], reach))
 
 
 def score_distances(
-    distances_KS: NDArray[np.float32], valid_KS: NDArray[np.bool_], trim: float = 0.0
+    distances_KS: NDArray[np.float32],
+    valid_KS: NDArray[np.bool_] | None = None,
+    trim: float = 0.0,
 ) -> Score:
     """`score` of a track from its distances at every shift.
 
     Args:
-        distances_KS, valid_KS: (K, S) distances and which of them lie inside the track, K > 0.
+        distances_KS: (K, 2 reach + 1), K >= 1.
+        valid_KS: which of them count; by default those whose sound lies inside the track.
         trim: share of a shift's windows to leave out at each end, against outliers.
     """
     count, reach = len(distances_KS), distances_KS.shape[1] // 2
+    if valid_KS is None:
+        valid_KS = valid_shifts(np.array([-reach]), np.array([count]), count, 2 * reach + 1)[0]
     kept = valid_KS
     if trim > 0:
         known = np.where(valid_KS, distances_KS, np.nan)
