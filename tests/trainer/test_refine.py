@@ -56,9 +56,9 @@ def clip(early: int | None, seed: int = 0, hidden: int = 0) -> Judged:
 @given(st.integers(-12, 12), st.integers(0, 50))
 def test_score_and_offset(early: int, seed: int) -> None:
     found = clip(early, seed)
-    assert found.offset == early and found.best_score > 0.4
-    assert (found.score > 0.4) == (abs(early) <= 1)
-    assert clip(None, seed).score < 0.25
+    assert found.offset == early and found.best_score > 0.3
+    assert found.score > 0.3 if abs(early) <= 1 else found.score < 0.05
+    assert clip(None, seed).score < 0.1 and clip(None, seed).best_score < 0.1
 
 
 def test_a_few_wild_windows_change_little() -> None:
@@ -70,7 +70,7 @@ def test_a_few_wild_windows_change_little() -> None:
 def test_verdicts(realign: bool) -> None:
     judged = [clip(0), clip(1), clip(9), clip(-5), clip(None)]
     judged += [Judged("short", 20, -1.0), Judged("bad", 70, fault="a frame cannot be decoded")]
-    rows = give_verdicts(judged, 0.35, realign)
+    rows = give_verdicts(judged, 0.2, realign)
     moved = REALIGN if realign else SHIFTED
     assert [row.verdict for row in rows.values()] == (
         [KEEP, KEEP, moved, moved, NO_MINIMUM, KEEP, UNREADABLE]
@@ -82,10 +82,10 @@ def test_verdicts(realign: bool) -> None:
 
 def test_two_groups_are_found_and_parted() -> None:
     rng = np.random.default_rng(0)
-    off, on = rng.normal(0.02, 0.05, 40), rng.normal(0.45, 0.08, 160)
+    off, on = rng.normal(-0.1, 0.08, 40), rng.normal(0.35, 0.08, 160)
     mixture = fit_mixture(np.concatenate([off, on]))
     assert mixture is not None and mixture.separate
-    assert mixture.means == pytest.approx((0.02, 0.45), abs=0.03)
+    assert mixture.means == pytest.approx((-0.1, 0.35), abs=0.03)
     assert mixture.shares[0] == pytest.approx(0.2, abs=0.03)
     assert off.max() < mixture.threshold < np.quantile(on, 0.02)
 
@@ -178,7 +178,7 @@ def test_score_only_writes_what_training_reads(
 
     monkeypatch.setattr(module, "embed_clips", perfect)
     args = ["--data.shards", str(shards_folder), "--weights", str(weights), "--score-only"]
-    args += ["--out", str(tmp_path), "--threshold", "0.3", "--threads", "1", "--realign"]
+    args += ["--out", str(tmp_path), "--threshold", "0.1", "--threads", "1", "--realign"]
     assert main(args) == 0
     keys = Dataset(shards_folder, "train").keys
     rows = read_keep(tmp_path / "keep.csv")
