@@ -139,11 +139,10 @@ def _embed(
         for runs in (asked, everything):  # any good clip stands in where none of a batch is left
             good = np.flatnonzero(~np.isin(runs.clip, barred))
             if len(good):
-                good = good if runs is asked else good[:1]
-                return _runs(runs.clip[good], runs.start[good])
+                return runs[good if runs is asked else good[:1]]
         raise _NothingLeft
 
-    shape = Shape(len(batches[0]), length, 1, preset.size, preset.channels)
+    shape = Shape(len(batches[0]), length, length, preset.size, preset.channels)
     found: dict[int, torch.Tensor] = {}
     with Loader(dataset, request, shape, device=device, threads=threads) as loader:
         for asked in batches:

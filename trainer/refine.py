@@ -299,8 +299,13 @@ def find_threshold(
 def give_verdicts(judged: Iterable[Judged], threshold: float, realign: bool) -> dict[str, Row]:
     """A row of keep.csv for each clip.
 
-    A clip of under a second is kept: it cannot be judged, and most clips are in sync.
+    A clip of under a second is kept: it cannot be judged, and most clips are in sync. The best of
+    31 offsets always leads by something, so a clip counts as merely shifted only if it leads by
+    half of what is usual among the clips kept.
     """
+    judged = list(judged)
+    kept = [one.score for one in judged if one.judged and one.score >= threshold]
+    clear = max(threshold, float(np.median(kept)) / 2) if kept else np.inf
     rows = {}
     for one in judged:
         if one.fault:
@@ -310,7 +315,7 @@ def give_verdicts(judged: Iterable[Judged], threshold: float, realign: bool) -> 
             rows[one.clip] = Row(keep.KEEP, reason=reason)
         elif one.score >= threshold:
             rows[one.clip] = Row(keep.KEEP, one.score, one.offset)
-        elif one.best_score >= threshold and TOLERANCE < abs(one.offset) < REACH:
+        elif one.best_score >= clear and TOLERANCE < abs(one.offset) < REACH:
             verdict = keep.REALIGN if realign else keep.SHIFTED
             rows[one.clip] = Row(verdict, one.score, one.offset, in_words(one.offset))
         else:
