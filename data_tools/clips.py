@@ -191,6 +191,28 @@ def load_clip(clip: Clip, conversion: Conversion = Conversion()) -> ClipData:
     return ClipData(jpegs, height, width, channels, features, audio)
 
 
+def realign(data: ClipData, offset: int) -> ClipData:
+    """A clip whose audio is early by `offset` frames (late if negative), cut so that both fit.
+
+    Raises:
+        ClipError: no window is left.
+    """
+    frames = len(data.jpegs) - abs(offset)
+    # Sound that is early by k frames: what frame k shows is heard at once, so pictures go.
+    jpegs = data.jpegs[max(0, offset) :][: max(0, frames)]
+    silent = max(0, -offset)
+    audio, features = None, data.mfcc[COLUMNS_PER_FRAME * silent :][: COLUMNS_PER_FRAME * frames]
+    if frames > 0 and data.audio is not None:
+        audio = data.audio[SAMPLES_PER_FRAME * silent :][: SAMPLES_PER_FRAME * frames]
+        features = mfcc(audio) if len(audio) else features[:0]
+    if frames < 1 or window_count(len(jpegs), len(features)) < 1:
+        raise ClipError(
+            "too short to be realigned",
+            f"{len(data.jpegs)} frames whose audio is off by {offset:+d} leave no window",
+        )
+    return ClipData(jpegs, data.height, data.width, data.channels, features, audio)
+
+
 def decode_jpeg(jpeg: bytes, name: str) -> NDArray[np.uint8]:
     """Decode strictly: (H, W, 1) for a gray JPEG, else (H, W, 3) RGB, uint8.
 

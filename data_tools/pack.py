@@ -11,11 +11,11 @@ import json
 import os
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +31,9 @@ from data_tools.clips import (
     Conversion,
     find_clips,
     load_clip,
+    realign,
 )
+from data_tools.keep import KeepError, Row, in_words, read_keep
 from data_tools.progress import progress
 from data_tools.shards import (
     MANIFEST,
@@ -75,6 +77,7 @@ class ShardPlan:
     name: str
     split: str
     clips: list[tuple[str, Clip]]  # key, clip
+    offsets: dict[str, int] = field(default_factory=dict)  # of clips to be realigned, by key
 
 
 def pack(
@@ -82,14 +85,21 @@ def pack(
     out: Path,
     options: PackOptions = PackOptions(),
     workers: int = 1,
+    keep: Mapping[str, Row] | None = None,
 ) -> dict[str, Any]:
     """Pack every usable clip of `clips_folder`; returns the manifest written to OUT/manifest.json.
 
     Shards already complete are kept. Clips that fail are left out and listed under "dropped" with
     "clip", "reason" and "detail".
 
+    Args:
+        keep: rows of a keep.csv by key: rejected clips are left out and listed under "rejected",
+            those to be realigned are cut so that picture and sound fit. Clips without a row (those
+            of other splits) stay, and every clip stays in the split that it has without `keep`.
+
     Raises:
         ValueError: no clips, wrong options, or OUT was packed from other clips or options.
+        KeepError: `keep` names none of the clips.
     """
     _check_options(options)
     if out.resolve() == clips_folder.resolve():
@@ -100,43 +110,72 @@ def pack(
         for clip in clips:
             sizes.append(file_sizes(clip))
             advance(1)
-    plan = plan_shards(clips, sizes, options)
+    plan = plan_shards(clips, sizes, options, keep)
     out.mkdir(parents=True, exist_ok=True)
     with _locked(out):
-        _record_plan(out, clips, sizes, options)
+        _record_plan(out, clips, sizes, options, keep)
         remove_partials(out)
         todo = [shard for shard in plan if not _is_complete(out, shard)]
         with progress("packing", sum(len(s.clips) for s in todo), "clips") as advance:
             _run(out, todo, options, workers, advance)
         manifest = _manifest(out, plan, options)
+        if keep is not None:
+            rejected = {key: row for key, row in sorted(keep.items()) if not row.used}
+            manifest["rejected"] = [
+                {"clip": key, "verdict": row.verdict, "reason": row.reason}
+                for key, row in rejected.items()
+            ]
         write_json(out / MANIFEST, manifest)
     return manifest
 
 
-def plan_shards(clips: list[Clip], sizes: list[list[int]], options: PackOptions) -> list[ShardPlan]:
-    """Assign clips to splits and shards: deterministic in names, file sizes and options.
+def plan_shards(
+    clips: list[Clip],
+    sizes: list[list[int]],
+    options: PackOptions,
+    keep: Mapping[str, Row] | None = None,
+) -> list[ShardPlan]:
+    """Assign clips to splits and shards: deterministic in names, file sizes, options and `keep`.
 
     `sizes`: of each clip, as `file_sizes` gives them.
     """
     splits = assign_splits(clips, options.ratios, options.split_by, options.seed)
     keys = _keys(clips)
+    rows = keep or {}
+    if rows and not any(key in rows for key in keys):
+        raise KeepError(
+            f"the manifest names none of the {len(clips)} clips, first {keys[0]}: it is of others"
+        )
     limit = options.shard_mb * 1_000_000
     plan = []
     for number, split in enumerate(SPLITS):
-        chosen = [i for i in range(len(clips)) if splits[i] == split]
+        chosen = [
+            i
+            for i in range(len(clips))
+            if splits[i] == split and (keys[i] not in rows or rows[keys[i]].used)
+        ]
         np.random.default_rng([options.seed, 1 + number]).shuffle(chosen)
         current: list[tuple[str, Clip]] = []
         filled = shard = 0
         for i in chosen:
             size = sum(sizes[i])
             if current and filled + size > limit:
-                plan.append(ShardPlan(f"{split}-{shard:06d}.tar", split, current))
+                plan.append(_shard_plan(split, shard, current, rows))
                 current, filled, shard = [], 0, shard + 1
             current.append((keys[i], clips[i]))
             filled += size
         if current:
-            plan.append(ShardPlan(f"{split}-{shard:06d}.tar", split, current))
+            plan.append(_shard_plan(split, shard, current, rows))
     return plan
+
+
+def _shard_plan(
+    split: str, number: int, clips: list[tuple[str, Clip]], rows: Mapping[str, Row]
+) -> ShardPlan:
+    # a row's audio_shift is how far its sound must move; its offset how far it is off
+    moved = {key: -rows[key].audio_shift for key, _ in clips if key in rows}
+    offsets = {key: offset for key, offset in moved.items() if offset}
+    return ShardPlan(f"{split}-{number:06d}.tar", split, clips, offsets)
 
 
 def assign_splits(
@@ -228,7 +267,11 @@ def file_sizes(clip: Clip) -> list[int]:
 
 
 def _record_plan(
-    out: Path, clips: list[Clip], sizes: list[list[int]], options: PackOptions
+    out: Path,
+    clips: list[Clip],
+    sizes: list[list[int]],
+    options: PackOptions,
+    keep: Mapping[str, Row] | None,
 ) -> None:
     """Write OUT/plan.json, or refuse if OUT was begun with another plan."""
     digest = hashlib.sha256()
@@ -240,6 +283,9 @@ def _record_plan(
         "clips": len(clips),
         "clips_sha256": digest.hexdigest(),
     }
+    if keep is not None:
+        rows = [[key, row.used, row.audio_shift] for key, row in sorted(keep.items())]
+        plan["keep_sha256"] = hashlib.sha256(json.dumps(rows).encode()).hexdigest()
     path = out / PLAN
     plan = json.loads(json.dumps(plan))
     if path.exists():
@@ -249,8 +295,8 @@ def _record_plan(
             raise ValueError(f"{path} is damaged; choose another output folder") from None
         if before != plan:
             old, new = ({**p.get("options", {}), **p} for p in (before, plan))
-            changed = sorted(k for k in new if k != "options" and old.get(k) != new[k])
-            what = ", ".join(f"{k} was {old.get(k)}, is {new[k]}" for k in changed[:3])
+            changed = sorted(k for k in old | new if k != "options" and old.get(k) != new.get(k))
+            what = ", ".join(f"{k} was {old.get(k)}, is {new.get(k)}" for k in changed[:3])
             raise ValueError(
                 f"{out} was packed with another configuration ({what}): "
                 "choose another output folder or delete this one"
@@ -312,6 +358,8 @@ def pack_shard(
         for key, clip in shard.clips:
             try:
                 data = load_clip(clip, options.conversion)
+                if key in shard.offsets:
+                    data = realign(data, shard.offsets[key])
             except ClipError as error:
                 dropped.append({"clip": clip.name, "reason": error.reason, "detail": error.detail})
             else:
@@ -421,6 +469,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--shard-mb", type=int, default=128, help="input megabytes a shard (default %(default)s)"
     )
+    parser.add_argument(
+        "--manifest",
+        type=Path,
+        metavar="KEEP.csv",
+        help="of `trainer.refine`: leave out the clips it rejects, put those to be realigned in "
+        "place; clips without a row stay",
+    )
     parser.add_argument("--workers", type=int, default=0, help="processes (default: one a core)")
     parser.add_argument(
         "--allow-dropped",
@@ -448,9 +503,13 @@ def main(args: argparse.Namespace) -> int:
         flac=args.flac,
         source_pattern=args.source_pattern,
     )
-    manifest = pack(args.clips, args.out, options, args.workers or len(os.sched_getaffinity(0)))
+    keep = None if args.manifest is None else read_keep(args.manifest)
+    workers = args.workers or len(os.sched_getaffinity(0))
+    manifest = pack(args.clips, args.out, options, workers, keep)
     console = Console()
     summarise(manifest, args.out, console)
+    if keep is not None:
+        console.print(f"by {args.manifest}: {in_words(keep.values())}", soft_wrap=True)
     dropped = len(manifest["dropped"])
     packed = manifest["clips_found"] - dropped
     console.print(f"manifest: {args.out / MANIFEST}", soft_wrap=True)

@@ -78,6 +78,25 @@ def auc(genuine: NDArray[np.float32], false: NDArray[np.float32]) -> float:
     return float(1 - (below + upto).mean() / 2 / len(false))
 
 
+def eer(genuine: NDArray[np.float32], false: NDArray[np.float32]) -> float:
+    """Equal error rate: share of genuine pairs refused where as many false ones are accepted.
+
+    A pair is accepted up to a threshold of distance; between two thresholds the rates are joined
+    by straight lines. nan without pairs of both kinds.
+    """
+    if len(genuine) == 0 or len(false) == 0:
+        return float("nan")
+    thresholds = np.unique(np.concatenate([genuine, false]))
+    refused = 1 - np.searchsorted(np.sort(genuine), thresholds, side="right") / len(genuine)
+    accepted = np.searchsorted(np.sort(false), thresholds, side="right") / len(false)
+    # below every pair all are refused
+    refused, accepted = np.append(1.0, refused), np.append(0.0, accepted)
+    at = int(np.argmax(accepted >= refused))
+    before, after = refused[at - 1] - accepted[at - 1], accepted[at] - refused[at]
+    share = before / (before + after)
+    return float(refused[at - 1] + share * (refused[at] - refused[at - 1]))
+
+
 @dataclass(frozen=True)
 class Score:
     """How well a track's sound fits its lips, at every shift.
@@ -136,17 +155,34 @@ def score(lips_KD: torch.Tensor, sound_LD: torch.Tensor, reach: int) -> Score:
     return score_distances(track_distances(lips_KD[:count], sound_LD[:count], reach))
 
 
-def score_distances(distances: NDArray[np.float32]) -> Score:
-    """As `score`, from the (K, 2 reach + 1) distances of a track, K >= 1."""
-    count, reach = len(distances), distances.shape[1] // 2
-    valid = valid_shifts(np.array([-reach]), np.array([count]), count, 2 * reach + 1)[0]
-    means = mean_over_windows(distances[None], valid[None])[0]
+def score_distances(
+    distances_KS: NDArray[np.float32],
+    valid_KS: NDArray[np.bool_] | None = None,
+    trim: float = 0.0,
+) -> Score:
+    """`score` of a track from its distances at every shift.
+
+    Args:
+        distances_KS: (K, 2 reach + 1), K >= 1.
+        valid_KS: which of them count; by default those whose sound lies inside the track.
+        trim: share of a shift's windows to leave out at each end, against outliers.
+    """
+    count, reach = len(distances_KS), distances_KS.shape[1] // 2
+    if valid_KS is None:
+        valid_KS = valid_shifts(np.array([-reach]), np.array([count]), count, 2 * reach + 1)[0]
+    kept = valid_KS
+    if trim > 0:
+        known = np.where(valid_KS, distances_KS, np.nan)
+        known[:, ~valid_KS.any(0)] = 0  # of which no quantile exists
+        low, high = np.nanquantile(known, [trim, 1 - trim], axis=0)
+        kept = valid_KS & (distances_KS >= low) & (distances_KS <= high)
+    means = mean_over_windows(distances_KS[None], kept[None])[0]
     # A mean over a handful of windows is noise: a shift needs a third of them, as the official
     # 2 reach + 1 shifts of a track of five seconds have.
-    means[valid.sum(0) < max(1, count // 3)] = np.inf
+    means[valid_KS.sum(0) < max(1, count // 3)] = np.inf
     best = int(means.argmin())
     middle = float(np.median(means[np.isfinite(means)]))
-    single = np.where(valid[:, best], middle - distances[:, best], np.nan)
+    single = np.where(valid_KS[:, best], middle - distances_KS[:, best], np.nan)
     return Score(
         reach - best, middle - float(means[best]), float(means[best]), means, _smooth(single)
     )

@@ -10,6 +10,7 @@ from trainer.scoring import (
     accuracy,
     auc,
     distances_in_pieces,
+    eer,
     in_words,
     mean_over_windows,
     offsets,
@@ -142,3 +143,26 @@ def test_distances_of_pieces_are_those_of_the_whole(
     found = distances_in_pieces(pieces(lips, lip_cuts), pieces(sound, sound_cuts), reach)
     np.testing.assert_allclose(found, torch.stack(plain, 1).numpy(), rtol=1e-4, atol=1e-5)
     np.testing.assert_array_equal(found, track_distances(lips, sound, reach))
+
+
+@given(
+    st.lists(st.integers(0, 9), min_size=1, max_size=12),
+    st.lists(st.integers(0, 9), min_size=1, max_size=12),
+)
+def test_eer_is_where_both_error_rates_meet(genuine: list[int], false: list[int]) -> None:
+    g, f = np.array(genuine, np.float32), np.array(false, np.float32)
+    rates = [(1.0, 0.0)] + [((g > t).mean(), (f <= t).mean()) for t in range(10)]
+    found = eer(g, f)
+    # the curve from (1, 0) to (0, 1) crosses the diagonal there
+    below = max(min(r, a) for r, a in rates)
+    above = min(max(r, a) for r, a in rates)
+    assert below - 1e-6 <= found <= above + 1e-6
+
+
+def test_eer_of_known_pairs() -> None:
+    near, far = np.array([1, 2, 3], np.float32), np.array([4, 5, 6], np.float32)
+    assert eer(near, far) == 0 and eer(far, near) == 1
+    assert eer(near, near) == pytest.approx(0.5)
+    quarter = np.array([1, 2, 3, 8], np.float32), np.array([2.5, 7, 8, 9], np.float32)
+    assert eer(*quarter) == pytest.approx(0.25)
+    assert np.isnan(eer(near, np.array([], np.float32)))
