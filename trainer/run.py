@@ -15,6 +15,7 @@ import shutil
 import signal
 import sys
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, replace
@@ -44,6 +45,7 @@ from trainer.checkpoint import CheckpointError
 from trainer.config import FIXED_ON_RESUME, Config, Data, Loss, Model, Run, Train, check
 from trainer.dataset import Dataset
 from trainer.distributed import Agreement, Processes
+from trainer.guard import Action, Guard, NotLearning
 from trainer.loader import Batch, Loader, LoaderError, Shape
 from trainer.losses import Pairs, labelled, make_loss, shifted
 from trainer.model import PRESETS, SyncNet, parameter_count
@@ -55,6 +57,11 @@ log = logging.getLogger("trainer")
 
 # The demonstration: small heads, enough of them that unseen ones are recognised.
 DEMO_CLIPS, DEMO_SIZE, DEMO_SECONDS = 320, 64, 3.0
+# How often the guard is asked; it looks more often.
+_GUARD_STEPS = 50
+# A batch that has not been learnt by heart after so many steps will not be.
+_OVERFIT_STEPS = 400
+_LEARNT = 0.02  # of the first loss
 DEMO_TRAIN = {"train.epochs": 40, "train.val_every": 10, "train.batch_size": 128}
 
 
@@ -65,6 +72,8 @@ class Options:
     resume: str | None = None
     trackers: tuple[str, ...] = ()
     demo: bool = False
+    guard: Action = "warn"
+    overfit: int = 0
 
 
 def train(
@@ -75,6 +84,7 @@ def train(
     Raises:
         ValueError: settings that no run could use.
         ShardError, LoaderError, CheckpointError: bad data; the message says what to do.
+        NotLearning: the guard was told to stop such a run, or --overfit failed.
     """
     check(config)
     display.check_trackers(options.trackers)
@@ -154,7 +164,10 @@ class _Training:
         self.loader = Loader(
             self.dataset,
             lambda step, quarantine: self.sampler.batch(
-                step, processes.rank, processes.world, quarantine
+                step % options.overfit if options.overfit else step,
+                processes.rank,
+                processes.world,
+                quarantine,
             ),
             Shape(
                 config.train.batch_size // processes.world,
@@ -169,7 +182,7 @@ class _Training:
             **self.loader_options,
         )
         self.opened.callback(self.loader.close)
-        self.validation = self._validation("val")
+        self.validation = None if options.overfit else self._validation("val")
         self._announce(preset)
 
         torch.manual_seed(config.train.seed)
@@ -177,6 +190,7 @@ class _Training:
         margin = preset.margin if config.loss.margin is None else config.loss.margin
         self.loss = make_loss(config.loss.name, margin, preset.embedding)
         self._place_model(resumed)
+        self.guard = Guard(config.train.lr, min(config.train.warmup_steps, self.total // 2))
         self.best = float(resumed["best"]) if resumed else -1.0
         self.scores: dict[str, dict[str, float]] = {}
         if processes.first:
@@ -306,9 +320,39 @@ class _Training:
         gc.collect()
         gc.freeze()
         with _stop_requests() as stop:
+            if self.options.overfit:
+                return self._overfit(clock, stop)
             finished = self._steps(clock, steps, stop)
             self._track(steps.flush())
             return self._finish(finished, stop)
+
+    def _overfit(self, clock: StepClock, stop: list[str]) -> dict[str, Any]:
+        """Learn a few batches by heart: what can't be learnt so, days of training won't teach.
+
+        Raises:
+            NotLearning: the loss did not come near zero.
+        """
+        count, recent = self.options.overfit, deque[float](maxlen=self.options.overfit)
+        first, said = 0.0, time.monotonic()
+        for step in range(_OVERFIT_STEPS):
+            recent.append(float(self._step(clock, step)))
+            first = sum(recent) if step < count else first
+            # not every loss has zero for its floor, but all pairs in order is as good
+            learnt = sum(recent) < _LEARNT * first or self.guard.order_now() > 0.9999
+            done = step >= 2 * count and learnt
+            if done or stop:
+                break
+            if time.monotonic() - said > 5 or step + 1 == count:
+                self.console.print(f"step {step + 1}: loss {sum(recent) / len(recent):.4f}")
+                said = time.monotonic()
+        first, last = first / count, sum(recent) / len(recent)
+        told = f"loss {first:.4f} -> {last:.4f} in {step + 1} steps over {count} batch(es)"
+        if not done and not stop:
+            raise NotLearning(f"--overfit: {told}, which is not near zero. {self.guard.advice()}")
+        self.console.print(
+            f"--overfit: {told}: " + ("stopped" if stop else "learnt by heart, fine")
+        )
+        return {"finished": done, "first_loss": first, "last_loss": last, "steps": step + 1}
 
     def _steps(self, clock: StepClock, steps: StepLog, stop: list[str]) -> bool:
         """All steps that are left; False if stopped before the last."""
@@ -333,6 +377,8 @@ class _Training:
                 if due:
                     self._validate(clock, steps, epoch, step)
                     saved = time.monotonic()
+                elif (step + 1) % _GUARD_STEPS == 0:
+                    self._heed(step, None)
                 elif interrupted or self._save_due(step, saved):
                     steps.flush()
                     self._save(step + 1)
@@ -352,7 +398,10 @@ class _Training:
             lips, sound = self.parallel(batch.frames_NRHWC, mfcc)
         sound = sound.reshape(len(lips), -1, sound.shape[-1])
         clock.mark("forward")
-        value: torch.Tensor = self.loss(lips, sound, self._pairs(batch, step))
+        pairs = self._pairs(batch, step)
+        value: torch.Tensor = self.loss(lips, sound, pairs)
+        if self.options.guard != "off":
+            self.guard.look(step, value, lips, sound, pairs)
         clock.mark("loss")
         self.optimizer.zero_grad(set_to_none=True)
         self.scaler.scale(value).backward()
@@ -410,6 +459,7 @@ class _Training:
 
     def _validate(self, clock: StepClock, steps: StepLog, epoch: int, step: int) -> None:
         self._track(steps.flush())
+        scores: dict[str, float] | None
         if self.validation is not None:
             scores = self.validation.run(
                 self._judged,
@@ -432,8 +482,22 @@ class _Training:
             better = scores["accuracy_k5"] > self.best
             self.best = max(self.best, scores["accuracy_k5"])
         else:
-            better = True
+            scores, better = None, True
         self._save(step + 1, better)
+        self._heed(step, scores)
+
+    def _heed(self, step: int, scores: dict[str, float] | None) -> None:
+        """Say what the guard has to say; end the run if it was told to."""
+        if self.options.guard == "off":
+            return
+        self.tracker.log(step, self.guard.figures())
+        # the first process speaks for all, so that all end together
+        said = self.processes.gather(self.guard.verdict(step, scores))[0]
+        if said is None:
+            return
+        if self.options.guard == "stop":
+            raise NotLearning(f"step {step + 1}: {said}")
+        self.console.print(f"[bold red]guard[/], step {step + 1}: {said}", soft_wrap=True)
 
     def _save(self, step: int, best: bool = False) -> None:
         """Save the state in which `step` is the next to do (first process only)."""
@@ -747,6 +811,21 @@ def parser() -> ArgumentParser:
         "checkpoint; its settings hold unless given anew",
     )
     result.add_argument(
+        "--guard",
+        type=Action,
+        default="warn",
+        help="warn (default): say in words when nothing is being learnt; stop: end the run then; "
+        "off",
+    )
+    result.add_argument(
+        "--overfit",
+        type=int,
+        default=0,
+        metavar="N",
+        help="self-check before a long run: learn N batches by heart, without augmentation, and "
+        "leave; exit status 1 if that fails",
+    )
+    result.add_argument(
         "--log", type=str, default="", help="trackers, separated by commas: tensorboard, wandb"
     )
     return result
@@ -778,7 +857,14 @@ def parse(argv: list[str]) -> tuple[Config, Options]:
     built = command.instantiate(given)
     config = Config(built.data, built.model, built.loss, built.augment, built.train, built.run)
     trackers = tuple(name.strip() for name in given.log.split(",") if name.strip())
-    return config, Options(given.resume, trackers, demo)
+    if given.overfit < 0:
+        raise ValueError(f"--overfit must not be negative, not {given.overfit}")
+    if given.overfit:
+        if given.resume:
+            raise ValueError("--overfit starts afresh: it cannot be combined with --resume")
+        train = replace(config.train, schedule="constant", warmup_steps=0)
+        config = replace(config, augment=Augment(), train=train)
+    return config, Options(given.resume, trackers, demo, given.guard, given.overfit)
 
 
 def save_config(config: Config, path: Path) -> None:
@@ -806,7 +892,14 @@ def main(argv: list[str] | None = None) -> int:
     except ValueError as error:
         print(f"trainer.run: {error}", file=sys.stderr)
         return 2
-    except (ShardError, LoaderError, CheckpointError, display.MissingPackage, OSError) as error:
+    except (
+        ShardError,
+        LoaderError,
+        CheckpointError,
+        NotLearning,
+        display.MissingPackage,
+        OSError,
+    ) as error:
         print(f"trainer.run: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:

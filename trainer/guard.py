@@ -1,0 +1,172 @@
+"""Calls out, in words, a training that learns nothing, instead of letting it run for days.
+
+Every few steps it looks at the embeddings at hand: how far they are spread, how much nearer genuine
+pairs are than false ones, how often a genuine pair is nearer than a false one (chance: half).
+Everything is computed on the device and read some steps later, so that nothing waits for it.
+"""
+
+import math
+from collections import deque
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+
+from trainer.losses import Pairs, distances
+
+Action = Literal["warn", "stop", "off"]
+EVERY = 5  # steps between looks
+_LOOKS = 40  # that a judgement rests on at most
+_FEWEST = 8  # and at least
+# Windows that all lie within a hundredth of their length of each other carry no information.
+MIN_SPREAD = 0.01
+# A network that learns orders 55 % of the pairs within its first hundred steps; by chance the mean
+# over some thousands of pairs stays within a percent of a half.
+MIN_ORDER = 0.52
+_GRACE = 100  # steps before chance is worth a word, unless a validation comes earlier
+
+
+class NotLearning(RuntimeError):
+    """A training that was ended because it learns nothing; says what was seen and what to try."""
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What was seen of the latest steps.
+
+    Attributes:
+        loss: mean; not finite if any was not.
+        spread: root mean square deviation of the embeddings over their root mean square length, of
+            the stream where it is smaller; 0 where all are one point.
+        gap: by how much genuine pairs are nearer than false ones, as a share of the latter.
+        order: share of pairs of pairs in which the genuine one is nearer; chance is 0.5.
+    """
+
+    loss: float
+    spread: float
+    gap: float
+    order: float
+
+
+class Guard:
+    """Watches a training; `verdict` says in words what is wrong with it, if anything.
+
+    Args:
+        lr: the learning rate, for the advice.
+        warmup_steps: of the learning rate, during which nothing is expected.
+    """
+
+    def __init__(self, lr: float, warmup_steps: int) -> None:
+        self._lr = lr
+        self._warmup = warmup_steps
+        self._looks: deque[torch.Tensor] = deque(maxlen=_LOOKS)
+        self._said: set[str] = set()
+
+    @torch.no_grad()
+    def look(
+        self,
+        step: int,
+        loss: torch.Tensor,
+        lips_BKD: torch.Tensor,
+        sound_BLD: torch.Tensor,
+        pairs: Pairs,
+    ) -> None:
+        """Remember what one step shows; costs nothing on most steps."""
+        if step % EVERY:
+            return
+        d = distances(lips_BKD, sound_BLD)
+        genuine, false = pairs.genuine_BKL, pairs.false_BKL
+        figures = [loss.detach().float(), _spread(lips_BKD), _spread(sound_BLD)]
+        figures += [_mean(d, genuine), _mean(d, false), _order(d, genuine, false)]
+        self._looks.append(torch.stack(figures))
+
+    def order_now(self) -> float:
+        """`Seen.order` of the latest look alone (waits for the device); 0 before the first."""
+        return float(self._looks[-1][-1]) if self._looks else 0.0
+
+    def seen(self) -> Seen | None:
+        """The mean of the latest looks; None before there are enough (waits for the device)."""
+        if len(self._looks) < _FEWEST:
+            return None
+        looks = torch.stack(list(self._looks)).double().cpu()
+        # a spread that fell to nothing a moment ago must not be hidden by what it was before
+        loss, _, _, genuine, false, order = looks.mean(0).tolist()
+        spread = float(looks[-_FEWEST:, 1:3].mean(0).min())
+        return Seen(loss, spread, (false - genuine) / max(false, 1e-12), order)
+
+    def verdict(self, step: int, validation: dict[str, float] | None = None) -> str | None:
+        """What is wrong, in one paragraph, or None; each fault is named once.
+
+        Args:
+            step: the step just done.
+            validation: the figures of a validation just done, whose AUC then counts as well.
+        """
+        seen = self.seen()
+        fault, said = None, ""
+        loss = validation["loss"] if validation and seen is None else seen.loss if seen else 0.0
+        if not math.isfinite(loss):
+            fault = "nan"
+            said = f"the loss is {loss}: it has blown up"
+        elif seen and seen.spread < MIN_SPREAD:
+            fault = "collapse"
+            said = (
+                f"the embeddings have collapsed: all windows lie within {seen.spread:.2%} of one "
+                "another, so that every distance is alike"
+            )
+        elif validation and not validation["auc"] >= MIN_ORDER and step >= self._warmup:
+            fault = "chance"
+            said = (
+                f"validation is at chance: AUC {validation['auc']:.3f} (0.5 is guessing), K=5 "
+                f"{validation['accuracy_k5']:.1%} (9.7 % is guessing)"
+            )
+        elif seen and seen.order < MIN_ORDER and step >= self._warmup + _GRACE:
+            fault = "chance"
+            said = (
+                f"{step + 1} steps and still at chance: genuine pairs are nearer than false ones "
+                f"in {seen.order:.1%} of cases (50 % is guessing)"
+            )
+        if fault is None or fault in self._said:
+            return None
+        self._said.add(fault)
+        return f"not learning: {said}. {self.advice(fault)}"
+
+    def advice(self, fault: str = "chance") -> str:
+        """What to try."""
+        lr = self._lr
+        lower = f"a lower train.lr (now {lr:g}; {lr / 10:g}, say), a longer train.warmup_steps"
+        if fault == "nan":
+            return f"Try {lower}, train.clip_grad 1."
+        if fault == "collapse":
+            return (
+                f"Try {lower}, or loss.name infonce with data.pairing multiway, which has no such "
+                "resting point."
+            )
+        return (
+            f"Try {lower}; and see whether the data can be learnt: `--overfit 1` must reach zero "
+            "loss, `data_tools info SHARDS --montage look.png` shows what is trained on, "
+            "`trainer.sync` tells whether sound and picture of its videos agree."
+        )
+
+    def figures(self) -> dict[str, Any]:
+        """For trackers; empty before there is anything to show."""
+        seen = self.seen()
+        return {} if seen is None else {f"guard/{k}": v for k, v in vars(seen).items()}
+
+
+def _spread(x_BKD: torch.Tensor) -> torch.Tensor:
+    flat = x_BKD.float().flatten(0, 1)
+    deviation = flat.var(0, unbiased=False).mean().sqrt()
+    return deviation / flat.square().mean().sqrt().clamp(min=1e-12)
+
+
+def _mean(d: torch.Tensor, chosen: torch.Tensor) -> torch.Tensor:
+    return torch.where(chosen, d, 0).sum() / chosen.sum().clamp(min=1)
+
+
+def _order(d: torch.Tensor, genuine: torch.Tensor, false: torch.Tensor) -> torch.Tensor:
+    """Share of (genuine, false) pairs of pairs in which the genuine is nearer; ties count half."""
+    others = torch.where(false, d, torch.inf).flatten().sort().values
+    count = false.sum().clamp(min=1)
+    own = torch.where(genuine, d, 0).flatten()
+    below = torch.searchsorted(others, own) + torch.searchsorted(others, own, right=True)
+    return _mean(1 - below.clamp(max=2 * count) / (2 * count), genuine.flatten())
