@@ -11,6 +11,7 @@ import os
 import sys
 import tempfile
 import time
+from collections.abc import Iterable, Iterator
 from fractions import Fraction
 from pathlib import Path
 from statistics import median
@@ -19,6 +20,7 @@ from typing import Any
 import av
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from benchmarks.measure import at_least, exit_status, report
 from data_tools.atomic import atomic_path
@@ -41,14 +43,28 @@ def synthetic_video(folder: Path, seconds: float) -> Path:
     rng = np.random.default_rng(0)
     heads, sound = render_clip(rng, round(25 * seconds), _HEAD)
     texture = cv2.GaussianBlur(rng.integers(0, 256, (_HEIGHT, 2 * _WIDTH, 3), np.uint8), (0, 0), 3)
-    with atomic_path(path) as partial, av.open(str(partial), "w", format="mp4") as container:
-        stream: Any = container.add_stream("libx264", rate=25)
-        stream.width, stream.height, stream.pix_fmt = _WIDTH, _HEIGHT, "yuv420p"
-        audio: Any = container.add_stream("aac", rate=16000, layout="mono")
+
+    def pictures() -> Iterator[NDArray[np.uint8]]:
         for number, head in enumerate(heads):
             picture = np.array(texture[:, number % _WIDTH :][:, :_WIDTH], np.uint8)
             top, left = (_HEIGHT - _HEAD) // 2, (_WIDTH - _HEAD) // 2
             picture[top : top + _HEAD, left : left + _HEAD] = head
+            yield picture
+
+    write_video(path, pictures(), sound, (_WIDTH, _HEIGHT))
+    return path
+
+
+def write_video(
+    path: Path, pictures: Iterable[NDArray[np.uint8]], sound: NDArray[np.int16], size: Any
+) -> None:
+    """Encode RGB pictures of `size` (width, height), 25 a second, and 16 kHz sound as MP4."""
+    with atomic_path(path) as partial, av.open(str(partial), "w", format="mp4") as container:
+        stream: Any = container.add_stream("libx264", rate=25)
+        stream.width, stream.height = size
+        stream.pix_fmt = "yuv420p"
+        audio: Any = container.add_stream("aac", rate=16000, layout="mono")
+        for picture in pictures:
             container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, "rgb24")))
         container.mux(stream.encode(None))
         for begin in range(0, len(sound), 1024):
@@ -57,7 +73,6 @@ def synthetic_video(folder: Path, seconds: float) -> Path:
             frame.sample_rate, frame.pts, frame.time_base = 16000, begin, Fraction(1, 16000)
             container.mux(audio.encode(frame))
         container.mux(audio.encode(None))
-    return path
 
 
 def decode_and_detect(video: Path, options: PrepareOptions, folder: Path) -> float:

@@ -255,6 +255,36 @@ def prepare() -> str:
     return _table(["720p, one face, a detection every 5 frames", "measured"], rows)
 
 
+def inference() -> str:
+    """One pass against windows batched by 20, floor, memory."""
+    result = _read("inference_speed")
+    peaks, by_length = result["peak_memory_mb"], result["sync_by_seconds"]
+    names = {"ours": "**ours**, one pass", "official": "windows batched by 20"}
+    rows = [
+        [
+            what,
+            f"{result['video_seconds_per_s'][name]:.2f}",
+            f"{result['ms_per_window'][name]:.1f} ms",
+            f"{peaks[name]:,.0f} MB",
+        ]
+        for name, what in names.items()
+    ]
+    (short, first), (long, last) = sorted(by_length.items(), key=lambda entry: int(entry[0]))
+    return (
+        _table(["published architecture", "video seconds a second", "a window", "memory"], rows)
+        + f"\n{result['times_faster']:.1f} times faster ({result['times_faster_min']:.1f} to "
+        f"{result['times_faster_max']:.1f} over {result['repetitions']} rounds in turns, "
+        f"{result['frames']} frames of 224x224, {result['threads']} threads), embeddings equal to "
+        f"{result['largest_relative_difference']:.0e}. A window takes "
+        f"{result['gflops_per_window']:.1f} GFLOP, which the best matrix product of this machine "
+        f"does in {result['floor_ms_per_window']:.1f} ms: ours runs at {result['of_floor']:.0%} of "
+        f"that. `trainer.sync` with the small model: {first['peak_memory_mb']:,.0f} MB for "
+        f"{int(short) / 60:.2g} min of video, {last['peak_memory_mb']:,.0f} MB for "
+        f"{int(long) / 60:.2g} min, {last['video_seconds_per_s']:.0f} seconds of video a second. "
+        f"{_machine(result)}\n"
+    )
+
+
 TABLES: dict[str, Callable[[], str]] = {
     "compare": compare,
     "steps": steps,
@@ -262,6 +292,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "loader": loader,
     "training": training,
     "prepare": prepare,
+    "inference": inference,
 }
 
 

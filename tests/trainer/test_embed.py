@@ -6,7 +6,6 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-import official
 import pytest
 import soundfile
 import torch
@@ -14,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from benchmarks import official
 from data_tools.mfcc import mfcc
 from trainer.embed import PIECE, ahead, embed_lips, embed_sound, features, fold
 from trainer.model import SyncNet

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 import torch
-from official import stand_in_state
 
+from benchmarks.official import stand_in_state
 from trainer import checkpoint
 from trainer.model import SyncNet
 from trainer.weights import WeightsError, default_weights, load_model, read_calibration

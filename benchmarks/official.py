@@ -1,4 +1,4 @@
-"""The official way, written plainly from its description: an independent reference for tests.
+"""The official way, written plainly from its description: an independent reference, a baseline.
 
 Windows are cut out of the frames and batched by 20; layers are calls with the tables' numbers.
 """
