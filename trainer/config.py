@@ -80,10 +80,10 @@ class Model:
     """What is trained.
 
     Attributes:
-        name: syncnet (published layout, 224 colour), paper (111 gray) or small (64 gray).
+        name: syncnet (published layout, 224 colour), paper (111 gray), medium or small (64 gray).
     """
 
-    name: Literal["syncnet", "paper", "small"] = "small"
+    name: Literal["syncnet", "paper", "medium", "small"] = "small"
 
 
 @dataclass(frozen=True)

@@ -30,6 +30,7 @@ PRESETS = {
     "syncnet": Preset(size=224, channels=3, embedding=1024, margin=20.0),
     "paper": Preset(size=111, channels=1, embedding=256, margin=10.0),
     "small": Preset(size=64, channels=1, embedding=128, margin=10.0),
+    "medium": Preset(size=64, channels=1, embedding=128, margin=10.0),
 }
 
 
@@ -51,7 +52,7 @@ class SyncNet(nn.Module):
             raise ValueError(f"no model {name!r}; there are {', '.join(PRESETS)}")
         self.name = name
         self.preset = PRESETS[name]
-        builders = {"syncnet": _syncnet, "paper": _paper, "small": _small}
+        builders = {"syncnet": _syncnet, "paper": _paper, "small": _small, "medium": _medium}
         self.netcnnlip, self.netcnnaud, hidden = builders[name]()
         self.netfclip = _head(hidden, self.preset.embedding)
         self.netfcaud = _head(hidden, self.preset.embedding)
@@ -218,3 +219,26 @@ def _small() -> tuple[nn.Sequential, nn.Sequential, int]:
         *_aud(64, 96, kernel=(4, 3), padding=0),
     )
     return lips, sound, 96
+
+
+def _medium() -> tuple[nn.Sequential, nn.Sequential, int]:
+    """1.7 M parameters for 64 x 64 gray mouths, the network that comes with the package.
+
+    A first stride of four leaves little to compute at full size, so that the width is spent where
+    maps are small: a step costs no more than one of `small`.
+    """
+    lips = nn.Sequential(
+        *_lip(1, 32, 8, stride=4, padding=2, frames=WINDOW_FRAMES),  # 16
+        *_lip(32, 64, 3, stride=2, padding=1),  # 8
+        *_lip(64, 128, 3, padding=1),
+        *_lip(128, 128, 3, stride=2, padding=1),  # 4
+        *_lip(128, 256, 4),
+    )
+    sound = nn.Sequential(
+        *_aud(1, 48, stride=(1, 2)),  # 13 x 10
+        *_aud(48, 96, stride=2),  # 7 x 5
+        *_aud(96, 128),
+        *_aud(128, 128, stride=2),  # 4 x 3
+        *_aud(128, 256, kernel=(4, 3), padding=0),
+    )
+    return lips, sound, 256

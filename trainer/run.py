@@ -206,10 +206,9 @@ class _Training:
     def _place_model(self, resumed: dict[str, Any] | None) -> None:
         """Model, optimizer, schedule and scaler on the device, as they were if resumed."""
         config = self.config.train
-        if self.device.type == "cuda":
-            for parameter in self.model.netcnnlip.parameters():
-                if parameter.dim() == 5:
-                    parameter.data = parameter.data.to(memory_format=torch.channels_last_3d)
+        for parameter in self.model.netcnnlip.parameters():
+            if parameter.dim() == 5:  # as the frames lie in memory
+                parameter.data = parameter.data.to(memory_format=torch.channels_last_3d)
         if resumed:
             self.model.load_state_dict(resumed["model"])
             self.loss.load_state_dict(resumed["loss"])

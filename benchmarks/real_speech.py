@@ -1,0 +1,168 @@
+"""Does it learn real speech?  python -m benchmarks.real_speech --grid VIDEOS [--others VIDEOS]
+
+From the videos of one GRID speaker to a table: mouths are cropped, packed 80:10:10 by sentence,
+`configs/grid.yaml` is trained, and what it finds in sentences never seen is compared with the
+seed's contrastive loss on the small model at equal time, with a regression of the sound's energy
+from the mouth's movement, and with chance. `--others` are videos of speakers never seen; those
+whose name is in `--truth` (CSV: video, offset) are held against the offset listed there.
+"""
+
+import argparse
+import csv
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from benchmarks import ridge
+from benchmarks.measure import exit_status, report
+from data_tools.pack import PackOptions, pack
+from trainer.dataset import Dataset
+from trainer.embed import fold
+from trainer.evaluate import CONTEXTS, Options, evaluate, figures
+from trainer.weights import load_model
+
+CONFIGS = Path(__file__).parents[1] / "configs"
+# Steps that two quiet cores take in the time of configs/grid.yaml.
+_CONTRASTIVE = ["--model.name", "small", "--train.batch_size", "128", "--train.val_every", "50"]
+
+
+def prepare(videos: Path, out: Path, ratios: tuple[int, int, int]) -> Path:
+    """Videos to shards of 64 x 64 gray mouths; what was done before is not done again."""
+    crop = ["--crop", "mouth", "--gray", "--size", "64"]
+    _run("data_tools", "prepare", str(videos), "--out", str(out / "clips"), *crop)
+    pack(out / "clips", out / "shards", PackOptions(ratios=ratios), 2)
+    return out / "shards"
+
+
+def train(shards: Path, run: Path, *more: str) -> dict[str, Any]:
+    """A training in a process of its own; one that has finished is not done again."""
+    summary = run / "summary.json"
+    if not (summary.exists() and json.loads(summary.read_text())["finished"]):
+        resume = ["--resume", "auto"] if (run / "last.pt").exists() else []
+        where = ["--data.shards", str(shards), "--run.dir", str(run)]
+        _run("trainer.run", *where, *resume, *more)
+    found: dict[str, Any] = json.loads(summary.read_text())
+    return {
+        "seconds": round(found["seconds"], 1),
+        "steps": found["steps"],
+        "parameters": found["parameters"],
+        "first_step_wait_ms": found["first_step_wait_ms"],
+        "utilisation": found["utilisation"],
+    }
+
+
+def measure(shards: Path, weights: Path) -> dict[str, Any]:
+    """Accuracy of the literature with intervals, and of the control with swapped sound."""
+    model = fold(load_model(weights))
+    found = {}
+    for name, options in (("own", Options()), ("swapped", Options(swapped=True))):
+        measured, _ = evaluate(shards, model, options)
+        found[name] = figures(measured, options)
+    return _short(found["own"]) | {"swapped": _short(found["swapped"])["accuracy"]}
+
+
+def _short(found: dict[str, Any]) -> dict[str, Any]:
+    wanted = [*(f"k{context}" for context in CONTEXTS), "clip"]
+    accuracy = {
+        name: {edge: _round(value) for edge, value in found["accuracy"][name].items()}
+        for name in wanted
+    }
+    auc = _round(found["auc"]["value"])
+    return {"clips": found["clips"], "accuracy": accuracy, "auc": auc}
+
+
+def _round(value: float | None) -> float | None:
+    return None if value is None else round(value, 4)
+
+
+def listed(path: Path) -> dict[str, int]:
+    """Offsets in frames by the name of the video."""
+    with open(path, encoding="utf-8", newline="") as stream:
+        return {row["video"]: int(row["offset"]) for row in csv.DictReader(stream)}
+
+
+def speakers(
+    videos: Path, weights: Path, truth: dict[str, int], work: Path
+) -> list[dict[str, Any]]:
+    """What `trainer.sync` says of whole videos of speakers never seen, against what is listed."""
+    files = sorted(path for path in videos.iterdir() if path.is_file())
+    out = work / "speakers.csv"
+    _run("trainer.sync", *map(str, files), "--weights", str(weights), "--csv", str(out), ok=(0, 1))
+    with open(out, encoding="utf-8", newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    return [
+        {
+            "video": Path(row["video"]).name,
+            "track": row["track"],
+            "offset": int(row["offset_frames"]),
+            "listed": truth.get(Path(row["video"]).name),
+            "clearness": float(row["clearness"]),
+            "trusted": row["trusted"] == "True",
+        }
+        for row in rows
+    ]
+
+
+def _run(module: str, *arguments: str, ok: tuple[int, ...] = (0,)) -> None:
+    command = [sys.executable, "-m", module, *arguments]
+    status = subprocess.run(command).returncode
+    if status not in ok:
+        raise RuntimeError(f"python -m {' '.join(command[2:])} ended with {status}")
+
+
+def run(args: argparse.Namespace) -> dict[str, Any]:
+    """Everything, in order."""
+    shards = prepare(args.grid, args.work / "grid", (80, 10, 10))
+    grid = ["--config", str(CONFIGS / "grid.yaml")]
+    short = ["--train.epochs", "1", "--train.val_every", "1"] if args.quick else []
+    found: dict[str, Any] = {"trained": {}, "unseen_clips": {}}
+    runs = {f"multiway, seed {seed}": [*grid, "--train.seed", str(seed)] for seed in args.seeds}
+    epochs = ["--train.epochs", str(args.contrastive_epochs)]
+    runs["contrastive"] = [*_CONTRASTIVE, *epochs]
+    for name, settings in runs.items():
+        folder = args.work / "runs" / name.replace(", ", "-").replace(" ", "-")
+        found["trained"][name] = train(shards, folder, *settings, *short)
+        found["unseen_clips"][name] = measure(shards, folder / "best.pt")
+    began = time.monotonic()
+    measured = ridge.measure(Dataset(shards, "train"), Dataset(shards, "test"))
+    found["trained"]["ridge"] = {"seconds": round(time.monotonic() - began, 1)}
+    found["unseen_clips"]["ridge"] = _short(figures(measured, Options()))
+    best = args.work / "runs" / f"multiway-seed-{args.seeds[0]}" / "best.pt"
+    if args.others:
+        truth = listed(args.truth) if args.truth else {}
+        found["unseen_speakers"] = speakers(args.others, best, truth, args.work)
+        if studio := [path for path in sorted(args.others.glob("grid_other*"))]:
+            names = args.work / "studio.txt"
+            names.write_text("".join(f"{path.resolve()}\n" for path in studio))
+            other = prepare(names, args.work / "others", (0, 0, 100))
+            found["unseen_studio_speakers"] = measure(other, best)
+    found["weights"] = "the weights of the first seed"
+    return found
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Command line; 1 if a step fails, 2 wrong usage."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--grid", type=Path, required=True, help="videos of one GRID speaker")
+    parser.add_argument("--others", type=Path, help="videos of other speakers")
+    parser.add_argument("--truth", type=Path, help="CSV with columns video, offset (frames)")
+    parser.add_argument("--work", type=Path, default=Path("runs/real"), help="clips, shards, runs")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    parser.add_argument("--contrastive-epochs", type=int, default=280)
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("--quick", action="store_true", help="an epoch: shows only that it works")
+    args = parser.parse_args(argv)
+
+    def work() -> None:
+        report("real_speech", run(args), args.json, len(args.seeds), quick=args.quick)
+
+    return exit_status("real_speech", args.json, work)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
