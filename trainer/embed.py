@@ -34,7 +34,7 @@ Samples: TypeAlias = Callable[[int, int], NDArray[np.int16]]  # first sample, co
 PIECE = 32  # frames computed at once: enough to fill two cores, 150 MB of activations at 224
 _SOUND_WINDOWS = 256  # at once
 _OVERLAP = WINDOW_FRAMES - 1
-_MFCC_COLUMNS = 6000  # computed at once: a minute; python_speech_features holds 10 kB a column
+_MFCC_COLUMNS = 1500  # computed at once; python_speech_features holds 10 kB a column
 
 
 def fold(model: SyncNet) -> SyncNet:

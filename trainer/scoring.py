@@ -216,20 +216,22 @@ def track_distances(
     lips_KD: torch.Tensor, sound_KD: torch.Tensor, reach: int
 ) -> NDArray[np.float32]:
     """(K, 2 reach + 1) distances of a track's windows, zeros standing for sound beyond its ends."""
-    return distances_in_pieces([lips_KD], [sound_KD], reach)
+    return distances_in_pieces([lips_KD], [sound_KD], reach, len(lips_KD))
 
 
 def distances_in_pieces(
-    lips: Iterable[torch.Tensor], sound: Iterable[torch.Tensor], reach: int
+    lips: Iterable[torch.Tensor], sound: Iterable[torch.Tensor], reach: int, count: int
 ) -> NDArray[np.float32]:
     """`track_distances` of embeddings that come some at a time; holds what the shifts reach.
 
     Args:
         lips, sound: pieces (n, D) float32 of any n, in order.
+        count: windows of the lips, over all pieces.
     """
     coming = iter(sound)
     held: torch.Tensor | None = None  # sound from window `at - reach` on, `at` the next of the lips
-    found = []
+    # Many small results would keep the heap between the large temporaries from being given back.
+    found, at = np.empty((count, 2 * reach + 1), np.float32), 0
     for piece in (part for whole in lips for part in whole.split(_WINDOWS) if len(part)):
         nothing = piece.new_zeros(reach, piece.shape[1])
         held = nothing if held is None else held
@@ -239,9 +241,10 @@ def distances_in_pieces(
             if more is None:
                 more = piece.new_zeros(needed - len(held), piece.shape[1])
             held = torch.cat([held, more])
-        found.append(shift_distances(piece[None], held[None, :needed])[0])
-        held = held[len(piece) :]
-    return torch.cat(found).numpy()
+        distances = shift_distances(piece[None], held[None, :needed])[0]
+        found[at : at + len(piece)] = distances.numpy()
+        held, at = held[len(piece) :], at + len(piece)
+    return found
 
 
 def in_words(offset: int) -> str:

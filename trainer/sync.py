@@ -222,7 +222,7 @@ def score_track(
             read, samples = _lengthened(read, samples), frames * SAMPLES_PER_FRAME + _BEYOND
         heard = sound_pieces(model, features(read, samples), device)
         seen = _stored_windows(stored, model.preset.embedding)
-        distances = distances_in_pieces(_first(count, seen), _first(count, heard), reach)
+        distances = distances_in_pieces(_first(count, seen), _first(count, heard), reach, count)
     return score_distances_official(distances) if mode == PARITY else score_distances(distances)
 
 

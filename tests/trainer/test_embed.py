@@ -69,7 +69,7 @@ def test_sound_windows_are_those_of_the_model() -> None:
     assert embed_sound(model, heard[:20]).shape == (1, 128)
 
 
-@pytest.mark.parametrize("samples", [1, 400, 16000, 960_399, 960_400, 960_401, 2_000_123])
+@pytest.mark.parametrize("samples", [1, 400, 16000, 240_240, 240_241, 2_000_123])
 def test_features_of_long_sounds_are_the_same(samples: int) -> None:
     audio = np.random.default_rng(0).integers(-9000, 9000, samples, dtype=np.int16)
     np.testing.assert_allclose(features(audio), mfcc(audio), rtol=1e-5, atol=1e-5)

@@ -140,7 +140,7 @@ def test_distances_of_pieces_are_those_of_the_whole(
         at = [int(cut) for cut in np.cumsum(cuts) if cut < count]
         return list(torch.tensor_split(whole, at))
 
-    found = distances_in_pieces(pieces(lips, lip_cuts), pieces(sound, sound_cuts), reach)
+    found = distances_in_pieces(pieces(lips, lip_cuts), pieces(sound, sound_cuts), reach, count)
     np.testing.assert_allclose(found, torch.stack(plain, 1).numpy(), rtol=1e-4, atol=1e-5)
     np.testing.assert_array_equal(found, track_distances(lips, sound, reach))
 
