@@ -134,7 +134,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     if args.others:
         truth = listed(args.truth) if args.truth else {}
         found["unseen_speakers"] = speakers(args.others, best, truth, args.work)
-        if studio := [path for path in sorted(args.others.glob("grid_other*"))]:
+        if studio := sorted(args.others.glob("grid_other*")):
             names = args.work / "studio.txt"
             names.write_text("".join(f"{path.resolve()}\n" for path in studio))
             other = prepare(names, args.work / "others", (0, 0, 100))
