@@ -3,6 +3,8 @@
 Windows are cut out of the frames and batched by 20; layers are calls with the tables' numbers.
 """
 
+from typing import Any
+
 import numpy as np
 import python_speech_features
 import torch
@@ -14,12 +16,12 @@ from trainer.model import SyncNet
 
 State = dict[str, torch.Tensor]
 _AUDIO = {0: 1, 4: 1, 8: 1, 11: 1, 14: 1, 18: 0}  # layer: padding
-_AUDIO_POOL = {4: (3, (1, 2)), 14: (3, 2)}  # after layer: kernel, stride
-_LIP = {  # layer: stride, padding
+_AUDIO_POOL: dict[int, Any] = {4: (3, (1, 2)), 14: (3, 2)}  # after layer: kernel, stride
+_LIP: dict[int, Any] = {  # layer: stride, padding
     0: ((1, 2, 2), 0), 4: ((1, 2, 2), (0, 1, 1)), 8: (1, (0, 1, 1)), 11: (1, (0, 1, 1)),
     14: (1, (0, 1, 1)), 18: (1, 0),
 }  # fmt: skip
-_LIP_POOL = {0: 0, 4: (0, 1, 1), 14: 0}  # after layer: padding
+_LIP_POOL: dict[int, Any] = {0: 0, 4: (0, 1, 1), 14: 0}  # after layer: padding
 
 
 def stand_in_state() -> State:
