@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from trainer.model import SyncNet
 
 State = dict[str, torch.Tensor]
-_AUDIO: dict[int, Any] = {0: 1, 4: 1, 8: 1, 11: 1, 14: 1, 18: 0}  # layer: padding
+_AUDIO = {0: 1, 4: 1, 8: 1, 11: 1, 14: 1, 18: 0}  # layer: padding
 _AUDIO_POOL: dict[int, Any] = {4: (3, (1, 2)), 14: (3, 2)}  # after layer: kernel, stride
 _LIP: dict[int, Any] = {  # layer: stride, padding
     0: ((1, 2, 2), 0), 4: ((1, 2, 2), (0, 1, 1)), 8: (1, (0, 1, 1)), 11: (1, (0, 1, 1)),

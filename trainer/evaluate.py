@@ -30,6 +30,7 @@ from data_tools.progress import progress
 from data_tools.shards import ClipRecord, ShardError
 from trainer.clip_distances import Unreadable, clip_distances, clip_sound, embed_clips
 from trainer.dataset import Dataset
+from trainer.distributed import find_device
 from trainer.embed import fold
 from trainer.loader import LoaderError
 from trainer.model import SyncNet
@@ -461,7 +462,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     add("--resamples", type=int, default=1000, help="of the sources (default 1000)")
     add("--seed", type=int, default=0, help="of the resampling (default 0)")
-    add("--device", default="cpu", help="cpu (default) or cuda")
+    add("--device", default="auto", help="auto (default: a GPU if there is one), cpu or cuda[:n]")
     add("--threads", type=int, default=0, help="of decoding (default: one a core)")
     return parser
 
@@ -478,6 +479,10 @@ def main(argv: list[str] | None = None) -> int:
         parser.error(f"--min-shift must be at most {REACH}, --seed and --threads at least 0")
     if args.swapped and args.shift_test:
         parser.error("--shift-test needs each clip's own sound: leave out --swapped")
+    try:
+        device = find_device(args.device, "--device")
+    except ValueError as error:
+        parser.error(str(error))
     options = Options(
         args.split,
         args.starts,
@@ -490,11 +495,13 @@ def main(argv: list[str] | None = None) -> int:
     )
     name = f"{args.weights.stem}-{args.split}{'-swapped' if args.swapped else ''}"
     out = args.out or Path("evaluations") / name
-    console = Console(width=None if sys.stdout.isatty() else 120)
+    console = Console(
+        width=None if sys.stdout.isatty() else 120, markup=False, highlight=False, emoji=False
+    )
     try:
-        model = fold(load_model(args.weights)).to(args.device)
+        model = fold(load_model(args.weights)).to(device)
         measured, left_out = evaluate(
-            args.shards, model, options, device=args.device, threads=args.threads
+            args.shards, model, options, device=device, threads=args.threads
         )
         result = figures(measured, options)
         with open(args.weights, "rb") as stream:
@@ -546,7 +553,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _sayer(console: Console) -> Callable[[str], None]:
-    return lambda text: console.print(text, highlight=False, soft_wrap=True)
+    return lambda text: console.print(text, soft_wrap=True)
 
 
 if __name__ == "__main__":

@@ -36,6 +36,7 @@ from trainer import checkpoint
 from trainer.checkpoint import CheckpointError
 from trainer.clip_distances import Unreadable, clip_distances, embed_clips
 from trainer.dataset import Dataset
+from trainer.distributed import find_device
 from trainer.embed import fold
 from trainer.loader import LoaderError
 from trainer.run import parse
@@ -498,7 +499,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--threshold", type=float, metavar="X", help="reject scores below X (default: found)")
     add("--reject-share", type=float, metavar="P", help="reject the share P (0..1) of the clips")
     add("--realign", action="store_true", help="use clips that are merely shifted, put in place")
-    add("--device", default="cpu", help="of the scoring: cpu (default) or cuda")
+    add("--device", default="auto", help="of the scoring: auto (default), cpu or cuda[:n]")
     add("--threads", type=int, default=0, help="of decoding while scoring (default: one a core)")
     return parser
 
@@ -524,13 +525,19 @@ def main(argv: list[str] | None = None) -> int:
     for word in training:
         if word.split("=")[0] in ("--run.dir", "--resume", "--data.manifest", "--data.clips"):
             parser.error(f"{word.split('=')[0]} is set by the refinement itself")
-    console = Console(width=None if sys.stdout.isatty() else 120)
+    console = Console(
+        width=None if sys.stdout.isatty() else 120, markup=False, highlight=False, emoji=False
+    )
 
     def say(text: str) -> None:
-        console.print(text, highlight=False, soft_wrap=True)
+        console.print(text, soft_wrap=True)
 
     out = args.out or Path("runs") / f"refine-{args.shards.resolve().name}"
-    options = Options(args.threshold, args.reject_share, args.realign, args.device, args.threads)
+    try:
+        device = find_device(args.device, "--device")
+    except ValueError as error:
+        parser.error(str(error))
+    options = Options(args.threshold, args.reject_share, args.realign, device, args.threads)
     try:
         if args.score_only:
             score_and_judge(args.shards, args.weights, out, options, say)

@@ -205,6 +205,7 @@ def test_a_broken_clip_is_listed(shards_folder: Path, weights: Path, tmp_path: P
         ({"--min-shift": "16"}, 2, "--min-shift"),
         ({"--swapped": None, "--shift-test": None}, 2, "leave out --swapped"),
         ({"--split": "dev"}, 2, "invalid choice"),
+        ({"--device": "toaster"}, 2, "--device"),
     ],
 )
 def test_bad_input_is_one_sentence(

@@ -213,6 +213,7 @@ def test_broken_clips_get_a_row(shards_folder: Path, weights: Path, tmp_path: Pa
         (["--score-only"], 2, "--score-only needs --weights"),
         (["--score-only", "--weights", "W", "--train.lr", "1"], 2, "--train.lr"),
         (["--rounds", "1"], 2, "--rounds must be at least 2"),
+        (["--device", "toaster"], 2, "--device"),
         (["--threshold", "1", "--reject-share", "0.1"], 2, "not both"),
         (["--reject-share", "1.5"], 2, "--reject-share"),
         (["--run.dir", "x"], 2, "set by the refinement"),
