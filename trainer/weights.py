@@ -58,7 +58,7 @@ def public_state(model: SyncNet) -> dict[str, torch.Tensor]:
 
 def default_weights() -> Path | None:
     """The weights that come with the package, if any do."""
-    path = files("trainer") / "pretrained" / "syncnet_small.safetensors"
+    path = files("trainer") / "pretrained" / "syncnet_mouth.safetensors"
     return path if isinstance(path, Path) and path.is_file() else None
 
 

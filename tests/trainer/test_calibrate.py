@@ -1,0 +1,54 @@
+"""Calibration: rising, never certain, in the file, and refused where it rests on too little."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from trainer import calibrate
+from trainer.model import SyncNet
+from trainer.weights import load_model, read_calibration
+
+
+def test_the_curve_rises_with_the_share_of_right_answers() -> None:
+    rng = np.random.default_rng(0)
+    clearness = rng.uniform(1, 8, 3000)
+    chance = (clearness - 1) / 7
+    found = calibrate.calibrate(clearness, rng.uniform(size=3000) < chance)
+    assert (np.diff(found.clearness) > 0).all() and (np.diff(found.share_right) >= 0).all()
+    for at in (2.5, 4.5, 6.5):
+        assert found.probability(at) == pytest.approx((at - 1) / 7, abs=0.1)
+    assert found.share_right[0] > 0 and found.share_right[-1] < 1
+
+
+def test_ever_right_answers_are_not_called_certain() -> None:
+    found = calibrate.calibrate(np.linspace(1, 9, 120), np.ones(120, np.bool_))
+    assert max(found.share_right) < 0.95
+
+
+def test_too_few_answers_are_refused() -> None:
+    with pytest.raises(calibrate.CalibrationError, match="too few"):
+        calibrate.calibrate(np.ones(10), np.ones(10, np.bool_))
+
+
+def test_the_command_writes_weights_with_their_calibration(
+    shards_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    torch.manual_seed(0)
+    torch.save(SyncNet("small").state_dict(), tmp_path / "w.pt")
+    out = tmp_path / "w.safetensors"
+    command = ["--weights", str(tmp_path / "w.pt"), "--data.shards", str(shards_folder)]
+    assert calibrate.main([str(out), *command]) == 1
+    assert "too few" in capsys.readouterr().err and not out.exists()
+    monkeypatch.setattr(calibrate, "LENGTHS", (5, 8))
+    assert calibrate.main([str(out), *command, "--half"]) == 0
+    found = read_calibration(out)
+    # random weights are hardly ever right, and half of the answers cannot be
+    assert found is not None and max(found.share_right) < 0.6
+    assert load_model(out).name == "small"
+    assert out.stat().st_size < 0.6 * (tmp_path / "w.pt").stat().st_size
+    with pytest.raises(SystemExit) as left:
+        calibrate.main([str(tmp_path / "w.pt"), *command])
+    assert left.value.code == 2

@@ -1,0 +1,121 @@
+"""How far can an answer be trusted?
+
+    python -m trainer.calibrate --weights W --data.shards DIR OUT.safetensors
+
+Asks a network for the offset of held-out clips, cut to lengths from a second up, half of them with
+the sound of another clip, to which no offset is right. The share of right answers over the
+clearness of their minimum (a rising curve, by isotonic regression) goes into OUT, a safetensors
+file, as the calibration that `python -m trainer.sync` shows as the chance of being right.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import isotonic_regression
+
+from data_tools.clips import SPLITS
+from data_tools.progress import progress
+from data_tools.shards import ShardError
+from trainer.clip_distances import Embedded, embed_clips
+from trainer.dataset import Dataset
+from trainer.embed import fold
+from trainer.export import write_safetensors
+from trainer.loader import LoaderError
+from trainer.model import SyncNet
+from trainer.scoring import TOLERANCE, score
+from trainer.weights import Calibration, WeightsError, load_model
+
+REACH = 15
+LENGTHS = (25, 38, 50, 75, 125, 250)  # windows
+_POINTS = 12  # of the curve at most
+_FEWEST = 60  # answers that a calibration can rest on
+
+
+class CalibrationError(Exception):
+    """There is too little to calibrate with; says why in one sentence."""
+
+
+def answers(model: SyncNet, dataset: Dataset) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """Clearness of each answer, and whether it is right: (N,) float64 and bool.
+
+    Args:
+        model: folded.
+    """
+    clips: list[Embedded] = []
+    with progress("embedding", len(dataset), "clips") as advance:
+        for one in embed_clips(dataset, model):
+            advance(1)
+            if isinstance(one, Embedded):
+                clips.append(one)
+    clearness, right = [], []
+    for number, clip in enumerate(clips):
+        other = clips[(number + 1) % len(clips)]
+        for length in LENGTHS:
+            for first in range(0, len(clip.lips_KD) - length + 1, length):
+                part = slice(first, first + length)
+                for sound, own in ((clip.sound_KD, True), (other.sound_KD, False)):
+                    if len(sound) < first + length or (not own and other is clip):
+                        continue
+                    found = score(clip.lips_KD[part], sound[part], REACH)
+                    clearness.append(found.clearness)
+                    right.append(own and abs(found.offset) <= TOLERANCE)
+    return np.array(clearness), np.array(right, np.bool_)
+
+
+def calibrate(clearness: NDArray[np.float64], right: NDArray[np.bool_]) -> Calibration:
+    """The share of right answers as a rising curve of a few points.
+
+    Shares are those of Laplace's rule, (right + 1) / (answers + 2), so that none is ever certain.
+
+    Raises:
+        CalibrationError: too few answers.
+    """
+    if len(clearness) < _FEWEST:
+        raise CalibrationError(
+            f"{len(clearness)} answers are too few to calibrate with: {_FEWEST} are needed; give "
+            "more or longer held-out clips"
+        )
+    order = np.argsort(clearness, kind="stable")
+    parts = np.array_split(order, min(_POINTS, len(order) // 5))
+    at = np.array([clearness[part].mean() for part in parts])
+    share = np.array([(right[part].sum() + 1) / (len(part) + 2) for part in parts])
+    rising = isotonic_regression(share).x
+    distinct = np.concatenate([[True], np.diff(at) > 1e-9])
+    return Calibration(
+        tuple(np.round(at[distinct], 4).tolist()), tuple(np.round(rising[distinct], 4).tolist())
+    )
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Command line; 0 written, 1 bad data, 2 wrong usage."""
+    parser = argparse.ArgumentParser(
+        prog="python -m trainer.calibrate",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("out", type=Path, metavar="OUT", help="a .safetensors file")
+    parser.add_argument("--weights", type=Path, required=True, metavar="W")
+    parser.add_argument("--data.shards", dest="shards", type=Path, required=True, metavar="DIR")
+    parser.add_argument("--split", choices=SPLITS, default="val", help="held out (default val)")
+    parser.add_argument("--half", action="store_true", help="store 16 bits a number: half the size")
+    args = parser.parse_args(argv)
+    if args.out.suffix != ".safetensors":
+        parser.error(f"{args.out} must end in .safetensors, which can hold a calibration")
+    try:
+        model = load_model(args.weights)
+        found = calibrate(*answers(fold(model), Dataset(args.shards, args.split)))
+        write_safetensors(model.half() if args.half else model, args.out, found)
+    except (CalibrationError, WeightsError, ShardError, LoaderError, OSError) as error:
+        print(f"calibrate: {error}", file=sys.stderr)
+        return 1
+    for clearness, share in zip(found.clearness, found.share_right, strict=True):
+        print(f"clearness {clearness:5.2f}: {share:.0%} of the answers right")
+    print(f"wrote {args.out}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
