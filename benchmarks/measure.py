@@ -274,7 +274,7 @@ def _told(arguments: list[str]) -> list[str]:
     places = {
         i
         for i, word in enumerate(arguments)
-        if word in ("--cache", "--json", "--shards", "--out", "--clips-dir")
+        if word in ("--cache", "--json", "--shards", "--out", "--clips-dir", "--work")
     }
     return [word for i, word in enumerate(arguments) if i not in places and i - 1 not in places]
 

@@ -70,8 +70,13 @@ def _short(found: dict[str, Any]) -> dict[str, Any]:
         name: {edge: _round(value) for edge, value in found["accuracy"][name].items()}
         for name in wanted
     }
+    inside = {
+        name: {edge: _round(value) for edge, value in figure.items()}
+        for name, figure in found["accuracy_inside"].items()
+    }
     auc = _round(found["auc"]["value"])
-    return {"clips": found["clips"], "accuracy": accuracy, "auc": auc}
+    clips = found["clips"]
+    return {"clips": clips, "accuracy": accuracy, "accuracy_inside": inside, "auc": auc}
 
 
 def _round(value: float | None) -> float | None:

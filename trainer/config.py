@@ -32,7 +32,8 @@ class Data:
         min_shift: Smallest audio shift of a false pair, in frames; by default 3, but 1 for
             multiway, where the nearest are what teaches precision.
         max_shift: Largest audio shift of a false pair, in frames (50 = 2 s); multiway: the run's.
-        skip_quiet: No false pair of which both sounds are quiet: it would be as genuine as any.
+        skip_quiet: No false pair of which both sounds are quiet: it would be as genuine as any
+            (paired and multiway; an independent false pair does not hold the genuine sound).
         curriculum: Epochs over which min_shift falls from half of max_shift to its value.
         threads: Decoding threads of this process; 0 is one a core.
         ready: Batches kept ready besides those inside DALI.

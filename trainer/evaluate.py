@@ -2,10 +2,12 @@
 
 As the literature measures it: the offset over +-15 frames from K frames (the distances of K - 4
 windows averaged), right within one frame, at every start of every clip, shifts beyond the clip left
-out; and as the official code pads, with zeros there. AUC and equal error rate of genuine against
-false pairs, LSE-C and LSE-D of whole clips, 95 % intervals from resampled sources. The same
-command gives the same files. `--shift-test` moves each clip's sound and sees whether the offset
-follows; `--swapped` pairs each clip with the sound of another, which must score at chance.
+out; at those starts alone where every shift lies inside the clip ("inside": away from the silence
+before and after a sentence); and with zeros beyond the clip, as the official code pads. AUC and
+equal error rate of genuine against false pairs, LSE-C and LSE-D of whole clips, 95 % intervals from
+resampled sources. The same command gives the same files. `--shift-test` moves each clip's sound and
+sees whether the offset follows; `--swapped` pairs each clip with the sound of another, which must
+score at chance.
 """
 
 import argparse
@@ -84,6 +86,7 @@ class Measured:
         score: over the whole clip.
         runs: (contexts,) start positions.
         right, right_padded: (contexts,) of these within a frame, masked and with zeros.
+        runs_inside, right_inside: (contexts,) the same where every shift lies inside the clip.
         histogram: (contexts, SHIFTS) offsets found, masked, -REACH first.
         genuine, false: distances of pairs.
         moved: offset found after each of MOVES; empty without the shift test.
@@ -94,6 +97,8 @@ class Measured:
     runs: NDArray[np.int64]
     right: NDArray[np.int64]
     right_padded: NDArray[np.int64]
+    runs_inside: NDArray[np.int64]
+    right_inside: NDArray[np.int64]
     histogram: NDArray[np.int64]
     genuine: NDArray[np.float32]
     false: NDArray[np.float32]
@@ -117,6 +122,8 @@ class Measured:
             row[f"k{context}_starts"] = int(self.runs[i])
             row[f"k{context}_right"] = int(self.right[i])
             row[f"k{context}_right_padded"] = int(self.right_padded[i])
+            row[f"k{context}_starts_inside"] = int(self.runs_inside[i])
+            row[f"k{context}_right_inside"] = int(self.right_inside[i])
         moves = MOVES[: len(self.moved)]
         row |= {f"offset_moved_{m:+d}": f for m, f in zip(moves, self.moved, strict=True)}
         return row | {"left_out": ""}
@@ -183,6 +190,7 @@ def measure_clip(
     """One clip from its embeddings; at most `pairs` false pairs are kept, evenly spaced."""
     distances, valid = clip_distances(lips_KD, sound_LD, REACH)
     runs, right, padded, histogram = [], [], [], []
+    runs_inside, right_inside = [], []
     for context in CONTEXTS:
         width = context - 4
         starts = np.arange(max(0, len(distances) - width + 1))
@@ -194,6 +202,9 @@ def measure_clip(
         runs.append(len(starts))
         right.append(int((abs(found) <= TOLERANCE).sum()))
         padded.append(int((abs(zeros) <= TOLERANCE).sum()))
+        inside = (starts >= REACH) & (starts + width + REACH <= len(distances))
+        runs_inside.append(int(inside.sum()))
+        right_inside.append(int((abs(found[inside]) <= TOLERANCE).sum()))
         histogram.append(np.bincount(found + REACH, minlength=SHIFTS))
     apart = abs(np.arange(SHIFTS) - REACH) >= options.min_shift
     false = distances[:, apart][valid[:, apart]]
@@ -205,6 +216,8 @@ def measure_clip(
         np.array(runs),
         np.array(right),
         np.array(padded),
+        np.array(runs_inside),
+        np.array(right_inside),
         np.array(histogram),
         distances[:, REACH][valid[:, REACH]],
         false,
@@ -267,6 +280,7 @@ def figures(measured: list[Measured], options: Options) -> dict[str, Any]:
         "chance": CHANCE,
         "accuracy": {},
         "accuracy_zero_padded": {},
+        "accuracy_inside": {},
         "starts": {},
         "offset_histogram": {},
     }
@@ -276,6 +290,9 @@ def figures(measured: list[Measured], options: Options) -> dict[str, Any]:
         result["accuracy"][name] = ratio([one.right[i] for one in measured], runs)
         result["accuracy_zero_padded"][name] = ratio(
             [one.right_padded[i] for one in measured], runs
+        )
+        result["accuracy_inside"][name] = ratio(
+            [one.right_inside[i] for one in measured], [one.runs_inside[i] for one in measured]
         )
         result["starts"][name] = int(sum(runs))
         result["offset_histogram"][name] = sum(one.histogram[i] for one in measured).tolist()
@@ -357,18 +374,20 @@ def shift_test(measured: list[Measured]) -> list[dict[str, Any]]:
 
 def table(result: dict[str, Any]) -> Table:
     """For the terminal."""
-    shown = Table("measure", "value", "95 % interval", "zero-padded", "of")
+    shown = Table("measure", "value", "95 % interval", "inside", "zero-padded", "of")
     count = result["sources"]
 
-    def add(name: str, figure: Any, say: Callable[[float], str], padded: Any, of: str) -> None:
+    def add(
+        name: str, figure: Any, say: Callable[[float], str], others: tuple[Any, Any], of: str
+    ) -> None:
         value = "none long enough" if figure["value"] is None else say(figure["value"])
         between = (
             "one source"
             if figure["low"] is None
             else f"{say(figure['low'])} to {say(figure['high'])}"
         )
-        other = "" if padded is None or padded["value"] is None else say(padded["value"])
-        shown.add_row(name, value, between, other, of)
+        more = ["" if not one or one["value"] is None else say(one["value"]) for one in others]
+        shown.add_row(name, value, between, *more, of)
 
     for context in CONTEXTS:
         name = f"k{context}"
@@ -376,16 +395,16 @@ def table(result: dict[str, Any]) -> Table:
             f"within +-1 frame, K={context}",
             result["accuracy"][name],
             "{:.1%}".format,
-            result["accuracy_zero_padded"][name],
+            (result["accuracy_inside"][name], result["accuracy_zero_padded"][name]),
             f"{result['starts'][name]:,} starts",
         )
     clips = f"{result['clips']:,} clips, {count:,} sources"
-    add("within +-1 frame, clip", result["accuracy"]["clip"], "{:.1%}".format, None, clips)
+    add("within +-1 frame, clip", result["accuracy"]["clip"], "{:.1%}".format, (None, None), clips)
     pairs = f"{result['pairs']['genuine']:,} genuine, {result['pairs']['false']:,} false"
-    add("AUC", result["auc"], "{:.4f}".format, None, pairs)
-    add("equal error rate", result["eer"], "{:.1%}".format, None, pairs)
-    add("LSE-C (confidence)", result["lse_c"], "{:.2f}".format, None, clips)
-    add("LSE-D (distance)", result["lse_d"], "{:.2f}".format, None, clips)
+    add("AUC", result["auc"], "{:.4f}".format, (None, None), pairs)
+    add("equal error rate", result["eer"], "{:.1%}".format, (None, None), pairs)
+    add("LSE-C (confidence)", result["lse_c"], "{:.2f}".format, (None, None), clips)
+    add("LSE-D (distance)", result["lse_d"], "{:.2f}".format, (None, None), clips)
     return shown
 
 

@@ -24,13 +24,14 @@ class Preset:
     channels: int  # 3: colour, 1: gray
     embedding: int  # D
     margin: float
+    radius: float = 0.0  # of the sphere on which embeddings lie; 0: anywhere, as published
 
 
 PRESETS = {
     "syncnet": Preset(size=224, channels=3, embedding=1024, margin=20.0),
     "paper": Preset(size=111, channels=1, embedding=256, margin=10.0),
     "small": Preset(size=64, channels=1, embedding=128, margin=10.0),
-    "medium": Preset(size=64, channels=1, embedding=128, margin=10.0),
+    "medium": Preset(size=64, channels=1, embedding=128, margin=10.0, radius=8.0),
 }
 
 
@@ -54,8 +55,9 @@ class SyncNet(nn.Module):
         self.preset = PRESETS[name]
         builders = {"syncnet": _syncnet, "paper": _paper, "small": _small, "medium": _medium}
         self.netcnnlip, self.netcnnaud, hidden = builders[name]()
-        self.netfclip = _head(hidden, self.preset.embedding)
-        self.netfcaud = _head(hidden, self.preset.embedding)
+        last = [OnSphere(self.preset.radius)] if self.preset.radius else []
+        self.netfclip = nn.Sequential(*_head(hidden, self.preset.embedding), *last)
+        self.netfcaud = nn.Sequential(*_head(hidden, self.preset.embedding), *last)
 
     def forward(
         self, frames_BTHWC: torch.Tensor, mfcc_BFC: torch.Tensor
@@ -93,6 +95,18 @@ class ColourConv3d(nn.Conv3d):
         return functional.conv3d(input, weight, self.bias, self.stride, self.padding)
 
 
+class OnSphere(nn.Module):
+    """Embeddings of one length, so that distances compare angles and none can grow by growing."""
+
+    def __init__(self, radius: float) -> None:
+        super().__init__()
+        self.radius = radius
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(N, D) -> (N, D) float32 of length `radius`."""
+        return self.radius * functional.normalize(x.float(), dim=-1)
+
+
 def parameter_count(model: nn.Module) -> int:
     """Trainable numbers in the model."""
     return sum(p.numel() for p in model.parameters())
@@ -105,10 +119,13 @@ def _compute_dtype(device: torch.device) -> torch.dtype:
     return torch.float32
 
 
-def _head(hidden: int, embedding: int) -> nn.Sequential:
-    return nn.Sequential(
-        nn.Linear(hidden, hidden), nn.BatchNorm1d(hidden), nn.ReLU(), nn.Linear(hidden, embedding)
-    )
+def _head(hidden: int, embedding: int) -> list[nn.Module]:
+    return [
+        nn.Linear(hidden, hidden),
+        nn.BatchNorm1d(hidden),
+        nn.ReLU(),
+        nn.Linear(hidden, embedding),
+    ]
 
 
 def _lip(
@@ -224,8 +241,9 @@ def _small() -> tuple[nn.Sequential, nn.Sequential, int]:
 def _medium() -> tuple[nn.Sequential, nn.Sequential, int]:
     """1.7 M parameters for 64 x 64 gray mouths, the network that comes with the package.
 
-    A first stride of four leaves little to compute at full size, so that the width is spent where
-    maps are small: a step costs no more than one of `small`.
+    Its embeddings lie on a sphere, which keeps the distances of a small training set's memorised
+    pairs from growing without end. A first stride of four leaves little to compute at full size,
+    so that the width is spent where maps are small: a step costs no more than one of `small`.
     """
     lips = nn.Sequential(
         *_lip(1, 32, 8, stride=4, padding=2, frames=WINDOW_FRAMES),  # 16

@@ -42,7 +42,7 @@ def test_the_command_writes_weights_with_their_calibration(
     command = ["--weights", str(tmp_path / "w.pt"), "--data.shards", str(shards_folder)]
     assert calibrate.main([str(out), *command]) == 1
     assert "too few" in capsys.readouterr().err and not out.exists()
-    monkeypatch.setattr(calibrate, "LENGTHS", (5, 8))
+    monkeypatch.setattr(calibrate, "LENGTHS", (4, 5, 8))
     assert calibrate.main([str(out), *command, "--half"]) == 0
     found = read_calibration(out)
     # random weights are hardly ever right, and half of the answers cannot be

@@ -91,6 +91,10 @@ def test_accuracy_is_that_of_the_scoring() -> None:
         assert found.right[i] / found.runs[i] == pytest.approx(expected)
         zeros = accuracy(mean_over_windows(runs, np.ones_like(inside)))
         assert found.right_padded[i] / found.runs[i] == pytest.approx(zeros)
+        away = [start for start in cut if start >= REACH and start + width + REACH <= 50]
+        assert found.runs_inside[i] == len(away) > 0 and inside[away].all()
+        expected = accuracy(mean_over_windows(runs[away], inside[away]))
+        assert found.right_inside[i] / len(away) == pytest.approx(expected)
 
 
 def test_short_clips_and_subsets_of_starts() -> None:
