@@ -331,9 +331,9 @@ def curves(panels: list[dict[str, Any]], picture: Path) -> None:
             both) and lines, a dict of label -> list of [x, y].
         picture: PNG to write.
     """
-    columns = 3
+    columns = min(3, len(panels))
     lines = -(-len(panels) // columns)
-    figure = _figure(13, 3.4 * lines)
+    figure = _figure(13 / 3 * columns, 3.4 * lines)
     grid = figure.subplots(lines, columns, squeeze=False)
     for axes, panel in zip(grid.flat, panels, strict=False):
         for label, points in panel["lines"].items():

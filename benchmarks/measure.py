@@ -60,7 +60,7 @@ class Result:
     """What a benchmark found, with what is needed to judge and to repeat it.
 
     Attributes:
-        benchmark: module under benchmarks.
+        benchmark: module under benchmarks; of studies.x the file is study_x.json.
         figures: the answer.
         cache: state of the page cache: "warm", "cold" or "both".
         repetitions: how often each figure was measured.
@@ -80,7 +80,8 @@ class Result:
         if path is None:
             # A quick run only shows that it works: it must not replace what was measured.
             folder = Path(tempfile.gettempdir()) if self.quick else RESULTS
-            path = folder / f"{self.benchmark}{'-quick' if self.quick else ''}.json"
+            name = self.benchmark.replace("studies.", "study_")
+            path = folder / f"{name}{'-quick' if self.quick else ''}.json"
         content = asdict(self)
         figures = content.pop("figures")
         content["command"] = f"python -m benchmarks.{self.benchmark} {self.command}".strip()

@@ -14,6 +14,7 @@ from typing import Any
 from benchmarks.attribute import ALONE, LADDER
 from benchmarks.loaders import CEILINGS, LOADERS
 from benchmarks.measure import RESULTS, exit_status
+from benchmarks.studies import loss, margin, min_shift, pairing, refinement
 from data_tools.atomic import atomic_path
 
 README = Path(__file__).parents[1] / "README.md"
@@ -384,6 +385,13 @@ def refined() -> str:
     return _table(["refinement on GRID", "found"], rows) + note
 
 
+def studies() -> str:
+    """A paragraph for each study."""
+    asked = (loss, pairing, refinement, margin, min_shift)
+    results = [(module.STUDY, _read(f"study_{module.STUDY.name}")) for module in asked]
+    return "\n\n".join(study.told(result) for study, result in results) + "\n"
+
+
 TABLES: dict[str, Callable[[], str]] = {
     "compare": compare,
     "steps": steps,
@@ -395,6 +403,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "real": real,
     "speakers": speakers,
     "refined": refined,
+    "studies": studies,
 }
 
 

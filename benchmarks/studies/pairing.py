@@ -1,0 +1,78 @@
+"""How much does a decoded frame teach?  python -m benchmarks.studies.pairing
+
+The contrastive loss on independent windows (one sound each), paired ones (a genuine and a false
+sound each) and runs whose windows are each other's false pairs (multiway), for equal numbers of
+decoded frames. More pairs a frame cost more arithmetic: accuracy is shown over frames and over the
+processor's time, of which decoding is the smaller part for the small model and most for others.
+"""
+
+import sys
+from functools import partial
+
+from benchmarks.studies.training import (
+    Figures,
+    Sizes,
+    Study,
+    Trial,
+    at_end,
+    compare,
+    extent,
+    mean_curve,
+    run,
+    spread,
+    steps,
+)
+
+TRIALS = {
+    "independent": Trial(pairing="independent"),
+    "paired": Trial(pairing="paired"),
+    "multiway": Trial(pairing="multiway"),
+}
+
+
+def panels(result: Figures) -> list[Figures]:
+    """Accuracy over decoded frames and over the processor's time."""
+    frames, whole = result["sizes"]["step_frames"], steps(result)
+    axes = (
+        ("decoded frames, thousands", lambda _, point: point["step"] * frames / 1000),
+        ("processor, s", lambda one, point: one["cpu_s"] * point["step"] / whole),
+    )
+    return [
+        {
+            "title": "K = 5",
+            "xlabel": label,
+            "ylabel": "% within a frame",
+            "log": "",
+            "lines": {name: mean_curve(result, name, "k5", x) for name in TRIALS},
+        }
+        for label, x in axes
+    ]
+
+
+def told(result: Figures) -> str:
+    """The answer."""
+    costs = {
+        name: sum(one["cpu_s"] for one in result["trials"][name]) / len(result["trials"][name])
+        for name in TRIALS
+    }
+    found = "; ".join(
+        f"{name} {spread(result, name)} / {at_end(result, name, 'k15'):.1%} in {costs[name]:.0f} s"
+        for name in TRIALS
+    )
+    return (
+        f"**What does a decoded frame teach?** The contrastive loss after {extent(result)}, "
+        f"K=5 / K=15 and the processor's time: {found}."
+    )
+
+
+STUDY = Study(
+    "pairing",
+    __doc__,
+    Sizes(clips=240, epochs=12, seeds=2),
+    partial(compare, TRIALS),
+    panels,
+    told,
+)
+
+if __name__ == "__main__":
+    sys.exit(run(STUDY))

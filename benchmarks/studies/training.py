@@ -1,0 +1,277 @@
+"""What the studies share: synthetic heads, trainings, accuracy on heads never seen, command line.
+
+A sample is a window or a run of windows, as the pairing has it; so that trainings can be compared,
+every step decodes the same number of frames and every training takes the same number of steps.
+"""
+
+import argparse
+import gc
+import json
+import sys
+import tempfile
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+from rich.console import Console
+
+from benchmarks import draw
+from benchmarks.measure import Result, at_least, cpu_seconds, exit_status
+from data_tools.mfcc import WINDOW_FRAMES
+from data_tools.pack import PackOptions, pack
+from data_tools.synth import synthesize
+from trainer import evaluate
+from trainer.config import Config, Data, Loss, Model, Run, Train
+from trainer.distributed import find_device
+from trainer.embed import fold
+from trainer.run import Options, train
+from trainer.sampler import Pairing
+from trainer.weights import load_model
+
+RUN_FRAMES = 20  # of multiway: 16 windows, whose shifts reach as far as offsets are searched
+CLIP_FRAMES = 40  # decoded of each clip an epoch: two runs or eight windows
+UNSEEN_SEED = 1000  # of the heads that no training sees
+
+Say = Callable[[str], None]
+Figures = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """How much is trained.
+
+    Attributes:
+        clips: training clips of 3 s.
+        unseen: clips for the accuracy, all in sync.
+        epochs: of each training.
+        seeds: trainings of each kind.
+        step_frames: frames decoded a step.
+        looks: times at which a training's accuracy is measured.
+    """
+
+    clips: int
+    epochs: int
+    seeds: int
+    unseen: int = 80
+    step_frames: int = 320
+    looks: int = 4
+
+    @property
+    def quick(self) -> "Sizes":
+        """Just enough to show that everything works."""
+        return replace(self, clips=8, epochs=2, seeds=1, unseen=4, step_frames=80, looks=2)
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What sets one training apart from the others; None is the trainer's default."""
+
+    loss: str = "contrastive"
+    pairing: Pairing = "independent"
+    margin: float | None = None
+    min_shift: int | None = None
+
+
+def heads(cache: Path, clips: int, seed: int, split: str, offsync: float = 0.0) -> Path:
+    """The folder of synthetic heads, made once: clips in clips/, all in one split of shards/."""
+    folder = cache / f"heads-{split}-{clips}-{seed}-{offsync:g}"
+    if not (folder / "shards" / "manifest.json").exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        synthesize(folder / "clips", clips, seed, size=64, offsync=offsync)
+        ratios = (100, 0, 0) if split == "train" else (0, 0, 100)
+        pack(folder / "clips", folder / "shards", PackOptions(gray=True, ratios=ratios))
+    return folder
+
+
+def settings(trial: Trial, sizes: Sizes, seed: int, shards: Path, run: Path) -> Config:
+    """The configuration of one training."""
+    frames = RUN_FRAMES if trial.pairing == "multiway" else WINDOW_FRAMES
+    return Config(
+        data=Data(
+            shards=str(shards),
+            windows_per_clip=CLIP_FRAMES // frames,
+            pairing=trial.pairing,
+            run_frames=RUN_FRAMES,
+            min_shift=trial.min_shift,
+        ),
+        model=Model("small"),
+        loss=Loss(trial.loss, trial.margin),  # type: ignore[arg-type]
+        train=Train(
+            batch_size=sizes.step_frames // frames,
+            epochs=sizes.epochs,
+            warmup_steps=20,
+            seed=seed,
+            val_every=max(1, sizes.epochs // sizes.looks),
+        ),
+        run=Run(dir=str(run), keep=sizes.looks),
+    )
+
+
+def learn(config: Config) -> float:
+    """Train without a word; returns the processor's seconds. The weights lie in the run's folder.
+
+    Raises:
+        KeyboardInterrupt: it was stopped.
+    """
+    begin = cpu_seconds()
+    summary = train(config, Options(guard="off"), Console(quiet=True))
+    gc.unfreeze()  # what the training froze belonged to it alone
+    if not summary["finished"]:
+        raise KeyboardInterrupt
+    return cpu_seconds() - begin
+
+
+def accuracy(weights: Path, unseen: Path) -> dict[str, float]:
+    """Share of offsets within a frame from 5 and from 15 frames, and AUC, on heads never seen."""
+    device = find_device("auto", "device")
+    options = evaluate.Options(resamples=1)  # intervals come from seeds here
+    measured, _ = evaluate.evaluate(
+        unseen, fold(load_model(weights)).to(device), options, device=device
+    )
+    found = evaluate.figures(measured, options)
+    figures = {"k5": found["accuracy"]["k5"], "k15": found["accuracy"]["k15"], "auc": found["auc"]}
+    return {name: round(figure["value"], 4) for name, figure in figures.items()}
+
+
+def compare(trials: dict[str, Trial], sizes: Sizes, cache: Path, say: Say) -> Figures:
+    """Train every trial with every seed; accuracy on unseen heads as each training goes on.
+
+    Returns:
+        trials: name -> one entry a seed: seed, cpu_s, curve (step, k5, k15, auc); and the sizes.
+    """
+    shards = heads(cache, sizes.clips, 0, "train") / "shards"
+    unseen = heads(cache, sizes.unseen, UNSEEN_SEED, "test") / "shards"
+    found: dict[str, list[Figures]] = {name: [] for name in trials}
+    total = sizes.seeds * len(trials)
+    # seeds outside: what slows the machine down for a while then slows all trials alike
+    turns = [(seed, name) for seed in range(sizes.seeds) for name in trials]
+    for number, (seed, name) in enumerate(turns, 1):
+        with tempfile.TemporaryDirectory(dir=cache) as folder:
+            run = Path(folder) / "run"
+            cpu_s = learn(settings(trials[name], sizes, seed, shards, run))
+            curve = [
+                {"step": int(kept.stem.removeprefix("step-")), **accuracy(kept, unseen)}
+                for kept in sorted(run.glob("step-*.pt"))
+            ]
+        found[name].append({"seed": seed, "cpu_s": round(cpu_s, 1), "curve": curve})
+        last = curve[-1]
+        say(
+            f"{number} of {total}: {name}, seed {seed}: K=5 {last['k5']:.1%}, "
+            f"K=15 {last['k15']:.1%}, AUC {last['auc']:.3f}, {cpu_s:.0f} s of processor"
+        )
+    return {"trials": found, "sizes": asdict(sizes)}
+
+
+def at_end(result: Figures, trial: str, measure: str) -> float:
+    """Mean over the seeds of an accuracy at the end of the trainings."""
+    return mean(one["curve"][-1][measure] for one in result["trials"][trial])
+
+
+def spread(result: Figures, trial: str, measure: str = "k5") -> str:
+    """The same in words, with the lowest and the highest seed: "71.2 % (70.1 to 73.0)"."""
+    values = [100 * one["curve"][-1][measure] for one in result["trials"][trial]]
+    between = f" ({min(values):.1f} to {max(values):.1f})" if len(values) > 1 else ""
+    return f"{mean(values):.1f} %{between}"
+
+
+def steps(result: Figures) -> int:
+    """Steps of each training."""
+    first = next(iter(result["trials"].values()))
+    return int(first[0]["curve"][-1]["step"])
+
+
+def mean_curve(
+    result: Figures, trial: str, measure: str, x: Callable[[Figures, Figures], float]
+) -> list[tuple[float, float]]:
+    """Points (x, % of offsets right), means over the seeds; x from an entry and its point."""
+    entries = result["trials"][trial]
+    points = zip(*(one["curve"] for one in entries), strict=True)
+    return [
+        (
+            mean(x(one, point) for one, point in zip(entries, at, strict=True)),
+            100 * mean(point[measure] for point in at),
+        )
+        for at in points
+    ]
+
+
+def extent(result: Figures) -> str:
+    """How much was trained, in words."""
+    sizes = result["sizes"]
+    return (
+        f"{steps(result)} steps of {sizes['step_frames']} decoded frames over {sizes['clips']} "
+        f"synthetic heads, {sizes['unseen']} unseen ones, {sizes['seeds']} "
+        f"seed{'s' if sizes['seeds'] > 1 else ''}"
+    )
+
+
+@dataclass(frozen=True)
+class Study:
+    """One question.
+
+    Attributes:
+        name: module under benchmarks.studies.
+        doc: its docstring.
+        sizes: what it takes when nothing else is asked for.
+        measure: trains; (sizes, cache, say) -> figures.
+        panels: what to draw of them (`benchmarks.draw.curves`).
+        told: the answer, a paragraph of Markdown.
+    """
+
+    name: str
+    doc: str
+    sizes: Sizes
+    measure: Callable[[Sizes, Path, Say], Figures]
+    panels: Callable[[Figures], list[Figures]]
+    told: Callable[[Figures], str]
+
+
+def run(study: Study, argv: list[str] | None = None) -> int:
+    """Command line of a study; 2 wrong usage, 1 if the data cannot be made or read."""
+    parser = argparse.ArgumentParser(
+        description=study.doc, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--from", dest="past", type=Path, help="only draw this result again")
+    parser.add_argument("--clips", type=int, default=study.sizes.clips, help="training clips")
+    parser.add_argument("--epochs", type=int, default=study.sizes.epochs, help="of each training")
+    parser.add_argument("--seeds", type=int, default=study.sizes.seeds)
+    parser.add_argument("--cache", type=Path, default=Path(tempfile.gettempdir()) / "syncnet-bench")
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("--quick", action="store_true", help="tiny: shows only that it works")
+    args = parser.parse_args(argv)
+    return exit_status(
+        study.name, args.json, lambda: _redraw(study, args.past) if args.past else _run(study, args)
+    )
+
+
+def _redraw(study: Study, past: Path) -> None:
+    try:
+        result = json.loads(past.read_text(encoding="utf-8"))
+        drawn, told = study.panels(result), study.told(result)
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError):
+        raise ValueError(f"{past} is no result of studies.{study.name}") from None
+    draw.curves(drawn, past.with_suffix(".png"))
+    print(f"{told}\nwrote {past.with_suffix('.png')}")
+
+
+def _run(study: Study, args: argparse.Namespace) -> None:
+    at_least(args, clips=8, epochs=1, seeds=1)
+    sizes = replace(study.sizes, clips=args.clips, epochs=args.epochs, seeds=args.seeds)
+    if args.quick:
+        sizes = study.sizes.quick
+    console = Console(width=None if sys.stdout.isatty() else 120)
+
+    def say(text: str) -> None:
+        console.print(text, highlight=False, soft_wrap=True)
+
+    args.cache.mkdir(parents=True, exist_ok=True)
+    figures = study.measure(sizes, args.cache, say)
+    written = Result(
+        f"studies.{study.name}", figures, repetitions=sizes.seeds, quick=args.quick
+    ).write(args.json)
+    picture = written.with_suffix(".png")
+    draw.curves(study.panels(figures), picture)
+    say(study.told(figures))
+    say(f"wrote {written} and {picture}")
