@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from data_tools.mfcc import COLUMNS_PER_FRAME, WINDOW_FRAMES
 from trainer.dataset import Dataset
-from trainer.evaluate import Measured, Options, measure_clip
+from trainer.evaluate import SPEECH, Measured, Options, measure_clip
 from trainer.sampler import Runs
 
 _SIDE = 12  # pixels to which frames are reduced
@@ -38,8 +38,11 @@ def measure(shards_train: Dataset, test: Dataset) -> list[Measured]:
             torch.from_numpy((sound - y_mean) / y_scale).float(),
             options,
             10**5,
+            speech_K=test.loud(clip, SPEECH),
         )
-        for record, (pictures, sound) in zip(records, _windows(test), strict=True)
+        for clip, (record, (pictures, sound)) in enumerate(
+            zip(records, _windows(test), strict=True)
+        )
     ]
 
 

@@ -132,6 +132,17 @@ class Dataset:
         windows = np.lib.stride_tricks.sliding_window_view(below, WINDOW_COLUMNS, axis=1)
         return np.asarray(windows[:, ::COLUMNS_PER_FRAME].all(-1))
 
+    def loud(self, clip: int, decibels: float) -> NDArray[np.bool_]:
+        """(windows,) bool: which windows of a clip are louder than so far below its loud parts."""
+        count = int(self.windows[clip])
+        frames = count + WINDOW_COLUMNS // COLUMNS_PER_FRAME - 1
+        one, none = np.array([clip]), np.array([0])
+        columns = COLUMNS_PER_FRAME * frames
+        energy = self.mfcc(Runs(one, none, one, none, one), frames, columns)[0, :, 0]
+        above = energy >= self._loudness(clip) - decibels / 10 * np.log(10)
+        windows = np.lib.stride_tricks.sliding_window_view(above, WINDOW_COLUMNS)
+        return np.asarray(windows[::COLUMNS_PER_FRAME][:count].any(-1))
+
     def _loudness(self, clip: int) -> float:
         if clip not in self._loud:
             # c0 is the logarithm of a column's energy

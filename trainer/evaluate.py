@@ -2,8 +2,9 @@
 
 As the literature measures it: the offset over +-15 frames from K frames (the distances of K - 4
 windows averaged), right within one frame, at every start of every clip, shifts beyond the clip left
-out; at those starts alone where every shift lies inside the clip ("inside": away from the silence
-before and after a sentence); and with zeros beyond the clip, as the official code pads. AUC and
+out; at those starts alone where every shift lies inside the clip ("inside"), and of these where
+there is speech ("speech": louder than 20 dB below the clip's loud parts; in a pause nothing can be
+told); and with zeros beyond the clip, as the official code pads. AUC and
 equal error rate of genuine against false pairs, LSE-C and LSE-D of whole clips, 95 % intervals from
 resampled sources. The same command gives the same files. `--shift-test` moves each clip's sound and
 sees whether the offset follows; `--swapped` pairs each clip with the sound of another, which must
@@ -15,7 +16,7 @@ import csv
 import hashlib
 import io
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -44,6 +45,10 @@ SHIFTS = 2 * REACH + 1
 CHANCE = (2 * TOLERANCE + 1) / SHIFTS
 CONTEXTS = (5, 7, 9, 11, 13, 15)  # K, frames
 MOVES = (-12, -6, -3, 3, 6, 12)  # of the shift test, frames; positive: the sound is made early
+# Starts that are counted on their own: where every shift lies inside the clip, and of these those
+# whose frames hold speech.
+PARTS = ("inside", "speech")
+SPEECH = 20  # dB below a clip's loud parts there are breath and room
 _PAIRS = 4_000_000  # false pairs kept for AUC and EER, over all clips
 _BINS = 1024  # of the distances, for intervals of AUC and EER
 
@@ -86,7 +91,7 @@ class Measured:
         score: over the whole clip.
         runs: (contexts,) start positions.
         right, right_padded: (contexts,) of these within a frame, masked and with zeros.
-        runs_inside, right_inside: (contexts,) the same where every shift lies inside the clip.
+        parts: start positions and right ones, (contexts, 2), of each of PARTS.
         histogram: (contexts, SHIFTS) offsets found, masked, -REACH first.
         genuine, false: distances of pairs.
         moved: offset found after each of MOVES; empty without the shift test.
@@ -97,8 +102,7 @@ class Measured:
     runs: NDArray[np.int64]
     right: NDArray[np.int64]
     right_padded: NDArray[np.int64]
-    runs_inside: NDArray[np.int64]
-    right_inside: NDArray[np.int64]
+    parts: dict[str, NDArray[np.int64]]
     histogram: NDArray[np.int64]
     genuine: NDArray[np.float32]
     false: NDArray[np.float32]
@@ -122,8 +126,9 @@ class Measured:
             row[f"k{context}_starts"] = int(self.runs[i])
             row[f"k{context}_right"] = int(self.right[i])
             row[f"k{context}_right_padded"] = int(self.right_padded[i])
-            row[f"k{context}_starts_inside"] = int(self.runs_inside[i])
-            row[f"k{context}_right_inside"] = int(self.right_inside[i])
+            for part, counts in self.parts.items():
+                row[f"k{context}_starts_{part}"] = int(counts[i, 0])
+                row[f"k{context}_right_{part}"] = int(counts[i, 1])
         moves = MOVES[: len(self.moved)]
         row |= {f"offset_moved_{m:+d}": f for m, f in zip(moves, self.moved, strict=True)}
         return row | {"left_out": ""}
@@ -169,7 +174,13 @@ def evaluate(
                 parts = clip_distances(one.lips_KD, early, REACH, move)
                 moved.append(score_distances(*parts).offset)
             found[one.clip] = measure_clip(
-                records[one.clip], one.lips_KD, sound, options, pairs, tuple(moved)
+                records[one.clip],
+                one.lips_KD,
+                sound,
+                options,
+                pairs,
+                tuple(moved),
+                dataset.loud(one.clip, SPEECH),
             )
     if not found:
         reasons = ", ".join(sorted(set(left_out.values())))
@@ -186,11 +197,16 @@ def measure_clip(
     options: Options,
     pairs: int,
     moved: tuple[int, ...] = (),
+    speech_K: NDArray[np.bool_] | None = None,
 ) -> Measured:
-    """One clip from its embeddings; at most `pairs` false pairs are kept, evenly spaced."""
+    """One clip from its embeddings; at most `pairs` false pairs are kept, evenly spaced.
+
+    `speech_K` says which windows hold speech; by default all.
+    """
+    speech_K = np.ones(len(lips_KD), np.bool_) if speech_K is None else speech_K
     distances, valid = clip_distances(lips_KD, sound_LD, REACH)
     runs, right, padded, histogram = [], [], [], []
-    runs_inside, right_inside = [], []
+    parts: dict[str, list[tuple[int, int]]] = {part: [] for part in PARTS}
     for context in CONTEXTS:
         width = context - 4
         starts = np.arange(max(0, len(distances) - width + 1))
@@ -203,8 +219,10 @@ def measure_clip(
         right.append(int((abs(found) <= TOLERANCE).sum()))
         padded.append(int((abs(zeros) <= TOLERANCE).sum()))
         inside = (starts >= REACH) & (starts + width + REACH <= len(distances))
-        runs_inside.append(int(inside.sum()))
-        right_inside.append(int((abs(found[inside]) <= TOLERANCE).sum()))
+        heard = np.array([speech_K[start : start + width].any() for start in starts], np.bool_)
+        for part, chosen in zip(PARTS, (inside, inside & heard), strict=True):
+            right_ones = int((abs(found[chosen]) <= TOLERANCE).sum())
+            parts[part].append((int(chosen.sum()), right_ones))
         histogram.append(np.bincount(found + REACH, minlength=SHIFTS))
     apart = abs(np.arange(SHIFTS) - REACH) >= options.min_shift
     false = distances[:, apart][valid[:, apart]]
@@ -216,8 +234,7 @@ def measure_clip(
         np.array(runs),
         np.array(right),
         np.array(padded),
-        np.array(runs_inside),
-        np.array(right_inside),
+        {part: np.array(counts) for part, counts in parts.items()},
         np.array(histogram),
         distances[:, REACH][valid[:, REACH]],
         false,
@@ -280,7 +297,7 @@ def figures(measured: list[Measured], options: Options) -> dict[str, Any]:
         "chance": CHANCE,
         "accuracy": {},
         "accuracy_zero_padded": {},
-        "accuracy_inside": {},
+        **{f"accuracy_{part}": {} for part in PARTS},
         "starts": {},
         "offset_histogram": {},
     }
@@ -291,9 +308,11 @@ def figures(measured: list[Measured], options: Options) -> dict[str, Any]:
         result["accuracy_zero_padded"][name] = ratio(
             [one.right_padded[i] for one in measured], runs
         )
-        result["accuracy_inside"][name] = ratio(
-            [one.right_inside[i] for one in measured], [one.runs_inside[i] for one in measured]
-        )
+        for part in PARTS:
+            result[f"accuracy_{part}"][name] = ratio(
+                [one.parts[part][i, 1] for one in measured],
+                [one.parts[part][i, 0] for one in measured],
+            )
         result["starts"][name] = int(sum(runs))
         result["offset_histogram"][name] = sum(one.histogram[i] for one in measured).tolist()
     whole = np.array([one.score.offset for one in measured])
@@ -374,11 +393,11 @@ def shift_test(measured: list[Measured]) -> list[dict[str, Any]]:
 
 def table(result: dict[str, Any]) -> Table:
     """For the terminal."""
-    shown = Table("measure", "value", "95 % interval", "inside", "zero-padded", "of")
+    shown = Table("measure", "value", "95 % interval", *PARTS, "zero-padded", "of")
     count = result["sources"]
 
     def add(
-        name: str, figure: Any, say: Callable[[float], str], others: tuple[Any, Any], of: str
+        name: str, figure: Any, say: Callable[[float], str], others: Sequence[Any], of: str
     ) -> None:
         value = "none long enough" if figure["value"] is None else say(figure["value"])
         between = (
@@ -395,16 +414,16 @@ def table(result: dict[str, Any]) -> Table:
             f"within +-1 frame, K={context}",
             result["accuracy"][name],
             "{:.1%}".format,
-            (result["accuracy_inside"][name], result["accuracy_zero_padded"][name]),
+            [result[f"accuracy_{part}"][name] for part in (*PARTS, "zero_padded")],
             f"{result['starts'][name]:,} starts",
         )
     clips = f"{result['clips']:,} clips, {count:,} sources"
-    add("within +-1 frame, clip", result["accuracy"]["clip"], "{:.1%}".format, (None, None), clips)
+    add("within +-1 frame, clip", result["accuracy"]["clip"], "{:.1%}".format, [None] * 3, clips)
     pairs = f"{result['pairs']['genuine']:,} genuine, {result['pairs']['false']:,} false"
-    add("AUC", result["auc"], "{:.4f}".format, (None, None), pairs)
-    add("equal error rate", result["eer"], "{:.1%}".format, (None, None), pairs)
-    add("LSE-C (confidence)", result["lse_c"], "{:.2f}".format, (None, None), clips)
-    add("LSE-D (distance)", result["lse_d"], "{:.2f}".format, (None, None), clips)
+    add("AUC", result["auc"], "{:.4f}".format, [None] * 3, pairs)
+    add("equal error rate", result["eer"], "{:.1%}".format, [None] * 3, pairs)
+    add("LSE-C (confidence)", result["lse_c"], "{:.2f}".format, [None] * 3, clips)
+    add("LSE-D (distance)", result["lse_d"], "{:.2f}".format, [None] * 3, clips)
     return shown
 
 

@@ -287,3 +287,6 @@ def test_quiet_windows_are_those_far_below_the_loud(make_clip: MakeClip, tmp_pat
     sound = dataset.mfcc(runs, 40, 160)
     quiet = dataset.quiet(runs, sound, 160)[0]
     assert quiet.shape == (36,) and not quiet[:19].any() and quiet[21:35].all()
+    loud = dataset.loud(0, 40)
+    assert np.array_equal(loud, ~quiet[: len(loud)]) and len(loud) == dataset.windows[0]
+    assert dataset.loud(0, 90).all()

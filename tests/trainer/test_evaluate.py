@@ -80,7 +80,8 @@ def test_a_clip_is_right_where_its_offset_is_nought(early: int) -> None:
 
 def test_accuracy_is_that_of_the_scoring() -> None:
     lips, sound = embeddings(0, 50, 2.0)
-    found = measure_clip(RECORD, lips, sound, Options(), 100)
+    speech = np.arange(50) % 7 < 2
+    found = measure_clip(RECORD, lips, sound, Options(), 100, speech_K=speech)
     distances, valid = clip_distances(lips, sound, REACH)
     for i, context in enumerate(CONTEXTS):
         width = context - 4
@@ -92,9 +93,15 @@ def test_accuracy_is_that_of_the_scoring() -> None:
         zeros = accuracy(mean_over_windows(runs, np.ones_like(inside)))
         assert found.right_padded[i] / found.runs[i] == pytest.approx(zeros)
         away = [start for start in cut if start >= REACH and start + width + REACH <= 50]
-        assert found.runs_inside[i] == len(away) > 0 and inside[away].all()
+        starts, right = found.parts["inside"][i]
+        assert starts == len(away) > 0 and inside[away].all()
         expected = accuracy(mean_over_windows(runs[away], inside[away]))
-        assert found.right_inside[i] / len(away) == pytest.approx(expected)
+        assert right / starts == pytest.approx(expected)
+        spoken = [start for start in away if speech[start : start + width].any()]
+        starts, right = found.parts["speech"][i]
+        assert starts == len(spoken) > 0
+        expected = accuracy(mean_over_windows(runs[spoken], inside[spoken]))
+        assert right / starts == pytest.approx(expected)
 
 
 def test_short_clips_and_subsets_of_starts() -> None:
