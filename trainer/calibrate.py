@@ -2,10 +2,11 @@
 
     python -m trainer.calibrate --weights W --data.shards DIR OUT.safetensors
 
-Asks a network for the offset of held-out clips, cut to lengths from a second up, half of them with
-the sound of another clip, to which no offset is right. The share of right answers over the
-clearness of their minimum (a rising curve, by isotonic regression) goes into OUT, a safetensors
-file, as the calibration that `python -m trainer.sync` shows as the chance of being right.
+Asks a network for the offset of held-out clips, cut to lengths from a second up, each once with its
+own sound and once with unrelated sound, to which no offset is right; one video in five is taken to
+be of that kind. The share of right answers over the clearness of their minimum (a rising curve, by
+isotonic regression) goes into OUT, a safetensors file, as the calibration that
+`python -m trainer.sync` shows as the chance of being right.
 """
 
 import argparse
@@ -30,6 +31,7 @@ from trainer.weights import Calibration, WeightsError, load_model
 
 REACH = 15
 LENGTHS = (25, 38, 50, 75, 125, 250)  # windows
+UNRELATED = 0.2  # share of videos to whose lips no sound belongs
 _POINTS = 12  # of the curve at most
 _FEWEST = 60  # answers that a calibration can rest on
 
@@ -38,8 +40,13 @@ class CalibrationError(Exception):
     """There is too little to calibrate with; says why in one sentence."""
 
 
-def answers(model: SyncNet, dataset: Dataset) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """Clearness of each answer, and whether it is right: (N,) float64 and bool.
+def answers(
+    model: SyncNet, dataset: Dataset
+) -> tuple[NDArray[np.float64], NDArray[np.bool_], NDArray[np.bool_]]:
+    """Clearness of each answer, whether it is right, whether its sound is the clip's: (N,) each.
+
+    Unrelated sound is that of the next clip, its halves exchanged: a corpus whose sentences all
+    begin and end alike would else give every clip's sound a clear minimum.
 
     Args:
         model: folded.
@@ -50,25 +57,28 @@ def answers(model: SyncNet, dataset: Dataset) -> tuple[NDArray[np.float64], NDAr
             advance(1)
             if isinstance(one, Embedded):
                 clips.append(one)
-    clearness, right = [], []
+    found = []
     for number, clip in enumerate(clips):
-        other = clips[(number + 1) % len(clips)]
+        other = clips[(number + 1) % len(clips)].sound_KD
+        unrelated = other.roll(len(other) // 2, 0)
         for length in LENGTHS:
             for first in range(0, len(clip.lips_KD) - length + 1, length):
                 part = slice(first, first + length)
-                for sound, own in ((clip.sound_KD, True), (other.sound_KD, False)):
-                    if len(sound) < first + length or (not own and other is clip):
-                        continue
-                    found = score(clip.lips_KD[part], sound[part], REACH)
-                    clearness.append(found.clearness)
-                    right.append(own and abs(found.offset) <= TOLERANCE)
-    return np.array(clearness), np.array(right, np.bool_)
+                for sound, own in ((clip.sound_KD, True), (unrelated, False)):
+                    if len(sound) >= first + length:
+                        one = score(clip.lips_KD[part], sound[part], REACH)
+                        found.append((one.clearness, own and abs(one.offset) <= TOLERANCE, own))
+    clearness, right, own_sound = (np.array(column) for column in zip(*found, strict=True))
+    return clearness, right, own_sound
 
 
-def calibrate(clearness: NDArray[np.float64], right: NDArray[np.bool_]) -> Calibration:
+def calibrate(
+    clearness: NDArray[np.float64], right: NDArray[np.bool_], own: NDArray[np.bool_]
+) -> Calibration:
     """The share of right answers as a rising curve of a few points.
 
-    Shares are those of Laplace's rule, (right + 1) / (answers + 2), so that none is ever certain.
+    Answers weigh so that a share UNRELATED of them is about unrelated sound. Shares are those of
+    Laplace's rule, (right + 1) / (answers + 2), so that none is ever certain.
 
     Raises:
         CalibrationError: too few answers.
@@ -78,11 +88,14 @@ def calibrate(clearness: NDArray[np.float64], right: NDArray[np.bool_]) -> Calib
             f"{len(clearness)} answers are too few to calibrate with: {_FEWEST} are needed; give "
             "more or longer held-out clips"
         )
+    weight = np.where(own, (1 - UNRELATED) / max(own.mean(), 1e-9), 0.0)
+    weight[~own] = UNRELATED / max((~own).mean(), 1e-9)
     order = np.argsort(clearness, kind="stable")
     parts = np.array_split(order, min(_POINTS, len(order) // 5))
     at = np.array([clearness[part].mean() for part in parts])
-    share = np.array([(right[part].sum() + 1) / (len(part) + 2) for part in parts])
-    rising = isotonic_regression(share).x
+    total = np.array([weight[part].sum() for part in parts])
+    hits = np.array([weight[part][right[part]].sum() for part in parts])
+    rising = isotonic_regression((hits + 1) / (total + 2), weights=total).x
     distinct = np.concatenate([[True], np.diff(at) > 1e-9])
     return Calibration(
         tuple(np.round(at[distinct], 4).tolist()), tuple(np.round(rising[distinct], 4).tolist())
