@@ -184,7 +184,7 @@ def told(result: Figures) -> str:
 
 
 STUDY = Study(
-    "refinement", __doc__, Sizes(clips=300, epochs=12, seeds=3, looks=1), measure, panels, told
+    "refinement", __doc__, Sizes(clips=300, epochs=8, seeds=3, looks=1), measure, panels, told
 )
 
 if __name__ == "__main__":

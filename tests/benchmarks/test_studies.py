@@ -26,8 +26,8 @@ def test_a_quick_run_is_written_drawn_and_told(
     assert training.run(module.STUDY, ["--quick", "--cache", str(cache), "--json", str(file)]) == 0
     told = capsys.readouterr().out
     written = json.loads(file.read_text())
-    assert written["quick"] and written["command"] == (
-        f"python -m benchmarks.studies.{module.STUDY.name} --quick"
+    assert written["quick"] and written["command"].startswith(
+        f"python -m benchmarks.studies.{module.STUDY.name} "
     )
     assert module.STUDY.told(written) in told and "K=5" in told
     picture = file.with_suffix(".png")
