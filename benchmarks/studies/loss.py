@@ -67,7 +67,7 @@ def told(result: Figures) -> str:
 STUDY = Study(
     "loss",
     __doc__,
-    Sizes(clips=240, epochs=12, seeds=2),
+    Sizes(clips=240, epochs=8, seeds=2),
     partial(compare, TRIALS),
     panels,
     told,

@@ -68,7 +68,7 @@ def told(result: Figures) -> str:
 STUDY = Study(
     "pairing",
     __doc__,
-    Sizes(clips=240, epochs=12, seeds=2),
+    Sizes(clips=240, epochs=8, seeds=2),
     partial(compare, TRIALS),
     panels,
     told,

@@ -29,9 +29,10 @@ from benchmarks.studies.training import (
     run,
     settings,
 )
-from data_tools.keep import read_keep
+from data_tools.keep import Row, read_keep
 from data_tools.synth import DUBBED, IN_SYNC, SHIFTED
 from trainer.refine import KEEP, Options, score_and_judge
+from trainer.scoring import TOLERANCE
 
 OFFSYNC = 0.2
 TRIAL = Trial("infonce", "multiway")
@@ -43,9 +44,7 @@ def measure(sizes: Sizes, cache: Path, say: Say) -> Figures:
     """Refine once for every seed.
 
     Returns:
-        seeds: one entry each: clips by kind, rejected by kind, precision and recall of the
-        rejection, realignable (of the rejected shifted clips those whose offset was found),
-        threshold, before and after (accuracy), scores (kind -> histogram over EDGES).
+        seeds: one entry each: `compare_with_truth`, threshold, accuracy before and after.
     """
     unseen = heads(cache, sizes.unseen, UNSEEN_SEED, "test") / "shards"
     found = []
@@ -72,36 +71,48 @@ def _refine(noisy: Path, unseen: Path, sizes: Sizes, seed: int, folder: Path, sa
     config = settings(TRIAL, sizes, seed, shards, folder / "after")
     learn(replace(config, data=replace(config.data, manifest=str(manifest))))
 
-    rows = read_keep(manifest)
     with open(noisy / "clips" / "truth.csv", encoding="utf-8") as stream:
-        truth = {row["clip"]: row for row in csv.DictReader(stream) if row["clip"] in rows}
-    rejected = {clip for clip, row in rows.items() if not row.used}
-    off = {clip for clip, row in truth.items() if row["kind"] != IN_SYNC}
-    shifted = [clip for clip in rejected if truth[clip]["kind"] == SHIFTED]
-    located = [
-        clip
-        for clip in shifted
-        if abs((rows[clip].offset or 0) - int(truth[clip]["offset_frames"])) <= 1
-    ]
-    scores = {
-        kind: [rows[clip].score or 0.0 for clip, row in truth.items() if row["kind"] == kind]
-        for kind in KINDS
-    }
-    right = len(rejected & off)
-    return {
-        "clips": Counter(row["kind"] for row in truth.values()),
-        "rejected": Counter(truth[clip]["kind"] for clip in rejected),
-        "precision": right / len(rejected) if rejected else None,
-        "recall": right / len(off) if off else None,
-        "located": len(located) / len(shifted) if shifted else None,
+        truth = {row["clip"]: row for row in csv.DictReader(stream)}
+    return compare_with_truth(read_keep(manifest), truth) | {
         "threshold": summary["threshold"],
         "threshold_in_words": summary["threshold_in_words"],
         "before": accuracy(before, unseen),
         "after": accuracy(folder / "after" / "best.pt", unseen),
-        "scores": {
-            kind: np.histogram(np.clip(values, EDGES[0], EDGES[-1]), EDGES)[0].tolist()
-            for kind, values in scores.items()
-        },
+    }
+
+
+def compare_with_truth(rows: dict[str, Row], truth: dict[str, dict[str, str]]) -> Figures:
+    """What was rejected against what is off sync.
+
+    Args:
+        rows: of keep.csv, by clip.
+        truth: of truth.csv, by clip: kind, offset_frames.
+
+    Returns:
+        clips, rejected (by kind), precision, recall (None where nothing counts), located (of the
+        rejected shifted clips those whose offset was found within a frame), scores (by kind, a
+        histogram over EDGES).
+    """
+    kinds = {clip: truth[clip]["kind"] for clip in rows}
+    rejected = [clip for clip, row in rows.items() if not row.used]
+    off = [clip for clip, kind in kinds.items() if kind != IN_SYNC]
+    right = [clip for clip in rejected if kinds[clip] != IN_SYNC]
+    shifted = [clip for clip in rejected if kinds[clip] == SHIFTED]
+    located = sum(
+        abs((rows[clip].offset or 0) - int(truth[clip]["offset_frames"])) <= TOLERANCE
+        for clip in shifted
+    )
+    scores: dict[str, list[int]] = {}
+    for kind in KINDS:
+        of_kind = [row.score or 0.0 for clip, row in rows.items() if kinds[clip] == kind]
+        scores[kind] = np.histogram(np.clip(of_kind, EDGES[0], EDGES[-1]), EDGES)[0].tolist()
+    return {
+        "clips": Counter(kinds.values()),
+        "rejected": Counter(kinds[clip] for clip in rejected),
+        "precision": len(right) / len(rejected) if rejected else None,
+        "recall": len(right) / len(off) if off else None,
+        "located": located / len(shifted) if shifted else None,
+        "scores": scores,
     }
 
 
@@ -173,7 +184,7 @@ def told(result: Figures) -> str:
 
 
 STUDY = Study(
-    "refinement", __doc__, Sizes(clips=300, epochs=12, seeds=3, looks=1), measure, panels, told
+    "refinement", __doc__, Sizes(clips=300, epochs=8, seeds=3, looks=1), measure, panels, told
 )
 
 if __name__ == "__main__":

@@ -1,0 +1,84 @@
+"""Every study runs, small, writes what it draws and tells; no accuracy is asserted of these."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks import report
+from benchmarks.studies import loss, margin, min_shift, pairing, refinement, training
+from data_tools.keep import KEEP, NO_MINIMUM, SHIFTED, Row
+
+MODULES = [loss, margin, min_shift, pairing, refinement]
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("studies")
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_a_quick_run_is_written_drawn_and_told(
+    module: Any, cache: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "x.json"
+    assert training.run(module.STUDY, ["--quick", "--cache", str(cache), "--json", str(file)]) == 0
+    told = capsys.readouterr().out
+    written = json.loads(file.read_text())
+    assert written["quick"] and written["command"].startswith(
+        f"python -m benchmarks.studies.{module.STUDY.name} "
+    )
+    assert module.STUDY.told(written) in told and "K=5" in told
+    picture = file.with_suffix(".png")
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    picture.unlink()
+    assert training.run(module.STUDY, ["--from", str(file)]) == 0 and picture.exists()
+
+
+def test_trainings_of_a_study_decode_and_step_alike() -> None:
+    trials = {**loss.TRIALS, **pairing.TRIALS, **min_shift.TRIALS}
+    for trial in trials.values():
+        config = training.settings(trial, loss.STUDY.sizes, 0, Path("shards"), Path("run"))
+        frames = config.data.sample_frames
+        assert config.train.batch_size * frames == loss.STUDY.sizes.step_frames
+        assert config.data.windows_per_clip * frames == training.CLIP_FRAMES
+
+
+def test_what_was_rejected_is_compared_with_the_truth() -> None:
+    rows = {
+        "a": Row(KEEP, 0.5, 0),
+        "b": Row(KEEP, 0.1, 0),  # dubbed, and missed
+        "c": Row(SHIFTED, -0.2, 5),
+        "d": Row(SHIFTED, -0.2, 9),  # the offset found is not its own
+        "e": Row(NO_MINIMUM, 0.0, -3),  # nothing is wrong with it
+        "f": Row(NO_MINIMUM, 0.0, -3),
+    }
+    kinds = {"a": ("in_sync", "0"), "b": ("dubbed", ""), "c": ("shifted", "6")}
+    kinds |= {"d": ("shifted", "-9"), "e": ("in_sync", "0"), "f": ("dubbed", "")}
+    kinds["elsewhere"] = ("dubbed", "")  # in another split
+    truth = {clip: {"kind": kind, "offset_frames": at} for clip, (kind, at) in kinds.items()}
+    found = refinement.compare_with_truth(rows, truth)
+    assert found["precision"] == 3 / 4 and found["recall"] == 3 / 4
+    assert found["clips"] == {"in_sync": 2, "dubbed": 2, "shifted": 2}
+    assert found["rejected"] == {"in_sync": 1, "dubbed": 1, "shifted": 2}
+    assert found["located"] == 1 / 2
+    assert [sum(found["scores"][kind]) for kind in refinement.KINDS] == [2, 2, 2]
+    none = refinement.compare_with_truth({"a": rows["a"]}, truth)
+    assert none["precision"] is None and none["recall"] is None and none["located"] is None
+
+
+def test_wrong_settings_are_one_sentence(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert training.run(loss.STUDY, ["--seeds", "0"]) == 2
+    (tmp_path / "x.json").write_text('{"trials": []}')
+    assert training.run(loss.STUDY, ["--from", str(tmp_path / "x.json")]) == 2
+    error = capsys.readouterr().err
+    assert "--seeds must be at least 1" in error and "is no result of studies.loss" in error
+    assert error.count("\n") == 2
+
+
+def test_the_readme_can_tell_every_committed_study() -> None:
+    told = report.studies()
+    assert told.count("**") == 2 * len(MODULES)
