@@ -70,7 +70,8 @@ def _sync(*arguments: str) -> list[dict[str, str]]:
 def measure(weights: Path, videos: int, seconds: float, mended: int) -> dict[str, Any]:
     """Shifts spread evenly over -12..12, one a video."""
     shifts = np.linspace(-FARTHEST, FARTHEST, videos).round().astype(int).tolist()
-    rows, after = [], []
+    rows: list[tuple[int, int, int, bool]] = []
+    after: list[int] = []
     with (
         tempfile.TemporaryDirectory() as folder,
         progress("videos", videos, "videos") as advance,

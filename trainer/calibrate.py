@@ -66,8 +66,9 @@ def answers(
                 part = slice(first, first + length)
                 for sound, own in ((clip.sound_KD, True), (unrelated, False)):
                     if len(sound) >= first + length:
-                        one = score(clip.lips_KD[part], sound[part], REACH)
-                        found.append((one.clearness, own and abs(one.offset) <= TOLERANCE, own))
+                        told = score(clip.lips_KD[part], sound[part], REACH)
+                        hit = own and abs(told.offset) <= TOLERANCE
+                        found.append((told.clearness, hit, own))
     clearness, right, own_sound = (np.array(column) for column in zip(*found, strict=True))
     return clearness, right, own_sound
 

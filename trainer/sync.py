@@ -164,6 +164,7 @@ class How:
         reach: largest shift, frames.
         mode: "masked", or "parity" to score as the official code does.
         device: where the model is.
+        bf16: compute in bfloat16 on a CPU, too.
         calibration: of the weights; holds for the masked mode over +-15 frames alone.
     """
 
@@ -172,6 +173,7 @@ class How:
     reach: int = REACH
     mode: str = MASKED
     device: str = "cpu"
+    bf16: bool = False
     calibration: Calibration | None = None
 
     def probability(self, score: Score) -> float | None:
@@ -188,6 +190,7 @@ def score_track(
     reach: int = REACH,
     mode: str = MASKED,
     device: str = "cpu",
+    bf16: bool = False,
 ) -> Score:
     """Score one track: its crops against its sound. Memory does not depend on its length.
 
@@ -206,7 +209,7 @@ def score_track(
     """
     with tempfile.TemporaryFile() as stored:
         windows = 0
-        for found in lip_pieces(model, ahead(pieces), device):
+        for found in lip_pieces(model, ahead(pieces), device, bf16):
             stored.write(found.numpy().tobytes())
             windows += len(found)
         frames = windows + WINDOW_FRAMES - 1 if windows else 0
@@ -220,7 +223,7 @@ def score_track(
         if mode == MASKED:
             # The last window's last column, 25 ms long every 10 ms, reaches beyond the last frame.
             read, samples = _lengthened(read, samples), frames * SAMPLES_PER_FRAME + _BEYOND
-        heard = sound_pieces(model, features(read, samples), device)
+        heard = sound_pieces(model, features(read, samples), device, bf16)
         seen = _stored_windows(stored, model.preset.embedding)
         distances = distances_in_pieces(_first(count, seen), _first(count, heard), reach, count)
     return score_distances_official(distances) if mode == PARITY else score_distances(distances)
@@ -306,7 +309,7 @@ def _measure_prepared(
             return read, length
 
         try:
-            result = score_track(model, pieces(), heard, how.reach, how.mode, how.device)
+            result = score_track(model, pieces(), heard, how.reach, how.mode, how.device, how.bf16)
         except ValueError as error:
             raise SyncError(str(error)) from None
         speech = _speech(read, length)
@@ -364,6 +367,7 @@ def _measure_tracks(
                     how.reach,
                     how.mode,
                     how.device,
+                    how.bf16,
                 )
             except ValueError as error:
                 dropped.append(f"track {track}: {error}")
@@ -602,6 +606,11 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--device", default="auto", help="auto (default: a GPU if there is one), cpu or cuda[:n]"
     )
+    parser.add_argument(
+        "--bf16",
+        action="store_true",
+        help="compute in bfloat16 on a CPU, too: faster where it has AVX512-BF16 or AMX",
+    )
     parser.add_argument("--json", type=Path, help="write everything, curves included")
     parser.add_argument("--csv", type=Path, help="write a row for each track")
     parser.add_argument("--plot", type=Path, metavar="PNG", help="draw the curves")
@@ -678,6 +687,7 @@ def _run(args: argparse.Namespace, weights: Path) -> int:
         args.max_shift,
         args.mode,
         args.device,
+        args.bf16,
         read_calibration(weights),
     )
     found: list[Found] = []

@@ -69,6 +69,20 @@ def test_sound_windows_are_those_of_the_model() -> None:
     assert embed_sound(model, heard[:20]).shape == (1, 128)
 
 
+def test_bfloat16_differs_by_a_few_hundredths() -> None:
+    model = fold(model_with_statistics())
+    rng = np.random.default_rng(0)
+    frames = rng.integers(0, 256, (20, 64, 64, 1), dtype=np.uint8)
+    heard = rng.normal(size=(80, 13)).astype(np.float32)
+    for exact, rough in (
+        (embed_lips(model, [frames]), embed_lips(model, [frames], bf16=True)),
+        (embed_sound(model, heard), embed_sound(model, heard, bf16=True)),
+    ):
+        assert rough.dtype == torch.float32 and not torch.equal(exact, rough)
+        error = (exact - rough).norm(dim=1) / exact.norm(dim=1)
+        assert error.max() < 0.05
+
+
 @pytest.mark.parametrize("samples", [1, 400, 16000, 240_240, 240_241, 2_000_123])
 def test_features_of_long_sounds_are_the_same(samples: int) -> None:
     audio = np.random.default_rng(0).integers(-9000, 9000, samples, dtype=np.int16)
