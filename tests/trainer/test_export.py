@@ -5,11 +5,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from official import stand_in_state
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import nn
 
+from benchmarks.official import stand_in_state
 from trainer import export
 from trainer.model import SyncNet
 from trainer.weights import Calibration, load_model, read_calibration
