@@ -59,7 +59,7 @@ def told(result: Figures) -> str:
         + (
             f"do learn here (AUC {bins:.3f})."
             if bins > _CHANCE_AUC
-            else f"do not leave chance (AUC {bins:.3f}), as the seed says."
+            else f"do not leave chance in these steps (AUC {bins:.3f}); the seed gave them up too."
         )
     )
 

@@ -107,8 +107,8 @@ def compare_with_truth(rows: dict[str, Row], truth: dict[str, dict[str, str]]) -
         of_kind = [row.score or 0.0 for clip, row in rows.items() if kinds[clip] == kind]
         scores[kind] = np.histogram(np.clip(of_kind, EDGES[0], EDGES[-1]), EDGES)[0].tolist()
     return {
-        "clips": Counter(kinds.values()),
-        "rejected": Counter(kinds[clip] for clip in rejected),
+        "clips": dict(Counter(kinds.values())),
+        "rejected": dict(Counter(kinds[clip] for clip in rejected)),
         "precision": len(right) / len(rejected) if rejected else None,
         "recall": len(right) / len(off) if off else None,
         "located": located / len(shifted) if shifted else None,
