@@ -4,6 +4,7 @@ YAML by `--config FILE`, single values by dotted options (`--train.lr 3e-4`); an
 error. What a run was given is saved as `config.yaml` in its folder.
 """
 
+import math
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
@@ -95,7 +96,7 @@ class Loss:
         name: contrastive (the paper's), infonce (multi-way matching), bce (of the cosine, as in
             Wav2Lip) or bins (in sync or off, as the seed tried).
         margin: Distance beyond which a false pair costs nothing; default: what suits the model
-            (syncnet 20, the official value; paper and small 10).
+            (syncnet 20, the official value; the others 10).
     """
 
     name: Literal["contrastive", "infonce", "bce", "bins"] = "contrastive"
@@ -217,8 +218,13 @@ def check(config: Config) -> None:
     ):
         if number > most:
             raise ValueError(f"{name} must be at most {most}, not {number}")
-    if not train.weight_decay >= 0:
-        raise ValueError(f"train.weight_decay must not be negative, not {train.weight_decay}")
+    for name, amount in (
+        ("train.weight_decay", train.weight_decay),
+        ("train.clip_grad", train.clip_grad),
+        ("run.save_minutes", run.save_minutes),
+    ):
+        if not 0 <= amount < math.inf:
+            raise ValueError(f"{name} must be a number that is not negative, not {amount}")
     if not 0 <= train.average < 1:
         raise ValueError(f"train.average must lie in 0..1, not {train.average}")
     if config.loss.name == "infonce" and data.pairing == "independent":
@@ -227,7 +233,7 @@ def check(config: Config) -> None:
             "not give: add --data.pairing multiway (or paired)"
         )
     augment.check(config.augment)
-    if not train.lr > 0:
+    if not 0 < train.lr < math.inf:
         raise ValueError(f"train.lr must be positive, not {train.lr}")
     if not 0 <= data.hw_decoder_load <= 1:
         raise ValueError(f"data.hw_decoder_load must lie in 0..1, not {data.hw_decoder_load}")

@@ -74,14 +74,15 @@ _DECODED = 25  # frames a piece
 _CLIP_SECONDS = 60.0  # of a track that are on disk as one piece, whatever its length
 _WINDOWS = 256  # read back from disk at once
 _DRAWN = 40  # tracks in one picture
+_FARTHEST = 500  # frames of search: memory and time grow with it
 
 _EXAMPLES = """\
 examples:
-  python -m trainer.sync talk.mp4 --weights runs/demo/best.pt
+  syncnet talk.mp4
       every face of talk.mp4: "+3 frames, +120 ms, audio is 120 ms early; delay it by 120 ms"
-  python -m trainer.sync *.mp4 --weights syncnet_v2.model --csv offsets.csv --plot curves.png
-      many videos, one row a face track in offsets.csv
-  python -m trainer.sync talk.mp4 --weights best.pt --fix mended.mp4
+  syncnet *.mp4 --weights syncnet_v2.model --csv offsets.csv --plot curves.png
+      many videos and other weights than the package's, one row a face track in offsets.csv
+  syncnet talk.mp4 --fix mended.mp4
       a copy of talk.mp4 with its sound in place (nothing is encoded anew), measured again
 
 the sign:
@@ -91,7 +92,8 @@ the sign:
 
 trust: "not sure" says why: too short, hardly any speech, no clear minimum. Where the weights carry
 a calibration, "chance" is the share of held-out videos with as clear a minimum whose offset was
-right within a frame, and an offset below 80 % is not trusted.
+right within a frame, and an offset below 80 % is not trusted. A calibration holds for the default
+mode and search alone: with others an offset is trusted if its minimum lies 3 deviations deep.
 
 exit status: 0 every video gave an offset (trusted or not), 1 one did not or --fix failed,
 2 wrong usage
@@ -646,8 +648,12 @@ def main(argv: list[str] | None = None) -> int:
 def _check(args: argparse.Namespace) -> Path:
     """Which weights to take, if the arguments make sense together."""
     weights = args.weights or default_weights()
-    if args.max_shift < 1:
-        raise ValueError(f"--max-shift must be at least 1, not {args.max_shift}")
+    if not 1 <= args.max_shift <= _FARTHEST:
+        raise ValueError(
+            f"--max-shift must be at least 1 and at most {_FARTHEST} (20 s), not {args.max_shift}"
+        )
+    if args.plot and args.plot.suffix.lower() != ".png":
+        raise ValueError(f"--plot: {args.plot} must end in .png, which is what is drawn")
     if weights is None:
         raise ValueError("--weights is needed: this package comes without any; train or give some")
     if args.fix and len(args.videos) > 1:
@@ -730,6 +736,8 @@ def _run(args: argparse.Namespace, weights: Path) -> int:
     if args.plot and found:
         plot(found[:_DRAWN], args.plot)
         written.append(args.plot)
+    elif args.plot:
+        print(f"sync: nothing to draw, so {args.plot} was not written", file=sys.stderr)
         if len(found) > _DRAWN:
             console.print(f"--plot: the first {_DRAWN} of {len(found)} tracks are drawn")
     for path in written:
