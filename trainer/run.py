@@ -336,8 +336,9 @@ class _Training:
         for step in range(_OVERFIT_STEPS):
             recent.append(float(self._step(clock, step)))
             first = sum(recent) if step < count else first
-            # not every loss has zero for its floor, but all pairs in order is as good
-            learnt = sum(recent) < _LEARNT * first or self.guard.order_now() > 0.9999
+            # not every loss has zero for its floor, but all pairs in order is as good in the end
+            ordered = step >= _OVERFIT_STEPS // 2 and self.guard.order_now() > 0.9999
+            learnt = sum(recent) < _LEARNT * first or ordered
             done = step >= 2 * count and learnt
             if done or stop:
                 break
