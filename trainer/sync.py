@@ -652,8 +652,6 @@ def _check(args: argparse.Namespace) -> Path:
         raise ValueError(
             f"--max-shift must be at least 1 and at most {_FARTHEST} (20 s), not {args.max_shift}"
         )
-    if args.plot and args.plot.suffix.lower() != ".png":
-        raise ValueError(f"--plot: {args.plot} must end in .png, which is what is drawn")
     if weights is None:
         raise ValueError("--weights is needed: this package comes without any; train or give some")
     if args.fix and len(args.videos) > 1:
@@ -669,6 +667,8 @@ def _check(args: argparse.Namespace) -> Path:
         if out.is_dir() or not out.parent.is_dir() or not os.access(out.parent, os.W_OK):
             raise ValueError(f"--{option}: {out} cannot be written: no such folder, or no right to")
         taken[f"what --{option} writes"] = [out]
+    if args.plot and args.plot.suffix.lower() != ".png":
+        raise ValueError(f"--plot: {args.plot} must end in .png, which is what is drawn")
     if args.fix:
         from data_tools.remux import check_target
 

@@ -56,7 +56,7 @@ def test_only_offsets_that_can_be_trusted_are_mended() -> None:
 def test_a_prepared_crop_is_scored_and_everything_written(
     video: Path, weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    files = {name: tmp_path / f"out.{name}" for name in ("json", "csv", "plot")}
+    files = {name: tmp_path / f"out-{name}.png" for name in ("json", "csv", "plot")}
     options = [part for name, path in files.items() for part in (f"--{name}", str(path))]
     arguments = [str(video), "--weights", str(weights), "--prepared", *options]
     assert sync.main(arguments) == 0
@@ -94,6 +94,8 @@ def test_faces_are_found_in_a_video(
     ("arguments", "status", "words"),
     [
         (["--max-shift", "0"], 2, "--max-shift must be at least 1"),
+        (["--max-shift", "501"], 2, "at most 500"),
+        (["--plot", "x.jpg"], 2, "x.jpg must end in .png"),
         (["more.mp4", "--fix", "out.mp4"], 2, "--fix takes one video"),
         (["--weights", "missing.pt"], 1, "missing.pt is no file"),
         (["--device", "tpu"], 2, "must be auto, cpu or cuda"),
