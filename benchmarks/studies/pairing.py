@@ -16,6 +16,7 @@ from benchmarks.studies.training import (
     Trial,
     at_end,
     compare,
+    cost,
     extent,
     mean_curve,
     run,
@@ -51,12 +52,8 @@ def panels(result: Figures) -> list[Figures]:
 
 def told(result: Figures) -> str:
     """The answer."""
-    costs = {
-        name: sum(one["cpu_s"] for one in result["trials"][name]) / len(result["trials"][name])
-        for name in TRIALS
-    }
     found = "; ".join(
-        f"{name} {spread(result, name)} / {at_end(result, name, 'k15'):.1%} in {costs[name]:.0f} s"
+        f"{name} {spread(result, name)} / {at_end(result, name, 'k15'):.1%} in {cost(result, name):.0f} s"
         for name in TRIALS
     )
     return (

@@ -176,6 +176,11 @@ def spread(result: Figures, trial: str, measure: str = "k5") -> str:
     return f"{mean(values):.1f} %{between}"
 
 
+def cost(result: Figures, trial: str) -> float:
+    """The processor's seconds of one training, mean over the seeds."""
+    return mean(one["cpu_s"] for one in result["trials"][trial])
+
+
 def steps(result: Figures) -> int:
     """Steps of each training."""
     first = next(iter(result["trials"].values()))
