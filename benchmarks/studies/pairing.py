@@ -53,7 +53,8 @@ def panels(result: Figures) -> list[Figures]:
 def told(result: Figures) -> str:
     """The answer."""
     found = "; ".join(
-        f"{name} {spread(result, name)} / {at_end(result, name, 'k15'):.1%} in {cost(result, name):.0f} s"
+        f"{name} {spread(result, name)} / {at_end(result, name, 'k15'):.1%} in "
+        f"{cost(result, name):.0f} s"
         for name in TRIALS
     )
     return (
