@@ -15,6 +15,7 @@ from benchmarks.studies.training import (
     Trial,
     at_end,
     compare,
+    cost,
     extent,
     mean_curve,
     run,
@@ -55,7 +56,9 @@ def told(result: Figures) -> str:
     return (
         f"**Which loss?** After {extent(result)}, offsets within a frame from K=5 / K=15 frames: "
         f"{found}. On the same runs multi-way is {abs(lead):.1f} points "
-        f"{'above' if lead > 0 else 'below'} contrastive at K=5. The two bins "
+        f"{'above' if lead > 0 else 'below'} contrastive at K=5. (Runs cost more arithmetic than "
+        f"windows: {cost(result, 'infonce'):.0f} s of processor, {cost(result, SEED):.0f} s "
+        "for independent pairs.) The two bins "
         + (
             f"do learn here (AUC {bins:.3f})."
             if bins > _CHANCE_AUC

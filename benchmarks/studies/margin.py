@@ -54,7 +54,7 @@ def told(result: Figures) -> str:
 STUDY = Study(
     "margin",
     __doc__,
-    Sizes(clips=240, epochs=8, seeds=1),
+    Sizes(clips=240, epochs=16, seeds=1),
     partial(compare, TRIALS),
     panels,
     told,

@@ -173,7 +173,12 @@ def spread(result: Figures, trial: str, measure: str = "k5") -> str:
     """The same in words, with the lowest and the highest seed: "71.2 % (70.1 to 73.0)"."""
     values = [100 * one["curve"][-1][measure] for one in result["trials"][trial]]
     between = f" ({min(values):.1f} to {max(values):.1f})" if len(values) > 1 else ""
-    return f"{mean(values):.1f} %{between}"
+    return f"{mean(values):.1f}%{between}"
+
+
+def cost(result: Figures, trial: str) -> float:
+    """The processor's seconds of one training, mean over the seeds."""
+    return mean(one["cpu_s"] for one in result["trials"][trial])
 
 
 def steps(result: Figures) -> int:
