@@ -59,7 +59,8 @@ def panels(result: Figures) -> list[Figures]:
 def told(result: Figures) -> str:
     """The answer."""
     curve = mean_curve(result, "multiway", "k5", _seconds)
-    reached = float(np.interp(cost(result, "paired"), *zip(*curve, strict=True)))
+    seconds, right = np.array(curve).T
+    reached = float(np.interp(cost(result, "paired"), seconds, right))
     found = "; ".join(
         f"{name} {spread(result, name)} / {at_end(result, name, 'k15'):.1%} in "
         f"{cost(result, name):.0f} s"
