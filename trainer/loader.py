@@ -50,6 +50,7 @@ class Shape:
         size: frames are size x size.
         channels: 3 (RGB) or 1 (gray).
         augment: how samples are varied; None where they are not.
+        quiet: whether to find the windows in which nothing is to be heard.
     """
 
     samples: int
@@ -58,6 +59,7 @@ class Shape:
     size: int
     channels: int
     augment: Augment | None = None
+    quiet: bool = False
 
     @property
     def columns_per_frame(self) -> int:
@@ -74,7 +76,8 @@ class Batch:
         runs: what it holds.
         frames_NRHWC: (N, R, H, W, C) uint8, RGB or gray.
         mfcc_NFC: (N, 4 A, 13) float32.
-        quiet_NA: (N, A - 4) bool on the host: windows of sound in which nothing is to be heard.
+        quiet_NA: (N, A - 4) bool on the host: windows of sound in which nothing is to be heard;
+            (N, 0) if not asked for.
     """
 
     step: int
@@ -259,7 +262,8 @@ class Loader:
         self.dataset.advise(ahead, shape.run_frames)
         columns = shape.columns_per_frame
         sound = self.dataset.mfcc(runs, shape.audio_frames, shape.run_frames * columns)
-        quiet = self.dataset.quiet(runs, sound, COLUMNS_PER_FRAME * shape.audio_frames)
+        heard = COLUMNS_PER_FRAME * shape.audio_frames if shape.quiet else 0
+        quiet = self.dataset.quiet(runs, sound, heard)
         arguments: tuple[Any, ...] = ()
         if shape.augment is not None:
             assert runs.key is not None  # the sampler of training gives one

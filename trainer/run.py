@@ -176,6 +176,7 @@ class _Training:
                 preset.size,
                 preset.channels,
                 config.augment if config.augment.pictures or config.augment.sound else None,
+                quiet=config.data.skip_quiet and config.data.pairing != "independent",
             ),
             start=self.start,
             quarantine=_quarantine(self.dataset, resumed),
