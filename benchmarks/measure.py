@@ -72,7 +72,7 @@ class Result:
     cache: str = "warm"
     repetitions: int = 1
     quick: bool = False
-    command: str = field(default_factory=lambda: " ".join(_told(sys.argv[1:])))
+    command: str = field(default_factory=lambda: told(sys.argv[1:]))
     machine: dict[str, Any] = field(default_factory=lambda: machine())
 
     def write(self, path: Path | None) -> Path:
@@ -270,14 +270,16 @@ def _memory_mb(pid: int) -> float:
     return sum(int(line.split()[1]) for line in lines if line.startswith(wanted)) / 1e3
 
 
-def _told(arguments: list[str]) -> list[str]:
+def told(arguments: list[str]) -> str:
     """The arguments that bear on the figures: where files lie on this machine does not."""
     places = {
         i
         for i, word in enumerate(arguments)
         if word in ("--cache", "--json", "--shards", "--out", "--clips-dir", "--work")
     }
-    return [word for i, word in enumerate(arguments) if i not in places and i - 1 not in places]
+    return " ".join(
+        word for i, word in enumerate(arguments) if i not in places and i - 1 not in places
+    )
 
 
 def synthetic_shards(folder: Path, clips: int, size: int, gray: bool = False) -> Path:

@@ -18,7 +18,7 @@ from typing import Any
 from rich.console import Console
 
 from benchmarks import draw
-from benchmarks.measure import Result, at_least, cpu_seconds, exit_status
+from benchmarks.measure import Result, at_least, cpu_seconds, exit_status, told
 from data_tools.mfcc import WINDOW_FRAMES
 from data_tools.pack import PackOptions, pack
 from data_tools.synth import synthesize
@@ -245,23 +245,29 @@ def run(study: Study, argv: list[str] | None = None) -> int:
     parser.add_argument("--cache", type=Path, default=Path(tempfile.gettempdir()) / "syncnet-bench")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--quick", action="store_true", help="tiny: shows only that it works")
-    args = parser.parse_args(argv)
-    return exit_status(
-        study.name, args.json, lambda: _redraw(study, args.past) if args.past else _run(study, args)
-    )
+    arguments = sys.argv[1:] if argv is None else argv
+    args = parser.parse_args(arguments)
+
+    def work() -> None:
+        if args.past:
+            _redraw(study, args.past)
+        else:
+            _run(study, args, told(arguments))
+
+    return exit_status(study.name, args.json, work)
 
 
 def _redraw(study: Study, past: Path) -> None:
     try:
         result = json.loads(past.read_text(encoding="utf-8"))
-        drawn, told = study.panels(result), study.told(result)
+        drawn, answer = study.panels(result), study.told(result)
     except (ValueError, KeyError, TypeError, AttributeError, IndexError):
         raise ValueError(f"{past} is no result of studies.{study.name}") from None
     draw.curves(drawn, past.with_suffix(".png"))
-    print(f"{told}\nwrote {past.with_suffix('.png')}")
+    print(f"{answer}\nwrote {past.with_suffix('.png')}")
 
 
-def _run(study: Study, args: argparse.Namespace) -> None:
+def _run(study: Study, args: argparse.Namespace, command: str) -> None:
     at_least(args, clips=8, epochs=1, seeds=1)
     sizes = replace(study.sizes, clips=args.clips, epochs=args.epochs, seeds=args.seeds)
     if args.quick:
@@ -274,7 +280,7 @@ def _run(study: Study, args: argparse.Namespace) -> None:
     args.cache.mkdir(parents=True, exist_ok=True)
     figures = study.measure(sizes, args.cache, say)
     written = Result(
-        f"studies.{study.name}", figures, repetitions=sizes.seeds, quick=args.quick
+        f"studies.{study.name}", figures, "warm", sizes.seeds, args.quick, command
     ).write(args.json)
     picture = written.with_suffix(".png")
     draw.curves(study.panels(figures), picture)
