@@ -8,7 +8,9 @@ told); and with zeros beyond the clip, as the official code pads. AUC and
 equal error rate of genuine against false pairs, LSE-C and LSE-D of whole clips, 95 % intervals from
 resampled sources. The same command gives the same files. `--shift-test` moves each clip's sound and
 sees whether the offset follows; `--swapped` pairs each clip with the sound of another, which must
-score at chance.
+score at chance. `--offsets CSV` says by how much clips are off themselves (columns clip and
+offset_frames: the truth.csv of `synth`, or the clips.csv that another network wrote here): right is
+then within a frame of that.
 """
 
 import argparse
@@ -16,7 +18,7 @@ import csv
 import hashlib
 import io
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -92,9 +94,10 @@ class Measured:
         runs: (contexts,) start positions.
         right, right_padded: (contexts,) of these within a frame, masked and with zeros.
         parts: start positions and right ones, (contexts, 2), of each of PARTS.
-        histogram: (contexts, SHIFTS) offsets found, masked, -REACH first.
+        histogram: (contexts, SHIFTS) errors of the offsets found, masked, -REACH first.
         genuine, false: distances of pairs.
         moved: offset found after each of MOVES; empty without the shift test.
+        own: the offset that is right, 0 unless another is known.
     """
 
     record: ClipRecord
@@ -107,6 +110,7 @@ class Measured:
     genuine: NDArray[np.float32]
     false: NDArray[np.float32]
     moved: tuple[int, ...] = ()
+    own: int = 0
 
     def row(self) -> dict[str, Any]:
         """Plain values, for the CSV."""
@@ -117,6 +121,7 @@ class Measured:
             "windows": len(found.frames_K),
             "offset_frames": found.offset,
             "offset_ms": 40 * found.offset,
+            "own_offset_frames": self.own,
             "meaning": in_words(found.offset),
             "lse_c": round(found.confidence, 6),
             "lse_d": round(found.distance, 6),
@@ -135,12 +140,20 @@ class Measured:
 
 
 def evaluate(
-    shards: Path, model: SyncNet, options: Options, *, device: str = "cpu", threads: int = 0
+    shards: Path,
+    model: SyncNet,
+    options: Options,
+    *,
+    own: Mapping[str, int] | None = None,
+    device: str = "cpu",
+    threads: int = 0,
 ) -> tuple[list[Measured], dict[str, str]]:
     """Measure every clip of a split.
 
     Args:
         model: folded, on `device`.
+        own: the offset that is right for each clip, by its key, frames within +-REACH; a clip
+            without one is left out. By default all are in sync.
 
     Returns:
         the clips in the order of the shards, and those left out by key with the reason.
@@ -161,8 +174,12 @@ def evaluate(
     with progress("evaluating", len(clips), "clips") as advance:
         for one in embed_clips(dataset, model, clips.tolist(), device=device, threads=threads):
             advance(1)
+            key = records[one.clip].key
             if isinstance(one, Unreadable):
-                left_out[records[one.clip].key] = one.reason
+                left_out[key] = one.reason
+                continue
+            if own is not None and key not in own:
+                left_out[key] = "its own offset is not listed"
                 continue
             sound = one.sound_KD
             if partners is not None:
@@ -181,6 +198,7 @@ def evaluate(
                 pairs,
                 tuple(moved),
                 dataset.loud(one.clip, SPEECH),
+                own[key] if own else 0,
             )
     if not found:
         reasons = ", ".join(sorted(set(left_out.values())))
@@ -198,10 +216,11 @@ def measure_clip(
     pairs: int,
     moved: tuple[int, ...] = (),
     speech_K: NDArray[np.bool_] | None = None,
+    own: int = 0,
 ) -> Measured:
     """One clip from its embeddings; at most `pairs` false pairs are kept, evenly spaced.
 
-    `speech_K` says which windows hold speech; by default all.
+    `speech_K` says which windows hold speech, by default all; `own` is the offset that is right.
     """
     speech_K = np.ones(len(lips_KD), np.bool_) if speech_K is None else speech_K
     distances, valid = clip_distances(lips_KD, sound_LD, REACH)
@@ -213,8 +232,8 @@ def measure_clip(
         if 0 < options.starts < len(starts):
             chosen = np.linspace(0, len(starts) - 1, options.starts).round().astype(int)
             starts = np.unique(chosen)
-        found = offsets(sliding_means(distances, valid, width)[starts])
-        zeros = offsets(sliding_means(distances, np.ones_like(valid), width)[starts])
+        found = offsets(sliding_means(distances, valid, width)[starts]) - own
+        zeros = offsets(sliding_means(distances, np.ones_like(valid), width)[starts]) - own
         runs.append(len(starts))
         right.append(int((abs(found) <= TOLERANCE).sum()))
         padded.append(int((abs(zeros) <= TOLERANCE).sum()))
@@ -223,8 +242,8 @@ def measure_clip(
         for part, chosen in zip(PARTS, (inside, inside & heard), strict=True):
             right_ones = int((abs(found[chosen]) <= TOLERANCE).sum())
             parts[part].append((int(chosen.sum()), right_ones))
-        histogram.append(np.bincount(found + REACH, minlength=SHIFTS))
-    apart = abs(np.arange(SHIFTS) - REACH) >= options.min_shift
+        histogram.append(_histogram(found))
+    apart = abs(np.arange(SHIFTS) - REACH + own) >= options.min_shift
     false = distances[:, apart][valid[:, apart]]
     if len(false) > pairs:
         false = false[np.linspace(0, len(false) - 1, pairs).round().astype(int)]
@@ -236,10 +255,16 @@ def measure_clip(
         np.array(padded),
         {part: np.array(counts) for part, counts in parts.items()},
         np.array(histogram),
-        distances[:, REACH][valid[:, REACH]],
+        distances[:, REACH - own][valid[:, REACH - own]],
         false,
         moved,
+        own,
     )
+
+
+def _histogram(errors: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Counts of -REACH..REACH; what is beyond counts as the farthest."""
+    return np.bincount(np.clip(errors, -REACH, REACH) + REACH, minlength=SHIFTS)
 
 
 def sliding_means(
@@ -315,8 +340,8 @@ def figures(measured: list[Measured], options: Options) -> dict[str, Any]:
             )
         result["starts"][name] = int(sum(runs))
         result["offset_histogram"][name] = sum(one.histogram[i] for one in measured).tolist()
-    whole = np.array([one.score.offset for one in measured])
-    result["offset_histogram"]["clip"] = np.bincount(whole + REACH, minlength=SHIFTS).tolist()
+    whole = np.array([one.score.offset - one.own for one in measured])
+    result["offset_histogram"]["clip"] = _histogram(whole).tolist()
     result["accuracy"]["clip"] = ratio(abs(whole) <= TOLERANCE, ones)
     result["lse_c"] = ratio([one.score.confidence for one in measured], ones)
     result["lse_d"] = ratio([one.score.distance for one in measured], ones)
@@ -389,6 +414,29 @@ def shift_test(measured: list[Measured]) -> list[dict[str, Any]]:
             }
         )
     return rows
+
+
+def read_offsets(path: Path) -> dict[str, int]:
+    """By how many frames clips are off, from a CSV with columns clip and offset_frames.
+
+    Lines without an offset (dubbed clips of `synth`, clips left out) are passed over.
+
+    Raises:
+        EvaluationError: the file cannot be read or holds no such offsets.
+    """
+    try:
+        with open(path, encoding="utf-8-sig", newline="") as stream:
+            lines = csv.DictReader(stream, strict=True)
+            if missing := {"clip", "offset_frames"} - set(lines.fieldnames or ()):
+                raise EvaluationError(f"{path} has no column {' and no '.join(sorted(missing))}")
+            found = {
+                row["clip"]: int(row["offset_frames"]) for row in lines if row["offset_frames"]
+            }
+    except (OSError, ValueError, csv.Error) as error:
+        raise EvaluationError(f"{path} cannot be read: {error}") from None
+    if far := [clip for clip, offset in found.items() if abs(offset) > REACH]:
+        raise EvaluationError(f"{path}: {far[0]} is off by more than {REACH} frames")
+    return found
 
 
 def table(result: dict[str, Any]) -> Table:
@@ -498,6 +546,7 @@ def _parser() -> argparse.ArgumentParser:
         action="store_true",
         help="move each clip's sound; exit 1 if the offset does not follow with the right sign",
     )
+    add("--offsets", type=Path, metavar="CSV", help="offsets that are right, instead of 0")
     add("--resamples", type=int, default=1000, help="of the sources (default 1000)")
     add("--seed", type=int, default=0, help="of the resampling (default 0)")
     add("--device", default="auto", help="auto (default: a GPU if there is one), cpu or cuda[:n]")
@@ -515,8 +564,9 @@ def main(argv: list[str] | None = None) -> int:
             parser.error(f"--{option} must be at least {least}, not {getattr(args, name)}")
     if args.min_shift > REACH or args.seed < 0 or args.threads < 0:
         parser.error(f"--min-shift must be at most {REACH}, --seed and --threads at least 0")
-    if args.swapped and args.shift_test:
-        parser.error("--shift-test needs each clip's own sound: leave out --swapped")
+    if args.swapped and (args.shift_test or args.offsets):
+        option = "--shift-test" if args.shift_test else "--offsets"
+        parser.error(f"{option} needs each clip's own sound: leave out --swapped")
     try:
         device = find_device(args.device, "--device")
     except ValueError as error:
@@ -538,8 +588,9 @@ def main(argv: list[str] | None = None) -> int:
     )
     try:
         model = fold(load_model(args.weights)).to(device)
+        own = read_offsets(args.offsets) if args.offsets else None
         measured, left_out = evaluate(
-            args.shards, model, options, device=device, threads=args.threads
+            args.shards, model, options, own=own, device=device, threads=args.threads
         )
         result = figures(measured, options)
         with open(args.weights, "rb") as stream:
@@ -549,6 +600,7 @@ def main(argv: list[str] | None = None) -> int:
             "model": model.name,
             "weights_sha256": digest,
             "left_out": left_out,
+            "own_offsets": None if own is None else args.offsets.name,
         }
         out.mkdir(parents=True, exist_ok=True)
         write_json(out / "evaluation.json", result)

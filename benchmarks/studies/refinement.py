@@ -21,6 +21,7 @@ from benchmarks.studies.training import (
     Figures,
     Say,
     Sizes,
+    Source,
     Study,
     Trial,
     accuracy,
@@ -40,12 +41,15 @@ KINDS = {IN_SYNC: "in sync", SHIFTED: "shifted", DUBBED: "dubbed"}
 EDGES = np.linspace(-0.5, 1.0, 31)  # of the histogram of scores
 
 
-def measure(sizes: Sizes, cache: Path, say: Say) -> Figures:
+def measure(sizes: Sizes, source: Source, say: Say) -> Figures:
     """Refine once for every seed.
 
     Returns:
         seeds: one entry each: `compare_with_truth`, threshold, accuracy before and after.
     """
+    if source.shards:
+        raise ValueError("--shards: what is off sync there is not known; see real_refine")
+    cache = source.cache
     unseen = heads(cache, sizes.unseen, UNSEEN_SEED, "test") / "shards"
     found = []
     for seed in range(sizes.seeds):

@@ -1,7 +1,8 @@
-"""What the studies share: synthetic heads, trainings, accuracy on heads never seen, command line.
+"""What the studies share: clips, trainings, accuracy on clips never seen, command line.
 
-A sample is a window or a run of windows, as the pairing has it; so that trainings can be compared,
-every step decodes the same number of frames and every training takes the same number of steps.
+The clips are synthetic heads, or those of shards made elsewhere (`--shards`, real speech). A sample
+is a window or a run of windows, as the pairing has it; so that trainings can be compared, every
+step decodes the same number of frames and every training takes the same number of steps.
 """
 
 import argparse
@@ -10,20 +11,24 @@ import json
 import sys
 import tempfile
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from statistics import mean
 from typing import Any
 
+import numpy as np
 from rich.console import Console
 
 from benchmarks import draw
 from benchmarks.measure import Result, at_least, cpu_seconds, exit_status, told
+from data_tools.keep import KEEP, Row, write_keep
 from data_tools.mfcc import WINDOW_FRAMES
 from data_tools.pack import PackOptions, pack
 from data_tools.synth import synthesize
 from trainer import evaluate
+from trainer.augment import Augment
 from trainer.config import Config, Data, Loss, Model, Run, Train
+from trainer.dataset import Dataset
 from trainer.distributed import find_device
 from trainer.embed import fold
 from trainer.run import Options, train
@@ -72,6 +77,22 @@ class Trial:
     pairing: Pairing = "independent"
     margin: float | None = None
     min_shift: int | None = None
+    augment: Augment = field(default_factory=Augment)
+    skip_quiet: bool = True
+    curriculum: int = 0
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a study's clips come from.
+
+    Attributes:
+        cache: folder of the synthetic heads, and of what lasts no longer than a training.
+        shards: with splits train and test, instead of synthetic heads.
+    """
+
+    cache: Path
+    shards: Path | None = None
 
 
 def heads(cache: Path, clips: int, seed: int, split: str, offsync: float = 0.0) -> Path:
@@ -95,9 +116,12 @@ def settings(trial: Trial, sizes: Sizes, seed: int, shards: Path, run: Path) -> 
             pairing=trial.pairing,
             run_frames=RUN_FRAMES,
             min_shift=trial.min_shift,
+            skip_quiet=trial.skip_quiet,
+            curriculum=trial.curriculum,
         ),
         model=Model("small"),
         loss=Loss(trial.loss, trial.margin),  # type: ignore[arg-type]
+        augment=trial.augment,
         train=Train(
             batch_size=sizes.step_frames // frames,
             epochs=sizes.epochs,
@@ -135,22 +159,35 @@ def accuracy(weights: Path, unseen: Path) -> dict[str, float]:
     return {name: round(figure["value"], 4) for name, figure in figures.items()}
 
 
-def compare(trials: dict[str, Trial], sizes: Sizes, cache: Path, say: Say) -> Figures:
-    """Train every trial with every seed; accuracy on unseen heads as each training goes on.
+def compare(trials: dict[str, Trial], sizes: Sizes, source: Source, say: Say) -> Figures:
+    """Train every trial with every seed; accuracy on unseen clips as each training goes on.
 
     Returns:
-        trials: name -> one entry a seed: seed, cpu_s, curve (step, k5, k15, auc); and the sizes.
+        trials: name -> one entry a seed: seed, cpu_s, curve (step, k5, k15, auc); sizes; clips:
+        what they are, in words.
     """
-    shards = heads(cache, sizes.clips, 0, "train") / "shards"
-    unseen = heads(cache, sizes.unseen, UNSEEN_SEED, "test") / "shards"
+    if source.shards:
+        shards = unseen = source.shards
+        sizes = replace(
+            sizes,
+            clips=min(sizes.clips, len(Dataset(shards, "train"))),
+            unseen=len(Dataset(shards, "test")),
+        )
+    else:
+        shards = heads(source.cache, sizes.clips, 0, "train") / "shards"
+        unseen = heads(source.cache, sizes.unseen, UNSEEN_SEED, "test") / "shards"
     found: dict[str, list[Figures]] = {name: [] for name in trials}
     total = sizes.seeds * len(trials)
     # seeds outside: what slows the machine down for a while then slows all trials alike
     turns = [(seed, name) for seed in range(sizes.seeds) for name in trials]
     for number, (seed, name) in enumerate(turns, 1):
-        with tempfile.TemporaryDirectory(dir=cache) as folder:
+        with tempfile.TemporaryDirectory(dir=source.cache) as folder:
             run = Path(folder) / "run"
-            cpu_s = learn(settings(trials[name], sizes, seed, shards, run))
+            config = settings(trials[name], sizes, seed, shards, run)
+            if source.shards:
+                manifest = some_clips(shards, sizes.clips, Path(folder) / "keep.csv")
+                config = replace(config, data=replace(config.data, manifest=str(manifest)))
+            cpu_s = learn(config)
             curve = [
                 {"step": int(kept.stem.removeprefix("step-")), **accuracy(kept, unseen)}
                 for kept in sorted(run.glob("step-*.pt"))
@@ -161,7 +198,17 @@ def compare(trials: dict[str, Trial], sizes: Sizes, cache: Path, say: Say) -> Fi
             f"{number} of {total}: {name}, seed {seed}: K=5 {last['k5']:.1%}, "
             f"K=15 {last['k15']:.1%}, AUC {last['auc']:.3f}, {cpu_s:.0f} s of processor"
         )
-    return {"trials": found, "sizes": asdict(sizes)}
+    clips = "clips of real speech" if source.shards else "synthetic heads"
+    return {"trials": found, "sizes": asdict(sizes), "clips": clips}
+
+
+def some_clips(shards: Path, count: int, manifest: Path) -> Path:
+    """Write a keep.csv of so many training clips, evenly spaced."""
+    dataset = Dataset(shards, "train")
+    keys = [record.key for shard in dataset.shards for record in shard.records]
+    chosen = np.unique(np.linspace(0, len(keys) - 1, count).round().astype(int))
+    write_keep(manifest, {keys[at]: Row(KEEP) for at in chosen})
+    return manifest
 
 
 def at_end(result: Figures, trial: str, measure: str) -> float:
@@ -207,7 +254,8 @@ def extent(result: Figures) -> str:
     sizes = result["sizes"]
     return (
         f"{steps(result)} steps of {sizes['step_frames']} decoded frames over {sizes['clips']} "
-        f"synthetic heads, {sizes['unseen']} unseen ones, {sizes['seeds']} "
+        f"{result.get('clips', 'synthetic heads')}, {sizes['unseen']} unseen ones, "
+        f"{sizes['seeds']} "
         f"seed{'s' if sizes['seeds'] > 1 else ''}"
     )
 
@@ -220,7 +268,7 @@ class Study:
         name: module under benchmarks.studies.
         doc: its docstring.
         sizes: what it takes when nothing else is asked for.
-        measure: trains; (sizes, cache, say) -> figures.
+        measure: trains; (sizes, source, say) -> figures.
         panels: what to draw of them (`benchmarks.draw.curves`).
         told: the answer, a paragraph of Markdown.
     """
@@ -228,7 +276,7 @@ class Study:
     name: str
     doc: str
     sizes: Sizes
-    measure: Callable[[Sizes, Path, Say], Figures]
+    measure: Callable[[Sizes, Source, Say], Figures]
     panels: Callable[[Figures], list[Figures]]
     told: Callable[[Figures], str]
 
@@ -242,6 +290,9 @@ def run(study: Study, argv: list[str] | None = None) -> int:
     parser.add_argument("--clips", type=int, default=study.sizes.clips, help="training clips")
     parser.add_argument("--epochs", type=int, default=study.sizes.epochs, help="of each training")
     parser.add_argument("--seeds", type=int, default=study.sizes.seeds)
+    parser.add_argument(
+        "--shards", type=Path, help="instead of synthetic heads: real speech, with a test split"
+    )
     parser.add_argument("--cache", type=Path, default=Path(tempfile.gettempdir()) / "syncnet-bench")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--quick", action="store_true", help="tiny: shows only that it works")
@@ -278,7 +329,7 @@ def _run(study: Study, args: argparse.Namespace, command: str) -> None:
         console.print(text, highlight=False, soft_wrap=True)
 
     args.cache.mkdir(parents=True, exist_ok=True)
-    figures = study.measure(sizes, args.cache, say)
+    figures = study.measure(sizes, Source(args.cache, args.shards), say)
     written = Result(
         f"studies.{study.name}", figures, "warm", sizes.seeds, args.quick, command
     ).write(args.json)

@@ -22,11 +22,13 @@ from trainer.evaluate import (
     CONTEXTS,
     MOVES,
     REACH,
+    EvaluationError,
     Measured,
     Options,
     figures,
     main,
     measure_clip,
+    read_offsets,
     sliding_means,
 )
 from trainer.model import SyncNet
@@ -76,6 +78,36 @@ def test_a_clip_is_right_where_its_offset_is_nought(early: int) -> None:
     else:  # near an end the right shift lies outside the clip
         assert (found.right < 0.3 * found.runs).all()
         assert (found.histogram[:, early + REACH] > 0.6 * found.runs).all()
+
+
+def test_an_own_offset_takes_the_place_of_nought() -> None:
+    in_sync = measure_clip(RECORD, *embeddings(0, 60, 0.1), Options(), 100)
+    early = measure_clip(RECORD, *embeddings(4, 60, 0.1), Options(), 100, own=4)
+    wrong = measure_clip(RECORD, *embeddings(0, 60, 0.1), Options(), 100, own=4)
+    assert early.parts["inside"].tolist() == in_sync.parts["inside"].tolist()
+    assert (early.right > 0.8 * early.runs).all() and not wrong.right.any()
+    assert early.genuine.mean() == pytest.approx(in_sync.genuine.mean(), rel=0.3)
+    assert wrong.genuine.mean() > 3 * in_sync.genuine.mean()
+    result = [figures([one], Options(resamples=5)) for one in (early, wrong)]
+    assert [found["accuracy"]["clip"]["value"] for found in result] == [1.0, 0.0]
+    assert result[1]["offset_histogram"]["clip"][REACH - 4] == 1
+    assert early.row()["own_offset_frames"] == 4 and early.row()["offset_frames"] == 4
+
+
+def test_offsets_are_read_from_what_synth_and_evaluate_write(tmp_path: Path) -> None:
+    file = tmp_path / "truth.csv"
+    file.write_text("clip,kind,offset_frames\na,in_sync,0\nb,shifted,-4\nc,dubbed,\n")
+    assert read_offsets(file) == {"a": 0, "b": -4}
+    for text, said in (
+        ("clip,offset\na,0\n", "no column offset_frames"),
+        ("clip,offset_frames\na,x\n", "cannot be read"),
+        ("clip,offset_frames\na,16\n", "a is off by more than 15 frames"),
+    ):
+        file.write_text(text)
+        with pytest.raises(EvaluationError, match=said):
+            read_offsets(file)
+    with pytest.raises(EvaluationError, match="cannot be read"):
+        read_offsets(tmp_path / "none.csv")
 
 
 def test_accuracy_is_that_of_the_scoring() -> None:
@@ -194,6 +226,25 @@ def test_swapped_sound_scores_near_chance(
     assert found[1]["accuracy"]["k5"]["value"] < 0.35
 
 
+def test_own_offsets_are_those_of_a_file(
+    shards_folder: Path, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "embed_clips", hears_with_its_eyes)
+    key = next(shard.records[0].key for shard in Dataset(shards_folder, "train").shards)
+    args = command(shards_folder, weights, tmp_path / "a", "--split", "train", "--resamples", "20")
+    assert main(args) == 0
+    clips = tmp_path / "a" / "clips.csv"
+    assert main([*args, "--out", str(tmp_path / "b"), "--offsets", str(clips)]) == 0
+    same = json.loads((tmp_path / "b" / "evaluation.json").read_text())
+    assert same["accuracy"]["clip"]["value"] == 1 and same["own_offsets"] == "clips.csv"
+    one = tmp_path / "one.csv"
+    one.write_text(f"clip,offset_frames\n{key},-3\n")
+    assert main([*args, "--out", str(tmp_path / "c"), "--offsets", str(one)]) == 0
+    other = json.loads((tmp_path / "c" / "evaluation.json").read_text())
+    assert other["clips"] == 1 and other["accuracy"]["clip"]["value"] == 0
+    assert set(other["left_out"].values()) == {"its own offset is not listed"}
+
+
 def test_a_broken_clip_is_listed(shards_folder: Path, weights: Path, tmp_path: Path) -> None:
     copy = Path(shutil.copytree(shards_folder, tmp_path / "copy"))
     shard = Dataset(copy, "test").shards[0]
@@ -215,6 +266,8 @@ def test_a_broken_clip_is_listed(shards_folder: Path, weights: Path, tmp_path: P
         ({"--starts": "-1"}, 2, "--starts"),
         ({"--min-shift": "16"}, 2, "--min-shift"),
         ({"--swapped": None, "--shift-test": None}, 2, "leave out --swapped"),
+        ({"--swapped": None, "--offsets": "x.csv"}, 2, "leave out --swapped"),
+        ({"--offsets": "nowhere.csv"}, 1, "nowhere.csv cannot be read"),
         ({"--split": "dev"}, 2, "invalid choice"),
         ({"--device": "toaster"}, 2, "--device"),
     ],
