@@ -14,7 +14,7 @@ from typing import Any
 from benchmarks.attribute import ALONE, LADDER
 from benchmarks.loaders import CEILINGS, LOADERS
 from benchmarks.measure import RESULTS, exit_status
-from benchmarks.studies import loss, margin, min_shift, pairing, refinement
+from benchmarks.studies import augmentation, loss, margin, min_shift, pairing, refinement
 from data_tools.atomic import atomic_path
 
 README = Path(__file__).parents[1] / "README.md"
@@ -330,7 +330,30 @@ def real() -> str:
         "the sound is louder than 20 dB below the sentence's loud parts and all 31 shifts lie "
         "inside the clip; then (K=5, K=15) in pauses too, of which nothing can be told from five "
         "frames; then also at the silent edges of the clip. "
-        f"{_machine(result)}\n"
+        f"{_machine(result)}\n\n" + _own_offsets(result)
+    )
+
+
+def _own_offsets(result: dict[str, Any]) -> str:
+    """The same sentences against the offsets that they have themselves."""
+    own = result["unseen_clips_own_offsets"]
+    rows = [
+        [
+            name,
+            *(_interval(found["accuracy_speech"][f"k{context}"]) for context in (5, 15)),
+            f"{found['accuracy_inside']['k5']['value']:.1%}, "
+            f"{found['accuracy_inside']['k15']['value']:.1%}",
+            f"{found['accuracy']['clip']['value']:.1%}",
+        ]
+        for name, found in own.items()
+    ]
+    judged = next(iter(own.values()))["own_offsets"]
+    counts = ", ".join(f"{count} at {offset}" for offset, count in judged.items())
+    return (
+        "The recordings are not exact themselves: whole sentences, judged by the contrastive "
+        f"network, lie at ({counts}). Against these offsets of the sentences, where the multi-way "
+        "networks are judged by the contrastive one and that by the first multi-way one:\n\n"
+        + _table(["against own offsets", "K=5", "K=15", "pauses too", "whole clip"], rows)
     )
 
 
@@ -398,7 +421,8 @@ def refined() -> str:
 
 def studies() -> str:
     """A paragraph for each study."""
-    asked = [module.STUDY for module in (loss, pairing, refinement, margin, min_shift)]
+    modules = (loss, pairing, refinement, margin, min_shift, augmentation)
+    asked = [module.STUDY for module in modules]
     done = [study for study in asked if (RESULTS / f"study_{study.name}.json").exists()]
     told = [study.told(_read(f"study_{study.name}")) for study in done]
     if left := [f"`{study.name}`" for study in asked if study not in done]:

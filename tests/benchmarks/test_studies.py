@@ -8,10 +8,21 @@ import pytest
 
 from benchmarks import report
 from benchmarks.measure import RESULTS
-from benchmarks.studies import loss, margin, min_shift, pairing, refinement, training
-from data_tools.keep import KEEP, NO_MINIMUM, SHIFTED, Row
+from benchmarks.studies import (
+    augmentation,
+    loss,
+    margin,
+    min_shift,
+    pairing,
+    refinement,
+    training,
+)
+from data_tools.keep import KEEP, NO_MINIMUM, SHIFTED, Row, read_keep
+from data_tools.pack import PackOptions, pack
+from data_tools.synth import synthesize
+from trainer.dataset import Dataset
 
-MODULES = [loss, margin, min_shift, pairing, refinement]
+MODULES = [augmentation, loss, margin, min_shift, pairing, refinement]
 
 
 @pytest.fixture(scope="module")
@@ -36,8 +47,27 @@ def test_a_quick_run_is_written_drawn_and_told(
     assert training.run(module.STUDY, ["--from", str(file)]) == 0 and picture.exists()
 
 
+def test_a_study_trains_on_shards_made_elsewhere(
+    cache: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    synthesize(tmp_path / "clips", 24, 5, size=64, workers=1)
+    shards, file = tmp_path / "shards", tmp_path / "x.json"
+    pack(tmp_path / "clips", shards, PackOptions(gray=True, ratios=(60, 10, 30)))
+    args = ["--quick", "--cache", str(cache), "--json", str(file), "--shards", str(shards)]
+    assert training.run(margin.STUDY, args) == 0
+    written = json.loads(file.read_text())
+    assert written["sizes"]["clips"] == 8
+    assert written["sizes"]["unseen"] == len(Dataset(shards, "test"))
+    assert f"{len(Dataset(shards, 'test'))} unseen ones" in capsys.readouterr().out
+    assert "clips of real speech" in margin.STUDY.told(written)
+    keep = read_keep(training.some_clips(shards, 5, tmp_path / "keep.csv"))
+    assert len(keep) == 5 and all(row.used for row in keep.values())
+    assert training.run(refinement.STUDY, args) == 2
+    assert "not known; see real_refine" in capsys.readouterr().err
+
+
 def test_trainings_of_a_study_decode_and_step_alike() -> None:
-    trials = {**loss.TRIALS, **pairing.TRIALS, **min_shift.TRIALS}
+    trials = {**loss.TRIALS, **pairing.TRIALS, **min_shift.TRIALS, **augmentation.TRIALS}
     for trial in trials.values():
         config = training.settings(trial, loss.STUDY.sizes, 0, Path("shards"), Path("run"))
         frames = config.data.sample_frames
