@@ -18,7 +18,7 @@ from benchmarks.studies.training import (
     at_end,
     compare,
     extent,
-    mean_curve,
+    over_steps,
     run,
     spread,
 )
@@ -42,23 +42,6 @@ TRIALS = {
 }
 
 
-def panels(result: Figures) -> list[Figures]:
-    """Accuracy over the steps."""
-    return [
-        {
-            "title": f"K = {measure.removeprefix('k')}",
-            "xlabel": "step",
-            "ylabel": "% within a frame",
-            "log": "",
-            "lines": {
-                name: mean_curve(result, name, measure, lambda _, point: point["step"])
-                for name in TRIALS
-            },
-        }
-        for measure in ("k5", "k15")
-    ]
-
-
 def told(result: Figures) -> str:
     """The answer."""
     base = at_end(result, BASE, "k5")
@@ -74,7 +57,7 @@ def told(result: Figures) -> str:
     )
 
 
-STUDY = Study("augmentation", __doc__, SIZES, partial(compare, TRIALS), panels, told)
+STUDY = Study("augmentation", __doc__, SIZES, partial(compare, TRIALS), over_steps, told)
 
 if __name__ == "__main__":
     sys.exit(run(STUDY))

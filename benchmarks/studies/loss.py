@@ -17,7 +17,7 @@ from benchmarks.studies.training import (
     compare,
     cost,
     extent,
-    mean_curve,
+    over_steps,
     run,
     spread,
 )
@@ -26,23 +26,6 @@ SEED = "contrastive, independent"
 TRIALS = {name: Trial(name, "multiway") for name in ("infonce", "contrastive", "bce", "bins")}
 TRIALS[SEED] = Trial()
 _CHANCE_AUC = 0.55
-
-
-def panels(result: Figures) -> list[Figures]:
-    """Accuracy over the steps."""
-    return [
-        {
-            "title": f"K = {measure.removeprefix('k')}",
-            "xlabel": "step",
-            "ylabel": "% within a frame",
-            "log": "",
-            "lines": {
-                name: mean_curve(result, name, measure, lambda _, point: point["step"])
-                for name in TRIALS
-            },
-        }
-        for measure in ("k5", "k15")
-    ]
 
 
 def told(result: Figures) -> str:
@@ -68,12 +51,7 @@ def told(result: Figures) -> str:
 
 
 STUDY = Study(
-    "loss",
-    __doc__,
-    Sizes(clips=240, epochs=8, seeds=2),
-    partial(compare, TRIALS),
-    panels,
-    told,
+    "loss", __doc__, Sizes(clips=240, epochs=8, seeds=2), partial(compare, TRIALS), over_steps, told
 )
 
 if __name__ == "__main__":

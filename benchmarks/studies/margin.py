@@ -15,6 +15,7 @@ from benchmarks.studies.training import (
     at_end,
     compare,
     extent,
+    panel,
     run,
     spread,
 )
@@ -25,20 +26,13 @@ TRIALS = {f"{margin:g}": Trial(margin=margin) for margin in MARGINS}
 
 def panels(result: Figures) -> list[Figures]:
     """Accuracy over the margin."""
-    return [
-        {
-            "title": "contrastive loss",
-            "xlabel": "margin",
-            "ylabel": "% within a frame",
-            "log": "x",
-            "lines": {
-                f"K = {measure.removeprefix('k')}": [
-                    (float(name), 100 * at_end(result, name, measure)) for name in TRIALS
-                ]
-                for measure in ("k5", "k15")
-            },
-        }
-    ]
+    lines = {
+        f"K = {measure.removeprefix('k')}": [
+            (float(name), 100 * at_end(result, name, measure)) for name in TRIALS
+        ]
+        for measure in ("k5", "k15")
+    }
+    return [panel("contrastive loss", "margin", lines, log="x")]
 
 
 def told(result: Figures) -> str:
@@ -52,12 +46,7 @@ def told(result: Figures) -> str:
 
 
 STUDY = Study(
-    "margin",
-    __doc__,
-    Sizes(clips=240, epochs=16, seeds=1),
-    partial(compare, TRIALS),
-    panels,
-    told,
+    "margin", __doc__, Sizes(clips=240, epochs=16, seeds=1), partial(compare, TRIALS), panels, told
 )
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from benchmarks.studies.training import (
     at_end,
     compare,
     extent,
+    panel,
     run,
     spread,
 )
@@ -34,18 +35,16 @@ TRIALS = {
 def panels(result: Figures) -> list[Figures]:
     """Accuracy over the smallest shift."""
     return [
-        {
-            "title": f"K = {measure.removeprefix('k')}",
-            "xlabel": "smallest shift of a false pair, frames",
-            "ylabel": "% within a frame",
-            "log": "",
-            "lines": {
+        panel(
+            f"K = {measure.removeprefix('k')}",
+            "smallest shift of a false pair, frames",
+            {
                 recipe: [
                     (shift, 100 * at_end(result, f"{recipe}, {shift}", measure)) for shift in SHIFTS
                 ]
                 for recipe in RECIPES
             },
-        }
+        )
         for measure in ("k5", "k15")
     ]
 

@@ -21,6 +21,7 @@ from benchmarks.studies.training import (
     cost,
     extent,
     mean_curve,
+    panel,
     run,
     spread,
 )
@@ -45,13 +46,7 @@ def panels(result: Figures) -> list[Figures]:
         ("processor, s", _seconds),
     )
     return [
-        {
-            "title": "K = 5",
-            "xlabel": label,
-            "ylabel": "% within a frame",
-            "log": "",
-            "lines": {name: mean_curve(result, name, "k5", x) for name in TRIALS},
-        }
+        panel("K = 5", label, {name: mean_curve(result, name, "k5", x) for name in TRIALS})
         for label, x in axes
     ]
 
@@ -74,12 +69,7 @@ def told(result: Figures) -> str:
 
 
 STUDY = Study(
-    "pairing",
-    __doc__,
-    Sizes(clips=240, epochs=8, seeds=2),
-    partial(compare, TRIALS),
-    panels,
-    told,
+    "pairing", __doc__, Sizes(clips=240, epochs=8, seeds=2), partial(compare, TRIALS), panels, told
 )
 
 if __name__ == "__main__":

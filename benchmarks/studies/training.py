@@ -249,6 +249,34 @@ def mean_curve(
     ]
 
 
+def panel(
+    title: str, xlabel: str, lines: dict[str, list[tuple[float, float]]], log: str = ""
+) -> Figures:
+    """One of `benchmarks.draw.curves`: accuracy over something."""
+    return {
+        "title": title,
+        "xlabel": xlabel,
+        "ylabel": "% within a frame",
+        "log": log,
+        "lines": lines,
+    }
+
+
+def over_steps(result: Figures) -> list[Figures]:
+    """Panels of all trials' accuracy as their trainings go on."""
+    return [
+        panel(
+            f"K = {measure.removeprefix('k')}",
+            "step",
+            {
+                name: mean_curve(result, name, measure, lambda _, point: point["step"])
+                for name in result["trials"]
+            },
+        )
+        for measure in ("k5", "k15")
+    ]
+
+
 def extent(result: Figures) -> str:
     """How much was trained, in words."""
     sizes = result["sizes"]
