@@ -13,7 +13,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, wait
 from typing import Any
 
 from data_tools.clips import MissingPackage
-from data_tools.workers import start_worker
+from data_tools.workers import shared_cores, start_worker
 
 Function = Callable[[Any, Callable[[int], None] | None], None]
 Outcomes = Iterator[tuple[Any, str | None]]
@@ -34,34 +34,28 @@ def run_local(
             "pip install 'syncnet-trainer[prepare]'"
         ) from None
     context = multiprocessing.get_context("spawn")
-    # OpenMP (the detector's) reads this when the first library that uses it is loaded, which in a
-    # worker happens before any code of ours runs.
-    threads = max(1, len(os.sched_getaffinity(0)) // workers)
-    before = os.environ.get("OMP_NUM_THREADS")
-    os.environ.setdefault("OMP_NUM_THREADS", str(threads))
     counter, told = context.Value("q", 0), 0
-    pool = ProcessPool(workers, initializer=_start, initargs=(counter,), context=context)
-    try:
-        pending: dict[Future[None], Any] = {
-            pool.schedule(_call, (function, task)): task for task in tasks
-        }
-        while pending:
-            done, _ = wait(pending, timeout=_POLL_SECONDS, return_when=FIRST_COMPLETED)
-            on_bytes(counter.value - told)
-            told = counter.value
-            for future in done:
-                task = pending.pop(future)
-                try:
-                    future.result()
-                    yield task, None
-                except ProcessExpired as error:
-                    yield task, f"its process died (exit status {error.exitcode})"
-        pool.close()
-    finally:
-        pool.stop()
-        pool.join()
-        if before is None:
-            del os.environ["OMP_NUM_THREADS"]
+    with shared_cores(workers):
+        pool = ProcessPool(workers, initializer=_start, initargs=(counter,), context=context)
+        try:
+            pending: dict[Future[None], Any] = {
+                pool.schedule(_call, (function, task)): task for task in tasks
+            }
+            while pending:
+                done, _ = wait(pending, timeout=_POLL_SECONDS, return_when=FIRST_COMPLETED)
+                on_bytes(counter.value - told)
+                told = counter.value
+                for future in done:
+                    task = pending.pop(future)
+                    try:
+                        future.result()
+                        yield task, None
+                    except ProcessExpired as error:
+                        yield task, f"its process died (exit status {error.exitcode})"
+            pool.close()
+        finally:
+            pool.stop()
+            pool.join()
 
 
 def run_ray(

@@ -3,16 +3,41 @@
 import multiprocessing
 import os
 import signal
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from multiprocessing.connection import wait
 from threading import Thread
 
 
-def worker_pool(workers: int) -> ProcessPoolExecutor:
+@contextmanager
+def worker_pool(workers: int) -> Iterator[ProcessPoolExecutor]:
     """A pool of spawned processes that leave Ctrl-C to the parent and do not outlive it."""
     # spawn: a fork would copy threads' locks (OpenCV, BLAS) in whatever state they are
     context = multiprocessing.get_context("spawn")
-    return ProcessPoolExecutor(workers, mp_context=context, initializer=start_worker)
+    with (
+        shared_cores(workers),
+        ProcessPoolExecutor(workers, mp_context=context, initializer=start_worker) as pool,
+    ):
+        yield pool
+
+
+@contextmanager
+def shared_cores(workers: int) -> Iterator[None]:
+    """Processes started meanwhile share the cores, unless OMP_NUM_THREADS says otherwise.
+
+    Without it each has as many threads (BLAS, OpenMP) as there are cores, and they spin on each
+    other's. It is read when the first library that uses it is loaded, which in a worker happens
+    before any code of ours runs.
+    """
+    if "OMP_NUM_THREADS" in os.environ:
+        yield
+        return
+    os.environ["OMP_NUM_THREADS"] = str(max(1, len(os.sched_getaffinity(0)) // workers))
+    try:
+        yield
+    finally:
+        del os.environ["OMP_NUM_THREADS"]
 
 
 def start_worker() -> None:
