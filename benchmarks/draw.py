@@ -92,8 +92,8 @@ def page(
          "Share of the time that is not waiting, first steps included."),
         ("How an epoch's time passes, beside the seed's", _cumulative(profiles),
          "Share of the epoch's time that has passed after each step. A loader that never makes "
-         "one step wait more than another follows the diagonal. Grey: the run described in the "
-         "slides, whose first step took 18 to 27 s and each other step 0.21 s."),
+         "one step wait more than another follows the diagonal. Grey: the run that this "
+         "project answers to, whose first step took 18 to 27 s and each other step 0.21 s."),
     ]  # fmt: skip
     sections = "".join(
         f"<section><h2>{html.escape(title)}</h2>{svg(figure)}<p>{html.escape(text)}</p></section>"

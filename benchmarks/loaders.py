@@ -77,8 +77,9 @@ class Kind:
             import spdl.io.lib
 
             try:
-                spdl.io.lib._libspdl.__doc__  # noqa: B018 loads the library lazily
-            except Exception:
+                # loads the library, which an attribute that every object has does not
+                spdl.io.lib._libspdl.__file__  # noqa: B018
+            except RuntimeError:
                 return "spdl.io finds no ffmpeg (libavutil) to load images with"
         return None
 
@@ -465,7 +466,7 @@ def _first(batches: Iterator[Batch], number: int) -> list[Batch]:
 
 LOADERS: dict[str, Kind] = {
     "torch-seed": Kind(
-        "torch DataLoader as the seed had it: a JPEG file a frame, more workers than batches",
+        "torch DataLoader as the seed (see below) had it: a JPEG file a frame, more workers than batches",
         torch_loader(Files, persistent=False),
     ),
     "torch-persistent": Kind(
@@ -527,7 +528,7 @@ def runnable(names: Iterable[str], console: Console) -> list[str]:
     left = []
     for name in names:
         if reason := LOADERS[name].missing():
-            console.print(f"skipped {name}: {reason}", soft_wrap=True)
+            console.print(f"skipped {name}: {reason}", soft_wrap=True, markup=False)
         else:
             left.append(name)
     if not left:

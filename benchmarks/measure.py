@@ -79,9 +79,9 @@ class Result:
         """Write to `path`, or to results/<benchmark>.json; figures lie at the top of the file."""
         if path is None:
             # A quick run only shows that it works: it must not replace what was measured.
-            folder = Path(tempfile.gettempdir()) if self.quick else RESULTS
+            folder = Path(tempfile.mkdtemp(prefix="syncnet-quick-")) if self.quick else RESULTS
             name = self.benchmark.replace("studies.", "study_")
-            path = folder / f"{name}{'-quick' if self.quick else ''}.json"
+            path = folder / f"{name}.json"
         content = asdict(self)
         figures = content.pop("figures")
         content["command"] = f"python -m benchmarks.{self.benchmark} {self.command}".strip()

@@ -1,6 +1,6 @@
 """Where does each step's time go, why is the first slow?  python -m benchmarks.profile_steps
 
-    --emulate seed              the run described in the slides, scaled to this machine
+    --emulate seed              a run whose first step took most of each epoch, scaled down
     --emulate seed --attribute  its first step split into its causes, by experiment
     --loader torch-persistent ours --model small    any loaders before a real training step
     --from runs/x               a past training run

@@ -140,7 +140,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     """Everything, in order."""
     shards = prepare(args.grid, args.work / "grid", (80, 10, 10))
     grid = ["--config", str(CONFIGS / "grid.yaml")]
-    short = ["--train.epochs", "1", "--train.val_every", "1"] if args.quick else []
+    short = ["--train.epochs", "1", "--train.val_every", "1", "--train.batch_size", "8"]
+    short = short if args.quick else []
     found: dict[str, Any] = {"trained": {}, "unseen_clips": {}, "unseen_clips_own_offsets": {}}
     runs = {f"multiway, seed {seed}": [*grid, "--train.seed", str(seed)] for seed in args.seeds}
     epochs = ["--train.epochs", str(args.contrastive_epochs)]

@@ -66,7 +66,7 @@ class Sizes:
     @property
     def quick(self) -> "Sizes":
         """Just enough to show that everything works."""
-        return replace(self, clips=8, epochs=2, seeds=1, unseen=4, step_frames=80, looks=1)
+        return replace(self, clips=8, epochs=1, seeds=1, unseen=4, step_frames=80, looks=1)
 
 
 @dataclass(frozen=True)

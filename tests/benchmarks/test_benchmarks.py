@@ -173,6 +173,15 @@ def test_the_check_fails_where_a_figure_was_typed(
     assert report.main([]) == 0 and report.main(["--check"]) == 0
 
 
+def test_a_result_older_than_its_table_is_named(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(report, "_read", lambda name: {"videos": 3})
+    assert report.main(["--check"]) == 1
+    said = capsys.readouterr().err
+    assert "has no '" in said and "measure it again" in said and said.count("\n") == 1
+
+
 def test_a_typed_figure_would_be_found() -> None:
     text = report.README.read_text()
     row = next(line for line in text.splitlines() if line.startswith("| libjpeg-turbo"))

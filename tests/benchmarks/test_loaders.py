@@ -5,8 +5,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+import simplejpeg
+from rich.console import Console
 
-from benchmarks.loaders import LOADERS, Settings, open_by_name
+from benchmarks.loaders import LOADERS, Settings, open_by_name, runnable
 from benchmarks.measure import isolated
 from benchmarks.sources import Source, seed_bins
 from data_tools.clips import MissingPackage
@@ -100,6 +102,28 @@ def test_a_missing_peer_says_how_to_install_it(
     monkeypatch.setattr("benchmarks.loaders.find_spec", lambda name: None)
     with pytest.raises(MissingPackage, match=r"litdata is not installed: pip install .*\[bench\]"):
         open_by_name("litdata", source, Settings())
+
+
+def test_a_skipped_peer_is_told_with_the_whole_command(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("benchmarks.loaders.find_spec", lambda name: None)
+    assert runnable(["litdata", "ours"], Console()) == ["ours"]
+    assert "-e '.[bench]'" in capsys.readouterr().out
+
+
+def test_spdl_without_ffmpeg_is_missing() -> None:
+    pytest.importorskip("spdl.io", reason="spdl is not installed")
+    import spdl.io
+
+    jpeg = simplejpeg.encode_jpeg(np.zeros((8, 8, 3), np.uint8))
+
+    try:
+        spdl.io.load_image_batch([jpeg], width=8, height=8)
+        works = True
+    except RuntimeError:
+        works = False
+    assert (LOADERS["spdl"].missing() is None) == works
 
 
 def test_half_made_forms_are_not_taken_for_whole_ones(
