@@ -466,7 +466,7 @@ def _first(batches: Iterator[Batch], number: int) -> list[Batch]:
 
 LOADERS: dict[str, Kind] = {
     "torch-seed": Kind(
-        "torch DataLoader as the seed (below) had it: a JPEG file a frame, more workers than batches",
+        "torch DataLoader as the seed (below) had it: a JPEG a frame, more workers than batches",
         torch_loader(Files, persistent=False),
     ),
     "torch-persistent": Kind(
