@@ -3,6 +3,9 @@
 Every few steps it looks at the embeddings at hand: how far they are spread, how much nearer genuine
 pairs are than false ones, how often a genuine pair is nearer than a false one (chance: half).
 Everything is computed on the device and read some steps later, so that nothing waits for it.
+
+What is broken (a loss that is no number, embeddings that collapsed or exploded) is said as soon as
+a few steps have shown it; that nothing is learnt only when a healthy run would have begun to.
 """
 
 import math
@@ -15,15 +18,23 @@ import torch
 from trainer.losses import Pairs, distances
 
 Action = Literal["warn", "stop", "off"]
-EVERY = 5  # steps between looks
+EVERY = 5  # steps between looks, once there are the fewest that a judgement needs
 _LOOKS = 40  # that a judgement rests on at most
 _FEWEST = 8  # and at least
 # Windows that all lie within a hundredth of their length of each other carry no information.
 MIN_SPREAD = 0.01
-# A network that learns orders 55 % of the pairs within its first hundred steps; by chance the mean
-# over some thousands of pairs stays within a percent of a half.
+# By chance the mean over some thousands of pairs stays within a percent of a half.
 MIN_ORDER = 0.52
-_GRACE = 100  # steps before chance is worth a word, unless a validation comes earlier
+# A validation whose distances are so many times those of the training. The training normalises by
+# each batch and hides that the weights run away; a validation, which normalises by averages that
+# lag behind, shows it: healthy runs keep below 5, those at 100 times the learning rate reach 1000.
+MAX_STRETCH = 10.0
+_LEARNT = 0.6  # an AUC that even a validation of two clips does not reach by chance
+# What a healthy run needs to rise above chance, at least: windows seen in all, and steps at the
+# full learning rate. Independent pairs of synthetic heads take the small model about 10,000.
+_WINDOWS = 12_800
+_STEPS = 50
+_ALONE = 1.5  # as much again where no validation confirms it
 
 
 class NotLearning(RuntimeError):
@@ -39,13 +50,16 @@ class Seen:
         spread: root mean square deviation of the embeddings over their root mean square length, of
             the stream where it is smaller; 0 where all are one point.
         gap: by how much genuine pairs are nearer than false ones, as a share of the latter.
-        order: share of pairs of pairs in which the genuine one is nearer; chance is 0.5.
+        order: share of pairs of pairs in which the genuine one is nearer, in the later half of the
+            looks; chance is 0.5.
+        distance: mean of the false pairs.
     """
 
     loss: float
     spread: float
     gap: float
     order: float
+    distance: float
 
 
 class Guard:
@@ -54,11 +68,12 @@ class Guard:
     Args:
         lr: the learning rate, for the advice.
         warmup_steps: of the learning rate, during which nothing is expected.
+        windows: of lips a step, over all processes.
     """
 
-    def __init__(self, lr: float, warmup_steps: int) -> None:
+    def __init__(self, lr: float, warmup_steps: int, windows: int) -> None:
         self._lr = lr
-        self._warmup = warmup_steps
+        self._patience = max(warmup_steps + _STEPS, math.ceil(_WINDOWS / windows))
         self._looks: deque[torch.Tensor] = deque(maxlen=_LOOKS)
         self._said: set[str] = set()
 
@@ -72,7 +87,7 @@ class Guard:
         pairs: Pairs,
     ) -> None:
         """Remember what one step shows; costs nothing on most steps."""
-        if step % EVERY:
+        if step % EVERY and len(self._looks) >= _FEWEST:
             return
         d = distances(lips_BKD, sound_BLD)
         genuine, false = pairs.genuine_BKL, pairs.false_BKL
@@ -90,51 +105,66 @@ class Guard:
             return None
         looks = torch.stack(list(self._looks)).double().cpu()
         # a spread that fell to nothing a moment ago must not be hidden by what it was before
-        loss, _, _, genuine, false, order = looks.mean(0).tolist()
         spread = float(looks[-_FEWEST:, 1:3].mean(0).min())
-        return Seen(loss, spread, (false - genuine) / max(false, 1e-12), order)
+        # nor an order that rises by what it was before there was anything to learn from
+        order = float(looks[-max(_FEWEST, len(looks) // 2) :, -1].mean())
+        loss, _, _, genuine, false, _ = looks.mean(0).tolist()
+        return Seen(loss, spread, (false - genuine) / max(false, 1e-12), order, false)
 
     def verdict(self, step: int, validation: dict[str, float] | None = None) -> str | None:
         """What is wrong, in one paragraph, or None; each fault is named once.
 
         Args:
             step: the step just done.
-            validation: the figures of a validation just done, whose AUC then counts as well.
+            validation: the figures of a validation just done, which is then judged as well.
         """
+        found = self._fault(step + 1, validation)
+        if found is None or found[0] in self._said:
+            return None
+        fault, words = found
+        self._said.add(fault)
+        return f"not learning: {words}. {self.advice(fault)}"
+
+    def _fault(self, steps: int, validation: dict[str, float] | None) -> tuple[str, str] | None:
+        """The gravest fault after so many steps: its name, and what was seen of it."""
         seen = self.seen()
-        fault, said = None, ""
-        loss = validation["loss"] if validation and seen is None else seen.loss if seen else 0.0
-        if not math.isfinite(loss):
-            fault = "nan"
-            said = f"the loss is {loss}: it has blown up"
-        elif seen and seen.spread < MIN_SPREAD:
-            fault = "collapse"
-            said = (
+        for figures in (validation, vars(seen) if seen else None):
+            if figures and not math.isfinite(figures["loss"]):
+                return "nan", f"the loss is {figures['loss']}: it has blown up"
+        if seen is None:
+            return None
+        if seen.spread < MIN_SPREAD:
+            return "collapse", (
                 f"the embeddings have collapsed: all windows lie within {seen.spread:.2%} of one "
                 "another, so that every distance is alike"
             )
-        elif validation and not validation["auc"] >= MIN_ORDER and step >= self._warmup:
-            fault = "chance"
-            said = (
-                f"validation is at chance: AUC {validation['auc']:.3f} (0.5 is guessing), K=5 "
+        chance = seen.order < MIN_ORDER
+        if validation is None:
+            if chance and steps >= _ALONE * self._patience:
+                return "chance", (
+                    f"{steps} steps and still at chance: genuine pairs are nearer than false ones "
+                    f"in {seen.order:.1%} of cases (50 % is guessing)"
+                )
+            return None
+        auc, far, loss = (validation[name] for name in ("auc", "false_distance", "loss"))
+        if far > MAX_STRETCH * seen.distance and auc < _LEARNT:
+            return "explosion", (
+                f"the embeddings have exploded: false pairs are {far:,.0f} apart in validation, "
+                f"{seen.distance:.1f} in training; validation loss {loss:,.4g}"
+            )
+        # averaged weights lag behind those that are trained, and few clips are learnt by heart
+        if chance and auc < MIN_ORDER and steps >= self._patience:
+            return "chance", (
+                f"{steps} steps and validation is at chance: AUC {auc:.3f} (0.5 is guessing), K=5 "
                 f"{validation['accuracy_k5']:.1%} (9.7 % is guessing)"
             )
-        elif seen and seen.order < MIN_ORDER and step >= self._warmup + _GRACE:
-            fault = "chance"
-            said = (
-                f"{step + 1} steps and still at chance: genuine pairs are nearer than false ones "
-                f"in {seen.order:.1%} of cases (50 % is guessing)"
-            )
-        if fault is None or fault in self._said:
-            return None
-        self._said.add(fault)
-        return f"not learning: {said}. {self.advice(fault)}"
+        return None
 
     def advice(self, fault: str = "chance") -> str:
         """What to try."""
         lr = self._lr
         lower = f"a lower train.lr (now {lr:g}; {lr / 10:g}, say), a longer train.warmup_steps"
-        if fault == "nan":
+        if fault in ("nan", "explosion"):
             return f"Try {lower}, train.clip_grad 1."
         if fault == "collapse":
             return (
@@ -142,8 +172,8 @@ class Guard:
                 "resting point."
             )
         return (
-            f"Try {lower}; and see whether the data can be learnt: `--overfit 1` must reach zero "
-            "loss, `data_tools info SHARDS --montage look.png` shows what is trained on, "
+            f"Try {lower}; and see whether the data can be learnt: `--overfit 1` must learn its "
+            "batch by heart, `data_tools info SHARDS --montage look.png` shows what is trained on, "
             "`trainer.sync` tells whether sound and picture of its videos agree."
         )
 

@@ -191,7 +191,11 @@ class _Training:
         margin = preset.margin if config.loss.margin is None else config.loss.margin
         self.loss = make_loss(config.loss.name, margin, preset.embedding)
         self._place_model(resumed)
-        self.guard = Guard(config.train.lr, min(config.train.warmup_steps, self.total // 2))
+        self.guard = Guard(
+            config.train.lr,
+            min(config.train.warmup_steps, self.total // 2),
+            config.train.batch_size * (config.data.sample_frames - WINDOW_FRAMES + 1),
+        )
         self.best = float(resumed["best"]) if resumed else -1.0
         self.scores: dict[str, dict[str, float]] = {}
         if processes.first:
@@ -330,7 +334,7 @@ class _Training:
         """Learn a few batches by heart: what can't be learnt so, days of training won't teach.
 
         Raises:
-            NotLearning: the loss did not come near zero.
+            NotLearning: they were not learnt.
         """
         count, recent = self.options.overfit, deque[float](maxlen=self.options.overfit)
         first, said = 0.0, time.monotonic()
@@ -349,7 +353,10 @@ class _Training:
         first, last = first / count, sum(recent) / len(recent)
         told = f"loss {first:.4f} -> {last:.4f} in {step + 1} steps over {count} batch(es)"
         if not done and not stop:
-            raise NotLearning(f"--overfit: {told}, which is not near zero. {self.guard.advice()}")
+            raise NotLearning(
+                f"--overfit: {told}: not learnt by heart, which takes {_LEARNT:.0%} of the first "
+                f"loss, or each genuine pair nearer than any false one. {self.guard.advice()}"
+            )
         self.console.print(
             f"--overfit: {told}: " + ("stopped" if stop else "learnt by heart, fine")
         )
