@@ -1,11 +1,17 @@
 """Files that appear whole or not at all: temporary name, fsync, rename."""
 
+import errno
 import json
 import os
+import shutil
+import sys
+import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
+
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # of an OSError: the disk or a limit is full
 
 _MARK = ".partial-"
 
@@ -14,17 +20,54 @@ _MARK = ".partial-"
 def atomic_path(path: Path) -> Iterator[Path]:
     """Yield a temporary name beside `path`; on success it is synced and renamed to `path`.
 
-    If the body raises, the temporary file is removed and `path` is left as it was.
+    If the body raises, the temporary file is removed and `path` is left as it was. A device, a
+    pipe and what lies in /dev are never replaced: the finished bytes are written to them.
+
+    Raises:
+        OSError: `path`, which it names, cannot be written.
     """
-    partial = path.with_name(f".{path.name}{_MARK}{os.getpid()}")
+    if not _replaceable(path):
+        with tempfile.TemporaryDirectory() as folder:
+            finished = Path(folder) / path.name
+            with _naming(path, finished):
+                yield finished
+                _append(finished, path)
+        return
+    partial = _partial(path)
     try:
-        yield partial
-        sync(partial)
-        os.replace(partial, path)
-        sync(path.parent)
+        with _naming(path, partial):
+            yield partial
+            sync(partial)
+            os.replace(partial, path)
+            sync(path.parent)
     except BaseException:
-        partial.unlink(missing_ok=True)
+        with suppress(OSError):
+            partial.unlink()
         raise
+
+
+def try_writing(path: Path) -> None:
+    """Find out whether `atomic_path` can write `path`, before what takes long.
+
+    Raises:
+        OSError: it cannot; says why in one sentence.
+    """
+    try:
+        if path.is_dir():
+            why = "it is a folder"
+        elif not path.parent.is_dir():
+            why = "its folder is missing"
+        elif _replaceable(path):
+            _partial(path).touch()
+            _partial(path).unlink()
+            return
+        elif os.access(path if path.exists() else path.parent, os.W_OK):
+            return
+        else:
+            why = "permission denied"
+    except OSError as error:
+        why = f"its folder takes no file ({str(error.strerror).lower()})"
+    raise OSError(f"{path} cannot be written: {why}")
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -46,3 +89,43 @@ def sync(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _partial(path: Path) -> Path:
+    return path.with_name(f".{path.name}{_MARK}{os.getpid()}")
+
+
+def _replaceable(path: Path) -> bool:
+    # /dev/stdout and /dev/fd/N lead to what somebody holds open, be it a plain file.
+    folder = path.parent.resolve()
+    if folder == Path("/dev") or (folder.is_relative_to("/proc") and folder.name == "fd"):
+        return False
+    return path.is_file() or path.is_dir() or not path.exists()
+
+
+def _append(finished: Path, path: Path) -> None:
+    sys.stdout.flush()
+    # A file that our output is redirected to must not be opened anew: what the output prints next
+    # would overwrite what is written here.
+    own = next((number for number in (1, 2) if _leads_to(path, number)), None)
+    with finished.open("rb") as source, open(path if own is None else os.dup(own), "ab") as target:
+        shutil.copyfileobj(source, target)
+
+
+def _leads_to(path: Path, descriptor: int) -> bool:
+    try:
+        return os.path.samestat(path.stat(), os.fstat(descriptor))
+    except OSError:
+        return False
+
+
+@contextmanager
+def _naming(path: Path, temporary: Path) -> Iterator[None]:
+    """Let errors that are about a temporary file name `path`, which the user knows."""
+    try:
+        yield
+    except OSError as error:
+        named = error.filename is not None and os.fspath(error.filename) == os.fspath(temporary)
+        if named or (error.filename is None and error.errno in NO_ROOM):
+            raise OSError(error.errno, error.strerror, str(path)) from None
+        raise

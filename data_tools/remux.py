@@ -30,10 +30,13 @@ def check_target(source: Path, out: Path) -> None:
     """Whether `shift_sound` may write `out`.
 
     Raises:
-        ValueError: `out` is `source`, by whatever name, or no container that keeps times.
+        ValueError: `out` is `source`, by whatever name, no plain file, or no container that keeps
+            times.
     """
     if out.exists() and source.exists() and out.samefile(source):
         raise ValueError(f"{out} is the input, which is never overwritten; name another file")
+    if out.exists() and not out.is_file():
+        raise ValueError(f"{out} is no plain file, which a video needs; name another")
     if out.suffix.lower() not in _FORMATS:
         raise ValueError(
             f"{out} must end in {', '.join(_FORMATS)}: containers that keep a time for every packet"
@@ -55,16 +58,20 @@ def shift_sound(source: Path, out: Path, seconds: Fraction) -> list[str]:
     Raises:
         ValueError: as `check_target`.
         RemuxError: the file cannot be read or the container of `out` cannot hold its streams.
+        OSError: `out` cannot be written.
     """
     check_target(source, out)
     try:
         with atomic_path(out) as partial:
             return _copy(source, partial, _FORMATS[out.suffix.lower()], seconds)
+    except (av.error.ArgumentError, av.error.PatchWelcomeError) as error:
+        why, unfit = error.strerror, True
     except av.error.FFmpegError as error:
-        why = error.strerror or type(error).__name__
+        why, unfit = error.strerror or type(error).__name__, False
     except ValueError as error:  # of PyAV: 'mp4' format does not support 'vorbis' codec
-        why = str(error)
-    raise RemuxError(f"{source} cannot be copied to {out.name}: {why}; is a .mkv possible?")
+        why, unfit = str(error), True
+    hint = "; is a .mkv possible?" if unfit and out.suffix.lower() != ".mkv" else ""
+    raise RemuxError(f"{source} cannot be copied to {out.name}: {why}{hint}")
 
 
 def _copy(source: Path, out: Path, form: str, seconds: Fraction) -> list[str]:

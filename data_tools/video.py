@@ -30,6 +30,7 @@ except ImportError as error:
 
 STILL_SECONDS = 1  # a picture that stands longer than this is no talking face
 _TOLERANCE = SAMPLE_RATE // 100  # sound moved by less than 10 ms is the rounding of timestamps
+_CUT = (av.error.InvalidDataError, av.error.EOFError)  # what a file without its end may give
 _LONGEST_GAP = 3600  # seconds of silence that a broken timestamp may ask for
 
 
@@ -126,7 +127,9 @@ class Video:
         except (av.error.FFmpegError, OSError, ValueError) as error:
             if path.is_file() and path.stat().st_size == 0:
                 raise VideoError("empty file", "0 bytes") from None
-            raise VideoError("not a readable video", _words(error)) from None
+            # also of an MP4 whose end is missing, which is where its index lies
+            hint = " (truncated, or no video)" * isinstance(error, _CUT)
+            raise VideoError("not a readable video", _words(error) + hint) from None
         pictures = [s for s in self._container.streams.video if not _is_cover(s)]
         if not pictures or not self._container.streams.audio:
             self._container.close()

@@ -6,7 +6,8 @@ Asks a network for the offset of held-out clips, cut to lengths from a second up
 own sound and once with unrelated sound, to which no offset is right; one video in five is taken to
 be of that kind. The share of right answers over the clearness of their minimum (a rising curve, by
 isotonic regression) goes into OUT, a safetensors file, as the calibration that
-`python -m trainer.sync` shows as the chance of being right.
+`python -m trainer.sync` shows as the chance of being right. The clips must be in sync: what is off
+in them would count as the network's error.
 """
 
 import argparse
@@ -28,6 +29,18 @@ from trainer.loader import LoaderError
 from trainer.model import SyncNet
 from trainer.scoring import TOLERANCE, score
 from trainer.weights import Calibration, WeightsError, load_model
+
+_EPILOG = """\
+examples:
+  python -m trainer.calibrate --weights runs/x/best.pt --data.shards shards mine.safetensors
+      what the val split says, in a copy of the weights
+  python -m trainer.calibrate --weights runs/x/best.pt --data.shards shards --half mine.safetensors
+      the same in half of the bytes
+  syncnet --weights mine.safetensors talk.mp4
+      shows the chance of being right beside each offset
+
+exit status: 0 written, 1 bad data or too little of it, 2 wrong usage
+"""
 
 REACH = 15
 LENGTHS = (25, 38, 50, 75, 125, 250)  # windows
@@ -108,12 +121,31 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m trainer.calibrate",
         description=__doc__,
+        epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("out", type=Path, metavar="OUT", help="a .safetensors file")
-    parser.add_argument("--weights", type=Path, required=True, metavar="W")
-    parser.add_argument("--data.shards", dest="shards", type=Path, required=True, metavar="DIR")
-    parser.add_argument("--split", choices=SPLITS, default="val", help="held out (default val)")
+    parser.add_argument(
+        "--weights",
+        type=Path,
+        required=True,
+        metavar="W",
+        help="best.pt of a run, or any SyncNet's weights; not changed",
+    )
+    parser.add_argument(
+        "--data.shards",
+        dest="shards",
+        type=Path,
+        required=True,
+        metavar="DIR",
+        help="shards that `data_tools pack` wrote, of clips that are in sync",
+    )
+    parser.add_argument(
+        "--split",
+        choices=SPLITS,
+        default="val",
+        help="which of their clips: some that the network has not learnt from (default: val)",
+    )
     parser.add_argument("--half", action="store_true", help="store 16 bits a number: half the size")
     args = parser.parse_args(argv)
     if args.out.suffix != ".safetensors":

@@ -1,16 +1,19 @@
 """How well does a network find offsets?  `python -m trainer.evaluate --weights W --data.shards DIR`
 
-As the literature measures it: the offset over +-15 frames from K frames (the distances of K - 4
-windows averaged), right within one frame, at every start of every clip, shifts beyond the clip left
-out; at those starts alone where every shift lies inside the clip ("inside"), and of these where
-there is speech ("speech": louder than 20 dB below the clip's loud parts; in a pause nothing can be
-told); and with zeros beyond the clip, as the official code pads. AUC and
-equal error rate of genuine against false pairs, LSE-C and LSE-D of whole clips, 95 % intervals from
-resampled sources. The same command gives the same files. `--shift-test` moves each clip's sound and
-sees whether the offset follows; `--swapped` pairs each clip with the sound of another, which must
-score at chance. `--offsets CSV` says by how much clips are off themselves (columns clip and
-offset_frames: the truth.csv of `synth`, or the clips.csv that another network wrote here): right is
-then within a frame of that.
+As in the literature, the sound is moved by up to 15 frames to either side, and the shift at which
+it fits the lips best must be right within one frame. K says how many frames of context there are to
+tell by: from 5, a fifth of a second and one window of the network, to 15, whose K - 4 windows are
+averaged. Wherever in a clip K frames begin is a start, and each start is one question.
+
+A shift that leads beyond the clip is left out of the search, which makes starts near an end easier.
+So three more columns stand beside the share of starts that are right: "inside" counts only starts
+from which every shift lies inside the clip; "speech" of these only those that are louder than 20 dB
+below the clip's loud parts, since nothing can be told in a pause; "zero-padded" counts all starts,
+with zeros for the sound beyond the clip, as the official code does.
+
+Then there are the AUC and the equal error rate of telling genuine pairs from false ones, and LSE-C
+and LSE-D of whole clips. The 95 % intervals come from resampled sources, since clips of one source
+are alike. The same command gives the same files.
 """
 
 import argparse
@@ -41,6 +44,18 @@ from trainer.loader import LoaderError
 from trainer.model import SyncNet
 from trainer.scoring import TOLERANCE, Score, auc, eer, in_words, offsets, score_distances
 from trainer.weights import WeightsError, load_model
+
+_EPILOG = """\
+examples:
+  python -m trainer.evaluate --weights runs/x/best.pt --data.shards shards
+      every clip of the test split, into evaluations/best-test
+  python -m trainer.evaluate --weights runs/x/best.pt --data.shards shards --split val --shift-test
+      does the offset follow when the sound is moved?
+  python -m trainer.evaluate --weights runs/x/best.pt --data.shards shards --swapped --out control
+      the control: with the sound of another clip, which must score at chance
+
+exit status: 0 measured, 1 bad data or a shift test that fails, 2 wrong usage
+"""
 
 REACH = 15  # frames to either side, as in the literature
 SHIFTS = 2 * REACH + 1
@@ -429,14 +444,26 @@ def read_offsets(path: Path) -> dict[str, int]:
             lines = csv.DictReader(stream, strict=True)
             if missing := {"clip", "offset_frames"} - set(lines.fieldnames or ()):
                 raise EvaluationError(f"{path} has no column {' and no '.join(sorted(missing))}")
-            found = {
-                row["clip"]: int(row["offset_frames"]) for row in lines if row["offset_frames"]
-            }
+            found = {}
+            for row in lines:
+                clip, offset = row["clip"], row["offset_frames"]
+                if offset:
+                    found[clip] = _offset(f"{path}, line {lines.line_num}", clip, offset)
+            return found
     except (OSError, ValueError, csv.Error) as error:
         raise EvaluationError(f"{path} cannot be read: {error}") from None
-    if far := [clip for clip, offset in found.items() if abs(offset) > REACH]:
-        raise EvaluationError(f"{path}: {far[0]} is off by more than {REACH} frames")
-    return found
+
+
+def _offset(where: str, clip: str, text: str) -> int:
+    try:
+        offset = int(text)
+    except ValueError:
+        raise EvaluationError(
+            f"{where}: the offset of {clip}, {text!r}, is no whole number of frames"
+        ) from None
+    if abs(offset) > REACH:
+        raise EvaluationError(f"{where}: {clip} is off by {offset} frames, more than {REACH}")
+    return offset
 
 
 def table(result: dict[str, Any]) -> Table:
@@ -530,23 +557,41 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m trainer.evaluate",
         description=__doc__,
+        epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
     add("--weights", type=Path, required=True, help="best.pt of a run, or any SyncNet's weights")
-    add("--data.shards", dest="shards", type=Path, required=True, metavar="DIR")
-    add("--split", choices=SPLITS, default="test", help="default: test")
+    add(
+        "--data.shards",
+        dest="shards",
+        type=Path,
+        required=True,
+        metavar="DIR",
+        help="shards that `data_tools pack` wrote; the clips must be in sync, or see --offsets",
+    )
+    add("--split", choices=SPLITS, default="test", help="which of their clips (default: test)")
     add("--out", type=Path, help="folder for the files; default evaluations/<weights>-<split>")
-    add("--starts", type=int, default=0, help="starts of a clip, evenly spaced (default: all)")
-    add("--max-clips", type=int, default=0, help="clips, evenly spaced (default: all)")
+    add("--starts", type=int, default=0, help="starts of a clip, evenly spaced (default 0: all)")
+    add("--max-clips", type=int, default=0, help="clips, evenly spaced (default 0: all)")
     add("--min-shift", type=int, default=3, help="frames a false pair is off (default 3)")
-    add("--swapped", action="store_true", help="control: each clip with another clip's sound")
+    add(
+        "--swapped",
+        action="store_true",
+        help="control: each clip with another clip's sound, which must score at chance",
+    )
     add(
         "--shift-test",
         action="store_true",
         help="move each clip's sound; exit 1 if the offset does not follow with the right sign",
     )
-    add("--offsets", type=Path, metavar="CSV", help="offsets that are right, instead of 0")
+    add(
+        "--offsets",
+        type=Path,
+        metavar="CSV",
+        help="by how much clips are off themselves, which is then right instead of 0 (columns clip "
+        "and offset_frames: truth.csv of `data_tools synth`, or clips.csv of another network here)",
+    )
     add("--resamples", type=int, default=1000, help="of the sources (default 1000)")
     add("--seed", type=int, default=0, help="of the resampling (default 0)")
     add("--device", default="auto", help="auto (default: a GPU if there is one), cpu or cuda[:n]")

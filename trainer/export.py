@@ -29,7 +29,7 @@ from trainer.embed import fold
 from trainer.model import SyncNet
 from trainer.weights import Calibration, WeightsError, load_model, public_state, read_calibration
 
-_EXAMPLES = """\\
+_EPILOG = """\
 examples:
   python -m trainer.export runs/x/best.pt mine.model mine.safetensors mine.torchscript mine.onnx
   python -m trainer.export syncnet_v2.model syncnet.onnx
@@ -39,6 +39,8 @@ inputs of TorchScript and ONNX, of any batch size and length:
   mfcc    (batch, columns, 13) float32, 100 columns a second, columns >= 20
 outputs: embeddings (batch, windows, D) float32; window i begins with frame i and column 4 i.
 Batch normalisation is folded in. .onnx needs: pip install 'syncnet-trainer[export]'
+
+exit status: 0 written, 1 the weights are bad or an export differs, 2 wrong usage
 """
 
 TOLERANCE = 1e-4  # of the longest embedding; rounding is some 1e-6
@@ -207,7 +209,7 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m trainer.export",
         description=__doc__,
-        epilog=_EXAMPLES,
+        epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("weights", type=Path, help="best.pt, syncnet_v2.model or .safetensors")

@@ -29,7 +29,8 @@ MIN_ORDER = 0.52
 # each batch and hides that the weights run away; a validation, which normalises by averages that
 # lag behind, shows it: healthy runs keep below 5, those at 100 times the learning rate reach 1000.
 MAX_STRETCH = 10.0
-_LEARNT = 0.6  # an AUC that even a validation of two clips does not reach by chance
+# What neither a validation of two clips nor some looks at small batches reach by chance.
+_LEARNT = 0.6
 # What a healthy run needs to rise above chance, at least: windows seen in all, and steps at the
 # full learning rate. Independent pairs of synthetic heads take the small model about 10,000.
 _WINDOWS = 12_800
@@ -138,9 +139,8 @@ class Guard:
                 f"the embeddings have collapsed: all windows lie within {seen.spread:.2%} of one "
                 "another, so that every distance is alike"
             )
-        chance = seen.order < MIN_ORDER
         if validation is None:
-            if chance and steps >= _ALONE * self._patience:
+            if seen.order < MIN_ORDER and steps >= _ALONE * self._patience:
                 return "chance", (
                     f"{steps} steps and still at chance: genuine pairs are nearer than false ones "
                     f"in {seen.order:.1%} of cases (50 % is guessing)"
@@ -153,7 +153,7 @@ class Guard:
                 f"{seen.distance:.1f} in training; validation loss {loss:,.4g}"
             )
         # averaged weights lag behind those that are trained, and few clips are learnt by heart
-        if chance and auc < MIN_ORDER and steps >= self._patience:
+        if seen.order < _LEARNT and auc < MIN_ORDER and steps >= self._patience:
             return "chance", (
                 f"{steps} steps and validation is at chance: AUC {auc:.3f} (0.5 is guessing), K=5 "
                 f"{validation['accuracy_k5']:.1%} (9.7 % is guessing)"

@@ -43,6 +43,20 @@ from trainer.run import parse
 from trainer.scoring import TOLERANCE, in_words, score_distances
 from trainer.weights import WeightsError, load_model
 
+_EPILOG = """\
+All other options go to trainer.run: --config FILE, --train.epochs 40 ...
+
+examples:
+  python -m trainer.refine --data.shards shards --config configs/grid.yaml
+      train, score, leave out, train again: the second network is in runs/refine-shards/round-2
+  python -m trainer.refine --data.shards shards --weights W --score-only --out scores
+      only say which clips are off, in scores/keep.csv and scores/scores.png
+  python -m trainer.refine --data.shards shards --weights W --realign
+      W stands in for the first training; clips that are merely shifted are put in place
+
+exit status: 0 done, 1 bad data or a training that failed, 2 wrong usage
+"""
+
 REACH = 15  # frames to either side
 MIN_WINDOWS = 21  # a second of video; fewer average too little to be judged
 MIN_LEARNT = 0.03  # score of a usual clip below which a network has not learnt to tell
@@ -487,14 +501,21 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m trainer.refine",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        epilog="All other options go to trainer.run: --config FILE, --train.epochs 40 ...",
+        epilog=_EPILOG,
         allow_abbrev=False,  # they must not be taken for ours
     )
     add = parser.add_argument
-    add("--data.shards", dest="shards", type=Path, required=True, metavar="DIR")
+    add(
+        "--data.shards",
+        dest="shards",
+        type=Path,
+        required=True,
+        metavar="DIR",
+        help="shards that `data_tools pack` wrote; their training clips are scored",
+    )
     add("--out", type=Path, help="folder of the results; default runs/refine-<name of DIR>")
     add("--rounds", type=int, default=2, metavar="N", help="trainings in all (default 2)")
-    add("--weights", type=Path, metavar="W", help="stand in for the first training")
+    add("--weights", type=Path, metavar="W", help="of any SyncNet; stand in for the first training")
     add("--score-only", action="store_true", help="score with --weights, train nothing")
     add("--threshold", type=float, metavar="X", help="reject scores below X (default: found)")
     add("--reject-share", type=float, metavar="P", help="reject the share P (0..1) of the clips")

@@ -31,7 +31,7 @@ from rich.logging import RichHandler
 from torch import nn
 
 from data_tools.atomic import atomic_path, write_json
-from data_tools.keep import read_keep
+from data_tools.keep import Row, read_keep
 from data_tools.mfcc import CEPSTRA, WINDOW_COLUMNS, WINDOW_FRAMES
 from data_tools.pack import PackOptions, pack
 from data_tools.progress import progress
@@ -132,9 +132,12 @@ class _Training:
 
         assert config.data.shards is not None  # _shards saw to it
         shards = Path(config.data.shards)
-        keep = _keep(config)
+        rows = None if config.data.manifest is None else read_keep(Path(config.data.manifest))
+        keep = None
+        if rows is not None:  # each clip with the frames by which its sound is early
+            keep = {clip: -row.audio_shift for clip, row in rows.items() if row.used}
         self.dataset = Dataset(shards, "train", keep)
-        self._announce_manifest(keep)
+        self.used = len(self.dataset) if rows is None else self._announce_manifest(rows)
         open_shards(shards, "test")  # its faults should be known now, not after days of training
         self.sampler = TrainSampler(
             self.dataset.windows,
@@ -299,9 +302,8 @@ class _Training:
             f"{config.train.batch_size} samples, {config.train.epochs} epochs; model "
             f"{config.model.name} on {self.device}, {self.processes.world} process(es)"
         )
-        short = len(self.dataset) - len(sampler.eligible)
-        if short:
-            say(f"note: {short} clips are too short, or not in the manifest, and are not used")
+        if short := self.used - len(sampler.eligible):
+            say(f"note: {short:,} clips are too short and are not used")
         wanted = (preset.size, preset.size, preset.channels)
         other = {shape: n for shape, n in self.dataset.frame_shapes.items() if shape != wanted}
         for (height, width, channels), clips in other.items():
@@ -544,21 +546,24 @@ class _Training:
         """The weights that are validated and used: the running average where there is one."""
         return self.model if self.average is None else cast(SyncNet, self.average.module)
 
-    def _announce_manifest(self, keep: Mapping[str, int] | None) -> None:
-        if keep is None:
-            return
-        used = [key for key in self.dataset.keys if key in keep]
+    def _announce_manifest(self, rows: Mapping[str, Row]) -> int:
+        """Say what the manifest does; returns how many clips it lets through."""
+        listed = [rows[key] for key in self.dataset.keys if key in rows]
+        used = [row for row in listed if row.used]
         if not used:
             raise ValueError(
                 f"data.manifest {self.config.data.manifest} keeps none of the training clips in "
                 f"{self.config.data.shards}: it is of other shards"
             )
-        moved = sum(keep[key] != 0 for key in used)
+        moved = sum(row.audio_shift != 0 for row in used)
         self.console.print(
             f"manifest: {len(used):,} of {len(self.dataset):,} training clips used, {moved:,} of "
-            "them re-aligned",
+            f"them re-aligned; {len(listed) - len(used):,} rejected, "
+            f"{len(self.dataset) - len(listed):,} not listed",
             highlight=False,
+            soft_wrap=True,
         )
+        return len(used)
 
     def _seconds(self) -> float:
         return self.seconds_before + time.monotonic() - self.began
@@ -759,14 +764,6 @@ def _shards(
             )
     processes.barrier()
     return str(shards)
-
-
-def _keep(config: Config) -> dict[str, int] | None:
-    """The clips of the manifest to train on, each with the frames by which its sound is early."""
-    if config.data.manifest is None:
-        return None
-    rows = read_keep(Path(config.data.manifest))
-    return {clip: -row.audio_shift for clip, row in rows.items() if row.used}
 
 
 def _quarantine(dataset: Dataset, resumed: dict[str, Any] | None) -> dict[int, int]:

@@ -247,6 +247,11 @@ def distances_in_pieces(
     return found
 
 
+def in_frames(offset: int) -> str:
+    """An offset as a number with its unit: "+1 frame", "-3 frames"."""
+    return f"{offset:+d} frame{'' if abs(offset) == 1 else 's'}"
+
+
 def in_words(offset: int) -> str:
     """An offset as a person needs it: "audio is 120 ms early; delay it by 120 ms"."""
     if offset == 0:

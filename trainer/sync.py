@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
-from data_tools.atomic import atomic_path, write_json
+from data_tools.atomic import NO_ROOM, atomic_path, try_writing, write_json
 from data_tools.clips import ClipError, MissingPackage
 from data_tools.mfcc import FPS, SAMPLE_RATE, SAMPLES_PER_FRAME, WINDOW_FRAMES
 from data_tools.progress import progress
@@ -40,6 +40,7 @@ from trainer.scoring import (
     TOLERANCE,
     Score,
     distances_in_pieces,
+    in_frames,
     in_words,
     score_distances,
     score_distances_official,
@@ -162,7 +163,8 @@ class How:
 
     Attributes:
         prepared: the whole picture is the crop of one face.
-        crop: "face" or "mouth"; None: the face for the published network, else the mouth.
+        crop: "face" or "mouth", to be cut or, if prepared, what the picture is; None: what
+            `crop_of` says.
         reach: largest shift, frames.
         mode: "masked", or "parity" to score as the official code does.
         device: where the model is.
@@ -183,6 +185,23 @@ class How:
         if self.calibration is None or (self.mode, self.reach) != (MASKED, REACH):
             return None
         return self.calibration.probability(score.clearness)
+
+
+def crop_of(model: SyncNet) -> str:
+    """The crop that a network is taken to be trained on; weights do not say."""
+    return "face" if model.name == "syncnet" else "mouth"
+
+
+def crop_note(model: SyncNet, how: How) -> str:
+    """One line where the pictures may be other crops than the network needs; empty otherwise."""
+    needed = crop_of(model)
+    if how.crop == needed or (how.crop is None and not how.prepared):
+        return ""
+    note = (
+        f"note: these weights take {needed} crops, unless they were trained on others; of any "
+        "other crop the offset is wrong"
+    )
+    return note if how.crop else f"{note}; if the picture is one, say so with --crop {needed}"
 
 
 def score_track(
@@ -333,7 +352,7 @@ def _measure_tracks(
     from data_tools.prepare_video import PrepareOptions, prepare_video
 
     options = PrepareOptions(
-        crop=how.crop or ("face" if model.name == "syncnet" else "mouth"),
+        crop=how.crop or crop_of(model),
         size=model.preset.size,
         gray=model.preset.channels == 1,
         quality=95,
@@ -447,16 +466,25 @@ def _found(
     if windows < MIN_WINDOWS:
         doubts.append(f"too short ({windows + WINDOW_FRAMES - 1} frames)")
     if speech < MIN_SPEECH:
-        doubts.append(f"hardly any speech ({speech:.0%} of the sound)")
+        doubts.append(f"hardly any speech ({_percent(speech)} of the sound)")
     if probability is None and result.clearness < MIN_CLEARNESS:
-        doubts.append(f"no clear minimum ({result.clearness:.1f} of {MIN_CLEARNESS:g} deviations)")
+        deviations = int(10 * result.clearness) / 10  # rounded down, as percentages are
+        doubts.append(
+            f"no clear minimum ({deviations} deviations, below the {MIN_CLEARNESS:g} needed)"
+        )
     if probability is not None and probability < MIN_PROBABILITY:
         doubts.append(
-            f"no clear minimum (chance of being right: {probability:.0%} of {MIN_PROBABILITY:.0%})"
+            f"no clear minimum (chance of being right: {_percent(probability)}, below the "
+            f"{_percent(MIN_PROBABILITY)} needed)"
         )
     if abs(result.offset) == result.reach:
         doubts.append("the minimum lies at the edge of the search: try a larger --max-shift")
     return Found(video, track, start, end, windows, speech, result, probability, tuple(doubts))
+
+
+def _percent(share: float) -> str:
+    # rounded down, so that what is below a bound does not read as the bound
+    return f"{int(100 * share + 1e-6)} %"
 
 
 def mend(found: list[Found]) -> int:
@@ -465,6 +493,8 @@ def mend(found: list[Found]) -> int:
     Raises:
         SyncError: there is none, or they disagree by more than a frame.
     """
+    if not found:
+        raise SyncError("nothing was measured, so nothing was written")
     trusted = [one.score for one in found if one.trusted]
     if not trusted:
         raise SyncError("no offset can be trusted, so nothing was written")
@@ -479,6 +509,8 @@ def mend(found: list[Found]) -> int:
 
 def still_off(again: list[Found]) -> str:
     """What a second measurement after the mend says against it; empty if nothing."""
+    if not again:
+        return "the copy could not be measured again"
     trusted = [one for one in again if one.trusted]
     if not trusted:
         return "measured again, no offset can be trusted"
@@ -491,17 +523,19 @@ def still_off(again: list[Found]) -> str:
 def table(found: list[Found]) -> Table:
     """For the terminal."""
     chances = any(one.probability is not None for one in found)
-    shown = Table("video", "track", "seconds", "offset", "meaning", "confidence", "LSE-D")
+    shown = Table("video", "track", "seconds", "offset", "meaning")
+    shown.add_column("LSE-C\n(confidence)")
+    shown.add_column("LSE-D\n(distance)")
     if chances:
-        shown.add_column("chance of being right")
+        shown.add_column("chance of\nbeing right")
     shown.add_column("trust")
     for one in found:
-        chance = [] if one.probability is None else [f"{100 * one.probability:.0f} %"]
+        chance = [] if one.probability is None else [_percent(one.probability)]
         shown.add_row(
             _shown(Path(one.video).name),
             one.track,
             f"{one.start:.1f}-{one.end:.1f}",
-            f"{one.score.offset:+d} frames, {1000 * one.score.offset // FPS:+d} ms",
+            f"{in_frames(one.score.offset)}, {1000 * one.score.offset // FPS:+d} ms",
             in_words(one.score.offset),
             f"{one.score.confidence:.2f}",
             f"{one.score.distance:.2f}",
@@ -582,18 +616,24 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
-        "videos", nargs="+", type=Path, metavar="VIDEO", help="any video with sound"
+        "videos", nargs="+", type=_path, metavar="VIDEO", help="any video with sound"
     )
     parser.add_argument(
         "--weights",
-        type=Path,
+        type=_path,
         help="best.pt of a run, syncnet_v2.model or .safetensors (default: those of the package)",
     )
     parser.add_argument(
-        "--prepared", action="store_true", help="the whole picture is the crop of one face"
+        "--prepared",
+        action="store_true",
+        help="the whole picture is the crop of one face already, as the weights need it: the mouth "
+        "for those of the package, the face for syncnet_v2.model",
     )
     parser.add_argument(
-        "--crop", choices=("face", "mouth"), help="default: face for syncnet, mouth for the others"
+        "--crop",
+        choices=("face", "mouth"),
+        help="the crop to take or, with --prepared, the one that it is (default: face for syncnet, "
+        "mouth for the others)",
     )
     parser.add_argument(
         "--mode",
@@ -613,16 +653,25 @@ def _parser() -> argparse.ArgumentParser:
         action="store_true",
         help="compute in bfloat16 on a CPU, too: faster where it has AVX512-BF16 or AMX",
     )
-    parser.add_argument("--json", type=Path, help="write everything, curves included")
-    parser.add_argument("--csv", type=Path, help="write a row for each track")
-    parser.add_argument("--plot", type=Path, metavar="PNG", help="draw the curves")
+    parser.add_argument("--json", type=_path, help="write everything, curves included")
+    parser.add_argument("--csv", type=_path, help="write a row for each track")
+    parser.add_argument("--plot", type=_path, metavar="PNG", help="draw the curves")
     parser.add_argument(
         "--fix",
-        type=Path,
+        type=_path,
         metavar="OUT",
         help="write a copy of the one video, its sound in place; nothing where it is in sync",
     )
+    parser.add_argument(
+        "--force", action="store_true", help="let --fix overwrite an existing file, never its input"
+    )
     return parser
+
+
+def _path(text: str) -> Path:
+    if not text:
+        raise argparse.ArgumentTypeError("a file name is empty")
+    return Path(text)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -632,8 +681,8 @@ def main(argv: list[str] | None = None) -> int:
     try:
         weights = _check(args)
         args.device = find_device(args.device, "--device")
-    except ValueError as error:
-        parser.error(str(error))
+    except (ValueError, OSError) as error:
+        parser.error(_first_line(error))
     try:
         return _run(args, weights)
     except (WeightsError, OSError, RuntimeError) as error:
@@ -646,7 +695,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _check(args: argparse.Namespace) -> Path:
-    """Which weights to take, if the arguments make sense together."""
+    """Which weights to take, if the arguments make sense together and outputs can be written."""
     weights = args.weights or default_weights()
     if not 1 <= args.max_shift <= _FARTHEST:
         raise ValueError(
@@ -664,8 +713,12 @@ def _check(args: argparse.Namespace) -> Path:
         for what, files in taken.items():
             if any(_same(out, file) for file in files):
                 raise ValueError(f"--{option}: {out} is {what}, which is never overwritten")
-        if out.is_dir() or not out.parent.is_dir() or not os.access(out.parent, os.W_OK):
-            raise ValueError(f"--{option}: {out} cannot be written: no such folder, or no right to")
+        try:
+            try_writing(out)
+        except OSError as error:
+            raise ValueError(f"--{option}: {error}") from None
+        if option == "fix" and os.path.lexists(out) and not args.force:
+            raise ValueError(f"--fix: {out} exists; name another file, or give --force as well")
         taken[f"what --{option} writes"] = [out]
     if args.plot and args.plot.suffix.lower() != ".png":
         raise ValueError(f"--plot: {args.plot} must end in .png, which is what is drawn")
@@ -696,6 +749,8 @@ def _run(args: argparse.Namespace, weights: Path) -> int:
         args.bf16,
         read_calibration(weights),
     )
+    if note := crop_note(model, how):
+        print(f"sync: {note}", file=sys.stderr)
     found: list[Found] = []
     left_out: dict[str, list[str]] = {}
     status = 0
@@ -752,6 +807,9 @@ def _try(path: Path, model: SyncNet, how: How) -> tuple[list[Found], list[str]]:
     except MissingPackage:
         raise  # every video would say so
     except (SyncError, ClipError, OSError, RuntimeError) as error:
+        if isinstance(error, OSError) and error.errno in NO_ROOM:
+            folder = tempfile.gettempdir()
+            return [], [f"{folder} has no room for temporary files; TMPDIR names another folder"]
         return [], [_first_line(error)]
 
 
@@ -771,7 +829,7 @@ def _fix(
         raise SyncError(str(error)) from None
     again, dropped = _try(out, model, how)
     how_far = f"{abs(moved) * 1000 // FPS} ms {'later' if moved > 0 else 'earlier'}"
-    console.print(f"{_shown(out)}: the sound is {how_far} ({moved:+d} frames); measured again:")
+    console.print(f"{_shown(out)}: the sound is {how_far} ({in_frames(moved)}); measured again:")
     if again:
         console.print(table(again))
     for line in lacking + dropped:
@@ -781,6 +839,8 @@ def _fix(
 
 
 def _first_line(error: BaseException) -> str:
+    if isinstance(error, OSError) and error.filename and error.strerror:
+        return f"{error.filename}: {error.strerror.lower()}"
     return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 

@@ -5,9 +5,11 @@ whose keys and shapes it has.
 """
 
 import json
+import warnings
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import numpy as np
@@ -125,9 +127,11 @@ def read_state(path: Path) -> dict[str, torch.Tensor]:
         state: Any = _read_safetensors(path)
     else:
         try:
-            state = torch.load(path, map_location="cpu", weights_only=True)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of pickles that it refuses a line later
+                state = torch.load(path, map_location="cpu", weights_only=True)
         except Exception as error:  # torch raises many kinds for damaged and foreign files
-            raise WeightsError(f"{path} {_fault(error)}") from None
+            raise WeightsError(f"{path} {_fault(error, path)}") from None
     if isinstance(state, dict) and isinstance(state.get("model"), dict):
         state = judged(state)  # our checkpoints
     elif isinstance(state, dict) and isinstance(state.get("state_dict"), dict):
@@ -193,11 +197,12 @@ def _read_safetensors(path: Path) -> dict[str, torch.Tensor]:
         raise WeightsError(f"{path} is damaged or no safetensors file: {error}") from None
 
 
-def _fault(error: Exception) -> str:
+def _fault(error: Exception, path: Path) -> str:
     text = str(error)
-    if "Unsupported global" in text or "Unsupported class" in text or "weights_only" in text:
+    with path.open("rb") as file:
+        packed = file.read(2).startswith((b"\x80", b"PK"))  # a pickle, a zip file with one
+    if packed and isinstance(error, UnpicklingError):
         return "is a pickle of more than tensors and is not opened, since it could execute code"
     if "PytorchStreamReader" in text or "EOF" in text or isinstance(error, (EOFError, OSError)):
         return "is damaged or truncated; fetch or save it again"
-    first = text.splitlines()[0] if text else type(error).__name__
-    return f"cannot be read as weights: {first}"
+    return "is no file of weights: give a run's best.pt, syncnet_v2.model or .safetensors"

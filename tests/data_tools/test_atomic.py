@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
 
-from data_tools.atomic import atomic_path, remove_partials, write_json
+from data_tools.atomic import atomic_path, remove_partials, try_writing, write_json
 
 DIE_WHILE_WRITING = """
 import os, signal, sys
@@ -18,6 +20,14 @@ from data_tools.atomic import atomic_path
 with atomic_path(Path(sys.argv[1])) as partial:
     partial.write_text("half")
     os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+WRITE_TO_THE_OUTPUT = """
+from pathlib import Path
+from data_tools.atomic import write_json
+print("before")
+write_json(Path("/dev/fd/1"), 1)
+print("after")
 """
 
 
@@ -51,6 +61,58 @@ def test_killed_process_leaves_the_old_file_and_a_partial_that_is_removed(tmp_pa
     assert len(names(tmp_path)) == 3
     remove_partials(tmp_path)
     assert names(tmp_path) == [".hidden", "a.bin"]
+
+
+def test_a_pipe_is_written_to_and_stays_one(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe.json"
+    os.mkfifo(pipe)
+    got: list[str] = []
+    reader = threading.Thread(target=lambda: got.append(pipe.read_text()), daemon=True)
+    reader.start()
+    try_writing(pipe)  # and does not end what is read
+    write_json(pipe, [1])
+    reader.join(60)
+    assert got == ["[\n 1\n]\n"]
+    assert pipe.is_fifo() and names(tmp_path) == ["pipe.json"]
+
+
+def test_a_device_is_written_to_and_named_in_errors(tmp_path: Path) -> None:
+    full = tmp_path / "full.json"
+    full.symlink_to("/dev/full")  # not itself: a fault would replace the machine's
+    try_writing(full)
+    with pytest.raises(OSError, match=r"No space left on device: '.*/full.json'"):
+        write_json(full, 1)
+    assert full.is_char_device()
+
+
+def test_the_own_output_is_written_to_in_turn(tmp_path: Path) -> None:
+    with (tmp_path / "out").open("w") as out:
+        subprocess.run([sys.executable, "-c", WRITE_TO_THE_OUTPUT], stdout=out, check=True)
+    assert (tmp_path / "out").read_text() == "before\n1\nafter\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        (".", "it is a folder"),
+        ("missing/a.json", "its folder is missing"),
+        ("/proc/a.json", "its folder takes no file"),
+        (f"{250 * 'a'}.json", "its folder takes no file .file name too long"),
+    ],
+)
+def test_what_cannot_be_written_is_known_before(tmp_path: Path, name: str, words: str) -> None:
+    with pytest.raises(OSError, match=f"cannot be written: {words}"):
+        try_writing(tmp_path / name)
+    with pytest.raises(OSError) as error:
+        write_json(tmp_path / name, 1)
+    assert "partial" not in str(error.value)
+
+
+def test_trying_leaves_nothing(tmp_path: Path) -> None:
+    (tmp_path / "a.bin").write_bytes(b"old")
+    try_writing(tmp_path / "a.bin")
+    try_writing(tmp_path / "b.bin")
+    assert names(tmp_path) == ["a.bin"] and (tmp_path / "a.bin").read_bytes() == b"old"
 
 
 def test_equal_values_give_equal_json_bytes(tmp_path: Path) -> None:

@@ -1,5 +1,7 @@
 """The sound is moved, nothing else: every decoded picture and sound stays what it was."""
 
+import os
+import resource
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -129,9 +131,25 @@ def test_what_a_container_cannot_hold_is_said(rich: Path, tmp_path: Path) -> Non
     with pytest.raises(ValueError, match=r"must end in .mp4"):
         shift_sound(rich, tmp_path / "out.avi", Fraction(1, 25))
     (tmp_path / "text.mp4").write_text("no video")
-    with pytest.raises(RemuxError, match=r"text.mp4 cannot be copied"):
+    with pytest.raises(RemuxError, match=r"text.mp4 cannot be copied") as error:
         shift_sound(tmp_path / "text.mp4", tmp_path / "out.mp4", Fraction(1, 25))
+    assert ".mkv" not in str(error.value)  # nothing that another container would help
     assert [path.name for path in tmp_path.iterdir()] == ["text.mp4"]
+
+
+def test_what_cannot_be_written_is_said_of_the_copy(video: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out.mp4"
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (2000, limits[1]))
+        with pytest.raises(OSError, match=r"File too large: '.*/out.mp4'"):
+            shift_sound(video, out, Fraction(1, 25))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert list(tmp_path.iterdir()) == []
+    os.mkfifo(out)
+    with pytest.raises(ValueError, match="no plain file"):
+        shift_sound(video, out, Fraction(1, 25))
 
 
 def test_the_input_is_never_overwritten(

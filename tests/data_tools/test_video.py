@@ -176,6 +176,9 @@ def test_what_is_no_video_is_named(tmp_path):
         with pytest.raises(VideoError) as caught:
             Video(path)
         assert caught.value.reason == reason
+    path.write_bytes(write_video(tmp_path / "whole.mp4", flat(50), hum(2)).read_bytes()[:-500])
+    with pytest.raises(VideoError, match="truncated, or no video"):
+        Video(path)
     silent = write_video(tmp_path / "silent.mp4", flat(10))
     with pytest.raises(VideoError, match="no audio stream"):
         Video(silent)

@@ -100,8 +100,8 @@ def test_offsets_are_read_from_what_synth_and_evaluate_write(tmp_path: Path) -> 
     assert read_offsets(file) == {"a": 0, "b": -4}
     for text, said in (
         ("clip,offset\na,0\n", "no column offset_frames"),
-        ("clip,offset_frames\na,x\n", "cannot be read"),
-        ("clip,offset_frames\na,16\n", "a is off by more than 15 frames"),
+        ("clip,offset_frames\na,x\n", "line 2: the offset of a, 'x', is no whole number"),
+        ("clip,offset_frames\na,0\nb,16\n", "line 3: b is off by 16 frames, more than 15"),
     ):
         file.write_text(text)
         with pytest.raises(EvaluationError, match=said):

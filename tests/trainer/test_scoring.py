@@ -11,6 +11,7 @@ from trainer.scoring import (
     auc,
     distances_in_pieces,
     eer,
+    in_frames,
     in_words,
     mean_over_windows,
     offsets,
@@ -112,15 +113,17 @@ def test_a_short_track_is_not_judged_by_a_window_or_two() -> None:
 
 
 @pytest.mark.parametrize(
-    ("offset", "words"),
+    ("offset", "frames", "words"),
     [
-        (0, "in sync"),
-        (3, "audio is 120 ms early; delay it by 120 ms"),
-        (-2, "audio is 80 ms late; advance it by 80 ms"),
+        (0, "+0 frames", "in sync"),
+        (1, "+1 frame", "audio is 40 ms early; delay it by 40 ms"),
+        (3, "+3 frames", "audio is 120 ms early; delay it by 120 ms"),
+        (-1, "-1 frame", "audio is 40 ms late; advance it by 40 ms"),
+        (-2, "-2 frames", "audio is 80 ms late; advance it by 80 ms"),
     ],
 )
-def test_offsets_in_words(offset: int, words: str) -> None:
-    assert in_words(offset) == words
+def test_offsets_in_words(offset: int, frames: str, words: str) -> None:
+    assert in_frames(offset) == frames and in_words(offset) == words
 
 
 @given(

@@ -1,6 +1,7 @@
 """From a video file to an offset in words, the mend, and every way it can go wrong."""
 
 import csv
+import errno
 import json
 from fractions import Fraction
 from pathlib import Path
@@ -47,10 +48,30 @@ def test_only_offsets_that_can_be_trusted_are_mended() -> None:
         sync.mend([found(3, doubts=("too short",))])
     with pytest.raises(sync.SyncError, match="off by -2 to 3 frames"):
         sync.mend([found(3), found(-2)])
+    with pytest.raises(sync.SyncError, match="nothing was measured"):
+        sync.mend([])
     assert sync.mend([found(3, 5.0), found(4, 8.0), found(9, doubts=("unsure",))]) == 4
     assert sync.still_off([found(1), found(-1)]) == ""
     assert "still off: audio is 80 ms late" in sync.still_off([found(1), found(-2)])
     assert "no offset can be trusted" in sync.still_off([found(0, doubts=("unsure",))])
+    assert "could not be measured again" in sync.still_off([])
+
+
+def test_the_table_names_what_it_shows() -> None:
+    shown = sync.table([found(1)])
+    headers = [str(column.header) for column in shown.columns]
+    assert "LSE-C\n(confidence)" in headers and "LSE-D\n(distance)" in headers
+    assert list(shown.columns[3].cells) == ["+1 frame, +40 ms"]
+
+
+def test_crops_that_do_not_suit_are_noted(weights: Path) -> None:
+    small, published = load_model(weights), SyncNet("syncnet")
+    assert sync.crop_note(small, sync.How()) == ""
+    for how in (sync.How(crop="mouth"), sync.How(prepared=True, crop="mouth")):
+        assert sync.crop_note(small, how) == ""
+        assert "take face crops" in sync.crop_note(published, how)
+    assert "take mouth crops" in sync.crop_note(small, sync.How(crop="face"))
+    assert sync.crop_note(small, sync.How(prepared=True)).endswith("say so with --crop mouth")
 
 
 def test_a_prepared_crop_is_scored_and_everything_written(
@@ -104,6 +125,11 @@ def test_faces_are_found_in_a_video(
         (["--json", "a.out", "--csv", "./b/../a.out"], 2, "is what --json writes"),
         (["--fix", "out.avi"], 2, "must end in .mp4"),
         (["--fix", "no/such/out.mp4"], 2, "cannot be written"),
+        (["--fix", "/proc/out.mp4"], 2, "--fix: /proc/out.mp4 cannot be written: its folder"),
+        (["--csv", "/proc/out.csv"], 2, "--csv: /proc/out.csv cannot be written: its folder"),
+        (["--csv", f"{300 * 'a'}.csv"], 2, "file name too long"),
+        (["--csv", ""], 2, "a file name is empty"),
+        ([""], 2, "a file name is empty"),
     ],
 )
 def test_bad_usage_is_one_sentence(
@@ -128,7 +154,8 @@ def test_bad_videos_are_one_sentence_each(
     short = write_video(tmp_path / "short.mp4", pictures[:3], sound[: 3 * 640])
     (tmp_path / "text.mp4").write_text("no video")
     bad = [short, tmp_path / "text.mp4", tmp_path / "missing.mp4"]
-    assert sync.main([*map(str, bad), "--weights", str(weights), "--prepared"]) == 1
+    prepared = ["--prepared", "--crop", "mouth"]
+    assert sync.main([*map(str, bad), "--weights", str(weights), *prepared]) == 1
     lines = capsys.readouterr().err.splitlines()
     assert [line.split(":")[0] for line in lines] == [path.name for path in bad]
     assert "too short" in lines[0] and "readable video" in lines[1]
@@ -150,6 +177,50 @@ def test_what_is_read_is_never_overwritten(
             assert left.value.code == 2
             assert "never overwritten" in capsys.readouterr().err
     assert own.read_bytes() == video.read_bytes()
+
+
+def test_a_copy_overwrites_by_force_alone(
+    video: Path,
+    weights: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(sync, "measure", lambda *_: ([found(5)], []))
+    out = tmp_path / "out.mp4"
+    out.write_bytes(b"dear")
+    arguments = [str(video), "--weights", str(weights), "--fix", str(out)]
+    with pytest.raises(SystemExit) as left:
+        sync.main(arguments)
+    said = capsys.readouterr()
+    assert left.value.code == 2 and "out.mp4 exists; name another file" in said.err
+    assert said.out == "" and out.read_bytes() == b"dear"
+    sync.main([*arguments, "--force"])
+    assert out.read_bytes() != b"dear"
+    with pytest.raises(SystemExit):
+        sync.main([str(out), "--weights", str(weights), "--fix", str(out), "--force"])
+    assert "never overwritten" in capsys.readouterr().err
+
+
+def test_a_full_disk_is_not_blamed_on_the_video(
+    video: Path,
+    weights: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.EFBIG, "File too large")
+
+    monkeypatch.setattr(sync, "measure", full)
+    arguments = [str(video), "--weights", str(weights)]
+    assert sync.main([*arguments, "--fix", str(tmp_path / "out.mp4")]) == 1
+    said = capsys.readouterr().err
+    assert "no room for temporary files" in said and "trusted" not in said
+    device = tmp_path / "full.json"
+    device.symlink_to("/dev/full")
+    assert sync.main([*arguments, "--json", str(device)]) == 1
+    assert f"sync: {device}: no space left on device" in capsys.readouterr().err
 
 
 def test_a_gpu_that_is_not_there_is_one_sentence(
@@ -212,13 +283,18 @@ def test_a_calibration_says_how_likely_an_offset_is_right() -> None:
     clear, unclear = judged(1.0, how), judged(0.3, how)
     assert clear.probability == 0.9 and clear.trusted
     assert unclear.probability is not None and 0.5 <= unclear.probability < 0.8
-    assert "chance of being right" in unclear.doubts[0] and not unclear.trusted
+    assert "%, below the 80 % needed" in unclear.doubts[0] and not unclear.trusted
     # It was measured for the default way of scoring alone.
     for other in (sync.How(), sync.How(mode="parity", calibration=calibration)):
         assert judged(1.0, other).probability is None and judged(1.0, other).trusted
     shown = [column.header for column in sync.table([clear, judged(1.0, sync.How())]).columns]
-    assert "chance of being right" in shown
-    assert "chance of being right" not in [c.header for c in sync.table([found(0)]).columns]
+    assert "chance of\nbeing right" in shown
+    assert "chance of\nbeing right" not in [c.header for c in sync.table([found(0)]).columns]
+    # What is below the bound does not read as the bound.
+    close = sync.How(calibration=Calibration((2.0,), (0.799,)))
+    assert "79 %, below the 80 % needed" in judged(1.0, close).doubts[0]
+    (doubt,) = judged(0.2, sync.How()).doubts
+    assert "deviations, below the 3 needed" in doubt
 
 
 @pytest.mark.parametrize("rate", [25, 30, Fraction(30000, 1001)])
@@ -273,6 +349,7 @@ def test_a_mended_copy_is_measured_again(
 ) -> None:
     out, report = tmp_path / "out.mp4", tmp_path / "out.json"
     arguments = [str(video), "--weights", str(weights), "--fix", str(out), "--json", str(report)]
+    arguments.append("--force")
 
     def run(*offsets: int) -> tuple[int, str, str]:
         coming = iter(offsets)
@@ -287,11 +364,13 @@ def test_a_mended_copy_is_measured_again(
     status, said, _ = run(5, 0)
     assert status == 0 and "200 ms later (+5 frames); measured again" in said and out.exists()
     assert f"wrote {out}" in said
+    status, said, _ = run(1, 0)
+    assert "40 ms later (+1 frame); measured again" in said
     status, _, wrong = run(5, 5)
     assert status == 1 and "still off: audio is 200 ms early" in wrong
     monkeypatch.setattr(sync, "measure", lambda *_: ([], ["no face found"]))
     assert sync.main(arguments) == 1
-    assert "--fix: no offset can be trusted, so nothing was written" in capsys.readouterr().err
+    assert "--fix: nothing was measured, so nothing was written" in capsys.readouterr().err
 
 
 def test_names_of_any_kind_are_shown(

@@ -1,7 +1,9 @@
 """Weights from every kind of file, and one sentence for every kind of bad one."""
 
+import argparse
 import json
 import pickle
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -53,13 +55,16 @@ def test_bad_files_are_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixtur
     file = tmp_path / "w.pt"
 
     def refused(words: str) -> None:
-        with pytest.raises(WeightsError, match=words) as error:
+        with warnings.catch_warnings(), pytest.raises(WeightsError, match=words) as error:
+            warnings.simplefilter("error")
             load_model(file)
         assert "\n" not in str(error.value)
 
     refused("is no file")
-    file.write_bytes(pickle.dumps(_Evil()))
-    refused("could execute code")
+    for content in (_Evil(), argparse.Namespace(a=1)):
+        for protocol in (2, 4):
+            file.write_bytes(pickle.dumps(content, protocol))
+            refused("could execute code")
     torch.save({"a": _Evil()}, file)
     refused("could execute code")
     state = SyncNet("small").state_dict()
@@ -68,8 +73,9 @@ def test_bad_files_are_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixtur
     refused("damaged or truncated")
     file.write_bytes(b"")
     refused("damaged or truncated")
-    file.write_bytes(b"no weights at all")
-    refused("w.pt")
+    for text in (b"no weights at all", b"hello", b".", b"# title\n", b"\0\0\0\x1cftypisom"):
+        file.write_bytes(text)
+        refused("w.pt is no file of weights: give")
     torch.save([1, 2], file)
     refused("no state dict")
     torch.save(state | {"netfclip.0.weight": torch.zeros(3, 4)}, file)
