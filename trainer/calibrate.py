@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import isotonic_regression
 
+from data_tools.atomic import try_writing
 from data_tools.clips import SPLITS
 from data_tools.progress import progress
 from data_tools.shards import ShardError
@@ -150,6 +151,12 @@ def main(argv: list[str] | None = None) -> int:
     args = parser.parse_args(argv)
     if args.out.suffix != ".safetensors":
         parser.error(f"{args.out} must end in .safetensors, which can hold a calibration")
+    if args.out.exists() and args.weights.exists() and args.out.samefile(args.weights):
+        parser.error(f"{args.out} is the input, which is never overwritten")
+    try:
+        try_writing(args.out)
+    except OSError as error:
+        parser.error(str(error))
     try:
         model = load_model(args.weights)
         found = calibrate(*answers(fold(model), Dataset(args.shards, args.split)))

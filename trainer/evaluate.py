@@ -628,6 +628,8 @@ def main(argv: list[str] | None = None) -> int:
     )
     name = f"{args.weights.stem}-{args.split}{'-swapped' if args.swapped else ''}"
     out = args.out or Path("evaluations") / name
+    if out.exists() and not out.is_dir():
+        parser.error(f"--out {out} is a file, not a folder")
     console = Console(
         width=None if sys.stdout.isatty() else 120, markup=False, highlight=False, emoji=False
     )

@@ -22,7 +22,7 @@ import torch
 from safetensors.torch import save
 from torch import nn
 
-from data_tools.atomic import atomic_path
+from data_tools.atomic import atomic_path, try_writing
 from data_tools.clips import MissingPackage
 from data_tools.mfcc import CEPSTRA, WINDOW_COLUMNS, WINDOW_FRAMES
 from trainer.embed import fold
@@ -220,8 +220,10 @@ def main(argv: list[str] | None = None) -> int:
             parser.error(f"{out} must end in {', '.join(WRITERS)}")
         if out.exists() and args.weights.exists() and out.samefile(args.weights):
             parser.error(f"{out} is the input, which is never overwritten")
-        if out.is_dir() or not out.parent.is_dir():
-            parser.error(f"{out} cannot be written: it is a folder, or its folder is missing")
+        try:
+            try_writing(out)
+        except OSError as error:
+            parser.error(str(error))
     try:
         model = load_model(args.weights)
         calibration = read_calibration(args.weights)

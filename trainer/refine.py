@@ -554,6 +554,8 @@ def main(argv: list[str] | None = None) -> int:
         console.print(text, soft_wrap=True)
 
     out = args.out or Path("runs") / f"refine-{args.shards.resolve().name}"
+    if out.exists() and not out.is_dir():
+        parser.error(f"--out {out} is a file, not a folder")
     try:
         device = find_device(args.device, "--device")
     except ValueError as error:
@@ -564,6 +566,7 @@ def main(argv: list[str] | None = None) -> int:
             score_and_judge(args.shards, args.weights, out, options, say)
             return 0
         parse([*training, "--data.shards", str(args.shards)])  # refuses wrong options now
+        Dataset(args.shards, "train")  # and bad shards
         if args.weights is not None:
             load_model(args.weights)
         best = refine(args.shards, out, args.rounds, options, training, say, args.weights)

@@ -50,10 +50,13 @@ def told(result: Figures) -> str:
         for name in TRIALS
         if name != BASE
     )
+    cost = at_end(result, "none", "k5") - base
+    verdict = "it costs more than it wins" if cost > 0 else "it wins more than it costs"
     return (
         f"**What does augmentation win?** Multi-way after {extent(result)}, K=5 / K=15: "
         f"{spread(result, BASE)} / {at_end(result, BASE, 'k15'):.1%} with all that "
-        f"`configs/grid.yaml` switches on; points of K=5 against that: {found}."
+        f"`configs/grid.yaml` switches on; points of K=5 against that: {found}. At this length "
+        f"{verdict}."
     )
 
 

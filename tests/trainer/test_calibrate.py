@@ -57,6 +57,13 @@ def test_the_command_writes_weights_with_their_calibration(
     assert found is not None and max(found.share_right) < 0.6
     assert load_model(out).name == "small"
     assert out.stat().st_size < 0.6 * (tmp_path / "w.pt").stat().st_size
-    with pytest.raises(SystemExit) as left:
-        calibrate.main([str(tmp_path / "w.pt"), *command])
-    assert left.value.code == 2
+    capsys.readouterr()
+    again = ["--weights", str(out), *command[2:]]
+    for arguments, said in (
+        ([str(tmp_path / "w.pt"), *command], "must end in .safetensors"),
+        ([str(out), *again], "is the input, which is never overwritten"),
+        ([str(tmp_path / "no" / "x.safetensors"), *command], "its folder is missing"),
+    ):
+        with pytest.raises(SystemExit) as left:
+            calibrate.main(arguments)
+        assert left.value.code == 2 and said in capsys.readouterr().err

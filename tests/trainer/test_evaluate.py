@@ -268,6 +268,7 @@ def test_a_broken_clip_is_listed(shards_folder: Path, weights: Path, tmp_path: P
         ({"--swapped": None, "--shift-test": None}, 2, "leave out --swapped"),
         ({"--swapped": None, "--offsets": "x.csv"}, 2, "leave out --swapped"),
         ({"--offsets": "nowhere.csv"}, 1, "nowhere.csv cannot be read"),
+        ({"--out": __file__}, 2, "is a file, not a folder"),
         ({"--split": "dev"}, 2, "invalid choice"),
         ({"--device": "toaster"}, 2, "--device"),
     ],

@@ -115,6 +115,8 @@ def test_bad_usage_is_one_sentence(
     assert "must end in .model" in said([str(weights), "x.h5"])[1]
     assert "never overwritten" in said([str(weights), str(weights)])[1]
     assert "cannot be written" in said([str(weights), str(tmp_path / "no" / "x.pt")])[1]
+    status, words = said([str(weights), "/proc/x.model"])
+    assert status == 2 and "/proc/x.model cannot be written" in words
     status, words = said([str(tmp_path / "missing.pt"), str(tmp_path / "x.pt")])
     assert status == 1 and "missing.pt is no file" in words
     save_file({"a": torch.zeros(1)}, tmp_path / "foreign.safetensors")

@@ -220,6 +220,8 @@ def test_broken_clips_get_a_row(shards_folder: Path, weights: Path, tmp_path: Pa
         (["--train.no_such_option", "1"], 2, "no_such_option"),
         (["--score-only", "--weights", "nowhere.pt"], 1, "no file"),
         (["--weights", "nowhere.pt"], 1, "no file"),
+        (["--out", __file__], 2, "is a file, not a folder"),
+        (["--data.shards", "nowhere"], 1, "nowhere"),
     ],
 )
 def test_bad_usage_is_one_sentence(

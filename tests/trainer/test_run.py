@@ -166,6 +166,7 @@ def test_the_manifest_decides_what_is_trained_on(
     assert main(command(shards_folder, tmp_path / "run", *manifest)) == 0
     said = capsys.readouterr().out
     assert f"manifest: 2 of {len(keys)} training clips used, 1 of them re-aligned" in said
+    assert "rejected," in said and "not listed" in said
     assert "\n2 clips, " in said
     write_keep(tmp_path / "keep.csv", {"another": Row(KEEP)})
     assert main(command(shards_folder, tmp_path / "other", *manifest)) == 2
