@@ -70,6 +70,18 @@ def try_writing(path: Path) -> None:
     raise OSError(f"{path} cannot be written: {why}")
 
 
+def try_folder(folder: Path) -> None:
+    """Find out whether files can be written into `folder`, which may be still to be made.
+
+    Raises:
+        OSError: they cannot; says why in one sentence.
+    """
+    nearest = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if not nearest.is_dir():
+        raise OSError(f"{nearest} is a file, not a folder")
+    try_writing(nearest / "results")
+
+
 def write_json(path: Path, value: Any) -> None:
     """Write `value` as indented JSON with sorted keys, so that equal values give equal bytes."""
     with atomic_path(path) as partial:

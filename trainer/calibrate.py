@@ -83,8 +83,8 @@ def answers(
                         told = score(clip.lips_KD[part], sound[part], REACH)
                         hit = own and abs(told.offset) <= TOLERANCE
                         found.append((told.clearness, hit, own))
-    clearness, right, own_sound = (np.array(column) for column in zip(*found, strict=True))
-    return clearness, right, own_sound
+    clearness, right, own_sound = np.array(found, np.float64).reshape(-1, 3).T
+    return clearness, right > 0, own_sound > 0
 
 
 def calibrate(

@@ -32,7 +32,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
-from data_tools.atomic import atomic_path, write_json
+from data_tools.atomic import atomic_path, try_folder, write_json
 from data_tools.clips import SPLITS, MissingPackage
 from data_tools.progress import progress
 from data_tools.shards import ClipRecord, ShardError
@@ -628,8 +628,10 @@ def main(argv: list[str] | None = None) -> int:
     )
     name = f"{args.weights.stem}-{args.split}{'-swapped' if args.swapped else ''}"
     out = args.out or Path("evaluations") / name
-    if out.exists() and not out.is_dir():
-        parser.error(f"--out {out} is a file, not a folder")
+    try:
+        try_folder(out)
+    except OSError as error:
+        parser.error(f"--out: {error}")
     console = Console(
         width=None if sys.stdout.isatty() else 120, markup=False, highlight=False, emoji=False
     )

@@ -14,7 +14,6 @@ offset fits better. The outcome is `keep.csv` (`data_tools.keep`), which `traine
 import argparse
 import hashlib
 import json
-import shlex
 import subprocess
 import sys
 from collections.abc import Callable, Iterable
@@ -28,13 +27,14 @@ from numpy.typing import NDArray
 from rich.console import Console
 
 from data_tools import keep
-from data_tools.atomic import atomic_path, sync, write_json
+from data_tools.atomic import atomic_path, sync, try_folder, write_json
 from data_tools.keep import Row, write_keep
 from data_tools.progress import progress
 from data_tools.shards import ShardError
 from trainer import checkpoint
 from trainer.checkpoint import CheckpointError
 from trainer.clip_distances import Unreadable, clip_distances, embed_clips
+from trainer.config import check
 from trainer.dataset import Dataset
 from trainer.distributed import find_device
 from trainer.embed import fold
@@ -466,16 +466,24 @@ def _train(shards: Path, run: Path, manifest: Path | None, training: list[str]) 
     best = run / checkpoint.BEST
     if _finished(run):
         return best
-    command = [sys.executable, "-m", "trainer.run", *training]
-    command += ["--data.shards", str(shards), "--run.dir", str(run), "--resume", "auto"]
+    command = [sys.executable, "-m", "trainer.run", *_arguments(shards, run, training)]
     if manifest is not None:
         command += ["--data.manifest", str(manifest)]
     status = subprocess.run(command, check=False).returncode
-    if status != 0:
-        raise RefineError(f"training ended with status {status}: {shlex.join(command)}")
+    if status < 0:
+        raise RefineError(
+            f"training in {run} was killed by signal {-status}; the same command goes on with it"
+        )
+    if status > 0:
+        raise RefineError(f"training in {run} failed, see above")
     if not _finished(run) or not best.exists():
         raise RefineError(f"training in {run} was stopped; the same command goes on with it")
     return best
+
+
+def _arguments(shards: Path, run: Path, training: list[str]) -> list[str]:
+    own = ["--data.shards", str(shards), "--run.dir", str(run), "--resume", "auto"]
+    return [*training, *own]
 
 
 def _finished(run: Path) -> bool:
@@ -554,8 +562,10 @@ def main(argv: list[str] | None = None) -> int:
         console.print(text, soft_wrap=True)
 
     out = args.out or Path("runs") / f"refine-{args.shards.resolve().name}"
-    if out.exists() and not out.is_dir():
-        parser.error(f"--out {out} is a file, not a folder")
+    try:
+        try_folder(out)
+    except OSError as error:
+        parser.error(f"--out: {error}")
     try:
         device = find_device(args.device, "--device")
     except ValueError as error:
@@ -565,8 +575,10 @@ def main(argv: list[str] | None = None) -> int:
         if args.score_only:
             score_and_judge(args.shards, args.weights, out, options, say)
             return 0
-        parse([*training, "--data.shards", str(args.shards)])  # refuses wrong options now
-        Dataset(args.shards, "train")  # and bad shards
+        # refuses wrong options now, and bad shards
+        config, _ = parse(_arguments(args.shards, out / "round-1" / "run", training))
+        check(config)
+        Dataset(args.shards, "train")
         if args.weights is not None:
             load_model(args.weights)
         best = refine(args.shards, out, args.rounds, options, training, say, args.weights)
@@ -576,6 +588,9 @@ def main(argv: list[str] | None = None) -> int:
     except ArgumentError as error:
         problem = " ".join(str(error.message).removeprefix("error: ").split())
         print(f"refine: {problem} (see python -m trainer.run --help)", file=sys.stderr)
+        return 2
+    except ValueError as error:
+        print(f"refine: {error}", file=sys.stderr)
         return 2
     except (
         RefineError,

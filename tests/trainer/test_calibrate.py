@@ -50,6 +50,9 @@ def test_the_command_writes_weights_with_their_calibration(
     command = ["--weights", str(tmp_path / "w.pt"), "--data.shards", str(shards_folder)]
     assert calibrate.main([str(out), *command]) == 1
     assert "too few" in capsys.readouterr().err and not out.exists()
+    monkeypatch.setattr(calibrate, "LENGTHS", (500,))  # no clip is so long
+    assert calibrate.main([str(out), *command]) == 1
+    assert "0 answers are too few" in capsys.readouterr().err
     monkeypatch.setattr(calibrate, "LENGTHS", (4, 5, 8))
     assert calibrate.main([str(out), *command, "--half"]) == 0
     found = read_calibration(out)

@@ -269,6 +269,8 @@ def test_a_broken_clip_is_listed(shards_folder: Path, weights: Path, tmp_path: P
         ({"--swapped": None, "--offsets": "x.csv"}, 2, "leave out --swapped"),
         ({"--offsets": "nowhere.csv"}, 1, "nowhere.csv cannot be read"),
         ({"--out": __file__}, 2, "is a file, not a folder"),
+        ({"--out": f"{__file__}/below"}, 2, "is a file, not a folder"),
+        ({"--out": "/proc/evaluation"}, 2, "cannot be written"),
         ({"--split": "dev"}, 2, "invalid choice"),
         ({"--device": "toaster"}, 2, "--device"),
     ],

@@ -221,6 +221,10 @@ def test_broken_clips_get_a_row(shards_folder: Path, weights: Path, tmp_path: Pa
         (["--score-only", "--weights", "nowhere.pt"], 1, "no file"),
         (["--weights", "nowhere.pt"], 1, "no file"),
         (["--out", __file__], 2, "is a file, not a folder"),
+        (["--out", f"{__file__}/below"], 2, "is a file, not a folder"),
+        (["--train.epochs", "0"], 2, "train.epochs must be at least 1"),
+        (["--overfit", "-1"], 2, "--overfit must not be negative"),
+        (["--overfit", "2"], 2, "it cannot be combined with --resume"),
         (["--data.shards", "nowhere"], 1, "nowhere"),
     ],
 )
@@ -239,6 +243,16 @@ def test_bad_usage_is_one_sentence(
     assert found == status
     shown = capsys.readouterr().err
     assert problem in shown and "Traceback" not in shown
+
+
+def test_a_training_that_fails_has_said_why_itself(
+    shards_folder: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    args = ["--data.shards", str(shards_folder), "--out", str(tmp_path)]
+    assert main([*args, "--train.batch_size", "100000"]) == 1
+    first, second = capfd.readouterr().err.splitlines()
+    assert "trainer.run: batch_size 100000 exceeds" in first
+    assert second == f"refine: training in {tmp_path / 'round-1' / 'run'} failed, see above"
 
 
 @pytest.mark.slow
