@@ -22,6 +22,7 @@ from benchmarks.loaders import LOADERS, PARTS, Files, Kind, Settings, torch_load
 from benchmarks.measure import isolated
 from benchmarks.sources import Source
 from trainer import timing
+from trainer.timing import StepRow
 
 
 @dataclass(frozen=True)
@@ -72,21 +73,21 @@ def loader(name: str) -> Kind:
 class Causes:
     """Rows of every trial, and what follows from them."""
 
-    rows: dict[str, list[dict[str, Any]]]
+    rows: dict[str, list[StepRow]]
 
     def first_wait_ms(self, name: str) -> float:
         """Mean wait of first steps."""
-        return mean(steps[0]["data_ms"] for steps in self._later(name))
+        return mean(steps[0].data_ms for steps in self._later(name))
 
     def epoch_wait_ms(self, name: str) -> float:
         """Mean of all waiting of an epoch."""
-        return mean(sum(row["data_ms"] for row in steps) for steps in self._later(name))
+        return mean(sum(row.data_ms for row in steps) for steps in self._later(name))
 
     def epoch_ms(self, name: str) -> float:
         """Mean length of an epoch."""
-        return mean(sum(row["total_ms"] for row in steps) for steps in self._later(name))
+        return mean(sum(row.total_ms for row in steps) for steps in self._later(name))
 
-    def _later(self, name: str) -> list[list[dict[str, Any]]]:
+    def _later(self, name: str) -> list[list[StepRow]]:
         epochs = timing.by_epoch(self.rows[name])
         return [steps for epoch, steps in epochs.items() if epoch >= 2] or list(epochs.values())
 
@@ -176,7 +177,7 @@ class Causes:
         ]
 
     def profiles(
-        self, figures: Callable[[list[dict[str, Any]], int], dict[str, Any]], batch_size: int
+        self, figures: Callable[[list[StepRow], int], dict[str, Any]], batch_size: int
     ) -> list[draw.Profile]:
         """For table and page."""
         what = {trial.name: trial.what for trial in (*LADDER, *ALONE)}
@@ -203,7 +204,7 @@ def measure(
 
 def _trial(
     name: str, source: Source, settings: Settings, step_ms: float, epochs: int
-) -> list[dict[str, Any]]:
+) -> list[StepRow]:
     from benchmarks.profile_steps import profile
     from benchmarks.step import EmulatedStep
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from data_tools.atomic import atomic_path
 from trainer import timing
+from trainer.timing import StepRow
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -56,17 +57,17 @@ class Profile:
 
     name: str
     what: str
-    rows: list[dict[str, Any]]
+    rows: list[StepRow]
     figures: dict[str, Any]
 
-    def epochs(self) -> list[list[dict[str, Any]]]:
+    def epochs(self) -> list[list[StepRow]]:
         """Training rows by epoch."""
         return [steps for _, steps in sorted(timing.by_epoch(self.rows).items())]
 
-    def typical(self) -> list[dict[str, Any]]:
+    def typical(self) -> list[StepRow]:
         """The epoch of median length among those from the second on."""
         epochs = self.epochs()
-        later = sorted(epochs[1:] or epochs, key=lambda rows: sum(r["total_ms"] for r in rows))
+        later = sorted(epochs[1:] or epochs, key=lambda rows: sum(r.total_ms for r in rows))
         return later[len(later) // 2]
 
 
@@ -209,19 +210,19 @@ def _waterfall(profiles: list[Profile]) -> "Figure":
     lines = -(-len(profiles) // columns)
     figure = _figure(11, 0.4 + 2.9 * lines)
     grid = figure.subplots(lines, columns, squeeze=False)
-    longest = max(sum(row["total_ms"] for row in p.typical()) for p in profiles) / 1e3
+    longest = max(sum(row.total_ms for row in p.typical()) for p in profiles) / 1e3
     shown: dict[str, Any] = {}
     for axes, p in zip(grid.flat, profiles, strict=False):
         begin = 0.0
         for number, row in enumerate(p.typical(), 1):
             at = begin
             for phase in PHASES:
-                spent = row.get(f"{phase}_ms", 0.0) / 1e3
+                spent = row.spent(phase) / 1e3
                 if spent > 0:
                     bars = axes.barh(number, spent, left=at, height=0.85, color=COLOURS[phase])
                     shown.setdefault(NAMES[phase], bars)
                     at += spent
-            begin += row["total_ms"] / 1e3
+            begin += row.total_ms / 1e3
         axes.set(title=p.name, ylabel="step", xlim=(0, longest))
         axes.yaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
         axes.set_ylim(len(p.typical()) + 0.7, 0.3)
@@ -246,9 +247,9 @@ def _first_by_epoch(profiles: list[Profile]) -> "Figure":
         x = range(1, len(epochs) + 1)
         mark = "o" if len(epochs) <= 50 else ""
         (line,) = axes.plot(
-            x, [max(rows[0]["data_ms"], 1e-2) for rows in epochs], f"{mark}-", label=p.name
+            x, [max(rows[0].data_ms, 1e-2) for rows in epochs], f"{mark}-", label=p.name
         )
-        rest = [max(median([r["data_ms"] for r in rows[1:]] or [0.0]), 1e-2) for rows in epochs]
+        rest = [max(median([r.data_ms for r in rows[1:]] or [0.0]), 1e-2) for rows in epochs]
         axes.plot(x, rest, f"{mark}:", color=line.get_color(), mfc="white")
     axes.set(xlabel="epoch", ylabel="wait, ms", yscale="log")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -302,10 +303,10 @@ def _cumulative(profiles: list[Profile]) -> "Figure":
     axes.plot([100 * v for v in x], bounds[1], color="#888", lw=0.8)
     for p in profiles:
         rows = p.typical()
-        total = sum(row["total_ms"] for row in rows)
+        total = sum(row.total_ms for row in rows)
         passed, at = [0.0], 0.0
         for row in rows:
-            at += row["total_ms"]
+            at += row.total_ms
             passed.append(100 * at / total)
         axes.plot(
             [100 * i / len(rows) for i in range(len(rows) + 1)],

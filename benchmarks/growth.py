@@ -21,6 +21,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -40,7 +41,8 @@ from benchmarks.measure import (
     synthetic_shards,
 )
 from data_tools.atomic import write_json
-from data_tools.shards import MANIFEST
+from data_tools.clips import SPLITS
+from data_tools.shards import MANIFEST, SplitTotals, read_manifest
 from trainer.dataset import Dataset
 from trainer.sampler import TrainSampler
 
@@ -52,20 +54,20 @@ def linked_shards(shards: Path, folder: Path, number: int) -> Path:
     """A folder of `number` shards, all hard links to the first training shard of `shards`."""
     if not (folder / MANIFEST).exists():
         folder.mkdir(parents=True, exist_ok=True)
-        manifest = json.loads((shards / MANIFEST).read_text())
-        entry = next(e for e in manifest["shards"] if e["split"] == "train" and e["clips"])
+        manifest = read_manifest(shards)
+        entry = next(e for e in manifest.shards if e.split == "train" and e.clips)
         entries = []
         for i in range(number):
             name = f"train-{i:06d}.tar"
             for suffix in (".tar", ".idx", ".json"):
                 link = (folder / name).with_suffix(suffix)
                 if not link.exists():
-                    os.link((shards / entry["name"]).with_suffix(suffix), link)
-            entries.append(entry | {"name": name})
-        total = {key: number * entry[key] for key in ("clips", "frames", "bytes")}
-        splits = {split: dict.fromkeys(total, 0) for split in manifest["splits"]} | {"train": total}
-        found = manifest | {"shards": entries, "splits": splits, "clips_found": total["clips"]}
-        write_json(folder / MANIFEST, found)
+                    os.link((shards / entry.name).with_suffix(suffix), link)
+            entries.append(replace(entry, name=name))
+        total = SplitTotals(number * entry.clips, number * entry.frames, number * entry.bytes)
+        splits = dict.fromkeys(SPLITS, SplitTotals()) | {"train": total}
+        found = replace(manifest, shards=entries, splits=splits, clips_found=total.clips)
+        write_json(folder / MANIFEST, found.as_dict())
     return folder
 
 

@@ -19,7 +19,7 @@ import simplejpeg
 from data_tools.atomic import write_json
 from data_tools.clips import ClipError
 from data_tools.pack import PackOptions, pack
-from data_tools.shards import ShardError
+from data_tools.records import RecordError
 from data_tools.synth import synthesize
 from trainer.dataset import Dataset
 from trainer.loader import Loader, Shape
@@ -112,7 +112,7 @@ def exit_status(benchmark: str, out: Path | None, work: Callable[[], object]) ->
         return 0
     except ValueError as error:
         status, said = 2, str(error)
-    except (RuntimeError, ShardError, ClipError, OSError) as error:
+    except (RuntimeError, RecordError, ClipError, OSError) as error:
         status, said = 1, str(error)
     except KeyboardInterrupt:
         status, said = 130, "stopped"
@@ -224,7 +224,7 @@ def _answer(pipe: Any, function: Callable[..., Any], arguments: tuple[Any, ...])
     multiprocessing.set_start_method("fork", force=True)
     try:
         pipe.send((True, function(*arguments)))
-    except (ValueError, RuntimeError, ShardError, OSError) as error:  # these tell by themselves
+    except (ValueError, RuntimeError, RecordError, OSError) as error:  # these tell by themselves
         pipe.send((False, str(error)))
     except Exception as error:
         pipe.send((False, f"{type(error).__name__}: {error}"))

@@ -63,7 +63,7 @@ def measure(clips: Path, folder: Path, rounds: int) -> dict[str, Any]:
     return {
         "files": len(files),
         "megabytes": round(size, 1),
-        "shards": len(manifest["shards"]),
+        "shards": len(manifest.shards),
         "rounds": rounds,
         "copy_mb_per_s": round(size / median(copies), 1),
         "pack_mb_per_s": {n: round(size / median(times), 1) for n, times in packs.items()},

@@ -113,14 +113,14 @@ def measure(video: Path, rounds: int, copies: int, detect_every: int = 5) -> dic
 
         start = time.perf_counter()
         prepare(videos, many, options, lambda f, tasks, count: run_local(f, tasks, cores, count))
-        rate = copies * record["seconds"] / (time.perf_counter() - start)
+        rate = copies * record.seconds / (time.perf_counter() - start)
     ratios = [whole / floor for whole, floor in zip(wholes, floors, strict=True)]
     return {
-        "seconds_of_video": record["seconds"],
+        "seconds_of_video": record.seconds,
         "detect_every": detect_every,
         "rounds": rounds,
-        "clips": record["clips"],
-        "seconds_per_second_one_thread": round(record["seconds"] / median(wholes), 2),
+        "clips": record.clips,
+        "seconds_per_second_one_thread": round(record.seconds / median(wholes), 2),
         "seconds_per_second_all_cores": round(rate, 2),
         "processes": cores,
         "copies": copies,

@@ -17,6 +17,7 @@ import json
 import os
 import sys
 import tempfile
+from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
 from statistics import median
@@ -42,9 +43,10 @@ from benchmarks.measure import (
 from benchmarks.sources import Source, own_source, synthetic_source
 from benchmarks.step import EmulatedStep, TrainingStep
 from data_tools.atomic import atomic_path
+from data_tools.records import RecordError
 from trainer import timing
 from trainer.model import PRESETS
-from trainer.timing import StepClock
+from trainer.timing import StepClock, StepRow
 
 PAGE = "profile.html"
 SEED_STEPS = 15
@@ -60,7 +62,7 @@ def profile(
     compute: EmulatedStep | TrainingStep,
     epochs: int,
     val_every: int = 0,
-) -> list[dict[str, Any]]:
+) -> list[StepRow]:
     """Rows of steps.jsonl for `epochs` epochs with loader `name`, one after another.
 
     With `val_every`, the val split is read by the same kind of loader at the end of such epochs.
@@ -87,14 +89,14 @@ def profile(
                 rows.append(row | clock.end().milliseconds())
             if val_every and epoch % val_every == 0:
                 rows[-1]["validation_ms"] = _validate(name, source, settings, compute)
-    return _boundary_to_first(rows)
+    return [StepRow(**row) for row in _boundary_to_first(rows)]
 
 
 def _boundary_to_first(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Count the time in which a loader ends an epoch as wait of the next epoch's first step."""
     for number, row in enumerate(rows):
         ending = row.pop("boundary_ms", 0.0)
-        row["total_ms"] -= ending
+        row["total_ms"] = max(0.0, row["total_ms"] - ending)
         if number + 1 < len(rows):
             rows[number + 1]["data_ms"] += ending
             rows[number + 1]["total_ms"] += ending
@@ -116,7 +118,7 @@ def _validate(
     return clock.end().milliseconds()["validation_ms"]
 
 
-def figures(rows: list[dict[str, Any]], batch_size: int) -> dict[str, Any]:
+def figures(rows: list[StepRow], batch_size: int) -> dict[str, Any]:
     """The JSON's figures of a profile; medians over epochs >= 2 (or the only one).
 
     `first_step_share` is the first step's part of its epoch; `utilisation` the share of the steps'
@@ -127,34 +129,33 @@ def figures(rows: list[dict[str, Any]], batch_size: int) -> dict[str, Any]:
     if not epochs:
         raise ValueError("there is no training step to report on")
     kept = [steps for epoch, steps in epochs.items() if epoch >= 2] or list(epochs.values())
-    total = sum(row["total_ms"] for steps in kept for row in steps)
-    waited = sum(row["data_ms"] for steps in kept for row in steps)
+    total = sum(row.total_ms for steps in kept for row in steps)
+    waited = sum(row.data_ms for steps in kept for row in steps)
     spent = {
-        phase: sum(row.get(f"{phase}_ms", 0.0) for steps in kept for row in steps)
-        for phase in draw.PHASES
+        phase: sum(row.spent(phase) for steps in kept for row in steps) for phase in draw.PHASES
     }
-    validation = [row["total_ms"] for row in rows if row["phase"] == "val"]
-    validation += [row["validation_ms"] for row in rows if row.get("validation_ms")]
-    numbers = {steps[0]["epoch"] for steps in kept}
+    validation = [row.total_ms for row in rows if row.phase == "val"]
+    validation += [row.validation_ms for row in rows if row.validation_ms]
+    numbers = {steps[0].epoch for steps in kept}
     spent["validation"] = sum(
-        row["total_ms"] if row["phase"] == "val" else row.get("validation_ms", 0.0)
+        row.total_ms if row.phase == "val" else row.validation_ms
         for row in rows
-        if row["epoch"] in numbers and (row["phase"] == "val" or "validation_ms" in row)
+        if row.epoch in numbers and (row.phase == "val" or row.validation_ms)
     )
     everything = total + spent["validation"]
-    others = [row["data_ms"] for steps in kept for row in steps[1:]]
+    others = [row.data_ms for steps in kept for row in steps[1:]]
     return {
         "epochs": len(epochs),
         "steps_per_epoch": round(median(map(len, epochs.values()))),
-        "first_step_wait_ms": round(median(steps[0]["data_ms"] for steps in kept), 3),
+        "first_step_wait_ms": round(median(steps[0].data_ms for steps in kept), 3),
         "other_step_wait_ms": round(median(others), 3) if others else None,
         "first_step_share": round(
-            median(steps[0]["total_ms"] / sum(r["total_ms"] for r in steps) for steps in kept), 4
+            median(steps[0].total_ms / sum(r.total_ms for r in steps) for steps in kept), 4
         ),
         "utilisation": round(1 - waited / total, 4),
         "samples_per_s": round(sum(map(len, kept)) * batch_size / total * 1e3, 1),
-        "epoch_s": round(median(sum(r["total_ms"] for r in steps) for steps in kept) / 1e3, 3),
-        "cold_start_ms": round(next(iter(epochs.values()))[0]["data_ms"], 1),
+        "epoch_s": round(median(sum(r.total_ms for r in steps) for steps in kept) / 1e3, 3),
+        "cold_start_ms": round(next(iter(epochs.values()))[0].data_ms, 1),
         "validation_ms": round(median(validation), 1) if validation else None,
         "process_share": {name: round(ms / everything, 4) for name, ms in spent.items() if ms},
     }
@@ -183,8 +184,8 @@ def read_profile(path: Path, batch_size: int | None) -> draw.Profile:
         raise ValueError(f"{file} does not exist: give a run's folder or its {timing.STEPS}")
     try:
         rows = timing.read_rows(file)
-    except UnicodeDecodeError:
-        raise ValueError(f"{file} is no text: give a run's folder or its {timing.STEPS}") from None
+    except RecordError as error:
+        raise ValueError(f"{file} holds a row that is none of step times: {error}") from None
     if batch_size is None:
         config = file.parent / "config.yaml"
         try:
@@ -196,8 +197,8 @@ def read_profile(path: Path, batch_size: int | None) -> draw.Profile:
         return draw.Profile(name, str(path), rows, figures(rows, batch_size))
     except ValueError as error:
         raise ValueError(f"{file}: {error}") from None
-    except (KeyError, TypeError, ArithmeticError) as error:
-        raise ValueError(f"{file} holds a row that is none of step times: {error!r}") from None
+    except ArithmeticError:
+        raise ValueError(f"{file}: its steps took no time at all") from None
 
 
 def loaders_of(args: argparse.Namespace, console: Console) -> list[str]:
@@ -235,7 +236,7 @@ def _profile_here(
     step: tuple[str | None, float],
     epochs: int,
     val_every: int,
-) -> list[dict[str, Any]]:
+) -> list[StepRow]:
     model, milliseconds = step
     compute: EmulatedStep | TrainingStep = (
         TrainingStep(model, torch.device(settings.device)) if model else EmulatedStep(milliseconds)
@@ -392,7 +393,8 @@ def _write(
     for p in profiles:
         rows = out / f"{p.name.replace(os.sep, '-')}.steps.jsonl"
         with atomic_path(rows) as partial:
-            partial.write_text("".join(json.dumps(row) + "\n" for row in p.rows), encoding="utf-8")
+            lines = [json.dumps(asdict(row)) + "\n" for row in p.rows]
+            partial.write_text("".join(lines), encoding="utf-8")
         written.append(rows)
     page = out / PAGE
     with atomic_path(page) as partial:

@@ -12,7 +12,6 @@ WORK/syncnet_mouth.safetensors, calibrated.
 
 import argparse
 import csv
-import json
 import subprocess
 import sys
 import time
@@ -26,6 +25,7 @@ from data_tools.pack import PackOptions, pack
 from trainer.dataset import Dataset
 from trainer.embed import fold
 from trainer.evaluate import CONTEXTS, PARTS, Options, evaluate, figures
+from trainer.refine import read_summary
 from trainer.weights import load_model
 
 CONFIGS = Path(__file__).parents[1] / "configs"
@@ -42,18 +42,20 @@ def prepare(videos: Path, out: Path, ratios: tuple[int, int, int]) -> Path:
 
 def train(shards: Path, run: Path, *more: str) -> dict[str, Any]:
     """A training in a process of its own; one that has finished is not done again."""
-    summary = run / "summary.json"
-    if not (summary.exists() and json.loads(summary.read_text())["finished"]):
+    done = read_summary(run)
+    if done is None or not done.finished:
         resume = ["--resume", "auto"] if (run / "last.pt").exists() else []
         where = ["--data.shards", str(shards), "--run.dir", str(run)]
         _run("trainer.run", *where, *resume, *more)
-    found: dict[str, Any] = json.loads(summary.read_text())
+        done = read_summary(run)
+    if done is None:
+        raise RuntimeError(f"the training in {run} left no summary")
     return {
-        "seconds": round(found["seconds"], 1),
-        "steps": found["steps"],
-        "parameters": found["parameters"],
-        "first_step_wait_ms": found["first_step_wait_ms"],
-        "utilisation": found["utilisation"],
+        "seconds": round(done.seconds, 1),
+        "steps": done.steps,
+        "parameters": done.parameters,
+        "first_step_wait_ms": done.first_step_wait_ms,
+        "utilisation": done.utilisation,
     }
 
 

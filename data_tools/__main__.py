@@ -6,7 +6,7 @@ from types import ModuleType
 
 from data_tools import info, pack, prepare, synth, verify
 from data_tools.clips import ClipError
-from data_tools.shards import ShardError
+from data_tools.records import RecordError
 
 COMMANDS: dict[str, tuple[ModuleType, str]] = {
     "prepare": (prepare, "cut training clips out of any video"),
@@ -35,7 +35,7 @@ def main(argv: list[str] | None = None) -> int:
     except ValueError as error:
         print(f"{parser.prog} {args.command}: {error}", file=sys.stderr)
         return 2
-    except (ClipError, ShardError, RuntimeError, OSError) as error:
+    except (ClipError, RecordError, RuntimeError, OSError) as error:
         print(f"{parser.prog} {args.command}: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:

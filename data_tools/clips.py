@@ -5,18 +5,18 @@ in its `clip.json` where there is one, else the group of `--source-pattern`, els
 it (`<video>/<clip>`), else the clip itself.
 """
 
-import json
 import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
 from tokenize import TokenError  # numpy's, for a damaged header
-from typing import Any
+from typing import Annotated, Any
 
 import cv2
 import numpy as np
 import simplejpeg
 import soundfile
+from msgspec import Meta
 from numpy.typing import NDArray
 
 from data_tools.mfcc import (
@@ -28,6 +28,7 @@ from data_tools.mfcc import (
     stitch_bins,
     window_count,
 )
+from data_tools.records import read_record
 
 SPLITS = ("train", "val", "test")
 MAX_LENGTH_MISMATCH = 2  # frames
@@ -49,6 +50,13 @@ class ClipError(Exception):
 
 class MissingPackage(RuntimeError):
     """A package of an extra is not installed: the run ends, whatever it works on."""
+
+
+@dataclass(frozen=True)
+class Described:
+    """What we read of a clip.json; `prepare` writes more into it."""
+
+    source: Annotated[str, Meta(min_length=1)]
 
 
 @dataclass(frozen=True)
@@ -93,6 +101,7 @@ def find_clips(root: Path, source_pattern: str | None = None) -> list[Clip]:
     Raises:
         ValueError: `root` is no folder, it holds no clip, or the pattern is no regular expression
             with one group.
+        RecordError: a clip.json names no source.
     """
     if not root.is_dir():
         raise ValueError(f"{root} is not a folder of clips")
@@ -288,11 +297,10 @@ def _source(
 ) -> str:
     described = path / "clip.json"
     if described.exists():
-        try:
-            source = json.loads(described.read_text(encoding="utf-8"))["source"]
-        except (ValueError, KeyError, TypeError):
-            raise ValueError(f'{described} is not JSON with a "source"') from None
-        return str(source)
+        about = read_record(
+            described, Described, 'is not JSON with a "source"', "mend it or take it away"
+        )
+        return about.source
     if pattern is not None:
         found = pattern.search("/".join(inner))
         if found is None or found[1] is None:

@@ -22,7 +22,7 @@ def montage(folder: Path, picture: Path, clips: int = 6, frames: int = 12, seed:
 
     manifest = read_manifest(folder)
     found: list[tuple[Shard, int, str]] = []
-    for split in manifest["splits"]:
+    for split in manifest.splits:
         for shard in open_shards(folder, split):
             found += [(shard, clip, split) for clip in range(len(shard.keys))]
     if not found:
@@ -36,10 +36,13 @@ def montage(folder: Path, picture: Path, clips: int = 6, frames: int = 12, seed:
         record = shard.records[clip]
         count = min(frames, record.frames)
         start = int(rng.integers(record.frames - count + 1))
-        strip = np.concatenate(
-            [decode_jpeg(bytes(shard.jpeg(clip, start + i)), record.key) for i in range(count)],
-            axis=1,
-        )
+        pictures = [
+            decode_jpeg(bytes(shard.jpeg(clip, start + i)), record.key) for i in range(count)
+        ]
+        stored = (record.height, record.width, record.channels)
+        if any(picture.shape != stored for picture in pictures):
+            raise ShardError(f"{shard.tar}: frames of {record.key} are not {stored}; run verify")
+        strip = np.concatenate(pictures, axis=1)
         columns = shard.mfcc(clip)[start * COLUMNS_PER_FRAME : (start + count) * COLUMNS_PER_FRAME]
         above, below = axes[2 * row, 0], axes[2 * row + 1, 0]
         # The extent is in frames on both axes' x, so that picture and sound stand aligned.
@@ -79,7 +82,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> int:
     """Run `info` from the command line."""
-    summarise(read_manifest(args.out), args.out, Console())
+    summarise(read_manifest(args.out), args.out, Console(markup=False, emoji=False))
     if args.montage is not None:
         if args.clips < 1 or args.frames < 1:
             raise ValueError("--clips and --frames must be at least 1")

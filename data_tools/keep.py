@@ -12,13 +12,13 @@ editing a row takes everything back.
 
 import csv
 import io
-import math
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from data_tools.atomic import atomic_path
+from data_tools.records import RecordError, number, read_table, whole_number
 from data_tools.shards import ShardError
 
 KEEP, REALIGN = "keep", "realign"
@@ -68,29 +68,24 @@ def read_keep(path: Path) -> dict[str, Row]:
     Raises:
         KeepError: the file is missing, is no keep.csv, a line is wrong, or nothing is kept.
     """
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except FileNotFoundError:
-        raise KeepError(f"{path} does not exist; `python -m trainer.refine` writes it") from None
-    except (UnicodeDecodeError, OSError) as error:
-        raise KeepError(f"{path} cannot be read: {error}") from None
-    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
     rows: dict[str, Row] = {}
     try:
-        if next(reader, None) != COLUMNS:
+        table = read_table(path)
+        if next(table, ("", []))[1] != COLUMNS:
             raise KeepError(f"{path} is no keep.csv: its first line must be {','.join(COLUMNS)}")
-        for fields in reader:
-            if not fields:
-                continue
-            where = f"{path}, line {reader.line_num}"
-            if len(fields) != len(COLUMNS):
-                raise KeepError(f"{where}: {len(fields)} fields, not {len(COLUMNS)}")
-            clip, *rest = fields
+        for where, (clip, *rest) in table:
             if not clip or clip in rows:
-                raise KeepError(f"{where}: clip {clip!r} is {'twice' if clip else 'not named'}")
+                wrong = f"{clip[:80]!r} is twice" if clip else "'' is not named"
+                raise KeepError(f"{where}: clip {wrong}")
             rows[clip] = _row(where, *rest)
-    except csv.Error as error:
-        raise KeepError(f"{path}, line {reader.line_num}: {error}") from None
+    except FileNotFoundError:
+        raise KeepError(f"{path} does not exist; `python -m trainer.refine` writes it") from None
+    except OSError as error:
+        raise KeepError(f"{path} cannot be read: {error}") from None
+    except KeepError:
+        raise
+    except RecordError as error:
+        raise KeepError(str(error)) from None
     if not any(row.used for row in rows.values()):
         raise KeepError(f"{path} keeps no clip ({len(rows)} rows): nothing is left to train on")
     return rows
@@ -98,17 +93,13 @@ def read_keep(path: Path) -> dict[str, Row]:
 
 def _row(where: str, score: str, offset: str, verdict: str, reason: str) -> Row:
     if verdict not in VERDICTS:
-        raise KeepError(f"{where}: verdict {verdict!r} is none of {', '.join(VERDICTS)}")
-    try:
-        value = float(score) if score else None
-    except ValueError:
-        value = math.nan
-    if value is not None and not math.isfinite(value):
-        raise KeepError(f"{where}: score {score!r} is no number")
-    try:
-        frames = int(offset) if offset else None
-    except ValueError:
-        raise KeepError(f"{where}: offset {offset!r} is no whole number of frames") from None
+        raise KeepError(f"{where}: verdict {verdict[:80]!r} is none of {', '.join(VERDICTS)}")
+    value = number(score) if score else None
+    if score and value is None:
+        raise KeepError(f"{where}: score {score[:80]!r} is no number")
+    frames = whole_number(offset) if offset else None
+    if offset and frames is None:
+        raise KeepError(f"{where}: offset {offset[:80]!r} is no whole number of frames")
     if frames is not None and abs(frames) > _FARTHEST:
         raise KeepError(f"{where}: offset {offset} is beyond {_FARTHEST} frames")
     if verdict == REALIGN and frames is None:

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -35,9 +35,16 @@ from data_tools.clips import (
 )
 from data_tools.keep import KeepError, Row, in_words, read_keep
 from data_tools.progress import progress
+from data_tools.records import Count, read_record, utf8
 from data_tools.shards import (
+    FORMAT,
     MANIFEST,
     ClipRecord,
+    DroppedClip,
+    Manifest,
+    RejectedClip,
+    ShardEntry,
+    SplitTotals,
     clip_members,
     commit_shard,
     read_stats,
@@ -45,7 +52,6 @@ from data_tools.shards import (
 )
 from data_tools.workers import worker_pool
 
-FORMAT = "syncnet-shards/1"
 PLAN = "plan.json"
 _KEY_LENGTH = 80  # a ustar name holds 100 bytes; ".mfcc.npy" and frame numbers need the rest
 
@@ -71,6 +77,17 @@ class PackOptions:
 
 
 @dataclass(frozen=True)
+class Plan:
+    """plan.json: what decides the bytes of the output, to tell one packing from another."""
+
+    format: str
+    options: dict[str, Any]
+    clips: Count
+    clips_sha256: str
+    keep_sha256: str | None = None  # None: packed without a keep.csv
+
+
+@dataclass(frozen=True)
 class ShardPlan:
     """The clips of one shard, in order."""
 
@@ -86,7 +103,7 @@ def pack(
     options: PackOptions = PackOptions(),
     workers: int = 1,
     keep: Mapping[str, Row] | None = None,
-) -> dict[str, Any]:
+) -> Manifest:
     """Pack every usable clip of `clips_folder`; returns the manifest written to OUT/manifest.json.
 
     Shards already complete are kept. Clips that fail are left out and listed under "dropped" with
@@ -100,6 +117,7 @@ def pack(
     Raises:
         ValueError: no clips, wrong options, or OUT was packed from other clips or options.
         KeepError: `keep` names none of the clips.
+        RecordError: what an earlier run left in OUT is damaged.
     """
     _check_options(options)
     if out.resolve() == clips_folder.resolve():
@@ -120,12 +138,13 @@ def pack(
             _run(out, todo, options, workers, advance)
         manifest = _manifest(out, plan, options)
         if keep is not None:
-            rejected = {key: row for key, row in sorted(keep.items()) if not row.used}
-            manifest["rejected"] = [
-                {"clip": key, "verdict": row.verdict, "reason": row.reason}
-                for key, row in rejected.items()
+            rejected = [
+                RejectedClip(key, row.verdict, row.reason)
+                for key, row in sorted(keep.items())
+                if not row.used
             ]
-        write_json(out / MANIFEST, manifest)
+            manifest = replace(manifest, rejected=rejected)
+        write_json(out / MANIFEST, manifest.as_dict())
     return manifest
 
 
@@ -277,24 +296,18 @@ def _record_plan(
     digest = hashlib.sha256()
     for clip, size in zip(clips, sizes, strict=True):
         digest.update(json.dumps([clip.name, clip.source, size]).encode())
-    plan = {
-        "format": FORMAT,
-        "options": asdict(options),
-        "clips": len(clips),
-        "clips_sha256": digest.hexdigest(),
-    }
+    keep_digest = None
     if keep is not None:
         rows = [[key, row.used, row.audio_shift] for key, row in sorted(keep.items())]
-        plan["keep_sha256"] = hashlib.sha256(json.dumps(rows).encode()).hexdigest()
+        keep_digest = hashlib.sha256(json.dumps(rows).encode()).hexdigest()
+    # as JSON has them: lists, no tuples
+    chosen = json.loads(json.dumps(asdict(options)))
+    plan = Plan(FORMAT, chosen, len(clips), digest.hexdigest(), keep_digest)
     path = out / PLAN
-    plan = json.loads(json.dumps(plan))
     if path.exists():
-        try:
-            before = json.loads(path.read_text(encoding="utf-8"))
-        except ValueError:
-            raise ValueError(f"{path} is damaged; choose another output folder") from None
+        before = read_record(path, Plan, "is not a plan of pack", "choose another output folder")
         if before != plan:
-            old, new = ({**p.get("options", {}), **p} for p in (before, plan))
+            old, new = ({**p.options, **asdict(p)} for p in (before, plan))
             changed = sorted(k for k in old | new if k != "options" and old.get(k) != new.get(k))
             what = ", ".join(f"{k} was {old.get(k)}, is {new.get(k)}" for k in changed[:3])
             raise ValueError(
@@ -304,7 +317,7 @@ def _record_plan(
     elif any(p.suffix in (".tar", ".idx") for p in out.iterdir()):
         raise ValueError(f"{out} holds shards of unknown origin; choose another output folder")
     else:
-        write_json(path, plan)
+        write_json(path, {k: v for k, v in asdict(plan).items() if k != "keep_sha256" or v})
 
 
 def _is_complete(out: Path, shard: ShardPlan) -> bool:
@@ -312,9 +325,9 @@ def _is_complete(out: Path, shard: ShardPlan) -> bool:
     if not tar.with_suffix(".json").exists():
         return False
     stats = read_stats(tar)
-    if not stats["clips"]:
+    if not stats.clips:
         return True
-    written = tar.exists() and tar.stat().st_size == stats["tar_bytes"]
+    written = tar.exists() and tar.stat().st_size == stats.tar_bytes
     return written and tar.with_suffix(".idx").exists()
 
 
@@ -352,7 +365,7 @@ def pack_shard(
     advance: Callable[[int], None] = lambda count: None,
 ) -> None:
     """Read, check and write the clips of one shard, then commit it."""
-    dropped: list[dict[str, str]] = []
+    dropped: list[DroppedClip] = []
 
     def usable() -> Iterator[tuple[ClipRecord, list[tuple[str, bytes]]]]:
         for key, clip in shard.clips:
@@ -361,7 +374,8 @@ def pack_shard(
                 if key in shard.offsets:
                     data = realign(data, shard.offsets[key])
             except ClipError as error:
-                dropped.append({"clip": clip.name, "reason": error.reason, "detail": error.detail})
+                words = clip.name, error.reason, error.detail  # a file's name may be in them
+                dropped.append(DroppedClip(*map(utf8, words)))
             else:
                 yield clip_members(key, clip.name, clip.source, shard.split, data, options.flac)
             advance(1)
@@ -372,28 +386,23 @@ def pack_shard(
     commit_shard(tar, shard.split, records, dropped)
 
 
-def _manifest(out: Path, plan: list[ShardPlan], options: PackOptions) -> dict[str, Any]:
-    shards, dropped = [], []
-    totals = {split: {"clips": 0, "frames": 0, "bytes": 0} for split in SPLITS}
+def _manifest(out: Path, plan: list[ShardPlan], options: PackOptions) -> Manifest:
+    shards: list[ShardEntry] = []
+    dropped: list[DroppedClip] = []
+    totals = dict.fromkeys(SPLITS, SplitTotals())
     for shard in plan:
         stats = read_stats(out / shard.name)
-        frames = sum(record["frames"] for record in stats["clips"])
-        clips = len(stats["clips"])
-        shards.append(
-            {"name": shard.name, "split": shard.split, "clips": clips, "frames": frames}
-            | {"bytes": stats["tar_bytes"]}
-        )
-        dropped += stats["dropped"]
-        for what, count in (("clips", clips), ("frames", frames), ("bytes", stats["tar_bytes"])):
-            totals[shard.split][what] += count
-    return {
-        "format": FORMAT,
-        "options": asdict(options),
-        "clips_found": sum(len(shard.clips) for shard in plan),
-        "shards": shards,
-        "splits": totals,
-        "dropped": sorted(dropped, key=lambda row: row["clip"]),
-    }
+        own = stats.totals
+        shards.append(ShardEntry(shard.name, shard.split, own.clips, own.frames, own.bytes))
+        totals[shard.split] += own
+        dropped += stats.dropped
+    return Manifest(
+        clips_found=sum(len(shard.clips) for shard in plan),
+        shards=shards,
+        splits=totals,
+        dropped=sorted(dropped, key=lambda row: row.clip),
+        options=asdict(options),
+    )
 
 
 @contextmanager
@@ -410,31 +419,31 @@ def _locked(out: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
-def summarise(manifest: dict[str, Any], out: Path, console: Console) -> None:
+def summarise(manifest: Manifest, out: Path, console: Console) -> None:
     """Print what went into the shards and what was left out, by reason."""
     table = Table(title=f"{out}")
     for name in ("split", "clips", "hours", "frames", "MB"):
         table.add_column(name, justify="left" if name == "split" else "right")
     for split in SPLITS:
-        total = manifest["splits"][split]
-        hours = total["frames"] / 25 / 3600
+        total = manifest.splits[split]
+        hours = total.frames / 25 / 3600
         table.add_row(
             split,
-            f"{total['clips']:,}",
+            f"{total.clips:,}",
             f"{hours:.2f}",
-            f"{total['frames']:,}",
-            f"{total['bytes'] / 1e6:,.1f}",
+            f"{total.frames:,}",
+            f"{total.bytes / 1e6:,.1f}",
         )
     console.print(table)
-    dropped = manifest["dropped"]
+    dropped = manifest.dropped
     if not dropped:
         return
-    reasons = Table(title=f"{len(dropped)} of {manifest['clips_found']} clips left out")
+    reasons = Table(title=f"{len(dropped)} of {manifest.clips_found} clips left out")
     for name in ("reason", "clips", "for example"):
         reasons.add_column(name, justify="right" if name == "clips" else "left")
-    for reason, count in Counter(row["reason"] for row in dropped).most_common():
-        example = next(row for row in dropped if row["reason"] == reason)
-        reasons.add_row(reason, str(count), f"{example['clip']}: {example['detail']}")
+    for reason, count in Counter(row.reason for row in dropped).most_common():
+        example = next(row for row in dropped if row.reason == reason)
+        reasons.add_row(reason, str(count), f"{example.clip}: {example.detail}")
     console.print(reasons)
 
 
@@ -506,12 +515,12 @@ def main(args: argparse.Namespace) -> int:
     keep = None if args.manifest is None else read_keep(args.manifest)
     workers = args.workers or len(os.sched_getaffinity(0))
     manifest = pack(args.clips, args.out, options, workers, keep)
-    console = Console()
+    console = Console(markup=False, emoji=False)  # a name may hold [brackets]
     summarise(manifest, args.out, console)
     if keep is not None:
         console.print(f"by {args.manifest}: {in_words(keep.values())}", soft_wrap=True)
-    dropped = len(manifest["dropped"])
-    packed = manifest["clips_found"] - dropped
+    dropped = len(manifest.dropped)
+    packed = manifest.clips_found - dropped
     console.print(f"manifest: {args.out / MANIFEST}", soft_wrap=True)
     if packed == 0:
         raise RuntimeError("no clip could be packed: see the reasons above")
@@ -522,6 +531,6 @@ def main(args: argparse.Namespace) -> int:
             soft_wrap=True,
         )
     for split in ("train", "val"):
-        if manifest["splits"][split]["clips"] == 0:
+        if manifest.splits[split].clips == 0:
             console.print(f"note: the {split} split is empty; see --ratios and --split-by")
     return 1 if dropped and not args.allow_dropped else 0

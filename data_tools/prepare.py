@@ -14,7 +14,6 @@ import csv
 import errno
 import fcntl
 import io
-import json
 import math
 import os
 import sys
@@ -25,7 +24,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.table import Table
@@ -36,6 +35,10 @@ from data_tools.clips import SPLITS, MissingPackage
 from data_tools.crop import CROPS, SIZES
 from data_tools.engines import run_local, run_ray
 from data_tools.progress import progress
+from data_tools.records import read_record as read_json_record
+
+if TYPE_CHECKING:  # its packages are an extra, and --help needs none of them
+    from data_tools.prepare_video import Row, VideoRecord
 
 FORMAT = "syncnet-clips/1"
 SUFFIXES = frozenset(
@@ -160,7 +163,7 @@ def prepare(
     threads: int = 1,
     stall_limit: float = 120.0,
     retry_failed: bool = False,
-) -> list[tuple[str, dict[str, Any]]]:
+) -> list[tuple[str, VideoRecord]]:
     """Prepare every video that `out` holds no record of; returns the record of each, by name.
 
     videos: as settle_names gives them.
@@ -168,6 +171,7 @@ def prepare(
 
     Raises:
         ValueError: `out` holds something else, or clips made with other options.
+        RecordError: what an earlier run left in `out` is damaged.
     """
     # Only here: its packages are an extra, and --help needs none of them.
     from data_tools.prepare_video import (
@@ -180,7 +184,7 @@ def prepare(
     )
 
     _claim(out, options)
-    records: dict[str, dict[str, Any]] = {}
+    records: dict[str, VideoRecord] = {}
     todo: list[Task] = []
     for path, name, why in videos:
         settled = bool(why)  # then the name is this file's alone already
@@ -191,13 +195,16 @@ def prepare(
         there = record is not None and is_of(record, path)
         if record is not None and not there:
             # The same file, changed since, is prepared anew; another one of its name is not.
-            before = Path(record["file"]["path"])
+            before = Path(record.file.path)
             if before != path.absolute() and before.exists():
-                why = f"an earlier run prepared {before} under that name; rename one of them"
+                other = _clean(str(before))
+                why = f"an earlier run prepared {other} under that name; rename one of them"
         if not why and record is None and any((out / name).glob("*/*/clip.json")):
             why = f"the folder {name} holds clips of other videos; rename one of them"
         elif not why and any(
-            (read_record(str(folder), out) or {}).get("clips") for folder in Path(name).parents
+            above.clips
+            for folder in Path(name).parents
+            if (above := read_record(str(folder), out)) is not None
         ):
             why = "its clips would lie among those of another video; rename one of them"
         if why or (path.exists() and not path.is_file()):
@@ -211,8 +218,8 @@ def prepare(
         if (
             record is None
             or not there
-            or (record["status"] == FAILED and retry_failed)
-            or (record["status"] != FAILED and undrawn)
+            or (record.status == FAILED and retry_failed)
+            or (record.status != FAILED and undrawn)
         ):
             todo.append(Task(path, name, out, options, threads, stall_limit))
         else:
@@ -247,15 +254,19 @@ def prepare(
     return sorted(records.items())
 
 
-def earlier_records(out: Path, names: set[str]) -> list[tuple[str, dict[str, Any]]]:
-    """The records of videos in `out` that are not among `names`: earlier runs prepared them."""
-    from data_tools.prepare_video import HIDDEN
+def earlier_records(out: Path, names: set[str]) -> list[tuple[str, VideoRecord]]:
+    """The records of videos in `out` that are not among `names`: earlier runs prepared them.
+
+    Raises:
+        RecordError: one of them is damaged.
+    """
+    from data_tools.prepare_video import HIDDEN, open_record
 
     found = []
     for file in sorted((out / HIDDEN / "videos").glob("*.json")):
-        record = json.loads(file.read_text(encoding="utf-8"))
-        if record["name"] not in names:
-            found.append((record["name"], record))
+        record = open_record(file)
+        if record.name not in names:
+            found.append((record.name, record))
     return found
 
 
@@ -290,33 +301,33 @@ def prepare_task(task: Task, on_bytes: Callable[[int], None] | None) -> None:
     count(max(_size(task.path) - told, 0))
 
 
-def write_report(out: Path, records: list[tuple[str, dict[str, Any]]], part: str = "") -> Path:
+def write_report(out: Path, records: list[tuple[str, VideoRecord]], part: str = "") -> Path:
     """Write report.csv, a row for each video, shot, track and clip, and report.json; atomically.
 
     part: put before the suffix, for a run over a part of the videos. Returns the CSV's path.
     """
-    rows = [row for _, record in records for row in record["rows"]]
+    rows = [row for _, record in records for row in record.rows]
     table = io.StringIO()
     writer = csv.DictWriter(table, _row_fields(), lineterminator="\n")
     writer.writeheader()
-    writer.writerows(rows)
+    writer.writerows(map(asdict, rows))
     file = out / f"report{part}.csv"
     with atomic_path(file) as partial:
         partial.write_text(table.getvalue(), encoding="utf-8")
     videos = {
-        name: {key: value for key, value in record.items() if key != "file"}
+        name: {key: value for key, value in record.as_dict().items() if key != "file"}
         for name, record in records
     }
     write_json(out / f"report{part}.json", {"videos": videos, "dropped": _counts(rows)})
     return file
 
 
-def summarise(records: list[tuple[str, dict[str, Any]]], console: Console) -> None:
+def summarise(records: list[tuple[str, VideoRecord]], console: Console) -> None:
     """Print what was kept, and a table of what was not, by reason."""
-    rows = [row for _, record in records for row in record["rows"]]
-    clips = [row for row in rows if row["level"] == "clip" and row["kept"]]
-    length = sum(row["end_seconds"] - row["start_seconds"] for row in clips)
-    whole = sum(record["seconds"] for _, record in records)
+    rows = [row for _, record in records for row in record.rows]
+    clips = [row for row in rows if row.level == "clip" and row.kept]
+    length = sum(row.end_seconds - row.start_seconds for row in clips)
+    whole = sum(record.seconds for _, record in records)
     console.print(
         f"{len(records)} videos, {_duration(whole)}: {len(clips)} clips, {_duration(length)}"
     )
@@ -327,11 +338,9 @@ def summarise(records: list[tuple[str, dict[str, Any]]], console: Console) -> No
             table.add_column(heading, justify="right" if heading == "count" else "left")
         for level, reasons in counts.items():
             for reason, count in reasons.items():
-                example = next(
-                    row for row in rows if (row["level"], row["reason"]) == (level, reason)
-                )
-                words = " ".join(filter(None, (example["video"], example["item"])))
-                table.add_row(level, reason, str(count), f"{words}: {example['detail']}")
+                example = next(row for row in rows if (row.level, row.reason) == (level, reason))
+                words = " ".join(filter(None, (example.video, example.item)))
+                table.add_row(level, reason, str(count), f"{words}: {example.detail}")
         console.print(table)
 
 
@@ -472,9 +481,9 @@ def main(args: argparse.Namespace) -> int:
         earlier = [] if part else earlier_records(args.out, {name for name, _ in records})
         report = write_report(args.out, sorted(records + earlier), part)
     console = Console(markup=False, highlight=False)  # a name may hold [brackets]
-    failed = [(name, record) for name, record in records if record["status"] == "failed"]
+    failed = [(name, record) for name, record in records if record.status == "failed"]
     for name, record in failed[:_REPORTED]:
-        print(f"{name}: {record['detail']}", file=sys.stderr)
+        print(f"{name}: {record.detail}", file=sys.stderr)
     if len(failed) > _REPORTED:
         print(f"and {len(failed) - _REPORTED} more failed: see {report}", file=sys.stderr)
     summarise(records, console)
@@ -489,7 +498,7 @@ def main(args: argparse.Namespace) -> int:
     console.print(f"report:  {report}", soft_wrap=True)
     if args.montage and (args.out / "montage").is_dir():
         console.print(f"tracks:  {args.out / 'montage'}", soft_wrap=True)
-    if not any(record["clips"] for _, record in records):
+    if not any(record.clips for _, record in records):
         print(f"no clip was kept: {_remedy(records)}", file=sys.stderr)
         return 1
     if args.shards is None:
@@ -567,9 +576,11 @@ def _claim(out: Path, options: Any) -> None:
     record.pop("montage")
     file = out / HIDDEN / "options.json"
     if file.exists():
-        found = json.loads(file.read_text(encoding="utf-8"))
+        found = read_json_record(
+            file, dict[str, Any], "does not hold the options of prepare", "choose another folder"
+        )
         if found != record:
-            differing = [key for key in record if found.get(key) != record[key]]
+            differing = [key for key in record | found if found.get(key) != record.get(key)]
             raise ValueError(
                 f"{out} holds clips made with another {', '.join(differing)}; "
                 "choose another folder or the same options"
@@ -613,20 +624,23 @@ def _cause(task: Task, words: str | None) -> tuple[str, str]:
     return "process died", words or "it left no record"
 
 
-def _remedy(records: list[tuple[str, dict[str, Any]]]) -> str:
-    rows = [row for _, record in records for row in record["rows"]]
-    own = [row for row in rows if row["level"] in ("track", "clip")] or rows
-    reason = Counter(row["reason"] for row in own if row["reason"]).most_common(1)[0][0]
-    example = next(row["detail"] for row in own if row["reason"] == reason)
+def _remedy(records: list[tuple[str, VideoRecord]]) -> str:
+    rows = [row for _, record in records for row in record.rows]
+    own = [row for row in rows if row.level in ("track", "clip")] or rows
+    reasons = Counter(row.reason for row in own if row.reason)
+    if not reasons:
+        return "see the report"
+    reason = reasons.most_common(1)[0][0]
+    example = next(row.detail for row in own if row.reason == reason)
     return f"most often {reason} ({example}); {_REMEDIES.get(reason, 'see the report')}"
 
 
-def _counts(rows: list[dict[str, Any]]) -> dict[str, dict[str, int]]:
+def _counts(rows: list[Row]) -> dict[str, dict[str, int]]:
     """How often each reason was given, by level."""
     counts: dict[str, Counter[str]] = {}
     for row in rows:
-        if not row["kept"]:
-            counts.setdefault(row["level"], Counter())[row["reason"]] += 1
+        if not row.kept:
+            counts.setdefault(row.level, Counter())[row.reason] += 1
     return {level: dict(counter.most_common()) for level, counter in counts.items()}
 
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 import ctypes
 import faulthandler
 import hashlib
-import json
 import math
 import os
 import shutil
@@ -22,12 +21,13 @@ from dataclasses import asdict, dataclass
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Final, Literal
 
 import cv2
 import numpy as np
 import simplejpeg
 import soundfile
+from msgspec import Meta
 from numpy.typing import NDArray
 
 from data_tools.atomic import sync, write_json
@@ -35,17 +35,24 @@ from data_tools.crop import SIZES, cut, region, sharpness
 from data_tools.faces import Detector, Face, open_detector
 from data_tools.mfcc import FPS, SAMPLE_RATE
 from data_tools.prepare_montage import Montage
+from data_tools.records import Count
+from data_tools.records import read_record as read_json_record
 from data_tools.shots import CUT_THRESHOLD, SIDE, Cuts
 from data_tools.speech import speech_share
 from data_tools.tracks import Track, Tracker, match
 from data_tools.video import Converter, Picture, Sound, Video, VideoError
 
 HIDDEN = ".prepare"  # records and work in progress, below the folder of clips
-KEPT, DROPPED, FAILED = "kept", "dropped", "failed"
+KEPT: Final = "kept"
+DROPPED: Final = "dropped"
+FAILED: Final = "failed"
 
 _CHUNK = 25  # pictures looked at in one batch
 _STABLE = 0.6  # overlap of a face with itself `detect_every` pictures later
 _SHARPNESS_EVERY = 15  # pictures
+Level = Literal["video", "shot", "track", "clip"]
+_Seconds = Annotated[float, Meta(ge=-1e9, le=1e9)]
+_Measure = Annotated[float, Meta(ge=0, le=1e9)]
 
 
 @dataclass(frozen=True)
@@ -80,18 +87,57 @@ class Row:
     """A line of the report: a video, or a shot, track or clip of it, and what became of it."""
 
     video: str
-    level: str  # "video", "shot", "track", "clip"
+    level: Level
     item: str
-    start_seconds: float
-    end_seconds: float
-    frames: int
+    start_seconds: _Seconds
+    end_seconds: _Seconds
+    frames: Count
     kept: bool
     reason: str = ""  # the class that the summary counts
     detail: str = ""  # in words
-    confidence: float | None = None  # of the detector, mean, 0..1
-    face_size: float | None = None  # longer side, median, pixels of the video
-    sharpness: float | None = None  # of the crop
-    speech: float | None = None  # share of the sound
+    confidence: _Measure | None = None  # of the detector, mean, 0..1
+    face_size: _Measure | None = None  # longer side, median, pixels of the video
+    sharpness: _Measure | None = None  # of the crop
+    speech: _Measure | None = None  # share of the sound
+
+
+@dataclass(frozen=True)
+class VideoFile:
+    """Where a file lies, and what tells it from a later one there; None: it was not there."""
+
+    path: str
+    size: int | None = None  # bytes
+    mtime_ns: int | None = None
+
+
+@dataclass(frozen=True)
+class VideoRecord:
+    """What became of a video; rows: its report, the first about the video as a whole."""
+
+    name: str
+    file: VideoFile
+    status: Literal["kept", "dropped", "failed"]
+    reason: str
+    detail: str
+    clips: Count
+    seconds: _Seconds
+    rows: list[Row]
+
+    def __post_init__(self) -> None:
+        if not self.rows or self.rows[0].level != "video":
+            raise ValueError("rows: the first is not about the video")
+        # Only the file's path may be no UTF-8; all else is printed and written to the report.
+        texts = [self.name, self.reason, self.detail]
+        for row in self.rows:
+            texts += [row.video, row.item, row.reason, row.detail]
+        if any("\ud800" <= character <= "\udfff" for character in "".join(texts)):
+            raise ValueError("rows: text that is no UTF-8")
+
+    def as_dict(self) -> dict[str, Any]:
+        """What the record's file holds."""
+        found = asdict(self)
+        found["file"] = {key: value for key, value in found["file"].items() if value is not None}
+        return found
 
 
 def _key(name: str) -> str:
@@ -142,7 +188,7 @@ def prepare_video(
     stall_limit: float = 0.0,
     on_bytes: Callable[[int], None] | None = None,
     took: dict[str, float] | None = None,
-) -> dict[str, Any]:
+) -> VideoRecord:
     """Prepare the video at `path` into the folder `out`/`name`; returns and writes its record.
 
     stall_limit: seconds without a new picture after which this process ends itself (0: never).
@@ -184,39 +230,58 @@ def prepare_video(
     return record
 
 
-def write_record(path: Path, name: str, out: Path, rows: list[Row]) -> dict[str, Any]:
+def write_record(path: Path, name: str, out: Path, rows: list[Row]) -> VideoRecord:
     """Write down that the video is done with, and how."""
     video = rows[0]
     clips = sum(row.kept for row in rows if row.level == "clip")
-    record = {
-        "name": name,
-        "file": identity(path),
-        "status": KEPT if clips else DROPPED if len(rows) > 1 else FAILED,
-        "reason": video.reason,
-        "detail": video.detail,
-        "clips": clips,
-        "seconds": video.end_seconds,
-        "rows": [asdict(row) for row in rows],
-    }
+    record = VideoRecord(
+        name=name,
+        file=identity(path),
+        status=KEPT if clips else DROPPED if len(rows) > 1 else FAILED,
+        reason=video.reason,
+        detail=video.detail,
+        clips=clips,
+        seconds=video.end_seconds,
+        rows=rows,
+    )
     file = record_file(out, name)
     file.parent.mkdir(parents=True, exist_ok=True)
-    write_json(file, record)
+    write_json(file, record.as_dict())
     return record
 
 
-def read_record(name: str, out: Path) -> dict[str, Any] | None:
-    """The record of the video called `name`, or None."""
+def read_record(name: str, out: Path) -> VideoRecord | None:
+    """The record of the video called `name`, or None.
+
+    Raises:
+        RecordError: it is damaged.
+    """
     try:
-        record: dict[str, Any] = json.loads(record_file(out, name).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        return open_record(record_file(out, name))
+    except FileNotFoundError:
         return None
-    return record
 
 
-def is_of(record: dict[str, Any], path: Path) -> bool:
+def open_record(file: Path) -> VideoRecord:
+    """The record of a video in `file`.
+
+    Raises:
+        RecordError: it is damaged.
+        FileNotFoundError: there is none.
+    """
+    return read_json_record(
+        file,
+        VideoRecord,
+        "is not the record of a video",
+        "delete it and the video's clips, and prepare will make both anew",
+        as_python=True,  # a file's name may be no UTF-8
+    )
+
+
+def is_of(record: VideoRecord, path: Path) -> bool:
     """Whether a record is of the file at `path` as it is now; where it lies does not matter."""
     found = identity(path)
-    return all(record["file"].get(key) == found.get(key) for key in ("size", "mtime_ns"))
+    return (record.file.size, record.file.mtime_ns) == (found.size, found.mtime_ns)
 
 
 def failed_row(name: str, reason: str, detail: str) -> Row:
@@ -224,14 +289,14 @@ def failed_row(name: str, reason: str, detail: str) -> Row:
     return Row(name, "video", "", 0.0, 0.0, 0, False, reason, detail)
 
 
-def identity(path: Path) -> dict[str, Any]:
+def identity(path: Path) -> VideoFile:
     """Where a file lies, and what tells it from a later one there: its size and time of change."""
     where = str(path.absolute())
     try:
         found = path.stat()
     except OSError:
-        return {"path": where}
-    return {"path": where, "size": found.st_size, "mtime_ns": found.st_mtime_ns}
+        return VideoFile(where)
+    return VideoFile(where, found.st_size, found.st_mtime_ns)
 
 
 def record_file(out: Path, name: str) -> Path:
@@ -461,7 +526,14 @@ class _Pass:
         if still:
             yield f"the picture stands still for {still / FPS:.1f} s, which are left out"
 
-    def _row(self, level: str, item: str, first: int, end: int, kept: bool) -> Row:
+    def _row(
+        self,
+        level: Level,
+        item: str,
+        first: int,
+        end: int,
+        kept: bool,
+    ) -> Row:
         return Row(self.name, level, item, first / FPS, end / FPS, end - first, kept)
 
     def _track_rows(self, track: Track, span: tuple[int, int]) -> list[Row]:

@@ -17,26 +17,37 @@ import json
 import mmap
 import tarfile
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple, cast
+from typing import Annotated, Any, Final, Literal, NamedTuple
 
 import numpy as np
 import soundfile
 import webdataset
+from msgspec import Meta
 from numpy.typing import NDArray
 
 from data_tools.atomic import atomic_path, write_json
 from data_tools.clips import SPLITS, ClipData
 from data_tools.mfcc import CEPSTRA, FPS, SAMPLE_RATE
+from data_tools.records import Count, RecordError, open_regular, read_record
 
+FORMAT: Final = "syncnet-shards/1"
 MANIFEST = "manifest.json"
 _NPY_HEADER = 128  # bytes np.save puts before a (T, 13) float32 array
 _COLUMN_BYTES = CEPSTRA * 4
+_BLOCK = 512  # of a tar: a member's header, and what its content is filled up to
+
+Split = Annotated[str, Meta(pattern=rf"^({'|'.join(SPLITS)})\Z")]
+# Names become paths and members of a tar: they must not lead elsewhere.
+_Key = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]{1,90}\Z")]
+_TarName = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-][A-Za-z0-9._-]{0,200}\.tar\Z")]
+_Length = Annotated[int, Meta(ge=1, le=10**9)]  # of a clip: frames, MFCC columns
+_Side = Annotated[int, Meta(ge=1, le=65_500)]  # pixels; libjpeg's own limit
 
 
-class ShardError(Exception):
+class ShardError(RecordError):
     """A shard that is missing, truncated or does not match its index; names it and the remedy."""
 
 
@@ -53,16 +64,111 @@ class Member(NamedTuple):
 class ClipRecord:
     """What a shard's statistics say of one clip."""
 
-    key: str
+    key: _Key
     clip: str
     source: str
-    frames: int
-    columns: int
-    height: int
-    width: int
-    channels: int
-    bytes: int
-    hash: str
+    frames: _Length
+    columns: _Length
+    height: _Side
+    width: _Side
+    channels: Literal[1, 3]
+    bytes: Count
+    hash: Annotated[str, Meta(pattern=r"^[0-9a-f]{64}\Z")]
+
+
+@dataclass(frozen=True)
+class DroppedClip:
+    """A clip that was left out: the class of the reason, and the case."""
+
+    clip: str
+    reason: str
+    detail: str
+
+
+@dataclass(frozen=True)
+class ShardStats:
+    """<shard>.json: the clips of a shard in order, and those that it should have held."""
+
+    split: Split
+    clips: list[ClipRecord]
+    dropped: list[DroppedClip]
+    tar_bytes: Count
+
+    def __post_init__(self) -> None:
+        if len({record.key for record in self.clips}) < len(self.clips):
+            raise ValueError("a key is there twice")
+
+    @property
+    def totals(self) -> "SplitTotals":
+        """What the shard adds to its split."""
+        frames = sum(record.frames for record in self.clips)
+        return SplitTotals(len(self.clips), frames, self.tar_bytes)
+
+
+@dataclass(frozen=True)
+class SplitTotals:
+    """What a split holds; bytes: of its tars."""
+
+    clips: Count = 0
+    frames: Count = 0
+    bytes: Count = 0
+
+    def __add__(self, other: "SplitTotals") -> "SplitTotals":
+        return SplitTotals(
+            self.clips + other.clips, self.frames + other.frames, self.bytes + other.bytes
+        )
+
+
+@dataclass(frozen=True)
+class ShardEntry:
+    """What the manifest says of one shard; name: of its tar, beside the manifest."""
+
+    name: _TarName
+    split: Split
+    clips: Count
+    frames: Count
+    bytes: Count
+
+
+@dataclass(frozen=True)
+class RejectedClip:
+    """A clip that a keep.csv rejected."""
+
+    clip: str
+    verdict: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """manifest.json: what `pack` made.
+
+    Attributes:
+        clips_found: packed or left out.
+        options: of `pack`, as they were.
+        rejected: by the keep.csv given; None where none was.
+    """
+
+    clips_found: Count
+    shards: list[ShardEntry]
+    splits: dict[Split, SplitTotals]
+    dropped: list[DroppedClip]
+    format: Literal["syncnet-shards/1"] = FORMAT
+    options: dict[str, Any] = field(default_factory=dict)
+    rejected: list[RejectedClip] | None = None
+
+    def __post_init__(self) -> None:
+        if len({entry.name for entry in self.shards}) < len(self.shards):
+            raise ValueError("a shard is there twice")
+        if missing := set(SPLITS) - set(self.splits):
+            raise ValueError(f"splits: no {', '.join(sorted(missing))}")
+
+    def as_dict(self) -> dict[str, Any]:
+        """What manifest.json holds."""
+        found = asdict(self)
+        if self.rejected is None:
+            del found["rejected"]
+        return found
 
 
 def clip_members(
@@ -81,7 +187,7 @@ def clip_members(
         columns=len(data.mfcc),
         height=data.height,
         width=data.width,
-        channels=data.channels,
+        channels=1 if data.channels == 1 else 3,
         bytes=sum(len(content) for _, content in payload),
         hash=content_hash(payload),
     )
@@ -133,19 +239,14 @@ def write_shard(
 
 
 def commit_shard(
-    tar: Path, split: str, records: list[ClipRecord], dropped: list[dict[str, str]]
+    tar: Path, split: str, records: list[ClipRecord], dropped: list[DroppedClip]
 ) -> None:
     """Write the statistics that mark a shard as complete."""
-    stats = {
-        "split": split,
-        "clips": [asdict(record) for record in records],
-        "dropped": dropped,
-        "tar_bytes": tar.stat().st_size if records else 0,
-    }
-    write_json(tar.with_suffix(".json"), stats)
+    stats = ShardStats(split, records, dropped, tar.stat().st_size if records else 0)
+    write_json(tar.with_suffix(".json"), asdict(stats))
 
 
-def read_stats(tar: Path) -> dict[str, Any]:
+def read_stats(tar: Path) -> ShardStats:
     """The statistics beside a shard.
 
     Raises:
@@ -153,18 +254,18 @@ def read_stats(tar: Path) -> dict[str, Any]:
     """
     path = tar.with_suffix(".json")
     try:
-        stats = json.loads(path.read_text(encoding="utf-8"))
-        stats["clips"], stats["dropped"], stats["tar_bytes"]
+        return read_record(
+            path,
+            ShardStats,
+            "cannot be used: its statistics are damaged",
+            "delete it and run pack again",
+            ShardError,
+        )
     except FileNotFoundError:
         raise ShardError(f"{path} is missing: the shard is not complete; run pack again") from None
-    except (ValueError, KeyError, TypeError):
-        raise ShardError(
-            f"{path} is not a shard's statistics; delete it and run pack again"
-        ) from None
-    return cast(dict[str, Any], stats)
 
 
-def read_manifest(folder: Path) -> dict[str, Any]:
+def read_manifest(folder: Path) -> Manifest:
     """The manifest that `pack` writes last.
 
     Raises:
@@ -172,23 +273,18 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     """
     path = folder / MANIFEST
     try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
-        for entry in manifest["shards"]:
-            entry["name"], entry["split"], entry["clips"], entry["frames"], entry["bytes"]
-        for split in SPLITS:
-            total = manifest["splits"][split]
-            total["clips"], total["frames"], total["bytes"]
-        for row in manifest["dropped"]:
-            row["clip"], row["reason"], row["detail"]
-        int(manifest["clips_found"])
+        return read_record(
+            path,
+            Manifest,
+            "is not a manifest of shards",
+            "run pack again, which mends it",
+            ShardError,
+        )
     except (FileNotFoundError, NotADirectoryError):
         raise ShardError(
             f"{path} is missing: not a folder of shards, or its packing did not end; "
             "run `python -m data_tools pack CLIPS OUT`"
         ) from None
-    except (ValueError, KeyError, TypeError, AttributeError):
-        raise ShardError(f"{path} is not a manifest of shards") from None
-    return cast(dict[str, Any], manifest)
 
 
 def index_tar(tar: Path) -> list[list[Member]]:
@@ -225,6 +321,7 @@ class Shard:
     """A shard opened for reading: the tar mapped, the index in arrays.
 
     Attributes:
+        split: that it belongs to.
         keys: one a clip.
         records: what the statistics say of each clip.
         first_frame: (clips + 1,) int64, clip c owns frames first_frame[c]..first_frame[c+1]-1.
@@ -232,33 +329,32 @@ class Shard:
         columns: (clips,) int64, MFCC columns of each clip.
 
     Raises:
-        ShardError: a file is missing, the tar is shorter or longer than the index and statistics
-            say, or the index is no v1.2 index.
+        ShardError: a file is missing, the statistics are damaged or list no clip, the tar is
+            shorter or longer than they say, or the index is not that of such a tar.
     """
 
     def __init__(self, tar: Path) -> None:
         self.tar = tar
         stats = read_stats(tar)
-        try:
-            self.records = [ClipRecord(**record) for record in stats["clips"]]
-        except TypeError:
-            name = tar.with_suffix(".json")
-            raise ShardError(
-                f"{name} is not a shard's statistics; delete it and run pack again"
-            ) from None
+        self.split, self.records = stats.split, stats.clips
+        if not self.records:
+            raise ShardError(f"{tar.with_suffix('.json')} lists no clip; run pack again")
         idx = tar.with_suffix(".idx")
         for path in (tar, idx):
             if not path.exists():
                 raise ShardError(f"{path} is missing; run pack again")
-        if tar.stat().st_size != stats["tar_bytes"]:
+        self._tar_bytes = tar.stat().st_size
+        if self._tar_bytes != stats.tar_bytes:
             raise ShardError(
-                f"{tar} has {tar.stat().st_size} bytes, {stats['tar_bytes']} were written: "
+                f"{tar} has {self._tar_bytes} bytes, {stats.tar_bytes} were written: "
                 "truncated or changed; delete its .json and run pack again"
             )
         self._read_idx(idx)
 
     def _read_idx(self, idx: Path) -> None:
-        lines = idx.read_text(encoding="utf-8", errors="replace").splitlines()
+        with open_regular(idx, ShardError) as stream:
+            # a line holds some 40 bytes a member, of which the tar has one in 1,024 bytes or more
+            lines = stream.read(self._tar_bytes).decode("utf-8", "replace").splitlines()
         wrong = ShardError(f"{idx} does not match {self.tar.name}; delete both and run pack again")
         if not lines or lines[0] != f"v1.2 {len(lines) - 1}" or len(lines) - 1 != len(self.records):
             raise wrong
@@ -266,8 +362,8 @@ class Shard:
         offsets: list[NDArray[np.int64]] = []
         sizes: list[NDArray[np.int64]] = []
         mfcc_offset: list[int] = []
-        mfcc_size: list[int] = []
         counts = [0]
+        end = 0
         for line, record in zip(lines[1:], self.records, strict=True):
             fields = line.split(" ")
             extensions = fields[0::4]
@@ -275,6 +371,7 @@ class Shard:
             first = len(extensions) - frames
             if (
                 len(fields) % 4
+                or first < 2
                 or extensions[:2] != ["json", "mfcc.npy"]
                 or fields[3] != f"{record.key}.json"
                 or extensions[first : first + 1] != ["00000.jpg"]
@@ -286,28 +383,32 @@ class Shard:
                 size = np.array(fields[2::4], dtype=np.int64)
             except (ValueError, OverflowError):
                 raise wrong from None
-            if (size < 0).any() or (offset[1:] < offset[:-1] + size[:-1]).any():
+            # A tar leaves no room for choice: a header, the content, filled up, the next header.
+            if (size < 0).any() or (size > self._tar_bytes).any():
                 raise wrong
+            ends = offset + -(-size // _BLOCK) * _BLOCK
+            if offset[0] != end + _BLOCK or (offset[1:] != ends[:-1] + _BLOCK).any():
+                raise wrong
+            if size[1] != _NPY_HEADER + _COLUMN_BYTES * record.columns:
+                raise wrong
+            end = int(ends[-1])
             self.keys.append(record.key)
             offsets.append(offset[first:])
             sizes.append(size[first:])
             mfcc_offset.append(int(offset[1]))
-            mfcc_size.append(int(size[1]))
             counts.append(frames)
         self.first_frame: NDArray[np.int64] = np.cumsum(counts, dtype=np.int64)
         self.offset: NDArray[np.int64] = np.concatenate(offsets)
         self.size: NDArray[np.int64] = np.concatenate(sizes)
-        if self.offset[-1] + self.size[-1] > self.tar.stat().st_size:
+        if end > self._tar_bytes:
             raise wrong
         self._mfcc_offset = mfcc_offset
-        self.columns: NDArray[np.int64] = (np.array(mfcc_size) - _NPY_HEADER) // _COLUMN_BYTES
-        if (self.columns != [record.columns for record in self.records]).any():
-            raise wrong
+        self.columns: NDArray[np.int64] = np.array([record.columns for record in self.records])
         # The members that the index points at must be there: a look at the first and last headers
         # finds a tar and an index that were not written together.
         for frame, record in ((0, self.records[0]), (-1, self.records[-1])):
             number = 0 if frame == 0 else record.frames - 1
-            header = self.bytes[self.offset[frame] - 512 : self.offset[frame]]
+            header = self.bytes[self.offset[frame] - _BLOCK : self.offset[frame]]
             name = f"{record.key}.{number:05d}.jpg".encode()
             if bytes(header[: len(name) + 1]) != name + b"\0":
                 raise wrong
@@ -345,13 +446,18 @@ def open_shards(folder: Path, split: str) -> list[Shard]:
     Raises:
         ShardError: any shard of the split is missing or damaged (all are listed).
     """
-    manifest = read_manifest(folder)
     shards, faults = [], []
-    for entry in manifest["shards"]:
-        if entry["split"] != split or entry["clips"] == 0:
+    for entry in read_manifest(folder).shards:
+        if entry.split != split or entry.clips == 0:
             continue
         try:
-            shards.append(Shard(folder / entry["name"]))
+            shard = Shard(folder / entry.name)
+            if (shard.split, len(shard.keys)) != (entry.split, entry.clips):
+                raise ShardError(
+                    f"{shard.tar} holds {len(shard.keys)} clips of {shard.split}, {MANIFEST} says "
+                    f"{entry.clips} of {entry.split}; run pack again"
+                )
+            shards.append(shard)
         except ShardError as error:
             faults.append(str(error))
     if faults:

@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import csv
 import io
-import json
 import math
 import os
 import shutil
@@ -22,6 +21,7 @@ from collections.abc import Callable
 from concurrent.futures import as_completed
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -32,6 +32,7 @@ from numpy.typing import NDArray
 from data_tools.atomic import atomic_path, remove_partials, write_json
 from data_tools.mfcc import FPS, SAMPLE_RATE
 from data_tools.progress import progress
+from data_tools.records import RecordError, read_record
 from data_tools.synth_face import render_face
 from data_tools.synth_voice import Speech, render_voice, speak
 from data_tools.workers import worker_pool
@@ -248,8 +249,8 @@ def _claim(out: Path, record: dict[str, object]) -> None:
     path = out / _RECORD
     if path.exists():
         try:
-            found = json.loads(path.read_text(encoding="utf-8"))
-        except ValueError:
+            found = read_record(path, dict[str, Any], "is damaged", "choose another folder")
+        except RecordError:
             found = None
         if found != record:
             raise ValueError(f"{out} holds clips made with other arguments; choose another folder")

@@ -2,9 +2,7 @@
 
 import argparse
 import io
-import json
 import os
-from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from tokenize import TokenError  # numpy's, for a damaged header
@@ -15,12 +13,15 @@ import numpy as np
 from data_tools.clips import ClipError, decode_jpeg
 from data_tools.mfcc import CEPSTRA
 from data_tools.progress import progress
+from data_tools.records import RecordError, decode_record
 from data_tools.shards import (
     MANIFEST,
     ClipRecord,
+    Manifest,
     Member,
     Shard,
     ShardError,
+    SplitTotals,
     content_hash,
     describe,
     format_idx,
@@ -39,13 +40,13 @@ def verify(folder: Path, workers: int = 1) -> list[str]:
     """
     manifest = read_manifest(folder)
     faults = []
-    listed = {entry["name"] for entry in manifest["shards"]}
+    listed = {entry.name for entry in manifest.shards}
     for path in sorted(folder.iterdir()):
         if path.suffix == ".tar" and path.name not in listed:
             faults.append(f"{path.name}: not in the manifest")
         if path.name.startswith("."):
             faults.append(f"{path.name}: left over from a killed run; run pack again")
-    tars = [folder / entry["name"] for entry in manifest["shards"]]
+    tars = [folder / entry.name for entry in manifest.shards]
     with progress("verifying", len(tars), "shards") as advance:
         if workers == 1 or len(tars) <= 1:
             for tar in tars:
@@ -62,16 +63,13 @@ def verify(folder: Path, workers: int = 1) -> list[str]:
 def verify_shard(tar: Path) -> list[str]:
     """The faults of one shard, each beginning with the file's name."""
     try:
-        stats = read_stats(tar)
-        split = stats["split"]
-        if not stats["clips"]:
+        if not read_stats(tar).clips:
             return []
-        records = Shard(tar).records
+        shard = Shard(tar)
         samples = index_tar(tar)
     except ShardError as error:
         return [f"{tar.name}: {error}"]
-    except (KeyError, TypeError) as error:
-        return [f"{tar.name}: its statistics are damaged ({error})"]
+    records, split = shard.records, shard.split
     faults = []
     if format_idx(samples) != tar.with_suffix(".idx").read_bytes().decode(errors="replace"):
         faults.append(f"{tar.with_suffix('.idx').name}: does not match the tar")
@@ -88,39 +86,34 @@ def verify_shard(tar: Path) -> list[str]:
     return faults
 
 
-def _manifest_faults(manifest: dict[str, Any], tars: list[Path]) -> Iterator[str]:
+def _manifest_faults(manifest: Manifest, tars: list[Path]) -> Iterator[str]:
     """Where the manifest and the statistics of the shards disagree."""
-    totals = {split: Counter(clips=0, frames=0, bytes=0) for split in manifest["splits"]}
+    totals = dict.fromkeys(manifest.splits, SplitTotals())
     dropped: list[tuple[str, str]] = []
     damaged = False
-    for entry, tar in zip(manifest["shards"], tars, strict=True):
+    for entry, tar in zip(manifest.shards, tars, strict=True):
         try:
             stats = read_stats(tar)
-            counts = {
-                "clips": len(stats["clips"]),
-                "frames": sum(record["frames"] for record in stats["clips"]),
-                "bytes": stats["tar_bytes"],
-            }
-            dropped += [(row["clip"], row["reason"]) for row in stats["dropped"]]
-            if stats["split"] != entry["split"]:
-                yield f"{tar.name}: of {stats['split']}, the manifest says {entry['split']}"
-            for what, count in counts.items():
-                if count != entry[what]:
-                    yield f"{tar.name}: {count} {what}, the manifest says {entry[what]}"
-            totals[entry["split"]].update(counts)
         except ShardError:
             damaged = True  # named already
-        except (KeyError, TypeError) as error:
-            damaged = True
-            yield f"{tar.name}: its statistics are damaged ({error})"
+            continue
+        found = stats.totals
+        if stats.split != entry.split:
+            yield f"{tar.name}: of {stats.split}, the manifest says {entry.split}"
+        for what in ("clips", "frames", "bytes"):
+            count, said = getattr(found, what), getattr(entry, what)
+            if count != said:
+                yield f"{tar.name}: {count} {what}, the manifest says {said}"
+        totals[entry.split] += found
+        dropped += [(row.clip, row.reason) for row in stats.dropped]
     if damaged:
         return  # without one shard's counts there is no total
-    if {split: dict(total) for split, total in totals.items()} != manifest["splits"]:
+    if totals != manifest.splits:
         yield f"{MANIFEST}: the totals of its splits are not those of its shards"
-    if sorted(dropped) != sorted((row["clip"], row["reason"]) for row in manifest["dropped"]):
+    if sorted(dropped) != sorted((row.clip, row.reason) for row in manifest.dropped):
         yield f"{MANIFEST}: the clips left out are not those that its shards list"
-    if manifest["clips_found"] != len(dropped) + sum(total["clips"] for total in totals.values()):
-        yield f"{MANIFEST}: clips packed and left out do not add up to {manifest['clips_found']}"
+    if manifest.clips_found != len(dropped) + sum(total.clips for total in totals.values()):
+        yield f"{MANIFEST}: clips packed and left out do not add up to {manifest.clips_found}"
 
 
 def _clip_faults(
@@ -133,16 +126,14 @@ def _clip_faults(
         yield f"{record.key}: members are not json, mfcc.npy and {record.frames} frames in order"
         return
     try:
-        described = json.loads(contents[0])
-        expected = describe(record, split)
-        differing = sorted(
-            field
-            for field in expected.keys() | described.keys()
-            if described.get(field) != expected.get(field)
-        )
-    except (ValueError, AttributeError) as error:
+        described = decode_record(contents[0], dict[str, Any])
+    except RecordError as error:
         yield f"{record.key}.json: cannot be read ({error})"
     else:
+        expected = describe(record, split)
+        differing = [name for name in expected if described.get(name) != expected[name]]
+        if unknown := len(described.keys() - expected.keys()):
+            differing.append(f"{unknown} unknown fields")
         if differing:
             yield f"{record.key}.json: differs from the statistics in {', '.join(differing)}"
     if sum(map(len, contents[1:])) != record.bytes:
@@ -184,8 +175,8 @@ def main(args: argparse.Namespace) -> int:
     for fault in faults:
         print(fault)
     manifest = read_manifest(args.out)
-    clips = sum(split["clips"] for split in manifest["splits"].values())
-    shards = len(manifest["shards"])
+    clips = sum(split.clips for split in manifest.splits.values())
+    shards = len(manifest.shards)
     if faults:
         print(f"{args.out}: {len(faults)} faults in {shards} shards")
         return 1

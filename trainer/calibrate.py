@@ -21,7 +21,7 @@ from scipy.optimize import isotonic_regression
 from data_tools.atomic import try_writing
 from data_tools.clips import SPLITS
 from data_tools.progress import progress
-from data_tools.shards import ShardError
+from data_tools.records import RecordError
 from trainer.clip_distances import Embedded, embed_clips
 from trainer.dataset import Dataset
 from trainer.embed import fold
@@ -161,7 +161,7 @@ def main(argv: list[str] | None = None) -> int:
         model = load_model(args.weights)
         found = calibrate(*answers(fold(model), Dataset(args.shards, args.split)))
         write_safetensors(model.half() if args.half else model, args.out, found)
-    except (CalibrationError, WeightsError, ShardError, LoaderError, OSError) as error:
+    except (CalibrationError, WeightsError, RecordError, LoaderError, OSError) as error:
         print(f"calibrate: {error}", file=sys.stderr)
         return 1
     for clearness, share in zip(found.clearness, found.share_right, strict=True):

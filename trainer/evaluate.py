@@ -35,7 +35,8 @@ from rich.table import Table
 from data_tools.atomic import atomic_path, try_folder, write_json
 from data_tools.clips import SPLITS, MissingPackage
 from data_tools.progress import progress
-from data_tools.shards import ClipRecord, ShardError
+from data_tools.records import RecordError, read_table, whole_number
+from data_tools.shards import ClipRecord
 from trainer.clip_distances import Unreadable, clip_distances, clip_sound, embed_clips
 from trainer.dataset import Dataset
 from trainer.distributed import find_device
@@ -174,7 +175,7 @@ def evaluate(
         the clips in the order of the shards, and those left out by key with the reason.
 
     Raises:
-        ShardError, LoaderError: bad data.
+        RecordError, LoaderError: bad data.
         EvaluationError: no clip can be measured, or none other to swap with.
     """
     dataset = Dataset(shards, options.split)
@@ -440,27 +441,33 @@ def read_offsets(path: Path) -> dict[str, int]:
         EvaluationError: the file cannot be read or holds no such offsets.
     """
     try:
-        with open(path, encoding="utf-8-sig", newline="") as stream:
-            lines = csv.DictReader(stream, strict=True)
-            if missing := {"clip", "offset_frames"} - set(lines.fieldnames or ()):
-                raise EvaluationError(f"{path} has no column {' and no '.join(sorted(missing))}")
-            found = {}
-            for row in lines:
-                clip, offset = row["clip"], row["offset_frames"]
-                if offset:
-                    found[clip] = _offset(f"{path}, line {lines.line_num}", clip, offset)
-            return found
-    except (OSError, ValueError, csv.Error) as error:
+        table = read_table(path)
+        _, head = next(table, ("", []))
+        if missing := {"clip", "offset_frames"} - set(head):
+            raise EvaluationError(f"{path} has no column {' and no '.join(sorted(missing))}")
+        if len(set(head)) < len(head):
+            raise EvaluationError(f"{path} has a column twice: which one counts?")
+        name, off = head.index("clip"), head.index("offset_frames")
+        found: dict[str, int] = {}
+        for where, fields in table:
+            clip, offset = fields[name], fields[off]
+            if offset:
+                if clip in found:
+                    raise EvaluationError(f"{where}: clip {clip[:80]!r} is twice")
+                found[clip] = _offset(where, clip[:80], offset[:80])
+        return found
+    except OSError as error:
         raise EvaluationError(f"{path} cannot be read: {error}") from None
+    except RecordError as error:
+        raise EvaluationError(str(error)) from None
 
 
 def _offset(where: str, clip: str, text: str) -> int:
-    try:
-        offset = int(text)
-    except ValueError:
+    offset = whole_number(text)
+    if offset is None:
         raise EvaluationError(
             f"{where}: the offset of {clip}, {text!r}, is no whole number of frames"
-        ) from None
+        )
     if abs(offset) > REACH:
         raise EvaluationError(f"{where}: {clip} is off by {offset} frames, more than {REACH}")
     return offset
@@ -657,7 +664,7 @@ def main(argv: list[str] | None = None) -> int:
         plot(result, out / "offsets.png")
     except (
         WeightsError,
-        ShardError,
+        RecordError,
         LoaderError,
         EvaluationError,
         MissingPackage,

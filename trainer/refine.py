@@ -19,10 +19,11 @@ import sys
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 from jsonargparse import ArgumentError
+from msgspec import Meta
 from numpy.typing import NDArray
 from rich.console import Console
 
@@ -30,7 +31,7 @@ from data_tools import keep
 from data_tools.atomic import atomic_path, sync, try_folder, write_json
 from data_tools.keep import Row, write_keep
 from data_tools.progress import progress
-from data_tools.shards import ShardError
+from data_tools.records import Count, RecordError, decode_record, read_lines, read_record
 from trainer import checkpoint
 from trainer.checkpoint import CheckpointError
 from trainer.clip_distances import Unreadable, clip_distances, embed_clips
@@ -84,9 +85,9 @@ class Judged:
     """
 
     clip: str
-    windows: int
+    windows: Count
     score: float = 0.0
-    offset: int = 0
+    offset: Annotated[int, Meta(ge=-REACH, le=REACH)] = 0
     best_score: float = 0.0
     fault: str = ""
 
@@ -94,6 +95,42 @@ class Judged:
     def judged(self) -> bool:
         """Whether its score means anything."""
         return not self.fault and self.windows >= MIN_WINDOWS
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What we read of a run's summary.json; scores are None where there are none."""
+
+    finished: bool = False
+    seconds: float = 0.0
+    steps: Count = 0
+    parameters: Count = 0
+    first_step_wait_ms: float | None = None
+    utilisation: float = 0.0
+    val_accuracy_k5: float | None = None
+    val_accuracy_k15: float | None = None
+    val_auc: float | None = None
+    test_accuracy_k5: float | None = None
+    test_accuracy_k15: float | None = None
+    test_auc: float | None = None
+
+
+def read_summary(run: Path) -> Summary | None:
+    """What a run's folder says of it; None before its end.
+
+    Raises:
+        RecordError: its summary.json is damaged.
+    """
+    try:
+        return read_record(
+            run / "summary.json",
+            Summary,
+            "is not the summary of a run",
+            "delete it, and the same command writes it anew",
+            as_python=True,  # earlier versions wrote NaN
+        )
+    except (FileNotFoundError, NotADirectoryError):
+        return None
 
 
 def judge(clip: str, distances_KS: NDArray[np.float32], valid_KS: NDArray[np.bool_]) -> Judged:
@@ -129,7 +166,7 @@ def score_clips(
     belong to, and are used again only for the same weights and clips.
 
     Raises:
-        WeightsError, ShardError, LoaderError: bad data.
+        WeightsError, RecordError, LoaderError: bad data.
     """
     dataset = Dataset(shards, "train")
     identity = {
@@ -138,13 +175,14 @@ def score_clips(
         "clips_sha256": _clips_digest(dataset),
         "reach": REACH,
     }
-    done = _read_scores(folder / SCORES, identity)
+    windows = dict(zip(dataset.keys, dataset.windows.tolist(), strict=True))
+    done = _read_scores(folder / SCORES, identity, windows)
     if len(done) == len(dataset):
         return [done[key] for key in sorted(done)]
     model = fold(load_model(weights)).to(device)
     folder.mkdir(parents=True, exist_ok=True)
     partial = folder / PARTIAL
-    done = _read_scores(partial, identity)
+    done = _read_scores(partial, identity, windows)
     _write_scores(partial, identity, done.values())  # drops a line that was cut off
     left = [clip for clip, key in enumerate(dataset.keys) if key not in done]
     with (
@@ -153,9 +191,9 @@ def score_clips(
     ):
         advance(len(done))
         for one in embed_clips(dataset, model, left, device=device, threads=threads):
-            key, windows = dataset.keys[one.clip], int(dataset.windows[one.clip])
+            key = dataset.keys[one.clip]
             if isinstance(one, Unreadable):
-                found = Judged(key, windows, fault=one.reason)
+                found = Judged(key, windows[key], fault=one.reason)
             else:
                 found = judge(key, *clip_distances(one.lips_KD, one.sound_KD, REACH))
             done[key] = found
@@ -167,23 +205,32 @@ def score_clips(
     return [done[key] for key in sorted(done)]
 
 
-def _read_scores(path: Path, identity: dict[str, Any]) -> dict[str, Judged]:
-    """What a file of scores holds for the same weights and clips; nothing if it is of others."""
+def _read_scores(
+    path: Path, identity: dict[str, Any], windows: dict[str, int]
+) -> dict[str, Judged]:
+    """What a file of scores holds for the same weights and clips; nothing if it is of others.
+
+    What cannot be read, such as the line at which a killed pass stopped, is measured again.
+
+    Args:
+        windows: of every clip; a score of another clip counts for nothing.
+    """
     found: dict[str, Judged] = {}
     try:
-        with open(path, encoding="utf-8") as stream:
-            for number, line in enumerate(stream):
-                content = json.loads(line)
-                if number == 0:
-                    if content != identity:
-                        return {}
+        for number, line in read_lines(path):
+            try:
+                if number > 1:
+                    one = decode_record(line, Judged)
+                elif decode_record(line, dict[str, Any]) != identity:
+                    break
                 else:
-                    one = Judged(**content)
-                    found[one.clip] = one
+                    continue
+            except RecordError:
+                break
+            if windows.get(one.clip) == one.windows:
+                found[one.clip] = one
     except (FileNotFoundError, NotADirectoryError):
-        return {}
-    except (ValueError, TypeError):
-        pass  # the line at which a killed pass stopped
+        pass
     return found
 
 
@@ -487,21 +534,19 @@ def _arguments(shards: Path, run: Path, training: list[str]) -> list[str]:
 
 
 def _finished(run: Path) -> bool:
-    try:
-        summary = json.loads((run / "summary.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return False
-    return bool(summary.get("finished"))
+    summary = read_summary(run)
+    return summary is not None and summary.finished
 
 
 def _final_scores(run: Path) -> dict[str, Any]:
     """What the training's own evaluation found, for comparison over the rounds."""
-    if not _finished(run):
+    summary = read_summary(run)
+    if summary is None or not summary.finished:
         return {}
-    summary = json.loads((run / "summary.json").read_text(encoding="utf-8"))
     names = ("accuracy_k5", "accuracy_k15", "auc")
     wanted = [f"{split}_{name}" for split in ("val", "test") for name in names]
-    return {name: summary[name] for name in wanted if name in summary}
+    scores = {name: getattr(summary, name) for name in wanted}
+    return {name: value for name, value in scores.items() if value is not None}
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -595,7 +640,7 @@ def main(argv: list[str] | None = None) -> int:
     except (
         RefineError,
         WeightsError,
-        ShardError,
+        RecordError,
         LoaderError,
         CheckpointError,
         OSError,

@@ -35,6 +35,7 @@ from data_tools.keep import Row, read_keep
 from data_tools.mfcc import CEPSTRA, WINDOW_COLUMNS, WINDOW_FRAMES
 from data_tools.pack import PackOptions, pack
 from data_tools.progress import progress
+from data_tools.records import RecordError
 from data_tools.shards import MANIFEST, ShardError, open_shards, read_manifest
 from data_tools.synth import synthesize
 from data_tools.verify import verify
@@ -83,7 +84,7 @@ def train(
 
     Raises:
         ValueError: settings that no run could use.
-        ShardError, LoaderError, CheckpointError: bad data; the message says what to do.
+        RecordError, LoaderError, CheckpointError: bad data; the message says what to do.
         NotLearning: the guard was told to stop such a run, or --overfit failed.
     """
     check(config)
@@ -267,7 +268,7 @@ class _Training:
         """The validation of a split; None, said aloud, where the split cannot give one."""
         data = self.config.data
         assert data.shards is not None
-        if read_manifest(Path(data.shards))["splits"][split]["clips"] == 0:
+        if read_manifest(Path(data.shards)).splits[split].clips == 0:
             self.console.print(f"note: no clip in the {split} split, so none is measured there")
             return None
         try:
@@ -753,11 +754,11 @@ def _shards(
         manifest = pack(clips, shards, chosen, workers)
         if fresh and (faults := verify(shards, workers)):
             raise ShardError("\n".join(faults))
-        dropped = manifest["dropped"]
+        dropped = manifest.dropped
         if dropped:
             console.print(
-                f"{len(dropped)} of {manifest['clips_found']} clips left out, for example "
-                f"{dropped[0]['clip']}: {dropped[0]['reason']} ({dropped[0]['detail']}); all in "
+                f"{len(dropped)} of {manifest.clips_found} clips left out, for example "
+                f"{dropped[0].clip}: {dropped[0].reason} ({dropped[0].detail}); all in "
                 f"{shards / 'manifest.json'}",
                 highlight=False,
                 soft_wrap=True,
@@ -898,7 +899,7 @@ def main(argv: list[str] | None = None) -> int:
         print(f"trainer.run: {error}", file=sys.stderr)
         return 2
     except (
-        ShardError,
+        RecordError,
         LoaderError,
         CheckpointError,
         NotLearning,

@@ -363,23 +363,23 @@ def _measure_tracks(
         record = prepare_video(
             path, "video", work, options, torch.get_num_threads(), on_bytes=advance
         )
-    rows = record["rows"]
-    if not rows[0]["kept"]:
-        raise SyncError(f"{rows[0]['reason']}: {rows[0]['detail']}")
+    rows = record.rows
+    if not rows[0].kept:
+        raise SyncError(f"{rows[0].reason}: {rows[0].detail}")
     dropped = [
-        f"{row['item']}: {row['detail'] or row['reason']}"
+        f"{row.item}: {row.detail or row.reason}"
         for row in rows
-        if row["level"] == "track" and not row["kept"]
+        if row.level == "track" and not row.kept
     ]
-    clips = [row for row in rows if row["level"] == "clip" and row["kept"]]
+    clips = [row for row in rows if row.level == "clip" and row.kept]
     results = []
     with progress(
-        f"{_shown(path.name)}: scoring", sum(row["frames"] for row in clips), "frames"
+        f"{_shown(path.name)}: scoring", sum(row.frames for row in clips), "frames"
     ) as done:
         # A long track lies on disk in clips that follow one another.
-        for track, own in groupby(clips, lambda row: str(row["item"]).split("-")[0]):
+        for track, own in groupby(clips, lambda row: row.item.split("-")[0]):
             own_rows = list(own)
-            parts = [(work / "video" / row["item"], int(row["frames"])) for row in own_rows]
+            parts = [(work / "video" / row.item, row.frames) for row in own_rows]
             try:
                 result = score_track(
                     model,
@@ -393,9 +393,9 @@ def _measure_tracks(
             except ValueError as error:
                 dropped.append(f"track {track}: {error}")
                 continue
-            frames = sum(row["frames"] for row in own_rows)
-            speech = sum(row["frames"] * row["speech"] for row in own_rows) / frames
-            start, end = own_rows[0]["start_seconds"], own_rows[-1]["end_seconds"]
+            frames = sum(row.frames for row in own_rows)
+            speech = sum(row.frames * (row.speech or 0.0) for row in own_rows) / frames
+            start, end = own_rows[0].start_seconds, own_rows[-1].end_seconds
             results.append(_found(str(path), track, start, end, speech, result, how))
     return results, dropped
 

@@ -6,26 +6,58 @@ synchronises); `StepLog` turns them into rows of steps.jsonl; `summarise` and `p
 A row: epoch (from 1), step (from 0, over all epochs), phase ("train" or "val"), loss, data_ms,
 forward_ms, loss_ms, backward_ms, optimizer_ms, total_ms. `data_ms` is what the host waited for the
 batch; total_ms is the whole step on the host, logging included; validation and checkpoints lie
-between steps.
+between steps. Where the loss is not finite it is null (NaN in files of earlier versions).
 """
 
 import json
 import math
 import time
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import torch
+from msgspec import Meta
 
 from data_tools.atomic import atomic_path
+from data_tools.records import Count, RecordError, decode_record, read_lines
 from trainer.distributed import Processes
 
 STEPS = "steps.jsonl"
 PHASES = ("data", "forward", "loss", "backward", "optimizer")
 _LAG = 8  # GPU or several processes: rows are read this many steps later
+
+
+Milliseconds = Annotated[float, Meta(ge=0, le=1e12)]
+
+
+@dataclass(frozen=True, slots=True)
+class StepRow:
+    """A row of steps.jsonl, see above; None: a loss that is not finite.
+
+    `compute_ms` and `validation_ms` (after the step) are in what benchmarks write only.
+    """
+
+    epoch: Annotated[int, Meta(ge=1, le=10**9)]
+    step: Count
+    phase: Literal["train", "val"]
+    data_ms: Milliseconds
+    total_ms: Milliseconds
+    loss: float | None = None
+    forward_ms: Milliseconds = 0.0
+    loss_ms: Milliseconds = 0.0
+    backward_ms: Milliseconds = 0.0
+    optimizer_ms: Milliseconds = 0.0
+    compute_ms: Milliseconds = 0.0
+    validation_ms: Milliseconds = 0.0
+
+    def spent(self, phase: str) -> float:
+        """Milliseconds of one of PHASES."""
+        spent: float = getattr(self, f"{phase}_ms")
+        return spent
 
 
 class StepClock:
@@ -127,7 +159,9 @@ class StepLog:
 
     def _keep(self, rows: list[dict[str, Any]]) -> None:
         if self._file is not None:
-            self._file.writelines(json.dumps(row) + "\n" for row in rows)
+            for row in rows:
+                loss = row["loss"] if math.isfinite(row["loss"]) else None  # JSON has no NaN
+                self._file.write(json.dumps(row | {"loss": loss}) + "\n")
 
     def close(self) -> None:
         """Write what is pending and close the file."""
@@ -136,44 +170,52 @@ class StepLog:
             self._file.close()
 
 
-def read_rows(path: Path) -> list[dict[str, Any]]:
+def read_rows(path: Path) -> list[StepRow]:
     """The rows of a steps.jsonl; a last line cut short by a kill is left out.
 
     Raises:
-        ValueError: a line other than the last is no row.
+        RecordError: a line is no row.
     """
-    lines = path.read_text(encoding="utf-8").splitlines()
-    rows = []
-    for number, line in enumerate(lines, 1):
+    return [row for _, row in _rows(path)]
+
+
+def _rows(path: Path) -> Iterator[tuple[bytes, StepRow]]:
+    """Each line with its row."""
+    for number, line in read_lines(path):
         try:
-            row = json.loads(line)
-            row["step"], row["phase"], row["data_ms"], row["total_ms"]
-            rows.append(row)
-        except (ValueError, KeyError, TypeError):
-            if number < len(lines):
-                raise ValueError(f"{path}, line {number} is not a row of step times") from None
-    return rows
+            yield line, decode_record(line, StepRow, as_python=True)
+        except RecordError as error:
+            if not line.endswith(b"\n"):
+                return
+            raise RecordError(
+                f"{path}, line {number} is not a row of step times: {error}; delete that line"
+            ) from None
 
 
 def cut_rows(path: Path, step: int) -> None:
-    """Drop the rows from `step` on, which a resumed run will write again."""
+    """Drop the rows from `step` on, which a resumed run will write again.
+
+    Raises:
+        RecordError: a line is no row.
+    """
     if not path.exists():
         return
-    rows = [row for row in read_rows(path) if row["step"] < step]
-    with atomic_path(path) as partial:
-        partial.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    with atomic_path(path) as partial, open(partial, "wb") as stream:
+        for line, row in _rows(path):
+            if row.step < step:
+                stream.write(line.removesuffix(b"\n") + b"\n")
 
 
-def by_epoch(rows: Iterable[dict[str, Any]]) -> dict[int, list[dict[str, Any]]]:
+def by_epoch(rows: Iterable[StepRow]) -> dict[int, list[StepRow]]:
     """Training rows by epoch, in the order of steps."""
-    epochs: dict[int, list[dict[str, Any]]] = {}
+    epochs: dict[int, list[StepRow]] = {}
     for row in rows:
-        if row["phase"] == "train":
-            epochs.setdefault(row["epoch"], []).append(row)
+        if row.phase == "train":
+            epochs.setdefault(row.epoch, []).append(row)
     return epochs
 
 
-def summarise(rows: list[dict[str, Any]], batch_size: int) -> dict[str, Any]:
+def summarise(rows: list[StepRow], batch_size: int) -> dict[str, Any]:
     """Figures of a run from its rows.
 
     `first_step_wait_ms` and `other_step_wait_ms` are medians over epochs >= 2 (None with a single
@@ -183,10 +225,10 @@ def summarise(rows: list[dict[str, Any]], batch_size: int) -> dict[str, Any]:
     epochs = by_epoch(rows)
     train = [row for epoch in epochs.values() for row in epoch]
     later = [epochs[epoch] for epoch in sorted(epochs) if epoch >= 2]
-    first = [epoch[0]["data_ms"] for epoch in later]
-    others = [row["data_ms"] for epoch in later for row in epoch[1:]]
-    total = sum(row["total_ms"] for row in train)
-    waited = sum(row["data_ms"] for row in train)
+    first = [epoch[0].data_ms for epoch in later]
+    others = [row.data_ms for epoch in later for row in epoch[1:]]
+    total = sum(row.total_ms for row in train)
+    waited = sum(row.data_ms for row in train)
     return {
         "epochs": len(epochs),
         "steps": len(train),
@@ -197,27 +239,27 @@ def summarise(rows: list[dict[str, Any]], batch_size: int) -> dict[str, Any]:
     }
 
 
-def epoch_table(rows: list[dict[str, Any]], batch_size: int) -> list[dict[str, Any]]:
+def epoch_table(rows: list[StepRow], batch_size: int) -> list[dict[str, Any]]:
     """Per epoch: first step against the median of the rest, utilisation, samples/s."""
     table = []
     for epoch, steps in sorted(by_epoch(rows).items()):
         rest = steps[1:] or steps
-        total = sum(row["total_ms"] for row in steps)
+        total = sum(row.total_ms for row in steps)
         table.append(
             {
                 "epoch": epoch,
-                "first_wait_ms": steps[0]["data_ms"],
-                "first_total_ms": steps[0]["total_ms"],
-                "rest_wait_ms": median(row["data_ms"] for row in rest),
-                "rest_total_ms": median(row["total_ms"] for row in rest),
-                "utilisation": 1 - sum(row["data_ms"] for row in steps) / total,
-                "samples_per_s": len(steps) * batch_size / total * 1e3,
+                "first_wait_ms": steps[0].data_ms,
+                "first_total_ms": steps[0].total_ms,
+                "rest_wait_ms": median(row.data_ms for row in rest),
+                "rest_total_ms": median(row.total_ms for row in rest),
+                "utilisation": 1 - sum(row.data_ms for row in steps) / total if total else 0.0,
+                "samples_per_s": len(steps) * batch_size / total * 1e3 if total else 0.0,
             }
         )
     return table
 
 
-def plot(rows: list[dict[str, Any]], picture: Path) -> None:
+def plot(rows: list[StepRow], picture: Path) -> None:
     """Draw the data wait of first and other steps by epoch, and where a step's time goes."""
     from matplotlib.figure import Figure  # half a second to import, for this picture alone
 
@@ -227,22 +269,23 @@ def plot(rows: list[dict[str, Any]], picture: Path) -> None:
     x = [epoch for epoch, _ in epochs]
     figure = Figure(figsize=(11, 6.5), layout="constrained")
     wait, share, loss = figure.subplot_mosaic("AB;CC").values()
-    wait.plot(x, [steps[0]["data_ms"] for _, steps in epochs], "o-", ms=3, lw=1, label="first step")
-    rest = [[row["data_ms"] for row in steps[1:]] or [math.nan] for _, steps in epochs]
+    wait.plot(x, [steps[0].data_ms for _, steps in epochs], "o-", ms=3, lw=1, label="first step")
+    rest = [[row.data_ms for row in steps[1:]] or [math.nan] for _, steps in epochs]
     wait.plot(x, [median(values) for values in rest], "o-", ms=3, lw=1, label="others, median")
-    step = median(row["total_ms"] for _, steps in epochs for row in steps)
+    step = median(row.total_ms for _, steps in epochs for row in steps)
     wait.axhline(step, color="gray", linestyle=":", label="whole step, median")
     wait.set(title="waiting for data", xlabel="epoch", ylabel="ms", yscale="symlog")
     wait.legend(fontsize=8)
     parts = {
-        phase: [sum(row[f"{phase}_ms"] for row in steps) / len(steps) for _, steps in epochs]
+        phase: [sum(row.spent(phase) for row in steps) / len(steps) for _, steps in epochs]
         for phase in PHASES
     }
     share.stackplot(x, *parts.values(), labels=parts.keys())
     share.set(title="a step's time, mean of the epoch", xlabel="epoch", ylabel="ms")
     share.legend(fontsize=8, loc="upper right")
     train = [row for _, steps in epochs for row in steps]
-    loss.plot([row["step"] for row in train], [row["loss"] for row in train], linewidth=0.8)
+    losses = [math.nan if row.loss is None else row.loss for row in train]
+    loss.plot([row.step for row in train], losses, linewidth=0.8)
     loss.set(title="training loss", xlabel="step")
     with atomic_path(picture) as partial:
         figure.savefig(partial, dpi=110, format="png")

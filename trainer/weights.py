@@ -4,7 +4,6 @@ Nothing in a file is ever executed. A bare state dict carries no name, so its pr
 whose keys and shapes it has.
 """
 
-import json
 import warnings
 from dataclasses import dataclass
 from importlib.resources import files
@@ -17,6 +16,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 
+from data_tools.records import RecordError, decode_record
 from trainer.checkpoint import judged
 from trainer.model import PRESETS, SyncNet
 
@@ -82,23 +82,20 @@ def read_calibration(path: Path) -> Calibration | None:
     if text is None:
         return None
     try:
-        found = json.loads(text)
-        clearness = np.array(found["clearness"], np.float64)
-        share = np.array(found["share_right"], np.float64)
-    except (ValueError, TypeError, KeyError) as error:
-        raise WeightsError(f"{path}: its calibration cannot be read: {error!r}") from None
+        found = decode_record(text.encode(), Calibration)
+    except RecordError as error:
+        raise WeightsError(f"{path}: its calibration cannot be read: {error}") from None
+    clearness, share = np.array(found.clearness), np.array(found.share_right)
     if (
-        clearness.ndim != 1
-        or clearness.shape != share.shape
+        clearness.shape != share.shape
         or len(clearness) == 0
-        or not np.isfinite(clearness).all()
         or not (np.diff(clearness) > 0).all()
         or not ((share >= 0) & (share <= 1)).all()
     ):
         raise WeightsError(
             f"{path}: its calibration needs increasing clearness and as many shares in 0..1"
         )
-    return Calibration(tuple(clearness.tolist()), tuple(share.tolist()))
+    return found
 
 
 def load_model(path: Path) -> SyncNet:

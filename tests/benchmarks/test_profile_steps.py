@@ -10,7 +10,7 @@ import pytest
 from benchmarks import draw, profile_steps
 from benchmarks.attribute import ALONE, LADDER, Causes
 from benchmarks.measure import Result
-from trainer.timing import PHASES
+from trainer.timing import PHASES, StepRow
 
 
 def make_rows(first: float, other: float, epochs: int = 3, steps: int = 4) -> list[dict[str, Any]]:
@@ -24,10 +24,14 @@ def make_rows(first: float, other: float, epochs: int = 3, steps: int = 4) -> li
     return rows
 
 
+def steps_of(rows: list[dict[str, Any]]) -> list[StepRow]:
+    return [StepRow(**row) for row in rows]
+
+
 def test_figures_of_a_profile() -> None:
     rows = make_rows(first=90, other=10)
     rows[0]["data_ms"], rows[0]["total_ms"] = 1000.0, 1010.0  # the cold start counts apart
-    found = profile_steps.figures(rows, batch_size=8)
+    found = profile_steps.figures(steps_of(rows), batch_size=8)
     assert found["first_step_wait_ms"] == 90 and found["other_step_wait_ms"] == 10
     assert found["first_step_share"] == pytest.approx(100 / 160)
     assert found["utilisation"] == pytest.approx(40 / 160)
@@ -39,13 +43,13 @@ def test_figures_of_a_profile() -> None:
 def test_validation_is_one_of_the_processes() -> None:
     rows = make_rows(first=10, other=10)
     rows[-1]["validation_ms"] = 160.0
-    found = profile_steps.figures(rows, batch_size=8)
+    found = profile_steps.figures(steps_of(rows), batch_size=8)
     assert found["process_share"] == {"data": 0.25, "forward": 0.25, "validation": 0.5}
     assert found["utilisation"] == 0.5 and found["validation_ms"] == 160
 
 
 def test_one_epoch_of_one_step_has_figures_too() -> None:
-    found = profile_steps.figures(make_rows(5, 0, epochs=1, steps=1), 2)
+    found = profile_steps.figures(steps_of(make_rows(5, 0, epochs=1, steps=1)), 2)
     assert found["other_step_wait_ms"] is None and found["first_step_share"] == 1
 
 
@@ -59,7 +63,7 @@ def test_the_end_of_an_epoch_counts_to_the_next_first_step() -> None:
 
 
 def test_the_page_needs_no_network_and_escapes() -> None:
-    rows = make_rows(50, 1)
+    rows = steps_of(make_rows(50, 1))
     made = draw.Profile("<torch>", "as it was", rows, profile_steps.figures(rows, 8))
     remedies = [["remedy", "wait"], ["<small>", "1 ms"]]
     text = draw.page([made], Result("profile_steps", {}), ["Main cause: <b>."], remedies)
@@ -149,7 +153,7 @@ def test_a_run_without_its_config_asks_for_the_batch_size(
 def causes(**waits: float) -> Causes:
     names = [trial.name for trial in (*LADDER, *ALONE)]
     given = dict.fromkeys(names, 50.0) | {k.replace("_", "+"): v for k, v in waits.items()}
-    return Causes({name: make_rows(wait, 0) for name, wait in given.items()})
+    return Causes({name: steps_of(make_rows(wait, 0)) for name, wait in given.items()})
 
 
 def test_the_cause_whose_removal_wins_most_is_the_main_one() -> None:

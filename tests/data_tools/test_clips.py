@@ -23,6 +23,7 @@ from data_tools.clips import (
     natural_key,
 )
 from data_tools.mfcc import mfcc
+from data_tools.records import RecordError
 
 MakeClip = Callable[..., Path]
 
@@ -93,7 +94,7 @@ def test_clip_json_goes_before_the_source_pattern(tmp_path: Path) -> None:
 def test_clip_json_without_a_source_is_refused(tmp_path: Path, text: str) -> None:
     empty_clip(tmp_path / "a")
     (tmp_path / "a" / "clip.json").write_text(text)
-    with pytest.raises(ValueError, match=r'clip\.json is not JSON with a "source"'):
+    with pytest.raises(RecordError, match=r'clip\.json is not JSON with a "source"'):
         find_clips(tmp_path)
 
 

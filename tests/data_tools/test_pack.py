@@ -288,10 +288,10 @@ def test_damaged_clip_is_left_out_and_listed_and_the_rest_is_packed(
     make_clip(tmp_path / "clips" / "good")
     damage(make_clip(tmp_path / "clips" / "bad", seed=1))
     manifest = pack(tmp_path / "clips", tmp_path / "out", PackOptions(ratios=(1, 0, 0)))
-    (dropped,) = manifest["dropped"]
-    assert (dropped["clip"], dropped["reason"]) == ("bad", reason)
-    assert detail in dropped["detail"]
-    assert manifest["clips_found"] == 2
+    (dropped,) = manifest.dropped
+    assert (dropped.clip, dropped.reason) == ("bad", reason)
+    assert detail in dropped.detail
+    assert manifest.clips_found == 2
     assert [r.clip for s in all_shards(tmp_path / "out") for r in s.records] == ["good"]
     assert verify(tmp_path / "out") == []
 
@@ -302,7 +302,7 @@ def test_shard_whose_clips_all_fail_is_listed_and_leaves_no_tar(
     make_clip(tmp_path / "clips" / "train" / "good")
     damage_no_audio(make_clip(tmp_path / "clips" / "val" / "bad"))
     manifest = pack(tmp_path / "clips", tmp_path / "out")
-    assert [shard["clips"] for shard in manifest["shards"]] == [1, 0]
+    assert [shard.clips for shard in manifest.shards] == [1, 0]
     assert not (tmp_path / "out" / "val-000000.tar").exists()
     before = contents(tmp_path / "out")
     pack(tmp_path / "clips", tmp_path / "out")
@@ -514,8 +514,8 @@ def unpack_tar(tar: Path, out: Path, clips: int) -> None:
 def test_real_mouths_are_packed_whole(real_clips: Path, tmp_path: Path) -> None:
     unpack_tar(real_clips / "grid_mouths" / "clips.tar", tmp_path / "clips", clips=10)
     manifest = pack(tmp_path / "clips", tmp_path / "out")
-    assert manifest["dropped"] == []
-    assert sum(split["clips"] for split in manifest["splits"].values()) == 10
+    assert manifest.dropped == []
+    assert sum(split.clips for split in manifest.splits.values()) == 10
     assert verify(tmp_path / "out") == []
 
 

@@ -151,8 +151,8 @@ def test_what_is_no_tar_is_a_shard_error(tmp_path: Path) -> None:
 
 def test_manifest_counts_what_the_shards_hold(shards_folder: Path) -> None:
     manifest = read_manifest(shards_folder)
-    for split, total in manifest["splits"].items():
+    for split, total in manifest.splits.items():
         records = [r for shard in open_shards(shards_folder, split) for r in shard.records]
-        assert total["clips"] == len(records)
-        assert total["frames"] == sum(record.frames for record in records)
-    assert manifest["clips_found"] == 12 and manifest["dropped"] == []
+        assert total.clips == len(records)
+        assert total.frames == sum(record.frames for record in records)
+    assert manifest.clips_found == 12 and manifest.dropped == []

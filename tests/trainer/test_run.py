@@ -9,7 +9,6 @@ import sys
 import tarfile
 import time
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -41,12 +40,12 @@ def python(
     return subprocess.run(script, capture_output=True, text=True, env=environment, timeout=240)
 
 
-def train_rows(run: Path) -> list[dict[str, Any]]:
-    return [row for row in timing.read_rows(run / timing.STEPS) if row["phase"] == "train"]
+def train_rows(run: Path) -> list[timing.StepRow]:
+    return [row for row in timing.read_rows(run / timing.STEPS) if row.phase == "train"]
 
 
-def losses(run: Path) -> list[float]:
-    return [row["loss"] for row in train_rows(run)]
+def losses(run: Path) -> list[float | None]:
+    return [row.loss for row in train_rows(run)]
 
 
 @pytest.fixture(scope="module")
@@ -76,15 +75,15 @@ def test_a_run_leaves_everything_it_names(undisturbed: Path) -> None:
     assert set(wanted.split()) <= set(summary)
     assert summary["finished"] and summary["epochs"] == 2
     assert summary["steps"] == len(train_rows(undisturbed))
-    phases = {row["phase"] for row in timing.read_rows(undisturbed / timing.STEPS)}
+    phases = {row.phase for row in timing.read_rows(undisturbed / timing.STEPS)}
     assert phases == {"train", "val"}
 
 
 def test_every_step_has_one_row(undisturbed: Path) -> None:
     rows = train_rows(undisturbed)
-    assert [row["step"] for row in rows] == list(range(len(rows)))
+    assert [row.step for row in rows] == list(range(len(rows)))
     per_epoch = len(rows) // 2
-    assert [row["epoch"] for row in rows] == [1] * per_epoch + [2] * per_epoch
+    assert [row.epoch for row in rows] == [1] * per_epoch + [2] * per_epoch
 
 
 @pytest.mark.slow
@@ -245,7 +244,7 @@ sys.exit(run.main())
         expected = [alone.clip, alone.start, alone.audio_start, alone.label]
         assert together.tolist() == [x.tolist() for x in expected]
     # only the first process writes, each row once
-    assert [row["step"] for row in train_rows(run)] == list(range(2 * sampler.steps_per_epoch))
+    assert [row.step for row in train_rows(run)] == list(range(2 * sampler.steps_per_epoch))
     summary = json.loads((run / "summary.json").read_text())
     assert summary["world_size"] == 2 and summary["val_runs"] > 0
     # and one process goes on where two stopped
@@ -253,7 +252,7 @@ sys.exit(run.main())
     alone = python(code, "--resume", str(run), "--train.epochs", "3")
     assert alone.returncode == 0, alone.stderr
     assert "resumed at step" in alone.stdout
-    assert [row["step"] for row in train_rows(run)] == list(range(3 * sampler.steps_per_epoch))
+    assert [row.step for row in train_rows(run)] == list(range(3 * sampler.steps_per_epoch))
 
 
 def test_clips_are_packed_and_trained_in_one_command(clips_folder: Path, tmp_path: Path) -> None:
@@ -375,7 +374,7 @@ def test_the_real_clip_trains_syncnet_with_falling_loss(real_clips: Path, tmp_pa
     shutil.copytree(real_clips / "parity" / "frames", clip / "frames")
     shutil.copy(real_clips / "parity" / "audio.wav", clip / "audio.wav")
     manifest = pack(tmp_path / "clips", tmp_path / "shards", PackOptions())
-    assert manifest["splits"]["train"]["clips"] == 1 and not manifest["dropped"]
+    assert manifest.splits["train"].clips == 1 and not manifest.dropped
     run = tmp_path / "run"
     arguments = ["--data.shards", str(tmp_path / "shards"), "--run.dir", str(run)]
     arguments += ["--model.name", "syncnet", "--train.batch_size", "16", "--train.epochs", "1"]

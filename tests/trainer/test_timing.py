@@ -3,20 +3,27 @@
 import json
 import time
 from pathlib import Path
-from typing import Any
+from typing import Literal
 
 import pytest
 import torch
 
+from data_tools.records import RecordError
 from trainer import timing
 from trainer.distributed import Processes
-from trainer.timing import StepClock, StepLog
+from trainer.timing import StepClock, StepLog, StepRow
 
 
-def row(epoch: int, step: int, data: float, total: float, phase: str = "train") -> dict[str, Any]:
-    times = dict.fromkeys((f"{name}_ms" for name in timing.PHASES), 1.0)
-    times |= {"data_ms": data, "total_ms": total}
-    return {"epoch": epoch, "step": step, "phase": phase, "loss": 0.5, **times}
+def row(
+    epoch: int, step: int, data: float, total: float, phase: Literal["train", "val"] = "train"
+) -> StepRow:
+    return StepRow(epoch, step, phase, data, total, 0.5, 1.0, 1.0, 1.0, 1.0)
+
+
+def text(row: StepRow) -> str:
+    """As a training writes it."""
+    names = ("epoch", "step", "phase", "loss", *(f"{name}_ms" for name in timing.PHASES))
+    return json.dumps({name: getattr(row, name) for name in (*names, "total_ms")})
 
 
 def test_a_row_says_where_the_time_went(tmp_path: Path) -> None:
@@ -30,14 +37,15 @@ def test_a_row_says_where_the_time_went(tmp_path: Path) -> None:
     clock.mark("backward")
     steps.add(1, 0, "train", torch.tensor(2.5), clock.end())
     steps.close()
-    (written,) = timing.read_rows(tmp_path / timing.STEPS)
-    assert set(written) == {"epoch", "step", "phase", "loss", "total_ms"} | {
+    (line,) = (tmp_path / timing.STEPS).read_text().splitlines()
+    assert set(json.loads(line)) == {"epoch", "step", "phase", "loss", "total_ms"} | {
         f"{name}_ms" for name in timing.PHASES
     }
-    assert written["loss"] == 2.5
-    assert written["data_ms"] >= 20 and written["backward_ms"] >= 10 > written["forward_ms"]
-    assert written["loss_ms"] == written["optimizer_ms"] == 0
-    assert written["total_ms"] >= written["data_ms"] + written["backward_ms"]
+    (written,) = timing.read_rows(tmp_path / timing.STEPS)
+    assert written.loss == 2.5
+    assert written.data_ms >= 20 and written.backward_ms >= 10 > written.forward_ms
+    assert written.loss_ms == written.optimizer_ms == 0
+    assert written.total_ms >= written.data_ms + written.backward_ms
 
 
 def test_summary_takes_medians_from_the_second_epoch_on() -> None:
@@ -59,16 +67,16 @@ def test_one_epoch_or_one_step_an_epoch_has_no_such_medians() -> None:
 
 def test_a_resumed_run_drops_the_rows_it_will_write_again(tmp_path: Path) -> None:
     path = tmp_path / timing.STEPS
-    lines = [json.dumps(row(1, step, 0, 1)) for step in range(5)]
+    lines = [text(row(1, step, 0, 1)) for step in range(5)]
     path.write_text("\n".join(lines) + '\n{"epoch": 1, "st')  # killed while writing
     timing.cut_rows(path, 3)
-    assert [r["step"] for r in timing.read_rows(path)] == [0, 1, 2]
+    assert [r.step for r in timing.read_rows(path)] == [0, 1, 2]
 
 
 def test_a_damaged_line_is_named(tmp_path: Path) -> None:
     path = tmp_path / timing.STEPS
-    path.write_text("nonsense\n" + json.dumps(row(1, 0, 0, 1)) + "\n")
-    with pytest.raises(ValueError, match="line 1"):
+    path.write_text("nonsense\n" + text(row(1, 0, 0, 1)) + "\n")
+    with pytest.raises(RecordError, match="line 1"):
         timing.read_rows(path)
 
 
