@@ -42,7 +42,7 @@ from benchmarks.measure import (
 )
 from data_tools.atomic import write_json
 from data_tools.clips import SPLITS
-from data_tools.shards import MANIFEST, SplitTotals, read_manifest
+from data_tools.shards import MANIFEST, NOTHING, SplitTotals, read_manifest
 from trainer.dataset import Dataset
 from trainer.sampler import TrainSampler
 
@@ -65,7 +65,7 @@ def linked_shards(shards: Path, folder: Path, number: int) -> Path:
                     os.link((shards / entry.name).with_suffix(suffix), link)
             entries.append(replace(entry, name=name))
         total = SplitTotals(number * entry.clips, number * entry.frames, number * entry.bytes)
-        splits = dict.fromkeys(SPLITS, SplitTotals()) | {"train": total}
+        splits = dict.fromkeys(SPLITS, NOTHING) | {"train": total}
         found = replace(manifest, shards=entries, splits=splits, clips_found=total.clips)
         write_json(folder / MANIFEST, found.as_dict())
     return folder

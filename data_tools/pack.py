@@ -39,12 +39,12 @@ from data_tools.records import Count, read_record, utf8
 from data_tools.shards import (
     FORMAT,
     MANIFEST,
+    NOTHING,
     ClipRecord,
     DroppedClip,
     Manifest,
     RejectedClip,
     ShardEntry,
-    SplitTotals,
     clip_members,
     commit_shard,
     read_stats,
@@ -389,7 +389,7 @@ def pack_shard(
 def _manifest(out: Path, plan: list[ShardPlan], options: PackOptions) -> Manifest:
     shards: list[ShardEntry] = []
     dropped: list[DroppedClip] = []
-    totals = dict.fromkeys(SPLITS, SplitTotals())
+    totals = dict.fromkeys(SPLITS, NOTHING)
     for shard in plan:
         stats = read_stats(out / shard.name)
         own = stats.totals

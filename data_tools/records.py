@@ -78,6 +78,8 @@ def decode_record(data: bytes, kind: type[T], as_python: bool = False) -> T:
     try:
         try:
             return msgspec.json.decode(data, type=kind)
+        except msgspec.ValidationError:
+            raise
         except ValueError:
             if not as_python:
                 raise

@@ -109,14 +109,17 @@ class ShardStats:
 class SplitTotals:
     """What a split holds; bytes: of its tars."""
 
-    clips: Count = 0
-    frames: Count = 0
-    bytes: Count = 0
+    clips: Count
+    frames: Count
+    bytes: Count
 
     def __add__(self, other: "SplitTotals") -> "SplitTotals":
         return SplitTotals(
             self.clips + other.clips, self.frames + other.frames, self.bytes + other.bytes
         )
+
+
+NOTHING = SplitTotals(0, 0, 0)
 
 
 @dataclass(frozen=True)
@@ -358,12 +361,9 @@ class Shard:
         wrong = ShardError(f"{idx} does not match {self.tar.name}; delete both and run pack again")
         if not lines or lines[0] != f"v1.2 {len(lines) - 1}" or len(lines) - 1 != len(self.records):
             raise wrong
-        self.keys: list[str] = []
-        offsets: list[NDArray[np.int64]] = []
-        sizes: list[NDArray[np.int64]] = []
-        mfcc_offset: list[int] = []
-        counts = [0]
-        end = 0
+        offsets: list[str] = []
+        sizes: list[str] = []
+        heads: list[int] = []  # members before the first frame, by clip
         for line, record in zip(lines[1:], self.records, strict=True):
             fields = line.split(" ")
             extensions = fields[0::4]
@@ -374,36 +374,42 @@ class Shard:
                 or first < 2
                 or extensions[:2] != ["json", "mfcc.npy"]
                 or fields[3] != f"{record.key}.json"
-                or extensions[first : first + 1] != ["00000.jpg"]
+                or extensions[first] != "00000.jpg"
                 or extensions[-1] != f"{frames - 1:05d}.jpg"
             ):
                 raise wrong
-            try:
-                offset = np.array(fields[1::4], dtype=np.int64)
-                size = np.array(fields[2::4], dtype=np.int64)
-            except (ValueError, OverflowError):
-                raise wrong from None
-            # A tar leaves no room for choice: a header, the content, filled up, the next header.
-            if (size < 0).any() or (size > self._tar_bytes).any():
-                raise wrong
-            ends = offset + -(-size // _BLOCK) * _BLOCK
-            if offset[0] != end + _BLOCK or (offset[1:] != ends[:-1] + _BLOCK).any():
-                raise wrong
-            if size[1] != _NPY_HEADER + _COLUMN_BYTES * record.columns:
-                raise wrong
-            end = int(ends[-1])
-            self.keys.append(record.key)
-            offsets.append(offset[first:])
-            sizes.append(size[first:])
-            mfcc_offset.append(int(offset[1]))
-            counts.append(frames)
-        self.first_frame: NDArray[np.int64] = np.cumsum(counts, dtype=np.int64)
-        self.offset: NDArray[np.int64] = np.concatenate(offsets)
-        self.size: NDArray[np.int64] = np.concatenate(sizes)
-        if end > self._tar_bytes:
+            offsets += fields[1::4]
+            sizes += fields[2::4]
+            heads.append(first)
+        try:
+            offset = np.array(offsets, dtype=np.int64)
+            size = np.array(sizes, dtype=np.int64)
+        except (ValueError, OverflowError):
+            raise wrong from None
+        # A tar leaves no choice: a header, the content, filled up to a block, the next header.
+        if (size < 0).any() or (size > self._tar_bytes).any():
             raise wrong
-        self._mfcc_offset = mfcc_offset
-        self.columns: NDArray[np.int64] = np.array([record.columns for record in self.records])
+        ends = offset + -(-size // _BLOCK) * _BLOCK
+        if offset[0] != _BLOCK or (offset[1:] != ends[:-1] + _BLOCK).any():
+            raise wrong
+        head = np.array(heads)
+        count = np.array([record.frames for record in self.records])
+        columns = np.array([record.columns for record in self.records])
+        mfcc = np.cumsum([0, *(head + count)[:-1].tolist()]) + 1
+        if (
+            ends[-1] > self._tar_bytes
+            or (size[mfcc] != _NPY_HEADER + _COLUMN_BYTES * columns).any()
+        ):
+            raise wrong
+        self.keys = [record.key for record in self.records]
+        self.columns: NDArray[np.int64] = columns
+        self.first_frame: NDArray[np.int64] = np.cumsum([0, *count.tolist()], dtype=np.int64)
+        is_frame = np.repeat(
+            np.tile([False, True], len(head)), np.stack([head, count], axis=1).ravel()
+        )
+        self.offset: NDArray[np.int64] = offset[is_frame]
+        self.size: NDArray[np.int64] = size[is_frame]
+        self._mfcc_offset: list[int] = offset[mfcc].tolist()
         # The members that the index points at must be there: a look at the first and last headers
         # finds a tar and an index that were not written together.
         for frame, record in ((0, self.records[0]), (-1, self.records[-1])):

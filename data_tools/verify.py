@@ -16,12 +16,12 @@ from data_tools.progress import progress
 from data_tools.records import RecordError, decode_record
 from data_tools.shards import (
     MANIFEST,
+    NOTHING,
     ClipRecord,
     Manifest,
     Member,
     Shard,
     ShardError,
-    SplitTotals,
     content_hash,
     describe,
     format_idx,
@@ -88,7 +88,7 @@ def verify_shard(tar: Path) -> list[str]:
 
 def _manifest_faults(manifest: Manifest, tars: list[Path]) -> Iterator[str]:
     """Where the manifest and the statistics of the shards disagree."""
-    totals = dict.fromkeys(manifest.splits, SplitTotals())
+    totals = dict.fromkeys(manifest.splits, NOTHING)
     dropped: list[tuple[str, str]] = []
     damaged = False
     for entry, tar in zip(manifest.shards, tars, strict=True):

@@ -523,7 +523,7 @@ def test_real_mouths_are_packed_whole(real_clips: Path, tmp_path: Path) -> None:
 def test_real_face_track_is_packed_with_all_317_frames(real_clips: Path, tmp_path: Path) -> None:
     shutil.copytree(real_clips / "parity" / "frames", tmp_path / "clips" / "parity" / "frames")
     shutil.copy(real_clips / "parity" / "audio.wav", tmp_path / "clips" / "parity")
-    assert pack(tmp_path / "clips", tmp_path / "out")["dropped"] == []
+    assert pack(tmp_path / "clips", tmp_path / "out").dropped == []
     (shard,) = all_shards(tmp_path / "out")
     (record,) = shard.records
     assert (record.frames, record.height, record.width, record.channels) == (317, 224, 224, 3)
