@@ -191,6 +191,25 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     return cast(dict[str, Any], manifest)
 
 
+def in_two_splits(tars: Iterable[Path]) -> list[str]:
+    """What lies in more than one split under whatever name, a sentence each; [] is as it must be.
+
+    Raises:
+        ShardError: the statistics of a shard are missing or damaged.
+    """
+    first: dict[str, tuple[str, str]] = {}
+    found = []
+    for tar in tars:
+        stats = read_stats(tar)
+        for record in stats["clips"]:
+            split, clip = first.setdefault(record["hash"], (stats["split"], record["clip"]))
+            if split != stats["split"]:
+                found.append(
+                    f"{clip} ({split}) and {record['clip']} ({stats['split']}) are the same clip"
+                )
+    return found
+
+
 def index_tar(tar: Path) -> list[list[Member]]:
     """The members of a tar by sample, offsets being those of the data, as wds2idx lists them.
 
