@@ -31,6 +31,7 @@ from data_tools.mfcc import (
     SAMPLE_RATE,
     SAMPLES_PER_FRAME,
     WINDOW_COLUMNS,
+    WINDOW_FRAMES,
     mfcc,
     stitch_bins,
     window_count,
@@ -241,6 +242,10 @@ def load_clip(clip: Clip, conversion: Conversion = Conversion()) -> ClipData:
     if clip.same_as is not None:
         raise ClipError("same clip", f"the same as {clip.same_as} under another name")
     files = frame_files(clip)
+    if len(files) < WINDOW_FRAMES:
+        raise ClipError(
+            "too short for one window", f"{len(files)} frames; a window needs {WINDOW_FRAMES}"
+        )
     audio, features = _read_audio(clip.path, len(files))
     if window_count(len(files), len(features)) < 1:
         raise ClipError(

@@ -104,7 +104,7 @@ def main(args: argparse.Namespace) -> int:
             f"at most {MAX_FRAMES}"
         )
     if not 0 <= args.seed <= MAX_SEED:
-        raise ValueError(f"--seed must lie between 0 and {MAX_SEED}")
+        raise ValueError(f"--seed must not be negative or above {MAX_SEED}")
     console = Console(markup=False, highlight=False, emoji=False)  # a name may hold [brackets]
     summarise(read_manifest(args.out), args.out, console)
     if args.montage is not None:

@@ -268,7 +268,7 @@ def _check_options(options: PackOptions) -> None:
     if min(options.ratios) < 0 or sum(options.ratios) == 0 or max(options.ratios) > _MAX_SHARE:
         raise ValueError("--ratios needs three shares, none negative, for example 80:10:10")
     if not 0 <= options.seed <= MAX_SEED:
-        raise ValueError(f"--seed must lie between 0 and {MAX_SEED}")
+        raise ValueError(f"--seed must not be negative or above {MAX_SEED}")
     if not 1 <= options.shard_mb <= _MAX_SHARD_MB:
         raise ValueError(f"--shard-mb must lie between 1 and {_MAX_SHARD_MB}")
     if options.size is not None and not 16 <= options.size <= 4096:
