@@ -162,7 +162,7 @@ def _clip_folders(root: Path) -> tuple[list[Path], list[tuple[Path, Path]]]:
             repeats.append((here, known))
             continue
         with os.scandir(here) as entries:
-            inside = [e for e in entries if not e.name.startswith(".") and e.is_dir()]
+            inside = [e for e in entries if not e.name.startswith(".") and _is_folder(e)]
         if here != root and any(entry.name == "frames" for entry in inside):
             found.append(here)
             continue
@@ -180,6 +180,13 @@ def _clip_folders(root: Path) -> tuple[list[Path], list[tuple[Path, Path]]]:
             if folder.is_relative_to(known)
         ]
     return found, again
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False  # a link to itself, or to what nobody may look at
 
 
 def _parts(folder: Path, root: Path) -> tuple[str, ...]:

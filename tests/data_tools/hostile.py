@@ -197,8 +197,9 @@ def _instead(file: Path, content: bytes) -> Iterator[None]:
     try:
         yield
     finally:
-        file.unlink()
-        if former is not None:
+        if former is None:
+            file.unlink()
+        else:
             file.write_bytes(former)
 
 

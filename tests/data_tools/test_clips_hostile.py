@@ -537,13 +537,13 @@ SMALL = simplejpeg.encode_jpeg(np.full((32, 32, 3), 90, np.uint8), 50)
 TURNED = with_segment(SMALL, 0xE1, exif(6))
 
 
-@settings(FUZZ, max_examples=700)
+@settings(FUZZ, max_examples=900)
 @given(content=hostile.mutations(SMALL) | hostile.mutations(TURNED))
 def test_any_bytes_as_a_frame(damaged: Path, content: bytes) -> None:
     hostile.check_frame(content, damaged)
 
 
-@settings(FUZZ, max_examples=700)
+@settings(FUZZ, max_examples=900)
 @given(
     content=hostile.mutations(hostile.wav_bytes(speech()[-6 * 640 :]))
     | hostile.mutations(hostile.wav_bytes(speech()[-6 * 640 :] / 32768, "FLOAT"))
