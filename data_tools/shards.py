@@ -11,6 +11,7 @@
 Tar and idx hold every byte range, so `Shard` maps the tar and hands out views without a copy.
 """
 
+import errno
 import hashlib
 import io
 import json
@@ -219,8 +220,13 @@ def index_tar(tar: Path) -> list[list[Member]]:
     samples: list[list[Member]] = []
     last = None
     try:
+        length = tar.stat().st_size
         with tarfile.open(tar, "r:") as archive:
             for info in archive:
+                if (
+                    not 0 <= info.size <= length - info.offset_data
+                ):  # tarfile goes back and for ever
+                    raise ShardError(f"{tar} is damaged: {info.name!r} says {info.size} bytes")
                 if not info.isreg():
                     continue
                 key, _, extension = info.name.partition(".")
@@ -228,7 +234,11 @@ def index_tar(tar: Path) -> list[list[Member]]:
                     samples.append([])
                     last = key
                 samples[-1].append(Member(extension, info.offset_data, info.size, info.name))
-    except tarfile.TarError as error:
+    except (ShardError, FileNotFoundError):
+        raise
+    except Exception as error:  # tarfile meets damage with errors of many kinds
+        if isinstance(error, OSError) and error.errno != errno.EINVAL:
+            raise
         raise ShardError(f"{tar} cannot be read as a tar: {error}") from None
     return samples
 
@@ -287,6 +297,7 @@ class Shard:
         mfcc_offset: list[int] = []
         mfcc_size: list[int] = []
         counts = [0]
+        length = self.tar.stat().st_size
         for line, record in zip(lines[1:], self.records, strict=True):
             fields = line.split(" ")
             extensions = fields[0::4]
@@ -305,7 +316,10 @@ class Shard:
                 size = np.array(fields[2::4], dtype=np.int64)
             except (ValueError, OverflowError):
                 raise wrong from None
-            if (size < 0).any() or (offset[1:] < offset[:-1] + size[:-1]).any():
+            # Bounded first: a sum must not pass the largest number and begin anew below zero.
+            if min(offset.min(), size.min()) < 0 or max(offset.max(), size.max()) > length:
+                raise wrong
+            if (offset[1:] < offset[:-1] + size[:-1]).any():
                 raise wrong
             self.keys.append(record.key)
             offsets.append(offset[first:])
@@ -316,7 +330,7 @@ class Shard:
         self.first_frame: NDArray[np.int64] = np.cumsum(counts, dtype=np.int64)
         self.offset: NDArray[np.int64] = np.concatenate(offsets)
         self.size: NDArray[np.int64] = np.concatenate(sizes)
-        if self.offset[-1] + self.size[-1] > self.tar.stat().st_size:
+        if self.offset[-1] + self.size[-1] > length:
             raise wrong
         self._mfcc_offset = mfcc_offset
         self.columns: NDArray[np.int64] = (np.array(mfcc_size) - _NPY_HEADER) // _COLUMN_BYTES
