@@ -267,8 +267,11 @@ def load_clip(clip: Clip, conversion: Conversion = Conversion()) -> ClipData:
     )
     if abs(sound_frames - len(files)) > MAX_LENGTH_MISMATCH:
         raise _mismatch(len(files), sound_frames)
-    if (features == features[0]).all():
-        raise ClipError("silent", "its sound is digital silence throughout: nothing to go by")
+    if (features == features[0]).all() or (
+        audio is not None and -1 <= audio.min() <= audio.max() <= 1
+    ):
+        # Floats that were cast to integers without a scale end here as well.
+        raise ClipError("silent", "no sample is above the last of 16 bits: nothing to go by")
     jpegs = []
     shapes: dict[tuple[int, int, int], str] = {}
     held = 0
@@ -507,11 +510,19 @@ def _read_wav(wav: Path, frames: int, most: int) -> NDArray[np.int16]:
             # As FFmpeg does in `prepare`: integers lose their lower bits, floats are rounded.
             # (libsndfile's integer read of floats does not scale them: all would be silence.)
             whole = sound.subtype.startswith("PCM")
+            if (sound.format, sound.subtype) == ("W64", "PCM_32"):
+                # libsndfile takes the floats that FFmpeg writes for integers: loud noise
+                raise ClipError(
+                    "unreadable audio",
+                    "audio.wav is Wave64 of 32 bits, integers or floats; store it as WAV",
+                )
             samples = sound.read(most + 1, dtype="int16" if whole else "float64")
             if len(samples) > most:
                 raise _mismatch(frames, sound.frames // SAMPLES_PER_FRAME)
     except soundfile.SoundFileError as error:
-        raise ClipError("unreadable audio", f"audio.wav: {error}") from None
+        # libsndfile's own words, without the path
+        words = getattr(error, "error_string", error)
+        raise ClipError("unreadable audio", f"audio.wav: {words}") from None
     return samples if whole else _from_floats(samples)
 
 

@@ -177,9 +177,46 @@ def test_silent_audio_npy_is_left_out(clip: Path) -> None:
     assert refused(clip).reason == "silent"
 
 
+@pytest.mark.parametrize(
+    ("samples", "subtype"),
+    [
+        (np.random.default_rng(0).integers(-1, 2, FRAMES * 640).astype(np.int16), "PCM_16"),
+        # 16-bit magnitudes in a file of 32 bits, as scipy writes int32
+        (np.random.default_rng(0).integers(-9000, 9000, FRAMES * 640, np.int32), "PCM_32"),
+    ],
+    ids=["cast without a scale", "wide"],
+)
+def test_sound_that_was_scaled_away_is_silent(
+    clip: Path, samples: np.ndarray, subtype: str
+) -> None:
+    write(clip, samples, subtype)
+    assert refused(clip).reason == "silent"
+
+
+@pytest.mark.parametrize("subtype", ["FLOAT", "PCM_32"])
+def test_wave64_whose_floats_cannot_be_told_is_refused(clip: Path, subtype: str) -> None:
+    audio = speech() / 32768
+    write(clip, audio, "FLOAT", "W64")
+    assert loaded(clip).audio is not None
+    # As FFmpeg writes it: the format "extensible", its second half says what the samples are.
+    kind = 3 if subtype == "FLOAT" else 1
+    rest = struct.pack("<HHI", 32, 4, 4) + struct.pack("<H", kind)
+    rest += bytes.fromhex("000000001000800000aa00389b71")
+    body = struct.pack("<HHIIHH", 0xFFFE, 1, 16_000, 64_000, 4, 32)
+    body += struct.pack("<HHI", 22, 32, 4) + rest[8:]
+    guid = bytes.fromhex("f3acd3118cd100c04f8edb8a")
+    samples = audio.astype("<f4").tobytes()
+    chunks = b"fmt " + guid + struct.pack("<Q", 24 + len(body)) + body
+    chunks += b"data" + guid + struct.pack("<Q", 24 + len(samples)) + samples
+    riff = bytes.fromhex("726966662e91cf11a5d628db04c10000")
+    head = riff + struct.pack("<Q", 40 + len(chunks)) + b"wave" + guid
+    (clip / "audio.wav").write_bytes(head + chunks)
+    assert "store it as WAV" in refused(clip).detail
+
+
 def test_one_sample_is_no_silence(clip: Path) -> None:
     audio = np.zeros(FRAMES * 640, np.int16)
-    audio[5000] = 1
+    audio[5000] = 2
     write(clip, audio, "PCM_16")
     assert loaded(clip).audio is not None
 
