@@ -1,6 +1,7 @@
 """`python -m data_tools COMMAND`: prepare, pack, check and look at training clips."""
 
 import argparse
+import io
 import sys
 from types import ModuleType
 
@@ -29,6 +30,9 @@ def main(argv: list[str] | None = None) -> int:
         )
         module.add_arguments(command)
     args = parser.parse_args(argv)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # A file's name may be no text; standard error escapes such bytes already.
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         status: int = COMMANDS[args.command][0].main(args)
         return status

@@ -3,13 +3,18 @@
 import argparse
 from pathlib import Path
 
+import cv2
 import numpy as np
+from numpy.typing import NDArray
 from rich.console import Console
 
 from data_tools.clips import decode_jpeg
 from data_tools.mfcc import COLUMNS_PER_FRAME
-from data_tools.pack import summarise
+from data_tools.pack import MAX_SEED, summarise
 from data_tools.shards import Shard, ShardError, open_shards, read_manifest
+
+MAX_CLIPS, MAX_FRAMES = 50, 50  # of a montage
+_DRAWN = 256  # pixels of a frame's longer side, more than are seen
 
 
 def montage(folder: Path, picture: Path, clips: int = 6, frames: int = 12, seed: int = 0) -> None:
@@ -42,7 +47,7 @@ def montage(folder: Path, picture: Path, clips: int = 6, frames: int = 12, seed:
         stored = (record.height, record.width, record.channels)
         if any(picture.shape != stored for picture in pictures):
             raise ShardError(f"{shard.tar}: frames of {record.key} are not {stored}; run verify")
-        strip = np.concatenate(pictures, axis=1)
+        strip = np.concatenate([_small(picture) for picture in pictures], axis=1)
         columns = shard.mfcc(clip)[start * COLUMNS_PER_FRAME : (start + count) * COLUMNS_PER_FRAME]
         above, below = axes[2 * row, 0], axes[2 * row + 1, 0]
         # The extent is in frames on both axes' x, so that picture and sound stand aligned.
@@ -54,6 +59,7 @@ def montage(folder: Path, picture: Path, clips: int = 6, frames: int = 12, seed:
             f"{record.clip} ({split}, {record.width}x{record.height}, {record.frames} frames)",
             fontsize=8,
             loc="left",
+            parse_math=False,  # a name may hold dollars
         )
         above.axis("off")
         below.imshow(
@@ -69,6 +75,16 @@ def montage(folder: Path, picture: Path, clips: int = 6, frames: int = 12, seed:
     figure.savefig(picture, dpi=110)
 
 
+def _small(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    height, width, channels = pixels.shape
+    scale = _DRAWN / max(height, width)
+    if scale >= 1:
+        return pixels
+    size = max(1, round(scale * width)), max(1, round(scale * height))
+    smaller = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)
+    return np.asarray(smaller, np.uint8).reshape(*size[::-1], channels)
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command line of `info`."""
     parser.add_argument("out", type=Path, help="folder of shards")
@@ -82,10 +98,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> int:
     """Run `info` from the command line."""
-    summarise(read_manifest(args.out), args.out, Console(markup=False, emoji=False))
+    if not (1 <= args.clips <= MAX_CLIPS and 1 <= args.frames <= MAX_FRAMES):
+        raise ValueError(
+            f"--clips must be at least 1 and at most {MAX_CLIPS}, --frames must be at least 1 and "
+            f"at most {MAX_FRAMES}"
+        )
+    if not 0 <= args.seed <= MAX_SEED:
+        raise ValueError(f"--seed must not be negative or above {MAX_SEED}")
+    console = Console(markup=False, highlight=False, emoji=False)  # a name may hold [brackets]
+    summarise(read_manifest(args.out), args.out, console)
     if args.montage is not None:
-        if args.clips < 1 or args.frames < 1:
-            raise ValueError("--clips and --frames must be at least 1")
         montage(args.out, args.montage, args.clips, args.frames, args.seed)
         print(f"montage: {args.montage}")
     return 0

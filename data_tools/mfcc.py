@@ -55,7 +55,8 @@ def stitch_bins(bins: NDArray[np.floating]) -> NDArray[np.float32]:
     """
     if bins.ndim != 4 or bins.shape[1:] != (1, CEPSTRA, WINDOW_COLUMNS) or len(bins) == 0:
         raise ValueError(f"shape {bins.shape} is not (bins, 1, 13, 20)")
-    columns = bins[:, 0].transpose(0, 2, 1).astype(np.float32)  # (n, 20, 13)
+    with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite
+        columns = bins[:, 0].transpose(0, 2, 1).astype(np.float32)  # (n, 20, 13)
     if not np.array_equal(columns[:-1, COLUMNS_PER_FRAME:], columns[1:, :-COLUMNS_PER_FRAME]):
         raise ValueError("neighbouring bins disagree: bin i must hold columns 4i..4i+19")
     head = columns[:-1, :COLUMNS_PER_FRAME].reshape(-1, CEPSTRA)

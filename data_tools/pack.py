@@ -29,6 +29,7 @@ from data_tools.clips import (
     Clip,
     ClipError,
     Conversion,
+    content_digest,
     find_clips,
     load_clip,
     realign,
@@ -47,12 +48,16 @@ from data_tools.shards import (
     ShardEntry,
     clip_members,
     commit_shard,
+    in_two_splits,
     read_stats,
     write_shard,
 )
-from data_tools.workers import worker_pool
+from data_tools.workers import process_count, worker_pool
 
 PLAN = "plan.json"
+MAX_SEED = 2**63 - 1
+_MAX_SHARD_MB = 1_000_000
+_MAX_SHARE = 1_000_000_000  # of --ratios
 _KEY_LENGTH = 80  # a ustar name holds 100 bytes; ".mfcc.npy" and frame numbers need the rest
 
 
@@ -128,6 +133,7 @@ def pack(
         for clip in clips:
             sizes.append(file_sizes(clip))
             advance(1)
+    clips = mark_copies(clips, sizes)
     plan = plan_shards(clips, sizes, options, keep)
     out.mkdir(parents=True, exist_ok=True)
     with _locked(out):
@@ -148,6 +154,28 @@ def pack(
     return manifest
 
 
+def mark_copies(clips: list[Clip], sizes: list[list[int]]) -> list[Clip]:
+    """The clips, those whose pictures and sound are another's naming it in `same_as`.
+
+    Copies and hard links would put one clip into two splits. Only clips whose frames have the same
+    sizes are read.
+    """
+    alike: dict[bytes, list[Clip]] = {}
+    for clip, (_, _, *frames) in zip(clips, sizes, strict=True):
+        if clip.same_as is None:
+            alike.setdefault(hashlib.sha256(repr(frames).encode()).digest(), []).append(clip)
+    same: dict[str, str] = {}
+    for group in (group for group in alike.values() if len(group) > 1):
+        first: dict[bytes, str] = {}
+        for clip in group:
+            digest = content_digest(clip)
+            if digest is not None and first.setdefault(digest, clip.name) != clip.name:
+                same[clip.name] = first[digest]
+    # A link may lead to what is a copy itself.
+    marked = {clip.name: same.get(clip.same_as or clip.name, clip.same_as) for clip in clips}
+    return [replace(clip, same_as=marked[clip.name]) for clip in clips]
+
+
 def plan_shards(
     clips: list[Clip],
     sizes: list[list[int]],
@@ -158,7 +186,10 @@ def plan_shards(
 
     `sizes`: of each clip, as `file_sizes` gives them.
     """
-    splits = assign_splits(clips, options.ratios, options.split_by, options.seed)
+    own = [clip for clip in clips if clip.same_as is None]
+    assigned = assign_splits(own, options.ratios, options.split_by, options.seed)
+    split_of = dict(zip((clip.name for clip in own), assigned, strict=True))
+    splits = [split_of[clip.same_as or clip.name] for clip in clips]
     keys = _keys(clips)
     rows = keep or {}
     if rows and not any(key in rows for key in keys):
@@ -253,12 +284,12 @@ def assign_splits(
 
 
 def _check_options(options: PackOptions) -> None:
-    if min(options.ratios) < 0 or sum(options.ratios) == 0:
+    if min(options.ratios) < 0 or sum(options.ratios) == 0 or max(options.ratios) > _MAX_SHARE:
         raise ValueError("--ratios needs three shares, none negative, for example 80:10:10")
-    if options.seed < 0:
-        raise ValueError("--seed must not be negative")
-    if options.shard_mb < 1:
-        raise ValueError("--shard-mb must be at least 1")
+    if not 0 <= options.seed <= MAX_SEED:
+        raise ValueError(f"--seed must not be negative or above {MAX_SEED}")
+    if not 1 <= options.shard_mb <= _MAX_SHARD_MB:
+        raise ValueError(f"--shard-mb must lie between 1 and {_MAX_SHARD_MB}")
     if options.size is not None and not 16 <= options.size <= 4096:
         raise ValueError("--size must lie between 16 and 4096 pixels")
     if options.quality is not None and not 1 <= options.quality <= 100:
@@ -266,15 +297,23 @@ def _check_options(options: PackOptions) -> None:
 
 
 def _keys(clips: list[Clip]) -> list[str]:
-    """Sample keys: the clip's name without dots, slashes, spaces or other characters, unique."""
+    """Sample keys: the clip's name without dots, slashes, spaces or other characters.
+
+    Unique without regard to case, for readers that unpack them on other file systems.
+    """
     plain = [re.sub(r"[^A-Za-z0-9_-]+", "_", clip.name)[:_KEY_LENGTH] for clip in clips]
-    taken = Counter(plain)
-    return [
-        key
-        if taken[key] == 1 and key == clip.name.replace("/", "_")
-        else f"{key[: _KEY_LENGTH - 9]}-{hashlib.sha256(clip.name.encode()).hexdigest()[:8]}"
-        for key, clip in zip(plain, clips, strict=True)
-    ]
+    digests = [hashlib.sha256(clip.name.encode()).hexdigest() for clip in clips]
+    kept = [key == clip.name.replace("/", "_") for key, clip in zip(plain, clips, strict=True)]
+    keys = plain
+    for digits in (8, 16, 64):  # more where a clip is called as another one's key
+        taken = Counter(key.lower() for key in keys)
+        keys = [
+            key
+            if taken[key.lower()] == 1 and (kept[i] or digits > 8)
+            else f"{plain[i][: _KEY_LENGTH - 1 - digits]}-{digests[i][:digits]}"
+            for i, key in enumerate(keys)
+        ]
+    return keys
 
 
 def file_sizes(clip: Clip) -> list[int]:
@@ -295,7 +334,8 @@ def _record_plan(
     """Write OUT/plan.json, or refuse if OUT was begun with another plan."""
     digest = hashlib.sha256()
     for clip, size in zip(clips, sizes, strict=True):
-        digest.update(json.dumps([clip.name, clip.source, size]).encode())
+        same = [] if clip.same_as is None else [clip.same_as]
+        digest.update(json.dumps([clip.name, clip.source, size, *same]).encode())
     keep_digest = None
     if keep is not None:
         rows = [[key, row.used, row.audio_shift] for key, row in sorted(keep.items())]
@@ -443,8 +483,14 @@ def summarise(manifest: Manifest, out: Path, console: Console) -> None:
         reasons.add_column(name, justify="right" if name == "clips" else "left")
     for reason, count in Counter(row.reason for row in dropped).most_common():
         example = next(row for row in dropped if row.reason == reason)
-        reasons.add_row(reason, str(count), f"{example.clip}: {example.detail}")
+        words = f"{example.clip}: {example.detail}"
+        reasons.add_row(reason, str(count), _printable(words))
     console.print(reasons)
+
+
+def _printable(words: str) -> str:
+    """`words` on one line: a clip's name may hold line breaks and what turns a line round."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in words)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -499,8 +545,7 @@ def main(args: argparse.Namespace) -> int:
         train, val, test = (int(part) for part in args.ratios.split(":"))
     except ValueError:
         raise ValueError(f"--ratios {args.ratios!r} is not like 80:10:10") from None
-    if args.workers < 0:
-        raise ValueError("--workers must be 0 (one a core) or more")
+    workers = process_count(args.workers)
     options = PackOptions(
         ratios=(train, val, test),
         split_by=args.split_by,
@@ -513,9 +558,8 @@ def main(args: argparse.Namespace) -> int:
         source_pattern=args.source_pattern,
     )
     keep = None if args.manifest is None else read_keep(args.manifest)
-    workers = args.workers or len(os.sched_getaffinity(0))
     manifest = pack(args.clips, args.out, options, workers, keep)
-    console = Console(markup=False, emoji=False)  # a name may hold [brackets]
+    console = Console(markup=False, highlight=False, emoji=False)  # a name may hold [brackets]
     summarise(manifest, args.out, console)
     if keep is not None:
         console.print(f"by {args.manifest}: {in_words(keep.values())}", soft_wrap=True)
@@ -533,4 +577,7 @@ def main(args: argparse.Namespace) -> int:
     for split in ("train", "val"):
         if manifest.splits[split].clips == 0:
             console.print(f"note: the {split} split is empty; see --ratios and --split-by")
-    return 1 if dropped and not args.allow_dropped else 0
+    repeated = in_two_splits(args.out / shard.name for shard in manifest.shards)
+    for words in repeated:
+        console.print(f"{_printable(words)}; remove one and pack into a new folder")
+    return 1 if repeated or (dropped and not args.allow_dropped) else 0

@@ -20,7 +20,7 @@ import sys
 import time
 import traceback
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -31,7 +31,7 @@ from rich.table import Table
 
 from data_tools import pack
 from data_tools.atomic import atomic_path, remove_partials, write_json
-from data_tools.clips import SPLITS, MissingPackage
+from data_tools.clips import SPLITS, MissingPackage, readable
 from data_tools.crop import CROPS, SIZES
 from data_tools.engines import run_local, run_ray
 from data_tools.progress import progress
@@ -39,6 +39,7 @@ from data_tools.records import read_record as read_json_record
 
 if TYPE_CHECKING:  # its packages are an extra, and --help needs none of them
     from data_tools.prepare_video import Row, VideoRecord
+from data_tools.workers import process_count
 
 FORMAT = "syncnet-clips/1"
 SUFFIXES = frozenset(
@@ -49,6 +50,7 @@ SUFFIXES = frozenset(
     )
 )
 _NOT_ITS_FAULT = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)  # the disk's
+_SAME_FILE = "the same file as"
 _REPORTED = 10  # lines about failed videos on the screen; the report has all
 _REMEDIES = {
     "no audio stream": "SyncNet needs picture and sound in one file; give videos with sound",
@@ -60,6 +62,7 @@ _REMEDIES = {
     "not a readable video": "can another player open it? It may be damaged or no video",
     "no sound": "the sound lies outside of the picture; see the report",
     "name taken": "rename one of the two",
+    "same file": "give each video once",
     "stalled": "if the disk is that slow, raise --stall-limit",
     "process died": "not enough memory? try fewer --workers",
     "blurred": "lower --min-sharpness",
@@ -124,35 +127,47 @@ def find_videos(inputs: list[Path]) -> tuple[list[tuple[Path, str]], int]:
 def settle_names(videos: list[tuple[Path, str]]) -> list[tuple[Path, str, str]]:
     """Each video with its name and, where another video stands in its way, why and which.
 
+    A file that is reached by two names (links, a folder and a file in it) is one video.
+
     Decided from all names alone, so that it is the same for every part of a run and every resume.
     A name that is refused is made unlike any other by the file's path.
     """
     first: dict[str, Path] = {}
+    files: dict[object, Path] = {}
     settled = []
     for path, name in videos:
+        same = files.setdefault(_which(path), path)
+        if same is not path:
+            why = f"{_SAME_FILE} {readable(str(same))}"
+            settled.append((path, f"{name} ({readable(str(path))})", why))
+            continue
         above = [str(folder) for folder in Path(name).parents if str(folder) in first]
         why = ""
         if name in first:
-            why = f"{_clean(str(first[name]))} has the same name; rename one of them"
+            why = f"{readable(str(first[name]))} has the same name; rename one of them"
         elif above:
-            other = _clean(str(first[above[0]]))
+            other = readable(str(first[above[0]]))
             why = f"its clips would lie among those of {other}; rename one of them"
         first.setdefault(name, path)
-        settled.append((path, f"{name} ({_clean(str(path))})" if why else name, why))
+        settled.append((path, f"{name} ({readable(str(path))})" if why else name, why))
     return settled
 
 
 def _folder_name(name: str) -> str:
     """`name` as a folder of clips may be called beside report, montage and splits."""
-    head, *rest = Path(_clean(name)).parts
+    head, *rest = Path(readable(name)).parts
     if head.startswith((".", "report")) or head == "montage" or (not rest and head in SPLITS):
         head = f"_{head}"
     return str(Path(head, *rest))
 
 
-def _clean(name: str) -> str:
-    # A file's name may be no UTF-8; reports and terminals are.
-    return os.fsencode(name).decode("utf-8", "backslashreplace")
+def _which(path: Path) -> object:
+    """What is the same for all names of a file."""
+    try:
+        lies = path.stat()
+    except OSError:
+        return path  # is missing, which is said later
+    return lies.st_dev, lies.st_ino
 
 
 def prepare(
@@ -163,11 +178,13 @@ def prepare(
     threads: int = 1,
     stall_limit: float = 120.0,
     retry_failed: bool = False,
+    earlier: Sequence[tuple[str, VideoRecord]] = (),
 ) -> list[tuple[str, VideoRecord]]:
     """Prepare every video that `out` holds no record of; returns the record of each, by name.
 
     videos: as settle_names gives them.
     run: an engine of data_tools.engines with its own arguments bound.
+    earlier: records of other videos in `out`; none of their files is prepared again.
 
     Raises:
         ValueError: `out` holds something else, or clips made with other options.
@@ -184,6 +201,9 @@ def prepare(
     )
 
     _claim(out, options)
+    before_by_file = {
+        _which(Path(record.file.path)): name for name, record in earlier if record.clips
+    }
     records: dict[str, VideoRecord] = {}
     todo: list[Task] = []
     for path, name, why in videos:
@@ -197,8 +217,10 @@ def prepare(
             # The same file, changed since, is prepared anew; another one of its name is not.
             before = Path(record.file.path)
             if before != path.absolute() and before.exists():
-                other = _clean(str(before))
+                other = readable(str(before))
                 why = f"an earlier run prepared {other} under that name; rename one of them"
+        if not why and record is None and _which(path) in before_by_file:
+            why = f"{_SAME_FILE} {before_by_file[_which(path)]}, which an earlier run prepared"
         if not why and record is None and any((out / name).glob("*/*/clip.json")):
             why = f"the folder {name} holds clips of other videos; rename one of them"
         elif not why and any(
@@ -209,8 +231,10 @@ def prepare(
             why = "its clips would lie among those of another video; rename one of them"
         if why or (path.exists() and not path.is_file()):
             # Never under a name that another file's record has.
-            own = name if settled or not why else f"{name} ({_clean(str(path))})"
+            own = name if settled or not why else f"{name} ({readable(str(path))})"
             reason = "name taken" if why else "not a file"
+            if why.startswith(_SAME_FILE):
+                reason = "same file"
             row = failed_row(own, reason, why or "no regular file but a pipe, device or folder")
             records[own] = write_record(path, own, out, [row])
             continue
@@ -457,7 +481,7 @@ def main(args: argparse.Namespace) -> int:
         videos = videos[args.shard_id :: args.num_shards]
     options = _options(args)
     cores = len(os.sched_getaffinity(0))
-    workers = args.workers or cores
+    workers = process_count(args.workers)
 
     def run(function: Any, tasks: list[Task], on_bytes: Callable[[int], None]) -> Any:
         if not tasks:
@@ -476,7 +500,14 @@ def main(args: argparse.Namespace) -> int:
     threads = max(1, cores // min(workers, max(len(videos), 1))) if args.engine == "local" else 1
     with _locked(args.out, part):
         records = prepare(
-            videos, args.out, options, run, threads, args.stall_limit, args.retry_failed
+            videos,
+            args.out,
+            options,
+            run,
+            threads,
+            args.stall_limit,
+            args.retry_failed,
+            [] if part else earlier_records(args.out, {name for _, name, _ in videos}),
         )
         earlier = [] if part else earlier_records(args.out, {name for name, _ in records})
         report = write_report(args.out, sorted(records + earlier), part)

@@ -11,6 +11,7 @@
 Tar and idx hold every byte range, so `Shard` maps the tar and hands out views without a copy.
 """
 
+import errno
 import hashlib
 import io
 import json
@@ -290,6 +291,25 @@ def read_manifest(folder: Path) -> Manifest:
         ) from None
 
 
+def in_two_splits(tars: Iterable[Path]) -> list[str]:
+    """What lies in more than one split under whatever name, a sentence each; [] is as it must be.
+
+    Raises:
+        ShardError: the statistics of a shard are missing or damaged.
+    """
+    first: dict[str, tuple[str, str]] = {}
+    found = []
+    for tar in tars:
+        stats = read_stats(tar)
+        for record in stats.clips:
+            split, clip = first.setdefault(record.hash, (stats.split, record.clip))
+            if split != stats.split:
+                found.append(
+                    f"{clip} ({split}) and {record.clip} ({stats.split}) are the same clip"
+                )
+    return found
+
+
 def index_tar(tar: Path) -> list[list[Member]]:
     """The members of a tar by sample, offsets being those of the data, as wds2idx lists them.
 
@@ -299,8 +319,13 @@ def index_tar(tar: Path) -> list[list[Member]]:
     samples: list[list[Member]] = []
     last = None
     try:
+        length = tar.stat().st_size
         with tarfile.open(tar, "r:") as archive:
             for info in archive:
+                if (
+                    not 0 <= info.size <= length - info.offset_data
+                ):  # tarfile goes back and for ever
+                    raise ShardError(f"{tar} is damaged: {info.name!r} says {info.size} bytes")
                 if not info.isreg():
                     continue
                 key, _, extension = info.name.partition(".")
@@ -308,7 +333,11 @@ def index_tar(tar: Path) -> list[list[Member]]:
                     samples.append([])
                     last = key
                 samples[-1].append(Member(extension, info.offset_data, info.size, info.name))
-    except tarfile.TarError as error:
+    except (ShardError, FileNotFoundError):
+        raise
+    except Exception as error:  # tarfile meets damage with errors of many kinds
+        if isinstance(error, OSError) and error.errno != errno.EINVAL:
+            raise
         raise ShardError(f"{tar} cannot be read as a tar: {error}") from None
     return samples
 

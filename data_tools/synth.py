@@ -30,19 +30,23 @@ import soundfile
 from numpy.typing import NDArray
 
 from data_tools.atomic import atomic_path, remove_partials, write_json
-from data_tools.mfcc import FPS, SAMPLE_RATE
+from data_tools.mfcc import FPS, SAMPLE_RATE, SAMPLES_PER_FRAME
 from data_tools.progress import progress
 from data_tools.records import RecordError, read_record
 from data_tools.synth_face import render_face
 from data_tools.synth_voice import Speech, render_voice, speak
-from data_tools.workers import worker_pool
+from data_tools.workers import MAX_WORKERS, process_count, worker_pool
 
 IN_SYNC, SHIFTED, DUBBED = "in_sync", "shifted", "dubbed"
 MIN_SHIFT, MAX_SHIFT = 3, 12
+MAX_CLIPS, MAX_SECONDS, MAX_SEED = 10_000_000, 300, 2**63 - 1
 
 # Raise when the same arguments come to mean other files.
 _VERSION = 1
 _JPEG_QUALITY = 90
+# At the least, of a clip: its pictures hold 0.2 bytes a pixel, a file takes a block of the disk.
+_BYTES_PER_PIXEL, _BLOCK = 0.2, 4096
+_MAX_CLIP_BYTES = 1 << 30  # of a clip's pictures in memory
 # Frames of timeline on each side of the picture: the largest shift, and one frame for filters.
 _MARGIN = MAX_SHIFT + 2
 _RECORD = "synth.json"
@@ -77,18 +81,22 @@ def synthesize(
     The same arguments give byte-identical files, whatever `workers` is. Each clip folder appears
     whole or not at all; truth.csv comes last, so its presence means that the set is complete.
 
+    clips: at most MAX_CLIPS.
     size: side of the square pictures, pixels, 32..1024.
-    seconds: length of each clip, at least 1; rounded to whole frames of 40 ms.
+    seconds: length of each clip, 1..MAX_SECONDS, rounded to whole frames of 40 ms; a clip's
+        pictures may take 1 GB of memory.
     offsync: chance 0..1 that a clip is off sync: half of those shifted by 3..12 frames either way,
         half dubbed with another speaker.
     workers: processes; 0 is one per core, 1 is this process.
     on_clip: called in this process after each clip, also for one found already made.
 
-    Raises ValueError for an argument out of range, or when `out` holds anything but an output
-    (finished or not) of the same arguments.
+    Raises ValueError for an argument out of range, when `out` holds anything but an output
+    (finished or not) of the same arguments, or when the disk has no room for the clips.
     """
     _check_arguments(clips, seed, size, seconds, offsync, workers)
     out = Path(out)
+    frames = frames_per_clip(seconds)
+    _check_room(out, clips, frames, size)
     record = {
         "made_by": "data_tools synth",
         "version": _VERSION,
@@ -99,7 +107,6 @@ def synthesize(
         "offsync": float(offsync),
     }
     _claim(out, record)
-    frames = frames_per_clip(seconds)
     done = on_clip or (lambda: None)
     missing = []
     for index in range(clips):
@@ -107,7 +114,7 @@ def synthesize(
             done()
         else:
             missing.append(index)
-    processes = min(workers or len(os.sched_getaffinity(0)), len(missing))
+    processes = min(process_count(workers), len(missing))
     if processes <= 1:
         for index in missing:
             _write_clip(out, seed, index, frames, size, offsync)
@@ -214,18 +221,38 @@ def main(args: argparse.Namespace) -> int:
 def _check_arguments(
     clips: int, seed: int, size: int, seconds: float, offsync: float, workers: int
 ) -> None:
-    if clips < 1:
-        raise ValueError(f"clips must be at least 1, not {clips}")
-    if seed < 0:
-        raise ValueError(f"seed must not be negative, not {seed}")
+    if not 1 <= clips <= MAX_CLIPS:
+        raise ValueError(f"clips must be between 1 and {MAX_CLIPS}, not {clips}")
+    if not 0 <= seed <= MAX_SEED:
+        raise ValueError(f"seed must be between 0 and {MAX_SEED}, not {seed}")
     if not 32 <= size <= 1024:
         raise ValueError(f"size must be between 32 and 1024 pixels, not {size}")
-    if not (math.isfinite(seconds) and seconds >= 1):
-        raise ValueError(f"seconds must be at least 1, not {seconds:g}")
+    if not 1 <= seconds <= MAX_SECONDS:
+        raise ValueError(f"seconds must be between 1 and {MAX_SECONDS}, not {seconds:g}")
+    if 3 * size**2 * frames_per_clip(seconds) > _MAX_CLIP_BYTES:
+        raise ValueError(
+            f"seconds must be at most {_MAX_CLIP_BYTES / (3 * size**2 * FPS):.1f} at {size} pixels "
+            f"(a clip's pictures are held in memory), not {seconds:g}"
+        )
     if not 0 <= offsync <= 1:
         raise ValueError(f"offsync must be between 0 and 1, not {offsync:g}")
-    if workers < 0:
-        raise ValueError(f"workers must be 0 (one per core) or more, not {workers}")
+    if not 0 <= workers <= MAX_WORKERS:
+        raise ValueError(f"workers must be between 0 (one per core) and {MAX_WORKERS}")
+
+
+def _check_room(out: Path, clips: int, frames: int, size: int) -> None:
+    """Refuse at once what would fill the disk after hours; what is there already needs no room."""
+    nearest = next(path for path in (out, *out.absolute().parents) if path.exists())
+    if not nearest.is_dir():
+        return  # _claim says so
+    there = sum(1 for _ in out.glob("clip_*")) if nearest == out else 0
+    one = frames * max(_BLOCK, _BYTES_PER_PIXEL * size**2) + 2 * frames * SAMPLES_PER_FRAME
+    needed, free = max(0, clips - there) * one, shutil.disk_usage(nearest).free
+    if needed > free:
+        raise ValueError(
+            f"{clips} clips would take about {needed / 1e9:,.1f} GB and the disk of {nearest} has "
+            f"{free / 1e9:,.1f} GB free; make fewer, shorter or smaller ones"
+        )
 
 
 def _draw_truth(rng: np.random.Generator, offsync: float) -> ClipTruth:

@@ -83,6 +83,8 @@ def speak(rng: np.random.Generator, frames: int) -> Speech:
     dropped = int(rng.integers(200, 400))
     rows = _segments(rng, (steps + dropped) * STEP_S)
     lengths = np.maximum(1, np.rint(rows[:, 0] / STEP_S).astype(np.int64))
+    # Over minutes the rounding adds up: the last sound lasts until the end.
+    lengths[-1] += max(0, dropped + steps - int(lengths.sum()))
     tracks = np.repeat(rows[:, 1:], lengths, axis=0)
     # Lips move more slowly than the glottis starts and stops: that is the coarticulation.
     lips = gaussian_filter1d(tracks[:, :3], 5.0, axis=0)

@@ -5,12 +5,11 @@ import io
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from tokenize import TokenError  # numpy's, for a damaged header
 from typing import Any
 
 import numpy as np
 
-from data_tools.clips import ClipError, decode_jpeg
+from data_tools.clips import ClipError, decode_jpeg, read_npy
 from data_tools.mfcc import CEPSTRA
 from data_tools.progress import progress
 from data_tools.records import RecordError, decode_record
@@ -25,11 +24,12 @@ from data_tools.shards import (
     content_hash,
     describe,
     format_idx,
+    in_two_splits,
     index_tar,
     read_manifest,
     read_stats,
 )
-from data_tools.workers import worker_pool
+from data_tools.workers import process_count, worker_pool
 
 
 def verify(folder: Path, workers: int = 1) -> list[str]:
@@ -114,6 +114,7 @@ def _manifest_faults(manifest: Manifest, tars: list[Path]) -> Iterator[str]:
         yield f"{MANIFEST}: the clips left out are not those that its shards list"
     if manifest.clips_found != len(dropped) + sum(total.clips for total in totals.values()):
         yield f"{MANIFEST}: clips packed and left out do not add up to {manifest.clips_found}"
+    yield from in_two_splits(tars)
 
 
 def _clip_faults(
@@ -141,8 +142,8 @@ def _clip_faults(
     if content_hash(zip(names[1:], contents[1:], strict=True)) != record.hash:
         yield f"{record.key}: content differs from its hash"
     try:
-        features = np.load(io.BytesIO(contents[1]), allow_pickle=False)
-    except (ValueError, EOFError, TokenError) as error:
+        features = read_npy(contents[1])
+    except ValueError as error:
         yield f"{record.key}.mfcc.npy: {error}"
     else:
         if features.shape != (record.columns, CEPSTRA) or features.dtype != np.float32:
@@ -169,9 +170,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> int:
     """Run `verify` from the command line; 1 if anything is wrong."""
-    if args.workers < 0:
-        raise ValueError("--workers must be 0 (one a core) or more")
-    faults = verify(args.out, args.workers or len(os.sched_getaffinity(0)))
+    faults = verify(args.out, process_count(args.workers))
     for fault in faults:
         print(fault)
     manifest = read_manifest(args.out)

@@ -9,6 +9,19 @@ from contextlib import contextmanager
 from multiprocessing.connection import wait
 from threading import Thread
 
+MAX_WORKERS = 1024
+
+
+def process_count(workers: int) -> int:
+    """How many processes `--workers` asks for; 0 is one a core.
+
+    Raises:
+        ValueError: it is negative or above MAX_WORKERS.
+    """
+    if not 0 <= workers <= MAX_WORKERS:
+        raise ValueError(f"--workers must be 0 (one a core) or more, {MAX_WORKERS} at most")
+    return workers or len(os.sched_getaffinity(0))
+
 
 @contextmanager
 def worker_pool(workers: int) -> Iterator[ProcessPoolExecutor]:

@@ -9,12 +9,16 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from data_tools.clips import MAX_SIDE, jpeg_size
 from data_tools.mfcc import CEPSTRA, COLUMNS_PER_FRAME, WINDOW_COLUMNS, window_count
 from data_tools.shards import Shard, ShardError, open_shards
 from trainer.sampler import Runs
 
 # Natural logarithm: 40 dB below a clip's loud parts there is no speech.
 _QUIET = 40 / 10 * np.log(10)
+# Beginnings of JPEGs, up to their size, that are worth remembering.
+_LONG_HEAD, _MANY_HEADS = 2048, 1000
+_NO_JPEG = np.zeros(1, np.uint8)
 
 
 class Dataset:
@@ -69,6 +73,10 @@ class Dataset:
         )
         self._loud: dict[int, float] = {}
         self.frame_shapes = Counter((r.height, r.width, r.channels) for r in records)
+        self._tallest = min(MAX_SIDE, max(height for height, _, _ in self.frame_shapes))
+        self._widest = min(MAX_SIDE, max(width for _, width, _ in self.frame_shapes))
+        self._doubtful = np.ones(len(self._offset), np.bool_)  # frames: not looked at, or too large
+        self._heads: dict[int, frozenset[bytes]] = {}  # by their length
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -78,13 +86,51 @@ class Dataset:
         return [shard.bytes for shard in self.shards]
 
     def jpegs(self, runs: Runs, run_frames: int) -> list[NDArray[np.uint8]]:
-        """The JPEGs of all runs, frame by frame: N * run_frames views, nothing is copied."""
+        """The JPEGs of all runs, frame by frame: N * run_frames views, nothing is copied.
+
+        A JPEG that is larger than any frame of the records, and would take memory to match, is
+        given as bytes that no decoder takes.
+        """
         frame = self._first(runs)[:, None] + np.arange(run_frames)
         begin = self._offset[frame].ravel().tolist()
         end = self._end[frame].ravel().tolist()
         shard = np.repeat(self._shard[runs.clip], run_frames).tolist()
         tars = self._bytes
-        return [tars[s][b:e] for s, b, e in zip(shard, begin, end, strict=True)]
+        views = [tars[s][b:e] for s, b, e in zip(shard, begin, end, strict=True)]
+        frame = frame.ravel()
+        doubtful = self._doubtful[frame]
+        if doubtful.any():
+            for at in self._too_large(frame, views, np.flatnonzero(doubtful).tolist()):
+                views[at] = _NO_JPEG
+        return views
+
+    def _too_large(
+        self, frame: NDArray[np.int64], views: list[NDArray[np.uint8]], left: list[int]
+    ) -> list[int]:
+        """Which of the JPEGs at the places `left` are larger than the records say.
+
+        The others are not asked about again. An encoder begins all frames of a size alike, so that
+        nearly always a look-up does: reading every header would cost several times as much, and so
+        would DALI's own look at them.
+        """
+        found = []
+        fit = np.array(left)
+        for length, heads in self._heads.items():
+            left = [at for at in left if views[at][:length].tobytes() not in heads]
+        for at in left:
+            size = jpeg_size(views[at])
+            if size is None or size[0] > self._tallest or size[1] > self._widest:
+                found.append(at)
+            elif size[2] < _LONG_HEAD:
+                length = size[2]
+                heads = self._heads.get(length, frozenset())
+                if len(heads) < _MANY_HEADS:
+                    # A new dict: another loader may be going through the former one.
+                    head = views[at][:length].tobytes()
+                    self._heads = {**self._heads, length: heads | {head}}
+        self._doubtful[frame[fit]] = False
+        self._doubtful[frame[found]] = True
+        return found
 
     def _first(self, runs: Runs) -> NDArray[np.int64]:
         first: NDArray[np.int64] = self._first_frame[runs.clip] + runs.start

@@ -451,7 +451,9 @@ def _decoded(jpegs: Any, channels: int, mixed: bool, hw_decoder_load: float) -> 
     # in the executor's thread, and when that part throws, it unwinds the frame that its pool is
     # still working in, which ends the process (SIGSEGV). This operator throws safely, and the
     # decoder waits for it through `rel_shape`, which is always [1].
-    height = fn.peek_image_shape(jpegs, dtype=dali.FLOAT)[0:1]
+    # Pictures are taken as stored, as `verify` and every other decoder here takes them.
+    upright: Any = {"adjust_orientation": False}
+    height = fn.peek_image_shape(jpegs, dtype=dali.FLOAT, **upright)[0:1]
     jpegs = fn.reinterpret(jpegs, rel_shape=height / height)
     if mixed:
         return fn.decoders.image(
@@ -460,5 +462,6 @@ def _decoded(jpegs: Any, channels: int, mixed: bool, hw_decoder_load: float) -> 
             output_type=output,
             hw_decoder_load=hw_decoder_load,
             jpeg_fancy_upsampling=True,  # as the CPU's decoder does
+            **upright,
         )
-    return fn.decoders.image(jpegs, device="cpu", output_type=output)
+    return fn.decoders.image(jpegs, device="cpu", output_type=output, **upright)

@@ -21,6 +21,7 @@ from videos import canvas, head, write_video
 from data_tools.__main__ import main
 from data_tools.clips import find_clips, load_clip
 from data_tools.mfcc import FPS, SAMPLE_RATE, SAMPLES_PER_FRAME
+from data_tools.prepare import find_videos, settle_names
 from data_tools.verify import verify
 
 
@@ -322,6 +323,46 @@ def test_strange_names_and_files(videos, tmp_path, capsys):
     assert found.pop("pipe") == "not a file"
     assert found == dict.fromkeys(["_test", "a [red]", "\u3042" * 83, "_report.csv", "-x"], "")
     assert "caf\\xe9" in capsys.readouterr().err
+
+
+def test_one_file_by_several_names_is_one_video(tmp_path):
+    folder = tmp_path / "in"
+    (folder / "sub").mkdir(parents=True)
+    (folder / "a.mp4").write_bytes(b"one")
+    (folder / "other.mp4").write_bytes(b"one")  # the same bytes, but another file
+    (folder / "b.mp4").symlink_to("a.mp4")
+    os.link(folder / "a.mp4", folder / "sub" / "c.mp4")
+    (tmp_path / "list.txt").write_text("in/a.mp4\n./in/a.mp4\nin/sub/../b.mp4\nin/gone.mp4\n")
+    given = [folder, folder / "a.mp4", folder / "sub", tmp_path / "list.txt"]
+    settled = settle_names(find_videos(given)[0])
+    taken = {name: why for _, name, why in settled if not why}
+    assert set(taken) == {"a", "other", "in/gone"}
+    refused = [(name, why) for _, name, why in settled if why]
+    assert len(refused) == 7
+    for name, why in refused:
+        assert name not in taken
+        assert why == f"the same file as {folder / 'a.mp4'}"
+    assert settled == settle_names(find_videos(given)[0])
+
+
+@pytest.mark.slow
+def test_one_file_by_several_names_is_prepared_once(videos, tmp_path):
+    folder, out = tmp_path / "in", tmp_path / "clips"
+    folder.mkdir()
+    (folder / "a.mp4").write_bytes((videos / "one.mp4").read_bytes())
+    os.link(folder / "a.mp4", folder / "b.mp4")
+    assert run(folder, "--out", out) == 0
+    found = {row["video"]: row["reason"] for row in rows(out) if row["level"] == "video"}
+    assert found == {"a": "", f"b ({folder / 'b.mp4'})": "same file"}
+    before = contents(out)
+    # Under a name of a later run's it is the same file, too.
+    (folder / "0.mp4").symlink_to("b.mp4")
+    assert run(folder, "--out", out) == 1
+    found = {row["video"]: row["detail"] for row in rows(out) if row["level"] == "video"}
+    assert found["a"] == ""
+    assert "the same file as a, which an earlier run" in found[f"0 ({folder / '0.mp4'})"]
+    clips = {name for name in contents(out) if name.endswith(".wav")}
+    assert clips == {name for name in before if name.endswith(".wav")}
 
 
 def test_clips_of_a_vanished_video_stay(videos, tmp_path):

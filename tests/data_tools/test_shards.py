@@ -156,3 +156,64 @@ def test_manifest_counts_what_the_shards_hold(shards_folder: Path) -> None:
         assert total.clips == len(records)
         assert total.frames == sum(record.frames for record in records)
     assert manifest.clips_found == 12 and manifest.dropped == []
+
+
+def header(name: str, size: bytes, kind: bytes = b"0") -> bytes:
+    """A tar header whose twelve bytes of size are these."""
+    info = tarfile.TarInfo(name)
+    info.type = kind
+    block = bytearray(info.tobuf(tarfile.USTAR_FORMAT))
+    block[124:136] = size
+    block[148:156] = b" " * 8
+    block[148:156] = b"%06o\0 " % sum(block)
+    return bytes(block)
+
+
+def number(size: int) -> bytes:
+    """A size as GNU tar writes those that eleven octal digits do not hold."""
+    return (b"\x80" if size >= 0 else b"\xff") + (size % 256**11).to_bytes(11, "big")
+
+
+@pytest.mark.timeout(30)
+@pytest.mark.parametrize(
+    "blocks",
+    [
+        header("a.json", number(-512)),
+        header("a.json", number(-1024)) * 3,
+        header("a", number(-512), b"5") * 3,
+        header("a", number(-512), b"Z") * 3,
+        header("a.json", number(2**80)),
+        header("a.json", number(2**62)),
+        header("a.json", number(1 << 20)),
+        header("long", number(-512), b"L") * 3,
+        header("long", number(2**70), b"L"),
+        header("long", number(0), b"L") * 3000,
+        header("pax", number(30), b"x") + b"30 GNU.sparse.map=1,x,2".ljust(29) + b"\n" + bytes(482),
+        header("pax", number(28), b"x")
+        + b"28 size=-1024".ljust(27)
+        + b"\n"
+        + bytes(484)
+        + header("a.json", number(0)),
+    ],
+)
+def test_a_tar_of_impossible_sizes_is_one_sentence(tmp_path: Path, blocks: bytes) -> None:
+    tar = tmp_path / "train-000000.tar"
+    tar.write_bytes(blocks + bytes(1024))
+    with pytest.raises(ShardError, match=r"train-000000\.tar (is damaged|cannot be read)"):
+        index_tar(tar)
+
+
+@pytest.mark.parametrize("field", [1, 2, 5, 6, 9, 10, -3, -2])
+@pytest.mark.parametrize("value", [-1, -(2**63), 2**63 - 1, 2**63, 10**30, 2**40])
+def test_an_index_beyond_its_tar_is_refused(
+    flac_shards: Path, tmp_path: Path, field: int, value: int
+) -> None:
+    for file in flac_shards.iterdir():
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    idx = tmp_path / "train-000000.idx"
+    first, line = idx.read_text().splitlines()
+    fields = line.split(" ")
+    fields[field] = str(value)
+    idx.write_text(f"{first}\n{' '.join(fields)}\n")
+    with pytest.raises(ShardError, match="does not match"):
+        Shard(tmp_path / "train-000000.tar")

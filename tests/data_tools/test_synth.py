@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import csv
 import json
+import shutil
 from collections import Counter
 from pathlib import Path
 
@@ -17,9 +18,10 @@ from numpy.typing import NDArray
 from python_speech_features import mfcc
 
 from data_tools import synth
+from data_tools.__main__ import main
 from data_tools.mfcc import SAMPLES_PER_FRAME
 from data_tools.synth_face import mouth_box
-from data_tools.synth_voice import render_voice
+from data_tools.synth_voice import STEPS_PER_FRAME, render_voice, speak
 
 FRAMES = 75
 SIZE = 64
@@ -189,6 +191,15 @@ def test_refuses_foreign_folder_and_other_arguments(tmp_path: Path) -> None:
         ({"offsync": 1.1}, "offsync"),
         ({"offsync": float("nan")}, "offsync"),
         ({"workers": -1}, "workers"),
+        ({"workers": 10**9}, "workers"),
+        ({"clips": 10**12}, "clips"),
+        ({"clips": 10**400}, "clips"),
+        ({"seed": 10**400}, "seed"),
+        ({"size": 10**400}, "size"),
+        ({"seconds": 301.0}, "seconds"),
+        ({"seconds": 1e12}, "seconds"),
+        ({"seconds": 1e308}, "seconds"),
+        ({"seconds": 120.0, "size": 1024}, "seconds"),
     ],
 )
 def test_refuses_bad_arguments(tmp_path: Path, arguments: dict[str, float], word: str) -> None:
@@ -196,6 +207,41 @@ def test_refuses_bad_arguments(tmp_path: Path, arguments: dict[str, float], word
     with pytest.raises(ValueError, match=f"^{word} must"):
         synth.synthesize(out, **{"clips": 1, **arguments})  # type: ignore[arg-type]
     assert not out.exists()
+
+
+def test_refuses_what_the_disk_cannot_hold(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out = tmp_path / "out"
+    with pytest.raises(ValueError, match=r"10000000 clips would take about .* GB and the disk"):
+        synth.synthesize(out, clips=10_000_000, size=1024, seconds=10)
+    assert not out.exists()
+    synth.synthesize(out, clips=1, size=32, seconds=1, workers=1)
+    full = shutil.disk_usage(tmp_path)._replace(free=0)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: full)
+    synth.synthesize(out, clips=1, size=32, seconds=1, workers=1)  # is there already
+    with pytest.raises(ValueError, match="would take about"):
+        synth.synthesize(tmp_path / "two", clips=1, size=32, seconds=1, workers=1)
+
+
+@pytest.mark.parametrize("number", ["1" + "0" * 400, "1" + "0" * 5000, "1e400", "nan"])
+@pytest.mark.parametrize("option", ["--clips", "--seed", "--size", "--seconds", "--workers"])
+def test_numbers_beyond_all_bounds_are_one_sentence(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], option: str, number: str
+) -> None:
+    command = ["synth", str(tmp_path / "out"), "--clips", "1", option, number]
+    try:
+        status = main(command)
+    except SystemExit as leaving:
+        status = leaving.code
+    assert status == 2
+    error = capsys.readouterr().err
+    assert option.strip("-") in error and "Traceback" not in error
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_long_timeline_reaches_its_end() -> None:
+    for frames in (4000, 7500):
+        speech = speak(np.random.default_rng(0), frames)
+        assert speech.opening.size == speech.f0.size == frames * STEPS_PER_FRAME
 
 
 def test_truth_shares() -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import resource
 import shutil
+import struct
 import threading
 import time
 from collections.abc import Iterable, Mapping
@@ -240,6 +242,50 @@ def test_the_clip_of_a_bad_frame_is_left_out_from_its_step_on(
         assert loader.quarantine == {clip: met}
     assert len(caplog.records) == 1
     assert f"step {met}: frame {dataset.frame_name(clip, frame)} {fault}" in caplog.text
+
+
+def resized(content: bytes, height: int, width: int) -> bytes:
+    """A JPEG whose header says another size."""
+    at = content.index(b"\xff\xc0") + 5
+    return content[:at] + struct.pack(">HH", height, width) + content[at + 4 :]
+
+
+@pytest.mark.parametrize(("height", "width"), [(65_500, 65_500), (65, 64), (64, 4000)])
+def test_a_frame_larger_than_the_records_say_never_reaches_the_decoder(
+    copy: Path, caplog: pytest.LogCaptureFixture, height: int, width: int
+) -> None:
+    overwrite(copy, [(2, 20)], resized(jpeg_of(64), height, width))
+    dataset = Dataset(copy, "train")
+    handed = dataset.jpegs(Runs(*(np.array([value]) for value in (2, 18, 2, 18, 0))), 5)
+    assert [len(jpeg) > 1 for jpeg in handed] == [True, True, False, True, True]
+    requests = Sampled(dataset)
+    met = next(step for step in range(1000) if covers(requests(step, {}), 2, 20))
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with (
+        caplog.at_level(logging.WARNING, "trainer.loader"),
+        Loader(dataset, requests, SMALL, threads=1) as loader,
+    ):
+        for step, batch in zip(range(met + 3), loader, strict=False):
+            assert torch.equal(batch.frames_NRHWC, decoded(dataset, batch.runs, 5))
+            assert step < met or 2 not in batch.runs.clip
+        assert loader.quarantine == {2: met}
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 500 << 10
+    assert f"frame {dataset.frame_name(2, 20)} cannot be decoded" in caplog.text
+
+
+@pytest.mark.parametrize("orientation", [3, 6])
+def test_frames_are_taken_as_stored_whatever_exif_says(copy: Path, orientation: int) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (8, 8, 3), dtype=np.uint8).repeat(8, 0)
+    jpeg = simplejpeg.encode_jpeg(np.ascontiguousarray(pixels.repeat(8, 1)), 50)
+    tiff = b"II*\0" + struct.pack("<IHHHIHHI", 8, 1, 0x0112, 3, 1, orientation, 0, 0)
+    body = b"Exif\0\0" + tiff
+    turned = jpeg[:2] + struct.pack(">BBH", 0xFF, 0xE1, len(body) + 2) + body + jpeg[2:]
+    overwrite(copy, [(2, frame) for frame in range(50)], turned)
+    dataset = Dataset(copy, "train")
+    runs = Runs(*(np.array([value] * 4) for value in (2, 10, 2, 10, 0)))
+    with Loader(dataset, lambda step, quarantine: runs, SMALL, threads=1) as loader:
+        batch = next(loader)
+    assert torch.equal(batch.frames_NRHWC, decoded(dataset, runs, 5))
 
 
 def covers(runs: Runs, clip: int, frame: int) -> bool:
