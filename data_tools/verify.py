@@ -1,8 +1,6 @@
 """Re-read shards and name every fault: `python -m data_tools verify OUT`."""
 
 import argparse
-import io
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
