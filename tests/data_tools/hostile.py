@@ -137,6 +137,13 @@ def check_npy(content: bytes, folder: Path) -> None:
         assert data.mfcc.dtype == np.float32 and np.isfinite(data.mfcc).all()
 
 
+def check_clip_json(content: bytes, folder: Path) -> None:
+    """`content` as the clip.json of the clip in `folder`: a source as text, or one sentence."""
+    with _bounded(folder), _instead(folder / "clip" / "clip.json", content):
+        found = _only(lambda: find_clips(folder), (ValueError, ClipError, ShardError))
+    assert found is None or isinstance(found[0].source, str)
+
+
 def check_tar(content: bytes, folder: Path) -> None:
     """`content` as a tar of the shards in `folder`: faults in words, nothing else."""
     with _bounded(folder), _instead(folder / "shards" / f"{TRAIN}.tar", content):
@@ -179,7 +186,9 @@ def _loaded(folder: Path) -> ClipData | None:
     return _only(load, ClipError)
 
 
-def _only(call: Callable[[], T], allowed: type[Exception]) -> T | None:
+def _only(
+    call: Callable[[], T], allowed: type[Exception] | tuple[type[Exception], ...]
+) -> T | None:
     """What `call` returns; None for an `allowed` error, which must be one sentence."""
     try:
         return call()

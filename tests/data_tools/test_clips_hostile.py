@@ -574,13 +574,13 @@ SMALL = simplejpeg.encode_jpeg(np.full((32, 32, 3), 90, np.uint8), 50)
 TURNED = with_segment(SMALL, 0xE1, exif(6))
 
 
-@settings(FUZZ, max_examples=900)
+@settings(FUZZ, max_examples=500)
 @given(content=hostile.mutations(SMALL) | hostile.mutations(TURNED))
 def test_any_bytes_as_a_frame(damaged: Path, content: bytes) -> None:
     hostile.check_frame(content, damaged)
 
 
-@settings(FUZZ, max_examples=900)
+@settings(FUZZ, max_examples=500)
 @given(
     content=hostile.mutations(hostile.wav_bytes(speech()[-6 * 640 :]))
     | hostile.mutations(hostile.wav_bytes(speech()[-6 * 640 :] / 32768, "FLOAT"))
@@ -590,7 +590,13 @@ def test_any_bytes_as_sound(damaged: Path, content: bytes) -> None:
     hostile.check_wav(content, damaged)
 
 
-@settings(FUZZ, max_examples=600)
+@settings(FUZZ, max_examples=500)
 @given(content=hostile.mutations(hostile.npy_bytes()))
 def test_any_bytes_as_an_array(damaged: Path, content: bytes) -> None:
     hostile.check_npy(content, damaged)
+
+
+@settings(FUZZ, max_examples=200)
+@given(content=hostile.mutations(b'{"source": "talk.mp4", "frames": 6, "speech": 0.5}'))
+def test_any_bytes_as_clip_json(damaged: Path, content: bytes) -> None:
+    hostile.check_clip_json(content, damaged)
