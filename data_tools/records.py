@@ -56,10 +56,7 @@ def read_record(
         RecordError: "<path> <fault>: <field>: <what is wrong>; <remedy>".
         OSError: the file is missing or may not be read.
     """
-    with open_regular(path, error) as stream:
-        data = stream.read(LARGEST + 1)
-    if len(data) > LARGEST:
-        raise error(f"{path} {fault}: larger than {LARGEST:,} bytes; {remedy}")
+    data = read_whole(path, error)
     try:
         return decode_record(data, kind, as_python)
     except RecordError as problem:
@@ -120,9 +117,7 @@ def read_table(path: Path) -> Iterator[tuple[str, list[str]]]:
             head.
         OSError: as `read_record`.
     """
-    with io.TextIOWrapper(open_regular(path), encoding="utf-8-sig", newline="") as stream:
-        if os.fstat(stream.fileno()).st_size > LARGEST:
-            raise RecordError(f"{path} cannot be read: it is larger than {LARGEST:,} bytes")
+    with io.TextIOWrapper(io.BytesIO(read_whole(path)), encoding="utf-8-sig", newline="") as stream:
         reader = csv.reader(stream, strict=True)
         columns = 0
         try:
@@ -149,6 +144,18 @@ def number(text: str) -> float | None:
     """The number that a field of a CSV holds; None if it holds none or one without end."""
     value = float(text) if _NUMBER.fullmatch(text) else float("inf")
     return value if abs(value) < float("inf") else None
+
+
+def read_whole(path: Path, error: type[RecordError] = RecordError) -> bytes:
+    """The bytes of a file of at most LARGEST.
+
+    Raises:
+        RecordError, OSError: as `open_regular`; or it is larger.
+    """
+    with open_regular(path, error) as stream:
+        if os.fstat(stream.fileno()).st_size > LARGEST:
+            raise error(f"{path} cannot be read: it is larger than {LARGEST:,} bytes")
+        return stream.read()
 
 
 def open_regular(path: Path, error: type[RecordError] = RecordError) -> BinaryIO:

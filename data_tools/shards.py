@@ -32,7 +32,7 @@ from numpy.typing import NDArray
 from data_tools.atomic import atomic_path, write_json
 from data_tools.clips import SPLITS, ClipData
 from data_tools.mfcc import CEPSTRA, FPS, SAMPLE_RATE
-from data_tools.records import Count, RecordError, open_regular, read_record
+from data_tools.records import Count, RecordError, read_record, read_whole
 
 FORMAT: Final = "syncnet-shards/1"
 MANIFEST = "manifest.json"
@@ -384,9 +384,7 @@ class Shard:
         self._read_idx(idx)
 
     def _read_idx(self, idx: Path) -> None:
-        with open_regular(idx, ShardError) as stream:
-            # a line holds some 40 bytes a member, of which the tar has one in 1,024 bytes or more
-            lines = stream.read(self._tar_bytes).decode("utf-8", "replace").splitlines()
+        lines = read_whole(idx, ShardError).decode("utf-8", "replace").splitlines()
         wrong = ShardError(f"{idx} does not match {self.tar.name}; delete both and run pack again")
         if not lines or lines[0] != f"v1.2 {len(lines) - 1}" or len(lines) - 1 != len(self.records):
             raise wrong

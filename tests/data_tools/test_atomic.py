@@ -120,3 +120,13 @@ def test_equal_values_give_equal_json_bytes(tmp_path: Path) -> None:
     write_json(tmp_path / "b.json", {"a": [2, None], "b": 1})
     assert (tmp_path / "a.json").read_bytes() == (tmp_path / "b.json").read_bytes()
     assert json.loads((tmp_path / "a.json").read_text()) == {"a": [2, None], "b": 1}
+
+
+def test_json_has_no_nan_and_no_infinity(tmp_path: Path) -> None:
+    value = {"a": float("nan"), "b": [float("inf"), 1.5, (float("-inf"), 2)], "c": "NaN"}
+    write_json(tmp_path / "a.json", value)
+    assert json.loads((tmp_path / "a.json").read_text(), parse_constant=pytest.fail) == {
+        "a": None,
+        "b": [None, 1.5, [None, 2]],
+        "c": "NaN",
+    }

@@ -132,7 +132,7 @@ def test_memory_does_not_grow_with_the_video(videos, tmp_path):
         "import resource, sys, pathlib\n"
         "from data_tools.prepare_video import PrepareOptions, prepare_video\n"
         "path, out = map(pathlib.Path, sys.argv[1:])\n"
-        "assert prepare_video(path, 'v', out, PrepareOptions(montage=True))['clips']\n"
+        "assert prepare_video(path, 'v', out, PrepareOptions(montage=True)).clips\n"
         "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)\n"
     )
     pictures, sound = head(5, 150, size=120)

@@ -13,6 +13,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from mutations import changed_bytes, documented
 
 from data_tools.shards import ClipRecord
 from trainer import evaluate as module
@@ -102,6 +103,12 @@ def test_offsets_are_read_from_what_synth_and_evaluate_write(tmp_path: Path) -> 
         ("clip,offset\na,0\n", "no column offset_frames"),
         ("clip,offset_frames\na,x\n", "line 2: the offset of a, 'x', is no whole number"),
         ("clip,offset_frames\na,0\nb,16\n", "line 3: b is off by 16 frames, more than 15"),
+        ("clip,offset_frames\na,1_0\n", "'1_0', is no whole number"),
+        ("clip,offset_frames\na\n", "line 2: 1 fields, not 2"),
+        ("clip,offset_frames\na,1\na,2\n", "line 3: clip 'a' is twice"),
+        ("clip,offset_frames,clip\na,1,b\n", "a column twice"),
+        ("", "no column clip and no offset_frames"),
+        ('clip,offset_frames\na,"1\n', "line 2"),
     ):
         file.write_text(text)
         with pytest.raises(EvaluationError, match=said):
@@ -293,3 +300,11 @@ def test_bad_input_is_one_sentence(
         assert left.code == status
     shown = capsys.readouterr().err
     assert problem in shown and "Traceback" not in shown
+
+
+@settings(deadline=None, max_examples=300)
+@given(data=changed_bytes(b"clip,kind,offset_frames\na,in_sync,0\nb,shifted,-4\nc,dubbed,\n"))
+def test_any_file_of_offsets(tmp_path_factory: pytest.TempPathFactory, data: bytes) -> None:
+    file = tmp_path_factory.getbasetemp() / "offsets.csv"
+    file.write_bytes(data)
+    documented(lambda: read_offsets(file), (EvaluationError,))

@@ -4,6 +4,7 @@ import csv
 import json
 import shutil
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from mutations import changed_bytes, changed_json, documented
 
-from data_tools.keep import KEEP, NO_MINIMUM, REALIGN, SHIFTED, UNREADABLE, read_keep
+from data_tools.keep import KEEP, NO_MINIMUM, REALIGN, SHIFTED, UNREADABLE, read_keep, write_keep
+from data_tools.records import RecordError
 from trainer import refine as module
 from trainer.clip_distances import Embedded, clip_distances
 from trainer.dataset import Dataset
@@ -272,3 +275,46 @@ def test_the_loop_trains_scores_and_trains_on_what_is_kept(
     before = (out / "round-2" / "run" / "best.pt").stat().st_mtime_ns
     assert main(args) == 0  # nothing is done again
     assert (out / "round-2" / "run" / "best.pt").stat().st_mtime_ns == before
+
+
+SUMMARY = {"finished": True, "seconds": 1.5, "val_auc": 0.5, "test_accuracy_k5": None, "steps": 3}
+
+
+@settings(deadline=None, max_examples=200)
+@given(data=changed_json(SUMMARY) | changed_bytes(json.dumps(SUMMARY).encode()))
+def test_any_summary_of_a_training(tmp_path_factory: pytest.TempPathFactory, data: bytes) -> None:
+    run = tmp_path_factory.getbasetemp()
+    (run / "summary.json").write_bytes(data)
+    documented(lambda: (module._finished(run), module._final_scores(run)))
+
+
+def test_a_summary_with_nan_is_read_and_a_damaged_one_named(tmp_path: Path) -> None:
+    file = tmp_path / "summary.json"
+    file.write_text('{"finished": true, "val_loss": NaN, "val_auc": 0.5, "test_auc": null}')
+    assert module._finished(tmp_path) and module._final_scores(tmp_path) == {"val_auc": 0.5}
+    file.write_text('{"finished": "yes"}')
+    with pytest.raises(RecordError, match="finished: expected bool, got str"):
+        module._finished(tmp_path)
+
+
+@settings(deadline=None, max_examples=200)
+@given(data=st.data())
+def test_any_line_of_scores_is_read_or_measured_again(
+    tmp_path_factory: pytest.TempPathFactory, data: Any
+) -> None:
+    known = asdict(Judged("b", 46, 0.5, 3, 0.25))
+    line = data.draw(changed_json(known) | changed_bytes(json.dumps(known).encode()))
+    check_scores(line, tmp_path_factory.getbasetemp())
+
+
+def check_scores(line: bytes, folder: Path) -> None:
+    """What a pass goes on with, and its verdicts, where one line of the scores is `line`."""
+    path, identity = folder / SCORES, {"version": 1}
+    first = json.dumps(asdict(Judged("a", 46, 0.5)))
+    path.write_bytes(b"\n".join([json.dumps(identity).encode(), first.encode(), line]))
+    found = documented(lambda: module._read_scores(path, identity, {"a": 46, "b": 46}), ())
+    assert "a" in found and set(found) <= {"a", "b"}
+    threshold = find_threshold(np.array([one.score for one in found.values()]))
+    rows = give_verdicts(found.values(), threshold.value, realign=True)
+    write_keep(folder / "keep.csv", rows)
+    assert read_keep(folder / "keep.csv").keys() == found.keys()

@@ -1,12 +1,16 @@
 """Marks become rows, rows become figures; cut and damaged files are handled."""
 
 import json
+import math
 import time
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from mutations import changed_bytes, changed_json, documented
 
 from data_tools.records import RecordError
 from trainer import timing
@@ -83,3 +87,80 @@ def test_a_damaged_line_is_named(tmp_path: Path) -> None:
 def test_plot_draws_a_picture(tmp_path: Path) -> None:
     timing.plot([row(e, 2 * e + s, 1, 5) for e in (1, 2) for s in (0, 1)], tmp_path / "t.png")
     assert (tmp_path / "t.png").read_bytes().startswith(b"\x89PNG")
+
+
+@settings(deadline=None, max_examples=400)
+@given(data=st.data())
+def test_any_line_among_the_steps(tmp_path_factory: pytest.TempPathFactory, data: Any) -> None:
+    known = json.loads(text(row(1, 1, 2.0, 3.0)))
+    line = data.draw(changed_json(known) | changed_bytes(json.dumps(known).encode()))
+    check_steps(line, tmp_path_factory.getbasetemp())
+
+
+def check_steps(line: bytes, folder: Path) -> None:
+    """A resumed run and its summary, where one line of steps.jsonl is `line`."""
+    path = folder / timing.STEPS
+    path.write_bytes(
+        b"\n".join([text(row(1, 0, 1, 1)).encode(), line, text(row(2, 2, 1, 1)).encode(), b""])
+    )
+
+    def resume() -> None:
+        timing.cut_rows(path, 2)
+        rows = timing.read_rows(path)
+        timing.summarise(rows, 8)
+        timing.epoch_table(rows, 8)
+
+    documented(resume)
+
+
+def test_a_loss_that_is_not_finite_is_null_and_nan_is_still_read(tmp_path: Path) -> None:
+    path = tmp_path / timing.STEPS
+    clock = StepClock(torch.device("cpu"))
+    steps = StepLog(path, torch.device("cpu"), Processes())
+    for loss in (float("nan"), float("inf"), 1.5):
+        clock.begin()
+        steps.add(1, 0, "train", torch.tensor(loss), clock.end())
+    steps.close()
+    written = [json.loads(line)["loss"] for line in path.read_text().splitlines()]
+    assert written == [None, None, 1.5]
+    old = text(row(1, 0, 1, 2)).replace("0.5", "NaN", 1)
+    path.write_text(path.read_text() + old + "\n")
+    rows = timing.read_rows(path)
+    assert [r.loss for r in rows[:3]] == written and math.isnan(rows[3].loss or 0)
+    timing.plot(rows, tmp_path / "t.png")
+
+
+def test_lines_that_are_kept_stay_as_they_are(tmp_path: Path) -> None:
+    path = tmp_path / timing.STEPS
+    lines = [text(row(1, 0, 0, 1)).replace("}", ', "later": [1]}'), text(row(1, 1, 0, 1))]
+    path.write_text("\n".join(lines))  # whole, but for the end of the line
+    timing.cut_rows(path, 1)
+    assert path.read_text() == lines[0] + "\n"
+    path.write_text("\n".join(lines))
+    timing.cut_rows(path, 2)
+    assert path.read_text() == "\n".join(lines) + "\n"
+
+
+@pytest.mark.parametrize(
+    ("changed", "named"),
+    [
+        ({"step": "3"}, "step: expected int, got str"),
+        ({"epoch": 0}, "epoch: expected int >= 1"),
+        ({"data_ms": None}, "data_ms: expected float, got null"),
+        ({"total_ms": float("nan")}, "total_ms: expected float"),
+        ({"phase": "test"}, "phase: invalid enum value"),
+    ],
+)
+def test_a_field_of_a_row_that_is_wrong_is_named(
+    tmp_path: Path, changed: dict[str, Any], named: str
+) -> None:
+    path = tmp_path / timing.STEPS
+    path.write_text(json.dumps(json.loads(text(row(1, 0, 0, 1))) | changed) + "\n")
+    with pytest.raises(RecordError, match=f"line 1 is not a row of step times: {named}"):
+        timing.cut_rows(path, 5)
+    assert path.exists()
+
+
+def test_steps_that_took_no_time_have_figures(tmp_path: Path) -> None:
+    (line,) = timing.epoch_table([row(1, 0, 0, 0)], 8)
+    assert line["utilisation"] == line["samples_per_s"] == 0
