@@ -276,17 +276,17 @@ class _Pass:
 
     def rows(self, beat: Callable[[], None], on_bytes: Callable[[int], None] | None) -> list[Row]:
         self.beat = beat
-        cuts, told, count = Cuts(self.options.shot_threshold), 0, 0
+        cuts, told, count, part = Cuts(self.options.shot_threshold), 0, 0, 0
         self.clock = time.perf_counter()
         for picture in self.video.pictures(self.sound):
             self._lap("decode")
             tiny = self.converter.rgb(picture.frame, SIDE, rough=True)
             begins = cuts.begins_shot(picture.index, tiny)
             self._lap("shots")
-            if begins or picture.after_still or not self.shots:
+            if begins or picture.after_still or picture.part != part or not self.shots:
                 self._end_shot()
                 self.shots.append([picture.index, picture.index])
-            self.shots[-1][1] = picture.index + 1
+            part, self.shots[-1][1] = picture.part, picture.index + 1
             self.pictures[picture.index] = picture
             self.waiting.append(picture.index)
             count += 1
@@ -453,6 +453,10 @@ class _Pass:
             yield f"{self.video.undecodable} damaged packets skipped"
         if self.video.backwards:
             yield f"{self.video.backwards} pictures left out whose time runs backwards"
+        if self.video.restarts:
+            when = ", ".join(f"{seconds:.1f} s" for seconds in self.video.restarts[:5])
+            more = ", ..." * (len(self.video.restarts) > 5)
+            yield f"the clock restarts at {when}{more}; what follows is read as one more shot"
         if self.sound.filled:
             yield f"{self.sound.filled / SAMPLE_RATE:.2f} s missing in the sound are silence"
         if self.sound.cut:

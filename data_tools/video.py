@@ -2,11 +2,13 @@
 
 Picture k of the result is what a viewer sees in the middle of the k-th 40 ms, by presentation
 time, whatever the rate of the file; sound keeps its own presentation times. Neither is ever
-counted: a variable rate, a dropped packet or a late start moves nothing against the other.
+counted: a variable rate, a dropped packet or a late start moves nothing against the other. Where
+the file's clock restarts, picture and sound go on together as a new part (`data_tools.clock`).
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
@@ -22,6 +24,8 @@ from data_tools.mfcc import FPS, SAMPLE_RATE
 try:
     import av
     from av.video.reformatter import VideoReformatter
+
+    from data_tools.clock import Clock, in_order, is_cover, lacks_presentation
 except ImportError as error:
     raise MissingPackage(
         f"{error.name} is not installed; reading videos needs: "
@@ -31,7 +35,7 @@ except ImportError as error:
 STILL_SECONDS = 1  # a picture that stands longer than this is no talking face
 _TOLERANCE = SAMPLE_RATE // 100  # sound moved by less than 10 ms is the rounding of timestamps
 _CUT = (av.error.InvalidDataError, av.error.EOFError)  # what a file without its end may give
-_LONGEST_GAP = 3600  # seconds of silence that a broken timestamp may ask for
+_LONGEST_GAP = 3600  # seconds by which broken timestamps may make a video longer, in all
 
 
 class VideoError(ClipError):
@@ -46,6 +50,7 @@ class Picture:
     frame: Any  # av.VideoFrame in the decoder's own format: half the memory of RGB
     held: bool
     after_still: bool  # the picture before it stood for longer than STILL_SECONDS
+    part: int = 0  # how often the file's clock has restarted so far
 
 
 class Sound:
@@ -59,18 +64,32 @@ class Sound:
         self.filled = 0  # samples of silence put into gaps
         self.cut = 0  # samples left out because two packets claim one time
 
+    @property
+    def heard(self) -> Fraction:
+        """Seconds of sound so far, without the silence put into gaps."""
+        return Fraction(self._samples - self.filled, SAMPLE_RATE)
+
     def append(self, samples: NDArray[np.int16], time: Fraction | None) -> None:
-        """Append `samples`, whose first is heard at `time` seconds (None: right after the last)."""
+        """Append `samples`, whose first is heard at `time` seconds (None: right after the last).
+
+        Raises:
+            VideoError: gaps add up to an hour more than the sound that there is.
+        """
         if self.start is None:
-            self.start = time or Fraction(0)
+            if time is not None:
+                self.start = time - Fraction(self._samples, SAMPLE_RATE)
         elif time is not None:
             gap = round((time - self.start) * SAMPLE_RATE) - self._samples
-            if gap > _LONGEST_GAP * SAMPLE_RATE:
-                raise VideoError("broken timestamps", f"sound jumps by {gap // SAMPLE_RATE} s")
             if gap > _TOLERANCE:
-                self.filled += gap
+                filled = self.filled + gap
+                if Fraction(filled, SAMPLE_RATE) > _LONGEST_GAP + self.heard:
+                    raise VideoError(
+                        "broken timestamps",
+                        f"the sound's times leave {filled // SAMPLE_RATE} s without sound",
+                    )
+                self.filled = filled
                 self._samples += gap
-                self._file.write(bytes(2 * gap))
+                self._file.seek(2 * gap, os.SEEK_CUR)  # a hole, which takes no room
             elif gap < -_TOLERANCE:
                 self.cut += min(-gap, len(samples))
                 samples = samples[-gap:]
@@ -79,6 +98,8 @@ class Sound:
 
     def close(self) -> None:
         """No more will be appended."""
+        if self.start is None:
+            self.start = Fraction(0)  # of no sound is it known when it is heard
         self._file.close()
 
     def span(self, origin: Fraction) -> tuple[int, int]:
@@ -130,7 +151,7 @@ class Video:
             # also of an MP4 whose end is missing, which is where its index lies
             hint = " (truncated, or no video)" * isinstance(error, _CUT)
             raise VideoError("not a readable video", _words(error) + hint) from None
-        pictures = [s for s in self._container.streams.video if not _is_cover(s)]
+        pictures = [s for s in self._container.streams.video if not is_cover(s)]
         if not pictures or not self._container.streams.audio:
             self._container.close()
             missing = "audio" if pictures else "video"
@@ -140,8 +161,11 @@ class Video:
             self._picture = pictures[0]
         self._sound = self._container.streams.best("audio", related=self._picture)
         self.aspect = Fraction(self._picture.sample_aspect_ratio or 1)
+        self._clock = Clock(self._container)
         self._picture.thread_type = "AUTO"
         self._picture.codec_context.thread_count = threads
+        self._counted: int | None = None  # the sound's next time if it is only counted, wrongly
+        self._due = Fraction(0)  # the right one
         self.origin: Fraction | None = None  # presentation time of picture 0, seconds
         self.bytes_read = 0
         self.undecodable = 0  # packets
@@ -154,6 +178,11 @@ class Video:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    @property
+    def restarts(self) -> list[float]:
+        """When the file's clock restarted, so far, in seconds from picture 0 on."""
+        return [time - float(self.origin or 0) for time in self._clock.restarts]
+
     def close(self) -> None:
         """Close the file."""
         self._container.close()
@@ -164,17 +193,22 @@ class Video:
         Of a picture that stands for longer than a second only the first is yielded.
 
         Raises:
-            VideoError: nothing can be decoded, or timestamps are missing.
+            VideoError: nothing can be decoded, or timestamps are missing, or they leave more than
+                an hour of nothing beside what is seen and heard.
         """
         shown: Any = None  # the picture on the screen, and since when (seconds from picture 0)
         since = Fraction(0)
-        index = 0
+        index = part = stood = 0
         fresh = True  # `shown` has not been yielded yet
         after_still = False
-        for frame in self._decode(sound):
+        frames = self._decode(sound)
+        if lacks_presentation(self._picture):
+            frames = (frame for frame, _ in in_order(frames))
+        for frame in frames:
             time = self._time(frame, since if shown is not None else None)
+            next_part = self._clock.part(time)
             if shown is None:
-                self.origin = time
+                self.origin, part = time, next_part
             time -= self.origin or 0
             if shown is not None:
                 if time <= since:
@@ -182,13 +216,19 @@ class Video:
                     continue
                 due = _first_slot(time)
                 if time - since > STILL_SECONDS and due > index:
-                    yield Picture(index, shown, not fresh, after_still)
+                    yield Picture(index, shown, not fresh, after_still, part)
+                    stood += due - index - 1
+                    if stood > FPS * (_LONGEST_GAP + sound.heard) + due - stood:
+                        raise VideoError(
+                            "broken timestamps",
+                            f"the pictures' times leave {stood // FPS} s without picture or sound",
+                        )
                     self.stills.append((index + 1, due))
                     index, after_still = due, True
                 while index < due:
-                    yield Picture(index, shown, not fresh, after_still)
+                    yield Picture(index, shown, not fresh, after_still, part)
                     index, fresh, after_still = index + 1, False, False
-            shown, since, fresh = frame, time, True
+            shown, since, fresh, part = frame, time, True, next_part
         if shown is None:
             raise VideoError("no picture", "the video stream holds no picture that can be decoded")
         # The last picture stands as long as it says, by default for one frame.
@@ -197,7 +237,7 @@ class Video:
             stands = 1 / Fraction(self._picture.average_rate or FPS)
         last = max(_first_slot(since + stands), index + fresh)
         while index < last:
-            yield Picture(index, shown, not fresh, after_still)
+            yield Picture(index, shown, not fresh, after_still, part)
             index, fresh, after_still = index + 1, False, False
 
     def _decode(self, sound: Sound) -> Iterator[Any]:
@@ -214,6 +254,7 @@ class Video:
                 yield from frames
                 continue
             for frame in frames:
+                self._retime(frame)
                 if resampler is not None and not _same_format(frame, heard):
                     _append(sound, resampler.resample(None))
                     resampler = None
@@ -226,7 +267,7 @@ class Video:
         sound.close()
 
     def _packets(self) -> Iterator[Any]:
-        packets = self._container.demux(self._picture, self._sound)
+        packets = self._clock.run(self._container.demux(self._picture, self._sound))
         while True:
             try:
                 yield next(packets)
@@ -236,6 +277,19 @@ class Video:
                 # A damaged container ends here; what was read so far is still good.
                 self.undecodable += 1
                 return
+
+    def _retime(self, frame: Any) -> None:
+        """Where the sound's rate changes, libavformat counts on in packets of the former length."""
+        if frame.pts is None:
+            self._counted = None
+            return
+        counted = frame.pts + frame.duration
+        if frame.pts == self._counted:
+            frame.pts = round(self._due / frame.time_base)
+        lasts = Fraction(frame.samples, frame.sample_rate)
+        wrong = abs(frame.duration * frame.time_base - lasts) > Fraction(_TOLERANCE, SAMPLE_RATE)
+        self._counted = counted if wrong else None
+        self._due = frame.pts * frame.time_base + lasts
 
     def _time(self, frame: Any, since: Fraction | None) -> Fraction:
         if frame.pts is not None:
@@ -304,10 +358,6 @@ def _same_format(one: Any, other: Any) -> bool:
         and one.format.name == other.format.name
         and one.layout.name == other.layout.name
     )
-
-
-def _is_cover(stream: Any) -> bool:
-    return bool(stream.disposition & av.stream.Disposition.attached_pic)
 
 
 def _words(error: BaseException) -> str:

@@ -14,11 +14,11 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import groupby
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import cv2
 import numpy as np
@@ -52,6 +52,9 @@ from trainer.weights import (
     load_model,
     read_calibration,
 )
+
+if TYPE_CHECKING:
+    from data_tools.video import Picture, Sound, Video
 
 REACH = 15  # frames to either side, the official command line's
 PARITY, MASKED = "parity", "masked"
@@ -295,47 +298,84 @@ def measure(path: Path, model: SyncNet, how: How) -> tuple[list[Found], list[str
 def _measure_prepared(
     path: Path, model: SyncNet, work: Path, how: How
 ) -> tuple[list[Found], list[str]]:
-    from data_tools.video import Converter, Sound, Video
+    from data_tools.video import Sound, Video
 
+    results, dropped = [], []
     with Video(path, torch.get_num_threads()) as video, _reading(path) as advance:
         sound = Sound(work / "sound.raw")
-        converter = Converter(video.aspect)
-        length = 0  # samples beside the picture
-
-        def pieces() -> Iterator[NDArray[np.uint8]]:
-            held, told = [], 0
-            for picture in video.pictures(sound):
-                held.append(_fit(converter.rgb(picture.frame), model))
-                if len(held) == _DECODED:
-                    yield np.stack(held)
-                    advance(video.bytes_read - told)
-                    held, told = [], video.bytes_read
-            if held:
-                yield np.stack(held)
-
-        def read(first: int, count: int) -> NDArray[np.int16]:
-            return sound.samples(first, count, video.origin or Fraction(0))
-
-        def heard(frames: int) -> tuple[Samples, int]:
-            nonlocal length
-            if video.stills:
-                raise SyncError(
-                    "the picture stands still for more than a second; without --prepared the "
-                    "parts that move are found"
+        # Where the clock restarts another recording begins, which may be off by another offset.
+        for part, pictures in groupby(video.pictures(sound), lambda picture: picture.part):
+            track = f"part {part + 1}"
+            try:
+                results.append(
+                    _measure_part(path, track, pictures, video, sound, model, how, advance)
                 )
-            first, end = sound.span(video.origin or Fraction(0))
-            if end <= max(first, 0):
-                raise SyncError("the audio stream holds no sound beside the picture")
-            length = min(frames, end) * SAMPLES_PER_FRAME
-            return read, length
+            except ValueError as error:
+                dropped.append(f"{track}: {error}")
+        if not video.restarts:
+            if dropped:
+                raise SyncError(dropped[0].partition(": ")[2])
+            results = [replace(one, track="") for one in results]
+    return results, dropped
 
-        try:
-            result = score_track(model, pieces(), heard, how.reach, how.mode, how.device, how.bf16)
-        except ValueError as error:
-            raise SyncError(str(error)) from None
-        speech = _speech(read, length)
-    seconds = length / SAMPLE_RATE
-    return [_found(str(path), "", 0.0, seconds, speech, result, how)], []
+
+def _measure_part(
+    path: Path,
+    track: str,
+    pictures: Iterable[Picture],
+    video: Video,
+    sound: Sound,
+    model: SyncNet,
+    how: How,
+    advance: Callable[[int], None],
+) -> Found:
+    """Measure a prepared crop from the first of `pictures` to the last.
+
+    Raises:
+        ValueError: it cannot be scored.
+        SyncError: nor can the rest of the video.
+    """
+    from data_tools.video import Converter
+
+    converter = Converter(video.aspect)
+    begin = length = 0  # the first picture; samples beside the pictures
+
+    def pieces() -> Iterator[NDArray[np.uint8]]:
+        nonlocal begin
+        held: list[NDArray[np.uint8]] = []
+        first, told = True, video.bytes_read
+        for picture in pictures:
+            if first:
+                begin, first = picture.index, False
+            held.append(_fit(converter.rgb(picture.frame), model))
+            if len(held) == _DECODED:
+                yield np.stack(held)
+                advance(video.bytes_read - told)
+                held, told = [], video.bytes_read
+        if held:
+            yield np.stack(held)
+
+    def read(first: int, count: int) -> NDArray[np.int16]:
+        first += begin * SAMPLES_PER_FRAME
+        return sound.samples(first, count, video.origin or Fraction(0))
+
+    def heard(frames: int) -> tuple[Samples, int]:
+        nonlocal length
+        if any(first < begin + frames and begin < end for first, end in video.stills):
+            raise SyncError(
+                "the picture stands still for more than a second; without --prepared the "
+                "parts that move are found"
+            )
+        first, end = sound.span(video.origin or Fraction(0))
+        if end <= max(first, begin):
+            raise ValueError("the audio stream holds no sound beside the picture")
+        length = min(frames, end - begin) * SAMPLES_PER_FRAME
+        return read, length
+
+    result = score_track(model, pieces(), heard, how.reach, how.mode, how.device, how.bf16)
+    start, seconds = begin / FPS, length / SAMPLE_RATE
+    speech = _speech(read, length)
+    return _found(str(path), track, start, start + seconds, speech, result, how)
 
 
 def _speech(read: Samples, samples: int) -> float:
