@@ -252,9 +252,7 @@ class Clock:
         for packet, line in joint.after:
             stamps = [stamp for stamp in (packet.dts, packet.pts) if stamp is not None]
             times.append((stamps[0] * line.tick, stamps[-1] * line.tick) if stamps else None)
-        known = [
-            (line, time) for (_, line), time in zip(joint.after, times, strict=True) if time
-        ]
+        known = [(line, time) for (_, line), time in zip(joint.after, times, strict=True) if time]
         if joint.ahead and not self._restarting:
             offset = self._offsets[joint.former]  # something is missing there
         else:

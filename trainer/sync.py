@@ -817,7 +817,7 @@ def _run(args: argparse.Namespace, weights: Path) -> int:
         except (SyncError, OSError) as error:
             against = _first_line(error)
         else:
-            if result["fix"]["moved_frames"]:
+            if result["fix"].get("written"):
                 written.append(args.fix)
         if against:
             print(f"sync: --fix: {against}", file=sys.stderr)
@@ -856,26 +856,37 @@ def _try(path: Path, model: SyncNet, how: How) -> tuple[list[Found], list[str]]:
 def _fix(
     path: Path, out: Path, found: list[Found], model: SyncNet, how: How, console: Console
 ) -> tuple[dict[str, Any], str]:
-    """Mend a video and measure the copy; what was done, and what speaks against it."""
-    from data_tools.remux import RemuxError, shift_sound
+    """Mend a video and measure the copy, which appears only if that finds it in sync.
+
+    Returns what was done, and what speaks against the copy.
+    """
+    from data_tools.remux import RemuxError, shifted
 
     moved = mend(found)
     if moved == 0:
         console.print("--fix: in sync, nothing to mend, so nothing was written")
         return {"moved_frames": 0}, ""
+    done: dict[str, Any] = {}
     try:
-        lacking = shift_sound(path, out, Fraction(moved, FPS))
+        with shifted(path, out, Fraction(moved, FPS)) as (copy, lacking):
+            again, dropped = _try(copy, model, how)
+            again = [replace(one, video=str(out)) for one in again]
+            how_far = f"{abs(moved) * 1000 // FPS} ms {'later' if moved > 0 else 'earlier'}"
+            console.print(
+                f"{_shown(out)}: the sound is {how_far} ({in_frames(moved)}); measured again:"
+            )
+            if again:
+                console.print(table(again))
+            for line in lacking + dropped:
+                print(f"{_shown(out.name)}: {line}", file=sys.stderr)
+            done = {"moved_frames": moved, "lacking": lacking, "tracks": as_json(again)}
+            if against := still_off(again):
+                raise SyncError(f"{against}; so {out} was not written")
     except RemuxError as error:
         raise SyncError(str(error)) from None
-    again, dropped = _try(out, model, how)
-    how_far = f"{abs(moved) * 1000 // FPS} ms {'later' if moved > 0 else 'earlier'}"
-    console.print(f"{_shown(out)}: the sound is {how_far} ({in_frames(moved)}); measured again:")
-    if again:
-        console.print(table(again))
-    for line in lacking + dropped:
-        print(f"{_shown(out.name)}: {line}", file=sys.stderr)
-    done = {"moved_frames": moved, "lacking": lacking, "tracks": as_json(again)}
-    return done, still_off(again)
+    except SyncError as error:
+        return done | {"written": False}, str(error)
+    return done | {"written": True}, ""
 
 
 def _first_line(error: BaseException) -> str:

@@ -186,7 +186,8 @@ def test_a_copy_overwrites_by_force_alone(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr(sync, "measure", lambda *_: ([found(5)], []))
+    coming = iter([5, 5, 5, 0])
+    monkeypatch.setattr(sync, "measure", lambda *_: ([found(next(coming))], []))
     out = tmp_path / "out.mp4"
     out.write_bytes(b"dear")
     arguments = [str(video), "--weights", str(weights), "--fix", str(out)]
@@ -195,7 +196,9 @@ def test_a_copy_overwrites_by_force_alone(
     said = capsys.readouterr()
     assert left.value.code == 2 and "out.mp4 exists; name another file" in said.err
     assert said.out == "" and out.read_bytes() == b"dear"
-    sync.main([*arguments, "--force"])
+    assert sync.main([*arguments, "--force"]) == 1  # a copy that is no better takes nobody's place
+    assert out.read_bytes() == b"dear" and list(tmp_path.iterdir()) == [out]
+    assert sync.main([*arguments, "--force"]) == 0
     assert out.read_bytes() != b"dear"
     with pytest.raises(SystemExit):
         sync.main([str(out), "--weights", str(weights), "--fix", str(out), "--force"])
@@ -366,8 +369,12 @@ def test_a_mended_copy_is_measured_again(
     assert f"wrote {out}" in said
     status, said, _ = run(1, 0)
     assert "40 ms later (+1 frame); measured again" in said
-    status, _, wrong = run(5, 5)
+    copy = out.read_bytes()
+    status, said, wrong = run(5, 5)
     assert status == 1 and "still off: audio is 200 ms early" in wrong
+    assert "out.mp4 was not written" in wrong and f"wrote {out}" not in said
+    assert json.loads(report.read_text())["fix"]["written"] is False
+    assert out.read_bytes() == copy and sorted(tmp_path.iterdir()) == [report, out]
     monkeypatch.setattr(sync, "measure", lambda *_: ([], ["no face found"]))
     assert sync.main(arguments) == 1
     assert "--fix: nothing was measured, so nothing was written" in capsys.readouterr().err
