@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
 from heapq import heappop, heappush
+from math import inf
 from typing import Any
 
 import av
@@ -25,7 +26,8 @@ _MOST_HELD = 10_000
 _REORDERED = 16  # pictures, the most that H.264 and HEVC allow
 
 # Containers that have one time for a picture, in the order in which pictures are decoded. For
-# older codecs libavformat finds out when they are shown, for these it guesses wrongly.
+# older codecs libavformat finds out when they are shown, for these it guesses wrongly. AVI counts
+# pictures, so that the first is shown at 0; ASF's times are those of decoding.
 _WITHOUT_PRESENTATION = ("avi", "asf")
 _REORDERING = ("h264", "hevc", "vvc")
 
@@ -44,26 +46,35 @@ def lacks_presentation(stream: Any) -> bool:
     )
 
 
-def in_order(frames: Iterable[Any]) -> Iterator[tuple[Any, int]]:
-    """Pictures whose `pts` is a time of decoding, with that of presentation; and what it was.
+def in_order(frames: Iterable[Any], stream: Any) -> Iterator[tuple[Any, int]]:
+    """The decoded pictures of a stream that `lacks_presentation`, timed; and when each was decoded.
 
     The nth picture that is shown gets the nth smallest time: pictures come out in the order in
     which they are shown, and every time is that of some picture.
     """
     waiting: deque[Any] = deque()
     times: list[int] = []
+    delay: int | None = 0 if stream.container.format.name == "avi" else None
+
+    def first() -> tuple[Any, int]:
+        nonlocal delay
+        if delay is None:  # no picture is shown before it is decoded
+            delay = max(
+                frame.pts - time for frame, time in zip(waiting, sorted(times), strict=True)
+            )
+        frame = waiting.popleft()
+        own, frame.pts = frame.pts, heappop(times) + delay
+        return frame, own
+
+    last = 0
     for frame in frames:
+        last = frame.pts = last if frame.pts is None else frame.pts
         waiting.append(frame)
-        heappush(times, frame.pts)
+        heappush(times, last)
         if len(waiting) > _REORDERED:
-            yield _timed(waiting.popleft(), heappop(times))
+            yield first()
     while waiting:
-        yield _timed(waiting.popleft(), heappop(times))
-
-
-def _timed(frame: Any, time: int) -> tuple[Any, int]:
-    own, frame.pts = frame.pts, time
-    return frame, own
+        yield first()
 
 
 @dataclass
@@ -75,8 +86,8 @@ class _Line:
     part: int = 0
     last: float | None = None  # time of the last packet in the file's clock
     step: float = 0.0  # to the next
-    due: float = 0.0  # when the next packet is to be decoded, on the one clock
-    end: float = 0.0  # when its last picture or sound ends, on the one clock
+    due: float = -inf  # when the next packet is to be decoded, on the one clock
+    end: float = -inf  # when its last picture or sound ends, on the one clock
 
 
 @dataclass
@@ -158,11 +169,10 @@ class Clock:
             return
         line = self._lines.get(packet.stream.index)
         if line is None:
-            line = self._lines[packet.stream.index] = _Line(
-                float(packet.time_base), lacks_presentation(packet.stream)
-            )
+            line = _Line(float(packet.time_base), lacks_presentation(packet.stream))
+            self._lines[packet.stream.index] = line
             line.part = self._nearest(stamp, packet.time_base)
-        if line.unordered:
+        if line.unordered and packet.dts is not None:
             packet.pts = packet.dts
         if stamp is not None:
             time = stamp * line.tick
@@ -208,15 +218,13 @@ class Clock:
             for other in self._lines.values()
         ):
             return line.part  # it was away and comes back to where the others are
+        # Others may have come to the next part already.
         distances = {
-            part: abs(time + offset - line.due)
-            for part, offset in enumerate(self._offsets)
-            if part != line.part
+            part: abs(time + self._offsets[part] - line.due)
+            for part in range(line.part + 1, len(self._offsets))
         }
-        nearest = min(distances, key=lambda part: (distances[part], -part), default=None)
-        if nearest is not None and distances[nearest] < _FORWARDS:
-            return nearest
-        return len(self._offsets)
+        near = [part for part, distance in distances.items() if distance < _FORWARDS]
+        return min(near, key=distances.__getitem__, default=len(self._offsets))
 
     def _advance(self, line: _Line, packet: Any, time: float, part: int) -> None:
         if packet.duration:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -114,19 +114,23 @@ def shift_sound(source: Path, out: Path, seconds: Fraction) -> list[str]:
 
 @dataclass
 class _Line:
-    """The packets of one stream: of which kind, how many, when."""
+    """The packets of one stream: of which kind, how many; when, of those that were written."""
 
     kind: str  # video, cover, audio, ...
     packets: int = 0
     size: int = 0  # bytes
-    times: array[float] = field(default_factory=lambda: array("d"))  # seconds, of each packet
+    unseen: int = 0  # packets that are not to be presented
+    times: array[float] = field(default_factory=lambda: array("d"))  # seconds
     longest: float = 0.0  # packet, seconds
     decoded: int | None = None  # the last time of decoding, in the stream's own unit
     backwards: bool = False  # times of decoding run so
 
-    def add(self, packet: Any) -> None:
+    def count(self, packet: Any) -> None:
         self.packets += 1
         self.size += packet.size
+        self.unseen += packet.is_discard
+
+    def time(self, packet: Any) -> None:
         tick = float(packet.time_base)
         stamp = packet.dts if packet.pts is None else packet.pts
         self.times.append((stamp or 0) * tick)
@@ -167,7 +171,8 @@ def _copy(source: Path, out: Path, form: str, seconds: Fraction) -> tuple[list[s
             if lacks_presentation(given.streams[index])
         }
         clock = Clock(given, from_zero=True)
-        for packet in clock.run(given.demux([given.streams[index] for index in streams])):
+        packets = given.demux([given.streams[index] for index in streams])
+        for packet in clock.run(_counted(packets, lines)):
             if packet.size == 0 and (
                 packet.stream.type in ("video", "audio")  # the picture before once more
                 or (packet.pts is None and packet.dts is None)  # the end of a stream
@@ -182,12 +187,19 @@ def _copy(source: Path, out: Path, form: str, seconds: Fraction) -> tuple[list[s
                 packet.pts = None if packet.pts is None else packet.pts + ticks
             if lines[index].kind in ("video", "audio"):
                 _complete(packet, lines[index].decoded)
-            lines[index].add(packet)
+            lines[index].time(packet)
             packet.stream = streams[index]
             made.mux(packet)
     if clock.restarts:
         _check_formats(source)
     return lacking, list(lines.values())
+
+
+def _counted(packets: Iterable[Any], lines: dict[int, _Line]) -> Iterator[Any]:
+    for packet in packets:
+        if packet.size:
+            lines[packet.stream.index].count(packet)
+        yield packet
 
 
 def _shown(source: Path, index: int) -> Callable[[int], tuple[int, int]]:
@@ -198,8 +210,9 @@ def _shown(source: Path, index: int) -> Callable[[int], tuple[int, int]]:
     with av.open(str(source)) as given:
         stream: Any = given.streams[index]
         stream.thread_type = "AUTO"
+        clock = Clock(given, from_zero=True)
         shown: dict[int, int] = {}
-        for frame, own in in_order(_decoded(Clock(given, from_zero=True), given, stream)):
+        for frame, own in in_order(_decoded(clock, given, stream), stream):
             shown[own] = frame.pts
     # No picture is shown before it is decoded.
     delay = max((own - time for own, time in shown.items()), default=0)
@@ -215,7 +228,7 @@ def _decoded(clock: Clock, given: Any, stream: Any) -> Iterator[Any]:
 
 
 def _complete(packet: Any, decoded: int | None) -> None:
-    """Give a packet the times that it lacks, and none of decoding before that of the last one."""
+    """Give a packet the times that it lacks, and none of decoding before the last one's."""
     index = packet.stream.index
     if packet.dts is None and packet.pts is None:
         if decoded is None or not packet.duration:
@@ -225,13 +238,17 @@ def _complete(packet: Any, decoded: int | None) -> None:
         if packet.stream.type == "video" and packet.stream.codec_context.has_b_frames:
             raise RemuxError(f"stream {index} does not say when its pictures are shown")
         packet.pts = packet.dts
-    if packet.dts is not None and decoded is not None and packet.dts <= decoded:
+    if packet.dts is None or decoded is None:
+        return
+    if packet.dts <= decoded:
         back = decoded - packet.dts
         if back > (packet.duration or 0):
             seconds = float(back * packet.time_base)
             raise RemuxError(f"the times of stream {index} run backwards by {seconds:.2f} s")
         packet.dts = decoded + 1
         packet.pts = max(packet.pts, packet.dts)
+    if not packet.duration:
+        packet.duration = packet.dts - decoded  # MP4 would not show a last picture that lasts 0 s
 
 
 def _check_formats(source: Path) -> None:
@@ -279,11 +296,13 @@ def _differs(copy: Path, form: str, sent: list[_Line], seconds: Fraction) -> str
         for one, now, complete in zip(*lines, strict=True):
             if complete.packets != one.packets and complete.size != one.size:
                 return f"the copy would have {complete.packets} of {one.packets} {words}"
+            if kind == "video" and now.unseen > one.unseen:
+                return f"{now.unseen - one.unseen} of the copy's {words} would not be shown"
             if later is None:
                 later = now.times[0] - one.times[0]
             if now.backwards:
                 return f"the copy's {words} would be out of order"
-            if off := _off(one, now, later):
+            if off := _off(one, now, later, complete.packets == one.packets):
                 return f"the copy's {words} would be {off:.3f} s away from where they belong"
     start = min(line.times[0] for line in found if line.packets)
     if not -_SLACK <= start <= abs(seconds) + _SLACK:
@@ -294,18 +313,24 @@ def _differs(copy: Path, form: str, sent: list[_Line], seconds: Fraction) -> str
     return ""
 
 
-def _off(sent: _Line, found: _Line, later: float) -> float:
-    """By how many seconds packets are away from where they were sent; 0 if only by rounding."""
-    hidden = sent.packets - found.packets
+def _off(sent: _Line, found: _Line, later: float, same: bool) -> float:
+    """By how many seconds packets are away from where they were sent; 0 if only by rounding.
+
+    same: they are the same packets, of which an edit list may hide the first; if not, the
+    container makes packets of another length (of PCM).
+    """
+    hidden = len(sent.times) - len(found.times)
     before = sum(time + sent.longest < _ROUNDING for time in sent.times)
-    if 0 <= hidden <= before:
+    if same:
+        if not 0 <= hidden <= before:
+            return abs(found.times[0] - sent.times[0] - later)
         pairs = zip(sent.times[hidden:], found.times, strict=True)
-        off = max((abs(now - one - later) for one, now in pairs), default=0.0)
-        return off if off > _ROUNDING else 0.0
-    # Sound of which the container makes packets of another length (PCM).
-    first = max(sent.times[0], 0.0 if hidden > 0 else sent.times[0])
-    off = max(abs(found.times[0] - first - later), abs(found.end - sent.end - later))
-    return off if off > sent.longest + found.longest + _ROUNDING else 0.0
+        off, rounding = max(abs(now - one - later) for one, now in pairs), _ROUNDING
+    else:
+        first = max(sent.times[0], 0.0) if before else sent.times[0]
+        off = max(abs(found.times[0] - first - later), abs(found.end - sent.end - later))
+        rounding = sent.longest + found.longest + _ROUNDING
+    return off if off > rounding else 0.0
 
 
 def _read(path: Path, **options: str) -> tuple[list[_Line], float]:
@@ -314,7 +339,8 @@ def _read(path: Path, **options: str) -> tuple[list[_Line], float]:
         lines = [_Line(_kind(stream)) for stream in container.streams]
         for packet in container.demux():
             if packet.size:
-                lines[packet.stream.index].add(packet)
+                lines[packet.stream.index].count(packet)
+                lines[packet.stream.index].time(packet)
         return lines, (container.duration or 0) / 1_000_000
 
 

@@ -203,7 +203,7 @@ class Video:
         after_still = False
         frames = self._decode(sound)
         if lacks_presentation(self._picture):
-            frames = (frame for frame, _ in in_order(frames))
+            frames = (frame for frame, _ in in_order(frames, self._picture))
         for frame in frames:
             time = self._time(frame, since if shown is not None else None)
             next_part = self._clock.part(time)
