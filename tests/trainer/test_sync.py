@@ -3,6 +3,7 @@
 import csv
 import errno
 import json
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from videos import canvas, head, write_video
+from videos import canvas, flashes, head, write_video
 
 from data_tools.clips import MissingPackage
 from data_tools.mfcc import SAMPLES_PER_FRAME, mfcc
@@ -378,6 +379,45 @@ def test_a_mended_copy_is_measured_again(
     monkeypatch.setattr(sync, "measure", lambda *_: ([], ["no face found"]))
     assert sync.main(arguments) == 1
     assert "--fix: nothing was measured, so nothing was written" in capsys.readouterr().err
+
+
+def test_where_the_clock_restarts_each_part_is_measured(weights: Path, tmp_path: Path) -> None:
+    parts = [flashes(tmp_path / "part.ts", 0.0, Fraction(start)).read_bytes() for start in (9, 1)]
+    (tmp_path / "whole.ts").write_bytes(b"".join(parts))
+    model = fold(load_model(weights))
+    one, _ = sync.measure(tmp_path / "part.ts", model, sync.How(prepared=True))
+    assert [row.track for row in one] == [""]
+    found, dropped = sync.measure(tmp_path / "whole.ts", model, sync.How(prepared=True))
+    assert [row.track for row in found] == ["part 1", "part 2"] and dropped == []
+    assert [row.windows for row in found] == pytest.approx([one[0].windows] * 2, abs=2)
+    assert (found[0].start, found[1].start) == (0, pytest.approx(3.04, abs=0.05))
+    assert found[1].end == pytest.approx(6.08, abs=0.08)
+    # the second part alone gives what it gives after the first, but for the pictures' phase
+    np.testing.assert_allclose(found[0].score.means_S, one[0].score.means_S, rtol=0.05)
+
+
+def test_what_a_copy_is_called_while_it_is_measured_is_not_shown(
+    video: Path,
+    weights: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    out, report = tmp_path / "out.mp4", tmp_path / "out.json"
+    measured: list[Path] = []
+
+    def measure(path: Path, *_: object) -> tuple[list[sync.Found], list[str]]:
+        measured.append(path)
+        assert not out.exists()
+        return [replace(found(0 if len(measured) > 1 else 5), video=str(path))], []
+
+    monkeypatch.setattr(sync, "measure", measure)
+    arguments = [str(video), "--weights", str(weights), "--fix", str(out), "--json", str(report)]
+    assert sync.main(arguments) == 0
+    said = capsys.readouterr()
+    assert measured[1] != out and measured[1].name not in said.out + said.err
+    (row,) = json.loads(report.read_text())["fix"]["tracks"]
+    assert row["video"] == str(out) and out.exists()
 
 
 def test_names_of_any_kind_are_shown(
