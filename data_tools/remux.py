@@ -26,6 +26,7 @@ except ImportError as error:
 # Containers that keep a time for every packet. AVI counts packets instead, MPEG transport and
 # program streams lose rotation and some codecs: their contents fit into Matroska.
 _FORMATS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska", ".webm": "webm"}
+_COVERS = {"mjpeg": ("jpg", "image/jpeg"), "png": ("png", "image/png")}
 _ROUNDING = 0.003  # seconds: Matroska counts milliseconds
 _SLACK = 1.0  # seconds that edit lists, priming and last packets may add to a length
 
@@ -152,19 +153,31 @@ def _copy(source: Path, out: Path, form: str, seconds: Fraction) -> tuple[list[s
     ):
         made.metadata.update(given.metadata)
         streams: dict[int, Any] = {}
+        lines: dict[int, _Line] = {}
         lacking = []
         for stream in given.streams:
-            attached = stream.type == "attachment" and form == "matroska"
-            if stream.type not in ("video", "audio", "subtitle") and not attached:
-                lacking.append(f"stream {stream.index} ({stream.type}) is not copied")
+            kind = _kind(stream)
+            if kind == "cover" and form == "matroska" and stream.codec_context.name in _COVERS:
+                # as a stream it would be one more video there
+                suffix, mime = _COVERS[stream.codec_context.name]
+                name = stream.metadata.get("filename", f"cover.{suffix}")
+                made.add_attachment(name, mime, _cover(source, stream.index))
+                lines[stream.index] = _Line(kind, packets=1)
                 continue
+            if not (
+                kind in ("video", "audio", "subtitle")
+                or (kind == "cover" and form == "mp4")
+                or (kind == "attachment" and form == "matroska")
+            ):
+                lacking.append(f"stream {stream.index} ({kind}) is not copied")
+                continue
+            lines[stream.index] = _Line(kind)
             # opaque: the decoder's parameters, since not every codec has an encoder
             copy: Any = made.add_stream_from_template(stream, opaque=True)
             copy.disposition = stream.disposition
             copy.metadata.update(stream.metadata)
             streams[stream.index] = copy
         made.set_chapters(given.chapters())
-        lines = {index: _Line(_kind(given.streams[index])) for index in streams}
         shown = {
             index: _shown(source, index)
             for index in streams
@@ -193,6 +206,11 @@ def _copy(source: Path, out: Path, form: str, seconds: Fraction) -> tuple[list[s
     if clock.restarts:
         _check_formats(source)
     return lacking, list(lines.values())
+
+
+def _cover(source: Path, index: int) -> bytes:
+    with av.open(str(source)) as given:
+        return bytes(next(given.demux(given.streams[index])))
 
 
 def _counted(packets: Iterable[Any], lines: dict[int, _Line]) -> Iterator[Any]:

@@ -9,6 +9,7 @@ from typing import Any
 import av
 import numpy as np
 import pytest
+import simplejpeg
 from numpy.typing import NDArray
 from videos import FLASHES, earliness, flashes, head, write_video
 
@@ -310,3 +311,27 @@ def test_uncompressed_sound_is_compared_by_its_bytes(tmp_path: Path) -> None:
             pictures, *_, early = played(out)
             assert pictures == 75
             assert early == pytest.approx([0.2 - frames / FPS] * 2, abs=0.006)
+
+
+def test_a_cover_stays_one_or_is_said_to_be_missing(tmp_path: Path) -> None:
+    plain, source = flashes(tmp_path / "plain.mkv", 0.2), tmp_path / "cover.mkv"
+    cover = simplejpeg.encode_jpeg(np.full((32, 32, 3), 99, np.uint8))
+    with av.open(str(plain)) as given, av.open(str(source), "w") as made:
+        streams = [made.add_stream_from_template(stream, opaque=True) for stream in given.streams]
+        made.add_attachment("front.jpg", "image/jpeg", cover)
+        for packet in given.demux():
+            if packet.size:
+                packet.stream = streams[packet.stream.index]
+                made.mux(packet)
+    for suffix, lacking in (
+        (".mkv", []),
+        (".mp4", []),
+        (".mov", ["stream 2 (cover) is not copied"]),
+    ):
+        out = tmp_path / f"out{suffix}"
+        assert shift_sound(source, out, Fraction(1, FPS)) == lacking
+        with av.open(str(out)) as container:
+            covers = [s for s in container.streams.video if remux.is_cover(s)]
+            assert len(container.streams.video) == 1 + len(covers)
+            assert [bytes(next(container.demux(s))) for s in covers] == [cover] * (not lacking)
+        assert played(out)[0] == 75
