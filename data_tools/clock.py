@@ -137,7 +137,7 @@ class Clock:
 
     def part(self, time: Fraction) -> int:
         """Which part of the file, from 0 on, is shown at `time` seconds."""
-        return bisect_right(self.restarts, float(time) + 1e-6)
+        return bisect_right(self.restarts, float(time) + 1e-3) if self.restarts else 0
 
     def run(self, packets: Iterable[Any]) -> Iterator[Any]:
         """The same packets with times of the one clock; nearly in the same order.
@@ -164,14 +164,15 @@ class Clock:
 
     def _place(self, packet: Any) -> Iterator[Any]:
         stamp = packet.pts if packet.dts is None else packet.dts
-        if not _counts(packet.stream):
-            yield self._moved(packet, self._nearest(stamp, packet.time_base))
-            return
-        line = self._lines.get(packet.stream.index)
+        index = packet.stream.index
+        line = self._lines.get(index)
         if line is None:
-            line = _Line(float(packet.time_base), lacks_presentation(packet.stream))
-            self._lines[packet.stream.index] = line
-            line.part = self._nearest(stamp, packet.time_base)
+            part = self._nearest(stamp, packet.time_base)
+            if not _counts(packet.stream):
+                yield self._moved(packet, part)
+                return
+            line = _Line(float(packet.time_base), lacks_presentation(packet.stream), part)
+            self._lines[index] = line
         if line.unordered and packet.dts is not None:
             packet.pts = packet.dts
         if stamp is not None:
@@ -179,7 +180,6 @@ class Clock:
             part = self._part_of(line, time)
             if part == len(self._offsets):
                 yield from self._join()
-                part = len(self._offsets)
                 ahead = line.last is not None and time > line.last
                 self._joint = _Joint(part, line, line.part, ahead)
                 self._offsets.append(line.due - time)  # until all have come
@@ -284,8 +284,8 @@ class Clock:
         )
 
     def _moved(self, packet: Any, part: int) -> Any:
-        ticks = round(self._offsets[part] / packet.time_base)
-        if ticks:
+        if offset := self._offsets[part]:
+            ticks = round(offset / packet.time_base)
             packet.dts = None if packet.dts is None else packet.dts + ticks
             packet.pts = None if packet.pts is None else packet.pts + ticks
         return packet

@@ -286,10 +286,12 @@ class Video:
         counted = frame.pts + frame.duration
         if frame.pts == self._counted:
             frame.pts = round(self._due / frame.time_base)
-        lasts = Fraction(frame.samples, frame.sample_rate)
-        wrong = abs(frame.duration * frame.time_base - lasts) > Fraction(_TOLERANCE, SAMPLE_RATE)
-        self._counted = counted if wrong else None
-        self._due = frame.pts * frame.time_base + lasts
+        lasts = frame.samples / frame.sample_rate
+        if abs(frame.duration * float(frame.time_base) - lasts) > _TOLERANCE / SAMPLE_RATE:
+            self._counted = counted
+            self._due = Fraction(frame.pts) * frame.time_base + Fraction(lasts)
+        else:
+            self._counted = None
 
     def _time(self, frame: Any, since: Fraction | None) -> Fraction:
         if frame.pts is not None:
