@@ -28,12 +28,12 @@ def atomic_path(path: Path) -> Iterator[Path]:
     """
     if not _replaceable(path):
         with tempfile.TemporaryDirectory() as folder:
-            finished = Path(folder) / path.name
+            finished = Path(folder).absolute() / path.name
             with _naming(path, finished):
                 yield finished
                 _append(finished, path)
         return
-    partial = _partial(path)
+    partial = _partial(path).absolute()
     try:
         with _naming(path, partial):
             yield partial
@@ -137,7 +137,9 @@ def _naming(path: Path, temporary: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        named = error.filename is not None and os.fspath(error.filename) == os.fspath(temporary)
+        # FFmpeg's libraries name it as data_tools.names.address does.
+        where = None if error.filename is None else os.fsdecode(error.filename)
+        named = where is not None and Path(where.removeprefix("file:")).absolute() == temporary
         if named or (error.filename is None and error.errno in NO_ROOM):
             raise OSError(error.errno, error.strerror, str(path)) from None
         raise

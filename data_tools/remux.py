@@ -8,6 +8,7 @@ from typing import Any
 
 from data_tools.atomic import atomic_path
 from data_tools.clips import MissingPackage
+from data_tools.names import address
 
 try:
     import av
@@ -76,8 +77,8 @@ def shift_sound(source: Path, out: Path, seconds: Fraction) -> list[str]:
 
 def _copy(source: Path, out: Path, form: str, seconds: Fraction) -> list[str]:
     with (
-        av.open(str(source), metadata_errors="replace") as given,
-        av.open(str(out), "w", format=form) as made,
+        av.open(address(source), metadata_errors="replace") as given,
+        av.open(address(out), "w", format=form) as made,
     ):
         made.metadata.update(given.metadata)
         streams: dict[int, Any] = {}
