@@ -11,8 +11,11 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from data_tools.names import shown
+
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # of an OSError: the disk or a limit is full
 
+_LONGEST_NAME = 255  # bytes
 _MARK = ".partial-"
 
 
@@ -67,7 +70,7 @@ def try_writing(path: Path) -> None:
             why = "permission denied"
     except OSError as error:
         why = f"its folder takes no file ({str(error.strerror).lower()})"
-    raise OSError(f"{path} cannot be written: {why}")
+    raise OSError(f"{shown(path)} cannot be written: {why}")
 
 
 def try_folder(folder: Path) -> None:
@@ -104,7 +107,9 @@ def sync(path: Path) -> None:
 
 
 def _partial(path: Path) -> Path:
-    return path.with_name(f".{path.name}{_MARK}{os.getpid()}")
+    mark = f"{_MARK}{os.getpid()}"
+    name = os.fsdecode(os.fsencode(path.name)[: _LONGEST_NAME - 1 - len(mark)])
+    return path.with_name(f".{name}{mark}")
 
 
 def _replaceable(path: Path) -> bool:

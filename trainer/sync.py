@@ -684,8 +684,8 @@ def _parser() -> argparse.ArgumentParser:
         "--audio-stream",
         type=int,
         metavar="N",
-        help="measure audio stream N, counted from 0 as in FFmpeg's a:N (default: the one meant for "
-        "everybody, no commentary, description or dubbing if there is another); --fix moves all",
+        help="measure audio stream N, counted from 0 as in FFmpeg's a:N (default: the one meant "
+        "for everybody, no commentary, description or dubbing); --fix moves all of them",
     )
     parser.add_argument("--json", type=_path, help="write everything, curves included")
     parser.add_argument("--csv", type=_path, help="write a row for each track")
@@ -716,6 +716,9 @@ def main(argv: list[str] | None = None) -> int:
     try:
         weights = _check(args)
         args.device = find_device(args.device, "--device")
+    except MissingPackage as error:
+        print(f"sync: {error}", file=sys.stderr)
+        return 1
     except (ValueError, OSError) as error:
         parser.error(_first_line(error))
     try:
@@ -764,16 +767,18 @@ def _check(args: argparse.Namespace) -> Path:
             continue
         for what, files in taken.items():
             if any(_same(out, file) for file in files):
-                raise ValueError(f"--{option}: {out} is {what}, which is never overwritten")
+                raise ValueError(f"--{option}: {shown(out)} is {what}, which is never overwritten")
         try:
             try_writing(out)
         except OSError as error:
             raise ValueError(f"--{option}: {error}") from None
         if option == "fix" and os.path.lexists(out) and not args.force:
-            raise ValueError(f"--fix: {out} exists; name another file, or give --force as well")
+            raise ValueError(
+                f"--fix: {shown(out)} exists; name another file, or give --force as well"
+            )
         taken[f"what --{option} writes"] = [out]
     if args.plot and args.plot.suffix.lower() != ".png":
-        raise ValueError(f"--plot: {args.plot} must end in .png, which is what is drawn")
+        raise ValueError(f"--plot: {shown(args.plot)} must end in .png, which is what is drawn")
     if args.fix:
         from data_tools.remux import check_target
 
@@ -899,8 +904,8 @@ def _fix(
 
 def _first_line(error: BaseException) -> str:
     if isinstance(error, OSError) and error.filename and error.strerror:
-        return f"{error.filename}: {error.strerror.lower()}"
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
+        return shown(f"{error.filename}: {error.strerror.lower()}")
+    return shown((str(error).strip() or type(error).__name__).splitlines()[0])
 
 
 if __name__ == "__main__":
