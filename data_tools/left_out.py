@@ -96,7 +96,9 @@ def _losses(video: Video, sound: Sound) -> Iterator[_Loss]:
         (sound.not_finite, "of the sound are no numbers (NaN or infinite), taken as silence"),
     ):
         if samples:
-            yield _Loss(_SOUND, samples / whole, f"{samples / SAMPLE_RATE:.2f} s {words}")
+            seconds = samples / SAMPLE_RATE
+            length = f"{seconds:.2f} s" if seconds >= 0.01 else "less than 0.01 s"
+            yield _Loss(_SOUND, samples / whole, f"{length} {words}")
     if sound.clipped > _CLIPPED * whole:
         share = sound.clipped / whole
         yield _Loss(

@@ -142,8 +142,9 @@ class Levels:
             heard, faint, energy = heard + last[0], faint + last[1], energy + last[2]
         if not heard or faint <= _FAINT_SHARE * heard:
             return None
-        deep = ["LFE" in name for name in self._channels]  # a subwoofer has no speech
-        return int(np.argmax(np.where(deep, -1, energy)))
+        # A subwoofer has no speech; but the third channel of any three may be called one.
+        deep = ["LFE" in name for name in self._channels]
+        return int(np.argmax(np.where(deep, 0.01 * energy, energy)))
 
     def _judged(self) -> tuple[int, int, NDArray[np.float64]]:
         # Variances: a constant added to a channel is not heard.

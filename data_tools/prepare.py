@@ -523,7 +523,7 @@ def main(args: argparse.Namespace) -> int:
     parser = argparse.ArgumentParser()
     pack.add_arguments(parser)
     return pack.main(
-        parser.parse_args([str(args.out), str(args.shards), "--workers", str(workers)])
+        parser.parse_args(["--workers", str(workers), "--", str(args.out), str(args.shards)])
     )
 
 

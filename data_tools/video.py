@@ -209,10 +209,7 @@ class Video:
                 f"{len(self._container.streams.audio)} audio streams; took "
                 f"{_describe(self._container, self._sound)}; --audio-stream picks another"
             )
-        # Seconds that the file says it lasts. These formats say nothing: it is measured.
-        said = self._container.duration
-        measured = self._container.format.name in ("mpegts", "mpeg", "ogg")
-        self.promised = 0.0 if said is None or measured else said / av.time_base
+        self.promised = _promised(self._container, self._picture)  # seconds
         self.aspect = Fraction(self._picture.sample_aspect_ratio or 1)
         self._picture.thread_type = "AUTO"
         self._picture.codec_context.thread_count = threads
@@ -430,6 +427,17 @@ def _choose(container: Any, picture: Any, number: int | None) -> Any:
     if best in plain or not plain:
         return best
     return next((s for s in plain if s.disposition & av.stream.Disposition.default), plain[0])
+
+
+def _promised(container: Any, picture: Any) -> float:
+    """How many seconds a file says that it lasts; 0 if it does not say."""
+    if container.format.name in ("mpegts", "mpeg", "ogg"):
+        return 0.0  # measured, by what there is
+    promised = (container.duration or 0) / av.time_base
+    if container.format.name == "avi" and picture.average_rate:
+        # Of a file without its end the duration is estimated; the header still counts pictures.
+        promised = max(promised, float(picture.frames / picture.average_rate))
+    return float(promised)
 
 
 def _describe(container: Any, stream: Any) -> str:
