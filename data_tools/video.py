@@ -110,7 +110,9 @@ class Sound:
                 samples = samples[-gap:]
         if channels != self._parts[-1].channels:
             self._parts.append(_Part(channels, self._samples, self._file.tell()))
-        self._levels.setdefault(channels, Levels(channels)).add(samples)
+        if channels not in self._levels:
+            self._levels[channels] = Levels(channels)
+        self._levels[channels].add(samples)
         self._file.write(samples.tobytes())
         self._samples += len(samples)
 
@@ -297,7 +299,7 @@ class Video:
                     _append(sound, mixer, None)
                     mixer = None
                 if mixer is None:
-                    mixer = Mixer(frame)
+                    mixer = Mixer(frame, self._sound.codec_context.codec.lossless)
                     heard = frame
                 _append(sound, mixer, frame)
         if mixer is not None:
