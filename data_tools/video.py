@@ -431,6 +431,10 @@ def _choose(container: Any, picture: Any, number: int | None) -> Any:
     return next((s for s in plain if s.disposition & av.stream.Disposition.default), plain[0])
 
 
+def _layout(layout: Any) -> str:
+    return "mono" if layout.nb_channels == 1 else str(layout.name)
+
+
 def _promised(container: Any, picture: Any) -> float:
     """How many seconds a file says that it lasts; 0 if it does not say."""
     if container.format.name in ("mpegts", "mpeg", "ogg"):
@@ -450,7 +454,7 @@ def _describe(container: Any, stream: Any) -> str:
     about = [
         shown(stream.metadata.get("language", ""))[:20],
         title and f'"{title}"',
-        "" if stream.codec_context is None else stream.layout.name,
+        "" if stream.codec_context is None else _layout(stream.layout),
         aside.name if aside else "",
     ]
     return " ".join(filter(None, [str(number), f"({', '.join(filter(None, about))})"]))
