@@ -50,9 +50,8 @@ def _circumstances(video: Video, sound: Sound) -> Iterator[str]:
     if video.choice:
         yield video.choice
     for name, number in sound.stand_ins().items():
-        yield (
-            f"the channels cancel each other when mixed, so channel {number} ({name}) alone is used"
-        )
+        which = f"{number} ({name})" if name != "NONE" else str(number)
+        yield f"the channels cancel each other when mixed, so channel {which} alone is used"
     first, end = _heard(video, sound)
     if first > 1:
         yield f"sound begins {first / FPS:.2f} s after the picture"

@@ -534,7 +534,8 @@ class _Pass:
         (folder / "frames").mkdir(parents=True)
         for number, jpeg in enumerate(self.crops[track.number].read(range(*frames))):
             (folder / "frames" / f"frame{number}.jpg").write_bytes(jpeg)
-        soundfile.write(folder / "audio.wav", audio, SAMPLE_RATE, subtype="PCM_16")
+        wav = os.fsencode(folder / "audio.wav")  # soundfile takes text of UTF-8 alone
+        soundfile.write(wav, audio, SAMPLE_RATE, subtype="PCM_16")
         about = {
             "source": self.name,
             "shot": track.shot,

@@ -453,7 +453,10 @@ def _stored_sound(clips: list[tuple[Path, int]]) -> Callable[[int], tuple[Sample
             low, high = max(first, begin), min(first + count, end)
             if low < high:
                 audio, _ = soundfile.read(
-                    folder / "audio.wav", start=low - begin, stop=high - begin, dtype="int16"
+                    os.fsencode(folder / "audio.wav"),
+                    start=low - begin,
+                    stop=high - begin,
+                    dtype="int16",
                 )
                 parts.append(audio)
             begin = end

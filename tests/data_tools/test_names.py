@@ -14,6 +14,7 @@ from videos import write_video
 
 from data_tools.atomic import atomic_path, try_writing
 from data_tools.names import address, listed, print_anything, shown
+from data_tools.synth import synthesize
 
 NAMES = [
     "12:30 interview.mkv",
@@ -108,3 +109,9 @@ def test_no_message_fails_for_what_a_terminal_lacks(monkeypatch):
         print_anything()
         print("ü", os.fsdecode(b"\xff"), file=getattr(sys, stream), flush=True)
         assert raw.getvalue() == b"\\xfc \\udcff\n"
+
+
+def test_folders_of_any_name_hold_clips(tmp_path):
+    out = tmp_path / os.fsdecode(b"\xff:1")
+    synthesize(out, clips=1, seed=0, size=32, seconds=1.0, workers=1)
+    assert len(list(out.rglob("audio.wav"))) == 1
