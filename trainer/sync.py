@@ -92,7 +92,9 @@ the sign:
   offset < 0: the audio is late; the mend is to advance it
   a frame is 40 ms, whatever the rate of the video
 
-trust: "not sure" says why: too short, hardly any speech, no clear minimum. Where the weights carry
+trust: "not sure" says why: too short, hardly any speech, no clear minimum, or less than 90 % of the
+pictures, of the sound or of the length that the file states could be used. What was left out, or
+chosen among several, is noted below the table, in CSV and in JSON. Where the weights carry
 a calibration, "chance" is the share of held-out videos with as clear a minimum whose offset was
 right within a frame, and an offset below 80 % is not trusted. A calibration holds for the default
 mode and search alone: with others an offset is trusted if its minimum lies 3 deviations deep.
@@ -452,12 +454,8 @@ def _stored_sound(clips: list[tuple[Path, int]]) -> Callable[[int], tuple[Sample
             end = begin + frames * SAMPLES_PER_FRAME
             low, high = max(first, begin), min(first + count, end)
             if low < high:
-                audio, _ = soundfile.read(
-                    os.fsencode(folder / "audio.wav"),
-                    start=low - begin,
-                    stop=high - begin,
-                    dtype="int16",
-                )
+                wav = os.fsencode(folder / "audio.wav")  # soundfile takes text of UTF-8 alone
+                audio, _ = soundfile.read(wav, start=low - begin, stop=high - begin, dtype="int16")
                 parts.append(audio)
             begin = end
         return np.concatenate(parts)

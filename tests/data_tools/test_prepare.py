@@ -428,7 +428,7 @@ def test_names_of_any_kind_from_files_folders_and_lists(videos, tmp_path, monkey
     for name in ("12:30 talk.mp4", " http:x", "in/a\nb.mp4", os.fsdecode(b"in/\xff.mp4")):
         Path(name).write_bytes((videos / "one.mp4").read_bytes())
     Path("li:st.txt").write_bytes(b" http:x\nin/\xff.mp4\n")
-    arguments = ["--out=-c:1", "--shards=-s:1", "--workers", 1, "--audio-stream", 0]
+    arguments = ["--out=-c:1", "--shards=-s:1", "--workers", 1, "--audio-stream", 0, "--montage"]
     assert run(*arguments, "--", "12:30 talk.mp4", "li:st.txt", "in/a\nb.mp4") == 0
     found = {row["video"]: row["kept"] for row in rows(Path("-c:1")) if row["level"] == "video"}
     assert found == dict.fromkeys(["12:30 talk", " http:x", "a\\nb", "in/\\xff"], "True")
