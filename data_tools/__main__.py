@@ -6,6 +6,7 @@ from types import ModuleType
 
 from data_tools import info, pack, prepare, synth, verify
 from data_tools.clips import ClipError
+from data_tools.names import print_anything
 from data_tools.shards import ShardError
 
 COMMANDS: dict[str, tuple[ModuleType, str]] = {
@@ -28,6 +29,7 @@ def main(argv: list[str] | None = None) -> int:
             name, help=purpose, description=(module.__doc__ or "").strip()
         )
         module.add_arguments(command)
+    print_anything()
     args = parser.parse_args(argv)
     try:
         status: int = COMMANDS[args.command][0].main(args)

@@ -13,6 +13,7 @@ import argparse
 import csv
 import errno
 import fcntl
+import hashlib
 import io
 import json
 import math
@@ -35,6 +36,7 @@ from data_tools.atomic import atomic_path, remove_partials, write_json
 from data_tools.clips import SPLITS, MissingPackage
 from data_tools.crop import CROPS, SIZES
 from data_tools.engines import run_local, run_ray
+from data_tools.names import UNPLAIN, is_unplain, listed, shown
 from data_tools.progress import progress
 
 FORMAT = "syncnet-clips/1"
@@ -46,6 +48,7 @@ SUFFIXES = frozenset(
     )
 )
 _NOT_ITS_FAULT = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)  # the disk's
+_LONGEST_NAME = 251  # bytes
 _REPORTED = 10  # lines about failed videos on the screen; the report has all
 _REMEDIES = {
     "no audio stream": "SyncNet needs picture and sound in one file; give videos with sound",
@@ -57,6 +60,7 @@ _REMEDIES = {
     "not a readable video": "can another player open it? It may be damaged or no video",
     "no sound": "the sound lies outside of the picture; see the report",
     "name taken": "rename one of the two",
+    "no such audio stream": "leave --audio-stream away, or prepare these videos apart",
     "stalled": "if the disk is that slow, raise --stall-limit",
     "process died": "not enough memory? try fewer --workers",
     "blurred": "lower --min-sharpness",
@@ -96,20 +100,21 @@ def find_videos(inputs: list[Path]) -> tuple[list[tuple[Path, str]], int]:
             found += [(f, str(f.relative_to(given).with_suffix(""))) for f in videos]
         elif given.suffix.lower() == ".txt":
             try:
-                lines = given.read_text(encoding="utf-8").splitlines()
-            except (OSError, UnicodeDecodeError) as error:
-                raise ValueError(f"cannot read the list {given}: {error}") from None
-            for line in (line.strip() for line in lines):
-                if line and not line.startswith("#"):
-                    file = given.parent / line
-                    parts = [part for part in Path(line).parts if part not in ("/", "..", ".")]
-                    found.append(
-                        (file if file.exists() else Path(line), str(Path(*parts).with_suffix("")))
-                    )
+                names = listed(given)
+            except OSError as error:
+                raise ValueError(f"cannot read the list {shown(given)}: {error.strerror}") from None
+            for name in names:
+                file = given.parent / name
+                parts = [part for part in Path(name).parts if part not in ("/", "..", ".")]
+                if not parts:
+                    raise ValueError(f"{shown(given)} lists {name}, which is a folder")
+                found.append(
+                    (file if file.exists() else Path(name), str(Path(*parts).with_suffix("")))
+                )
         elif given.exists():
             found.append((given, given.stem))
         else:
-            raise ValueError(f"{given} does not exist")
+            raise ValueError(f"{shown(given)} does not exist")
     if not found:
         raise ValueError(
             "no video found; known by suffix in folders are " + ", ".join(sorted(SUFFIXES))
@@ -130,26 +135,30 @@ def settle_names(videos: list[tuple[Path, str]]) -> list[tuple[Path, str, str]]:
         above = [str(folder) for folder in Path(name).parents if str(folder) in first]
         why = ""
         if name in first:
-            why = f"{_clean(str(first[name]))} has the same name; rename one of them"
+            why = f"{shown(first[name])} has the same name; rename one of them"
         elif above:
-            other = _clean(str(first[above[0]]))
+            other = shown(first[above[0]])
             why = f"its clips would lie among those of {other}; rename one of them"
         first.setdefault(name, path)
-        settled.append((path, f"{name} ({_clean(str(path))})" if why else name, why))
+        settled.append((path, f"{name} ({shown(path)})" if why else name, why))
     return settled
 
 
 def _folder_name(name: str) -> str:
     """`name` as a folder of clips may be called beside report, montage and splits."""
-    head, *rest = Path(_clean(name)).parts
+    head, *rest = (_fitting(part) for part in Path(shown(name)).parts)
     if head.startswith((".", "report")) or head == "montage" or (not rest and head in SPLITS):
         head = f"_{head}"
     return str(Path(head, *rest))
 
 
-def _clean(name: str) -> str:
-    # A file's name may be no UTF-8; reports and terminals are.
-    return os.fsencode(name).decode("utf-8", "backslashreplace")
+def _fitting(part: str) -> str:
+    # The escapes of `shown` make a name longer; its montage ends in .jpg.
+    encoded = part.encode()
+    if len(encoded) <= _LONGEST_NAME:
+        return part
+    mark = hashlib.sha1(encoded).hexdigest()[:10]
+    return f"{encoded[: _LONGEST_NAME - 11].decode(errors='ignore')}~{mark}"
 
 
 def prepare(
@@ -193,18 +202,18 @@ def prepare(
             # The same file, changed since, is prepared anew; another one of its name is not.
             before = Path(record["file"]["path"])
             if before != path.absolute() and before.exists():
-                why = f"an earlier run prepared {before} under that name; rename one of them"
+                why = f"an earlier run prepared {shown(before)} under that name; rename one of them"
         if not why and record is None and any((out / name).glob("*/*/clip.json")):
             why = f"the folder {name} holds clips of other videos; rename one of them"
         elif not why and any(
             (read_record(str(folder), out) or {}).get("clips") for folder in Path(name).parents
         ):
             why = "its clips would lie among those of another video; rename one of them"
-        if why or (path.exists() and not path.is_file()):
+        if why or is_unplain(path):
             # Never under a name that another file's record has.
-            own = name if settled or not why else f"{name} ({_clean(str(path))})"
+            own = name if settled or not why else f"{name} ({shown(path)})"
             reason = "name taken" if why else "not a file"
-            row = failed_row(own, reason, why or "no regular file but a pipe, device or folder")
+            row = failed_row(own, reason, why or UNPLAIN)
             records[own] = write_record(path, own, out, [row])
             continue
         undrawn = options.montage and not montage_file(out, name).exists()
@@ -302,7 +311,7 @@ def write_report(out: Path, records: list[tuple[str, dict[str, Any]]], part: str
     writer.writerows(rows)
     file = out / f"report{part}.csv"
     with atomic_path(file) as partial:
-        partial.write_text(table.getvalue(), encoding="utf-8")
+        partial.write_text(table.getvalue(), encoding="utf-8", errors="backslashreplace")
     videos = {
         name: {key: value for key, value in record.items() if key != "file"}
         for name, record in records
@@ -391,6 +400,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="0..1",
         help="share of a clip's sound that is speech, anybody's (default 0: all)",
     )
+    cut.add_argument(
+        "--audio-stream",
+        type=int,
+        metavar="N",
+        help="take audio stream N, counted from 0 as in FFmpeg's a:N (default: the one meant for "
+        "everybody, no commentary, description or dubbing)",
+    )
     find = parser.add_argument_group("how faces are found")
     find.add_argument(
         "--detector",
@@ -446,6 +462,10 @@ def main(args: argparse.Namespace) -> int:
     if args.num_shards > 1:
         part = f"-{args.shard_id:05d}-of-{args.num_shards:05d}"
         videos = videos[args.shard_id :: args.num_shards]
+    if args.audio_stream is not None:
+        from data_tools.video import check_audio_stream
+
+        check_audio_stream(args.audio_stream, [path for path, _ in found])
     options = _options(args)
     cores = len(os.sched_getaffinity(0))
     workers = args.workers or cores
@@ -477,6 +497,11 @@ def main(args: argparse.Namespace) -> int:
         print(f"{name}: {record['detail']}", file=sys.stderr)
     if len(failed) > _REPORTED:
         print(f"and {len(failed) - _REPORTED} more failed: see {report}", file=sys.stderr)
+    doubted = [(name, record) for name, record in records if record.get("doubts")]
+    for name, record in doubted[:_REPORTED]:
+        print(f"{name}: {'; '.join(record['doubts'])}", file=sys.stderr)
+    if len(doubted) > _REPORTED:
+        print(f"and {len(doubted) - _REPORTED} more in part: see {report}", file=sys.stderr)
     summarise(records, console)
     if earlier:
         console.print(
@@ -498,7 +523,7 @@ def main(args: argparse.Namespace) -> int:
     parser = argparse.ArgumentParser()
     pack.add_arguments(parser)
     return pack.main(
-        parser.parse_args([str(args.out), str(args.shards), "--workers", str(workers)])
+        parser.parse_args(["--workers", str(workers), "--", str(args.out), str(args.shards)])
     )
 
 
@@ -568,6 +593,7 @@ def _claim(out: Path, options: Any) -> None:
     file = out / HIDDEN / "options.json"
     if file.exists():
         found = json.loads(file.read_text(encoding="utf-8"))
+        found.setdefault("audio_stream", None)  # a folder from before there was a choice
         if found != record:
             differing = [key for key in record if found.get(key) != record[key]]
             raise ValueError(

@@ -33,6 +33,7 @@ from numpy.typing import NDArray
 from data_tools.atomic import sync, write_json
 from data_tools.crop import SIZES, cut, region, sharpness
 from data_tools.faces import Detector, Face, open_detector
+from data_tools.left_out import doubts, notes
 from data_tools.mfcc import FPS, SAMPLE_RATE
 from data_tools.prepare_montage import Montage
 from data_tools.shots import CUT_THRESHOLD, SIDE, Cuts
@@ -68,6 +69,7 @@ class PrepareOptions:
     detect_size: int = 320  # pixels, shorter side
     shot_threshold: float = CUT_THRESHOLD
     montage: bool = False
+    audio_stream: int | None = None  # from 0; None: the one meant for everybody
 
     @property
     def side(self) -> int:
@@ -151,6 +153,7 @@ def prepare_video(
 
     A video that cannot be used is no error: its record has "status": "failed" and the reason.
     """
+    said: tuple[list[str], list[str]] = [], []
     work = out / HIDDEN / "work" / _key(name)
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir(parents=True)
@@ -158,9 +161,10 @@ def prepare_video(
         beat = _heartbeat(stall_limit, log)
         try:
             beat()
-            with Video(path, threads) as video:
+            with Video(path, threads, options.audio_stream) as video:
                 run = _Pass(video, name, work, options, took if took is not None else {})
                 rows = run.rows(beat, on_bytes)
+                said = notes(video, run.sound), doubts(video, run.sound)
         except VideoError as error:
             rows = [failed_row(name, error.reason, error.detail)]
         finally:
@@ -178,14 +182,24 @@ def prepare_video(
         picture = montage_file(out, name)
         picture.parent.mkdir(parents=True, exist_ok=True)
         os.replace(work / "montage.jpg", picture)
-    record = write_record(path, name, out, rows)
+    record = write_record(path, name, out, rows, *said)
     shutil.rmtree(work)
     stalled_file(out, name).unlink(missing_ok=True)
     return record
 
 
-def write_record(path: Path, name: str, out: Path, rows: list[Row]) -> dict[str, Any]:
-    """Write down that the video is done with, and how."""
+def write_record(
+    path: Path,
+    name: str,
+    out: Path,
+    rows: list[Row],
+    notes: list[str] | None = None,
+    doubts: list[str] | None = None,
+) -> dict[str, Any]:
+    """Write down that the video is done with, and how.
+
+    notes, doubts: as `data_tools.left_out` gives them, of a video that could be read.
+    """
     video = rows[0]
     clips = sum(row.kept for row in rows if row.level == "clip")
     record = {
@@ -195,6 +209,8 @@ def write_record(path: Path, name: str, out: Path, rows: list[Row]) -> dict[str,
         "reason": video.reason,
         "detail": video.detail,
         "clips": clips,
+        "notes": notes or [],
+        "doubts": doubts or [],
         "seconds": video.end_seconds,
         "rows": [asdict(row) for row in rows],
     }
@@ -439,31 +455,8 @@ class _Pass:
         if not video.kept:
             video.reason, video.detail = _sum_up(below, self.options)
         video.frames = count
-        notes = "; ".join(self._notes(span, end))
-        video.detail = "; ".join(filter(None, [video.detail, notes]))
+        video.detail = "; ".join(filter(None, [video.detail, *notes(self.video, self.sound)]))
         return [video, *below]
-
-    def _notes(self, span: tuple[int, int], end: int) -> Iterator[str]:
-        """What happened to the video as a whole that its user should know."""
-        if span[0] > 1:
-            yield f"sound begins {span[0] / FPS:.2f} s after the picture"
-        if span[1] < end - 1:
-            yield f"sound ends {(end - span[1]) / FPS:.2f} s before the picture"
-        if self.video.undecodable:
-            yield f"{self.video.undecodable} damaged packets skipped"
-        if self.video.backwards:
-            yield f"{self.video.backwards} pictures left out whose time runs backwards"
-        if self.video.restarts:
-            when = ", ".join(f"{seconds:.1f} s" for seconds in self.video.restarts[:5])
-            more = ", ..." * (len(self.video.restarts) > 5)
-            yield f"the clock restarts at {when}{more}; what follows is read as one more shot"
-        if self.sound.filled:
-            yield f"{self.sound.filled / SAMPLE_RATE:.2f} s missing in the sound are silence"
-        if self.sound.cut:
-            yield f"{self.sound.cut / SAMPLE_RATE:.2f} s of doubled sound left out"
-        still = sum(last - first for first, last in self.video.stills)
-        if still:
-            yield f"the picture stands still for {still / FPS:.1f} s, which are left out"
 
     def _row(self, level: str, item: str, first: int, end: int, kept: bool) -> Row:
         return Row(self.name, level, item, first / FPS, end / FPS, end - first, kept)
@@ -541,7 +534,8 @@ class _Pass:
         (folder / "frames").mkdir(parents=True)
         for number, jpeg in enumerate(self.crops[track.number].read(range(*frames))):
             (folder / "frames" / f"frame{number}.jpg").write_bytes(jpeg)
-        soundfile.write(folder / "audio.wav", audio, SAMPLE_RATE, subtype="PCM_16")
+        wav = os.fsencode(folder / "audio.wav")  # soundfile takes text of UTF-8 alone
+        soundfile.write(wav, audio, SAMPLE_RATE, subtype="PCM_16")
         about = {
             "source": self.name,
             "shot": track.shot,

@@ -12,6 +12,7 @@ from typing import Any
 
 from data_tools.atomic import NO_ROOM, atomic_path
 from data_tools.clips import MissingPackage
+from data_tools.names import address
 
 try:
     import av
@@ -148,8 +149,8 @@ class _Line:
 def _copy(source: Path, out: Path, form: str, seconds: Fraction) -> tuple[list[str], list[_Line]]:
     """Write the copy; what it lacks, and what was written, a line a stream."""
     with (
-        av.open(str(source), metadata_errors="replace") as given,
-        av.open(str(out), "w", format=form) as made,
+        av.open(address(source), metadata_errors="replace") as given,
+        av.open(address(out), "w", format=form) as made,
     ):
         made.metadata.update(given.metadata)
         streams: dict[int, Any] = {}

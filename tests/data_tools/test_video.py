@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import re
+import socket
 from fractions import Fraction
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -12,7 +16,7 @@ from hypothesis import strategies as st
 from videos import FLASHES, earliness, flashes, write_video
 
 from data_tools.mfcc import FPS, SAMPLE_RATE, SAMPLES_PER_FRAME
-from data_tools.video import Converter, Sound, Video, VideoError
+from data_tools.video import Converter, Sound, Video, VideoError, check_audio_stream
 
 
 def flat(frames: int, height: int = 48, width: int = 64) -> np.ndarray:
@@ -269,3 +273,96 @@ def test_what_is_no_video_is_named(tmp_path):
         Video(silent)
     with pytest.raises(VideoError, match="not a readable video"):
         Video(tmp_path / "absent.mp4")
+
+
+# --- which sound
+
+
+Streams = list[tuple[str, str, av.stream.Disposition]]  # language, title, disposition
+
+
+def with_streams(path: Path, streams: Streams, folder: Path) -> Path:
+    """A video whose audio stream k is a constant of 1000 * (k + 1)."""
+    silent = write_video(folder / "silent.mkv", flat(25))
+    with av.open(str(silent)) as given, av.open(str(path), "w") as made:
+        copy = made.add_stream_from_template(given.streams.video[0])
+        audio = []
+        for language, title, disposition in streams:
+            stream = made.add_stream("pcm_s16le", rate=SAMPLE_RATE, layout="mono")
+            stream.disposition = disposition
+            stream.metadata.update({"language": language, "title": title})
+            audio.append(stream)
+        for packet in given.demux(given.streams.video[0]):
+            if packet.size:
+                packet.stream = copy
+                made.mux(packet)
+        for number, stream in enumerate(audio, 1):
+            constant = np.full((1, SAMPLE_RATE), 1000 * number, np.int16)
+            frame = av.AudioFrame.from_ndarray(constant, "s16", "mono")
+            frame.sample_rate, frame.pts = SAMPLE_RATE, 0
+            made.mux(stream.encode(frame))
+            made.mux(stream.encode(None))
+    return path
+
+
+KIND = av.stream.Disposition
+
+
+@pytest.mark.parametrize(
+    ("streams", "taken"),
+    [
+        ([("eng", "", KIND.default), ("deu", "", KIND(0))], 0),
+        ([("eng", "", KIND(0)), ("deu", "", KIND.default)], 1),
+        ([("eng", "Director", KIND.default | KIND.comment), ("eng", "", KIND(0))], 1),
+        ([("eng", "", KIND.default | KIND.visual_impaired), ("eng", "", KIND(0))], 1),
+        ([("eng", "", KIND.hearing_impaired), ("eng", "", KIND(0))], 1),
+        ([("eng", "", KIND.dub | KIND.default), ("jpn", "", KIND.original)], 1),
+        ([("eng", "", KIND.comment), ("eng", "", KIND.comment | KIND.default)], 1),
+    ],
+)
+def test_the_sound_meant_for_everybody_is_taken(streams, taken, tmp_path):
+    path = with_streams(tmp_path / "v.mkv", streams, tmp_path)
+    video, sound, _ = read(path, tmp_path)
+    assert (sound.read(0, 20, Fraction(0)) == 1000 * (taken + 1)).all()
+    assert video.choice.startswith(f"2 audio streams; took {taken} ({streams[taken][0]}")
+    for number in range(2):
+        chosen = Sound(tmp_path / "chosen.raw")
+        with Video(path, audio_stream=number) as video:
+            list(video.pictures(chosen))
+        assert (chosen.read(0, 20, Fraction(0)) == 1000 * (number + 1)).all()
+        assert video.choice == ""
+
+
+def test_a_stream_that_is_not_there_is_refused_with_those_that_are(tmp_path):
+    streams = [("eng", "", KIND.default), ("deu", "Kommentar\n", KIND.comment)]
+    path = with_streams(tmp_path / "v.mkv", streams, tmp_path)
+    words = re.escape(
+        '--audio-stream 2 is none of 0 (eng, mono); 1 (deu, "Kommentar\\n", mono, comm'
+    )
+    with pytest.raises(VideoError, match=words):
+        Video(path, audio_stream=2)
+    with pytest.raises(ValueError, match=words):
+        check_audio_stream(2, [path])
+    with pytest.raises(ValueError, match="counts from 0, so it cannot be -1"):
+        check_audio_stream(-1, [path, path])
+    check_audio_stream(1, [path])
+    check_audio_stream(2, [path, path])  # said of each of several
+
+
+# --- what is no file
+
+
+@pytest.mark.parametrize("kind", ["folder", "pipe", "socket", "device"])
+def test_what_is_no_plain_file_is_refused_at_once(kind, tmp_path):
+    path = tmp_path / "v.mp4"
+    with socket.socket(socket.AF_UNIX) as listening:
+        if kind == "folder":
+            path.mkdir()
+        elif kind == "pipe":
+            os.mkfifo(path)
+        elif kind == "socket":
+            listening.bind(str(path))
+        else:
+            path.symlink_to("/dev/zero")
+        with pytest.raises(VideoError, match="no plain file but a pipe, device, socket or folder"):
+            Video(path)

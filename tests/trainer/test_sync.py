@@ -1,8 +1,12 @@
 """From a video file to an offset in words, the mend, and every way it can go wrong."""
 
 import csv
+import dataclasses
 import errno
+import io
 import json
+import os
+import sys
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -459,3 +463,111 @@ def test_real_videos_give_a_row_or_a_sentence(
     rows = list(csv.DictReader(out.read_text().splitlines()))
     assert {Path(row["video"]).name for row in rows} == set(names)
     assert all(row["offset_frames"] or row["doubts"] for row in rows)
+
+
+# --- names, and what was left out
+
+
+def test_videos_and_options_in_any_order_and_behind_a_dash(capsys) -> None:
+    def parsed(*argv: str) -> tuple[list[str], Path | None, Path | None]:
+        args = sync._parse(sync._parser(), list(argv))
+        return [str(path) for path in args.videos], args.csv, args.weights
+
+    assert parsed("a", "--csv", "c", "b") == (["a", "b"], Path("c"), None)
+    assert parsed("--csv", "c", "a", "b", "--weights", "w") == (["a", "b"], Path("c"), Path("w"))
+    assert parsed("--", "-dash.mp4") == (["-dash.mp4"], None, None)
+    assert parsed("a", "--csv=-c", "--", "--csv", "--") == (["a", "--csv", "--"], Path("-c"), None)
+    wrong = [[], ["--"], ["--csv", "--", "a.mp4"], ["--", ""], ["-dash.mp4"]]
+    for argv in wrong:
+        with pytest.raises(SystemExit) as left:
+            sync._parse(sync._parser(), argv)
+        assert left.value.code == 2, argv
+    assert "the following arguments are required: VIDEO" in capsys.readouterr().err
+
+
+def test_any_name_is_measured_and_written_on_any_terminal(
+    video: Path, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    names = ["12:30 ü.mp4", "file:x", os.fsdecode(b"a\n\xff.mp4"), "-dash.mp4"]
+    for name in names:
+        Path(name).write_bytes(video.read_bytes())
+    said = {name: io.BytesIO() for name in ("stdout", "stderr")}
+    for name, raw in said.items():
+        monkeypatch.setattr(sys, name, io.TextIOWrapper(raw, "ascii", "strict"))
+    outs = ["--csv", "./c:ü.csv", "--json=-j:1.json", "--plot", "p:1.png"]
+    missing = os.fsdecode(b"http:\xfe.mp4")
+    arguments = ["--weights", str(weights), "--prepared", "--crop", "mouth", *outs]
+    assert sync.main([*arguments, "./" + names[0], *names[1:3], missing, "--", names[3]]) == 1
+    sys.stdout.flush(), sys.stderr.flush()
+    printed = said["stdout"].getvalue().decode("ascii")
+    assert all(word in printed for word in ("12:30 \\xfc", "file:x", "a\\n\\xff", "-dash"))
+    assert b"http:\\xfe.mp4: left out: not a readable video" in said["stderr"].getvalue()
+    text = Path("c:ü.csv").read_text(encoding="utf-8", errors="surrogateescape")
+    rows = list(csv.DictReader(io.StringIO(text, newline="")))
+    assert [row["video"] for row in rows] == [*names, missing]
+    tracks = json.loads(Path("-j:1.json").read_text())["tracks"]
+    assert [track["video"] for track in tracks] == names
+    assert Path("p:1.png").stat().st_size > 0
+
+
+def test_what_is_no_file_is_left_out_in_a_sentence(
+    weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    os.mkfifo(tmp_path / "pipe.mp4")
+    (tmp_path / "zero.mp4").symlink_to("/dev/zero")
+    bad = [tmp_path / "pipe.mp4", tmp_path / "zero.mp4", tmp_path]
+    assert sync.main([*map(str, bad), "--weights", str(weights)]) == 1
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 3
+    for line, path in zip(lines, bad, strict=True):
+        assert line.startswith(f"{path.name}: left out: not a file: no plain file but a pipe")
+
+
+@pytest.mark.parametrize("prepared", [True, pytest.param(False, marks=pytest.mark.slow)])
+def test_what_a_video_lost_is_said_everywhere(
+    prepared: bool, weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pictures, sound = head(5, 75, 96 if prepared else 160)
+    shown = pictures if prepared else canvas([pictures])
+    path = write_video(tmp_path / "v.mkv", shown, sound, sound_codec="pcm_s16le")
+    path.write_bytes(path.read_bytes()[: path.stat().st_size * 7 // 10])
+    outs = [tmp_path / "o.csv", tmp_path / "o.json"]
+    arguments = ["--weights", str(weights), "--csv", str(outs[0]), "--json", str(outs[1])]
+    assert (
+        sync.main([str(path), *arguments, *["--prepared", "--crop", "mouth"][: 3 * prepared]]) == 0
+    )
+    (row,) = csv.DictReader(outs[0].read_text().splitlines())
+    (track,) = json.loads(outs[1].read_text())["tracks"]
+    lost = "the file says that it lasts 3.0 s, but ends after "
+    assert lost in row["notes"] and lost in track["notes"]
+    assert "% of the recording could be used: the file says" in row["doubts"]
+    assert row["trusted"] == "False" and track["trusted"] is False
+    lines = capsys.readouterr().out.splitlines()
+    assert sum(line.startswith("v.mkv: ") and lost in line for line in lines) == 1
+
+
+def test_notes_are_a_line_for_each_video_and_no_doubt() -> None:
+    one, other = (dataclasses.replace(found(0), notes=("late", "chosen"), track=t) for t in "01")
+    assert sync.note_lines([one, other]) == ["a.mp4: late", "a.mp4: chosen"]
+    assert one.trusted and one.row()["notes"] == "late; chosen"
+    assert sync.COLUMNS[-2:] == ("doubts", "notes") and list(one.row()) == list(sync.COLUMNS)
+    result, doubt = found(0).score, "only 80 % of the sound could be used: 1.00 s of doubled sound"
+    doubted = sync._found("a", "", 0.0, 2.0, 0.9, result, sync.How(), ("late",), (doubt,))
+    assert doubted.doubts == (doubt,) and doubted.notes == ("late",) and not doubted.trusted
+
+
+@pytest.mark.parametrize("number", ["-1", "1"])
+def test_an_audio_stream_that_is_not_there_is_wrong_usage(
+    number: str, video: Path, weights: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as left:
+        sync.main([str(video), "--weights", str(weights), f"--audio-stream={number}"])
+    assert left.value.code == 2 and "--audio-stream" in capsys.readouterr().err.splitlines()[-1]
+    words = ["--prepared", "--audio-stream", "0"]
+    assert sync.main([str(video), "--weights", str(weights), *words]) == 0
+
+
+def test_an_error_about_a_name_is_one_line() -> None:
+    name = os.fsdecode(b"a\n\xff")
+    assert sync._first_line(OSError(2, "No such", name)) == "a\\n\\xff: no such"
