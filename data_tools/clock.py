@@ -25,11 +25,12 @@ _APART = 5.0  # how far streams may be interleaved; more packets than these are 
 _MOST_HELD = 10_000
 _REORDERED = 16  # pictures, the most that H.264 and HEVC allow
 
-# Containers that have one time for a picture, in the order in which pictures are decoded. For
-# older codecs libavformat finds out when they are shown, for these it guesses wrongly. AVI counts
-# pictures, so that the first is shown at 0; ASF's times are those of decoding.
+# Containers that have one time for a picture, in the order in which pictures are decoded;
+# libavformat's guess at when they are shown is wrong for H.264 and for B-frames packed into another
+# picture's packet. AVI counts pictures, so that the first is shown at 0; ASF's times are those of
+# decoding.
 _WITHOUT_PRESENTATION = ("avi", "asf")
-_REORDERING = ("h264", "hevc", "vvc")
+_REORDERING = ("h264", "hevc", "vvc", "mpeg4")
 
 
 def is_cover(stream: Any) -> bool:

@@ -16,6 +16,7 @@ from data_tools.names import address
 
 try:
     import av
+    from av.bitstream import BitStreamFilterContext
 
     from data_tools.clock import Clock, in_order, is_cover, lacks_presentation
 except ImportError as error:
@@ -186,7 +187,7 @@ def _copy(source: Path, out: Path, form: str, seconds: Fraction) -> tuple[list[s
         }
         clock = Clock(given, from_zero=True)
         packets = given.demux([given.streams[index] for index in streams])
-        for packet in clock.run(_counted(packets, lines)):
+        for packet in clock.run(_unpacked(_counted(packets, lines), given)):
             if packet.size == 0 and (
                 packet.stream.type in ("video", "audio")  # the picture before once more
                 or (packet.pts is None and packet.dts is None)  # the end of a stream
@@ -212,6 +213,22 @@ def _copy(source: Path, out: Path, form: str, seconds: Fraction) -> tuple[list[s
 def _cover(source: Path, index: int) -> bytes:
     with av.open(str(source)) as given:
         return bytes(next(given.demux(given.streams[index])))
+
+
+def _unpacked(packets: Iterable[Any], given: Any) -> Iterator[Any]:
+    """Pictures each in a packet of its own, which other containers than AVI need."""
+    filters = {
+        stream.index: BitStreamFilterContext("mpeg4_unpack_bframes", in_stream=stream)
+        for stream in given.streams.video
+        if stream.codec_context.name == "mpeg4" and given.format.name == "avi"
+    }
+    for packet in packets:
+        if packet.size and packet.stream.index in filters:
+            for unpacked in filters[packet.stream.index].filter(packet):
+                unpacked.stream = packet.stream
+                yield unpacked
+        else:
+            yield packet
 
 
 def _counted(packets: Iterable[Any], lines: dict[int, _Line]) -> Iterator[Any]:
