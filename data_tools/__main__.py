@@ -1,12 +1,12 @@
 """`python -m data_tools COMMAND`: prepare, pack, check and look at training clips."""
 
 import argparse
-import io
 import sys
 from types import ModuleType
 
 from data_tools import info, pack, prepare, synth, verify
 from data_tools.clips import ClipError
+from data_tools.names import print_anything
 from data_tools.records import RecordError
 
 COMMANDS: dict[str, tuple[ModuleType, str]] = {
@@ -29,10 +29,8 @@ def main(argv: list[str] | None = None) -> int:
             name, help=purpose, description=(module.__doc__ or "").strip()
         )
         module.add_arguments(command)
+    print_anything()
     args = parser.parse_args(argv)
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        # A file's name may be no text; standard error escapes such bytes already.
-        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         status: int = COMMANDS[args.command][0].main(args)
         return status

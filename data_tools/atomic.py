@@ -12,8 +12,11 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from data_tools.names import shown
+
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # of an OSError: the disk or a limit is full
 
+_LONGEST_NAME = 255  # bytes
 _MARK = ".partial-"
 
 
@@ -29,12 +32,12 @@ def atomic_path(path: Path) -> Iterator[Path]:
     """
     if not _replaceable(path):
         with tempfile.TemporaryDirectory() as folder:
-            finished = Path(folder) / path.name
+            finished = Path(folder).absolute() / path.name
             with _naming(path, finished):
                 yield finished
                 _append(finished, path)
         return
-    partial = _partial(path)
+    partial = _partial(path).absolute()
     try:
         with _naming(path, partial):
             yield partial
@@ -68,7 +71,7 @@ def try_writing(path: Path) -> None:
             why = "permission denied"
     except OSError as error:
         why = f"its folder takes no file ({str(error.strerror).lower()})"
-    raise OSError(f"{path} cannot be written: {why}")
+    raise OSError(f"{shown(path)} cannot be written: {why}")
 
 
 def try_folder(folder: Path) -> None:
@@ -120,7 +123,9 @@ def _finite(value: Any) -> Any:
 
 
 def _partial(path: Path) -> Path:
-    return path.with_name(f".{path.name}{_MARK}{os.getpid()}")
+    mark = f"{_MARK}{os.getpid()}"
+    name = os.fsdecode(os.fsencode(path.name)[: _LONGEST_NAME - 1 - len(mark)])
+    return path.with_name(f".{name}{mark}")
 
 
 def _replaceable(path: Path) -> bool:
@@ -153,7 +158,9 @@ def _naming(path: Path, temporary: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        named = error.filename is not None and os.fspath(error.filename) == os.fspath(temporary)
+        # FFmpeg's libraries name it as data_tools.names.address does.
+        where = None if error.filename is None else os.fsdecode(error.filename)
+        named = where is not None and Path(where.removeprefix("file:")).absolute() == temporary
         if named or (error.filename is None and error.errno in NO_ROOM):
             raise OSError(error.errno, error.strerror, str(path)) from None
         raise

@@ -36,6 +36,7 @@ from data_tools.mfcc import (
     stitch_bins,
     window_count,
 )
+from data_tools.names import shown
 from data_tools.records import read_record
 
 SPLITS = ("train", "val", "test")
@@ -199,16 +200,11 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
 
 
 def _parts(folder: Path, root: Path) -> tuple[str, ...]:
-    return tuple(readable(part) for part in folder.relative_to(root).parts)
+    return tuple(shown(part) for part in folder.relative_to(root).parts)
 
 
 def _split(parts: tuple[str, ...]) -> str | None:
     return parts[0] if parts[0] in SPLITS and len(parts) > 1 else None
-
-
-def readable(name: str) -> str:
-    """A file's name as text: reports and terminals take UTF-8, a name may hold any bytes."""
-    return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
 def natural_key(name: str) -> list[tuple[int, str]]:
@@ -233,12 +229,12 @@ def frame_files(clip: Clip) -> list[Path]:
     for file in files:
         found = _LAST_NUMBER.search(file.stem)
         if found is None:
-            raise ClipError("frame without a number", f"frames/{readable(file.name)}")
+            raise ClipError("frame without a number", f"frames/{shown(file.name)}")
         number = int(found[1])
         if number in numbered:
             raise ClipError(
                 "frame doubled",
-                f"frames/{readable(file.name)} and {readable(numbered[number].name)}",
+                f"frames/{shown(file.name)} and {shown(numbered[number].name)}",
             )
         numbered[number] = file
     first = min(numbered)
@@ -285,7 +281,7 @@ def load_clip(clip: Clip, conversion: Conversion = Conversion()) -> ClipData:
     shapes: dict[tuple[int, int, int], str] = {}
     held = 0
     for file in files:
-        name = readable(file.name)
+        name = shown(file.name)
         jpeg = _read(file, f"frames/{name}", _MAX_JPEG_BYTES)
         held += len(jpeg)
         if held > _MAX_CLIP_BYTES:

@@ -13,6 +13,7 @@ import argparse
 import csv
 import errno
 import fcntl
+import hashlib
 import io
 import math
 import os
@@ -31,9 +32,10 @@ from rich.table import Table
 
 from data_tools import pack
 from data_tools.atomic import atomic_path, remove_partials, write_json
-from data_tools.clips import SPLITS, MissingPackage, readable
+from data_tools.clips import SPLITS, MissingPackage
 from data_tools.crop import CROPS, SIZES
 from data_tools.engines import run_local, run_ray
+from data_tools.names import UNPLAIN, is_unplain, listed, shown
 from data_tools.progress import progress
 from data_tools.records import read_record as read_json_record
 
@@ -51,6 +53,7 @@ SUFFIXES = frozenset(
 )
 _NOT_ITS_FAULT = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)  # the disk's
 _SAME_FILE = "the same file as"
+_LONGEST_NAME = 251  # bytes
 _REPORTED = 10  # lines about failed videos on the screen; the report has all
 _REMEDIES = {
     "no audio stream": "SyncNet needs picture and sound in one file; give videos with sound",
@@ -63,6 +66,7 @@ _REMEDIES = {
     "no sound": "the sound lies outside of the picture; see the report",
     "name taken": "rename one of the two",
     "same file": "give each video once",
+    "no such audio stream": "leave --audio-stream away, or prepare these videos apart",
     "stalled": "if the disk is that slow, raise --stall-limit",
     "process died": "not enough memory? try fewer --workers",
     "blurred": "lower --min-sharpness",
@@ -102,20 +106,21 @@ def find_videos(inputs: list[Path]) -> tuple[list[tuple[Path, str]], int]:
             found += [(f, str(f.relative_to(given).with_suffix(""))) for f in videos]
         elif given.suffix.lower() == ".txt":
             try:
-                lines = given.read_text(encoding="utf-8").splitlines()
-            except (OSError, UnicodeDecodeError) as error:
-                raise ValueError(f"cannot read the list {given}: {error}") from None
-            for line in (line.strip() for line in lines):
-                if line and not line.startswith("#"):
-                    file = given.parent / line
-                    parts = [part for part in Path(line).parts if part not in ("/", "..", ".")]
-                    found.append(
-                        (file if file.exists() else Path(line), str(Path(*parts).with_suffix("")))
-                    )
+                names = listed(given)
+            except OSError as error:
+                raise ValueError(f"cannot read the list {shown(given)}: {error.strerror}") from None
+            for name in names:
+                file = given.parent / name
+                parts = [part for part in Path(name).parts if part not in ("/", "..", ".")]
+                if not parts:
+                    raise ValueError(f"{shown(given)} lists {name}, which is a folder")
+                found.append(
+                    (file if file.exists() else Path(name), str(Path(*parts).with_suffix("")))
+                )
         elif given.exists():
             found.append((given, given.stem))
         else:
-            raise ValueError(f"{given} does not exist")
+            raise ValueError(f"{shown(given)} does not exist")
     if not found:
         raise ValueError(
             "no video found; known by suffix in folders are " + ", ".join(sorted(SUFFIXES))
@@ -138,24 +143,24 @@ def settle_names(videos: list[tuple[Path, str]]) -> list[tuple[Path, str, str]]:
     for path, name in videos:
         same = files.setdefault(_which(path), path)
         if same is not path:
-            why = f"{_SAME_FILE} {readable(str(same))}"
-            settled.append((path, f"{name} ({readable(str(path))})", why))
+            why = f"{_SAME_FILE} {shown(same)}"
+            settled.append((path, f"{name} ({shown(path)})", why))
             continue
         above = [str(folder) for folder in Path(name).parents if str(folder) in first]
         why = ""
         if name in first:
-            why = f"{readable(str(first[name]))} has the same name; rename one of them"
+            why = f"{shown(first[name])} has the same name; rename one of them"
         elif above:
-            other = readable(str(first[above[0]]))
+            other = shown(first[above[0]])
             why = f"its clips would lie among those of {other}; rename one of them"
         first.setdefault(name, path)
-        settled.append((path, f"{name} ({readable(str(path))})" if why else name, why))
+        settled.append((path, f"{name} ({shown(path)})" if why else name, why))
     return settled
 
 
 def _folder_name(name: str) -> str:
     """`name` as a folder of clips may be called beside report, montage and splits."""
-    head, *rest = Path(readable(name)).parts
+    head, *rest = (_fitting(part) for part in Path(shown(name)).parts)
     if head.startswith((".", "report")) or head == "montage" or (not rest and head in SPLITS):
         head = f"_{head}"
     return str(Path(head, *rest))
@@ -168,6 +173,15 @@ def _which(path: Path) -> object:
     except OSError:
         return path  # is missing, which is said later
     return lies.st_dev, lies.st_ino
+
+
+def _fitting(part: str) -> str:
+    # The escapes of `shown` make a name longer; its montage ends in .jpg.
+    encoded = part.encode()
+    if len(encoded) <= _LONGEST_NAME:
+        return part
+    mark = hashlib.sha1(encoded).hexdigest()[:10]
+    return f"{encoded[: _LONGEST_NAME - 11].decode(errors='ignore')}~{mark}"
 
 
 def prepare(
@@ -217,7 +231,7 @@ def prepare(
             # The same file, changed since, is prepared anew; another one of its name is not.
             before = Path(record.file.path)
             if before != path.absolute() and before.exists():
-                other = readable(str(before))
+                other = shown(before)
                 why = f"an earlier run prepared {other} under that name; rename one of them"
         if not why and record is None and _which(path) in before_by_file:
             why = f"{_SAME_FILE} {before_by_file[_which(path)]}, which an earlier run prepared"
@@ -229,13 +243,13 @@ def prepare(
             if (above := read_record(str(folder), out)) is not None
         ):
             why = "its clips would lie among those of another video; rename one of them"
-        if why or (path.exists() and not path.is_file()):
+        if why or is_unplain(path):
             # Never under a name that another file's record has.
-            own = name if settled or not why else f"{name} ({readable(str(path))})"
+            own = name if settled or not why else f"{name} ({shown(path)})"
             reason = "name taken" if why else "not a file"
             if why.startswith(_SAME_FILE):
                 reason = "same file"
-            row = failed_row(own, reason, why or "no regular file but a pipe, device or folder")
+            row = failed_row(own, reason, why or UNPLAIN)
             records[own] = write_record(path, own, out, [row])
             continue
         undrawn = options.montage and not montage_file(out, name).exists()
@@ -337,7 +351,7 @@ def write_report(out: Path, records: list[tuple[str, VideoRecord]], part: str = 
     writer.writerows(map(asdict, rows))
     file = out / f"report{part}.csv"
     with atomic_path(file) as partial:
-        partial.write_text(table.getvalue(), encoding="utf-8")
+        partial.write_text(table.getvalue(), encoding="utf-8", errors="backslashreplace")
     videos = {
         name: {key: value for key, value in record.as_dict().items() if key != "file"}
         for name, record in records
@@ -424,6 +438,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="0..1",
         help="share of a clip's sound that is speech, anybody's (default 0: all)",
     )
+    cut.add_argument(
+        "--audio-stream",
+        type=int,
+        metavar="N",
+        help="take audio stream N, counted from 0 as in FFmpeg's a:N (default: the one meant for "
+        "everybody, no commentary, description or dubbing)",
+    )
     find = parser.add_argument_group("how faces are found")
     find.add_argument(
         "--detector",
@@ -479,6 +500,10 @@ def main(args: argparse.Namespace) -> int:
     if args.num_shards > 1:
         part = f"-{args.shard_id:05d}-of-{args.num_shards:05d}"
         videos = videos[args.shard_id :: args.num_shards]
+    if args.audio_stream is not None:
+        from data_tools.video import check_audio_stream
+
+        check_audio_stream(args.audio_stream, [path for path, _ in found])
     options = _options(args)
     cores = len(os.sched_getaffinity(0))
     workers = process_count(args.workers)
@@ -517,6 +542,11 @@ def main(args: argparse.Namespace) -> int:
         print(f"{name}: {record.detail}", file=sys.stderr)
     if len(failed) > _REPORTED:
         print(f"and {len(failed) - _REPORTED} more failed: see {report}", file=sys.stderr)
+    doubted = [(name, record) for name, record in records if record.doubts]
+    for name, record in doubted[:_REPORTED]:
+        print(f"{name}: {'; '.join(record.doubts)}", file=sys.stderr)
+    if len(doubted) > _REPORTED:
+        print(f"and {len(doubted) - _REPORTED} more in part: see {report}", file=sys.stderr)
     summarise(records, console)
     if earlier:
         console.print(
@@ -538,7 +568,7 @@ def main(args: argparse.Namespace) -> int:
     parser = argparse.ArgumentParser()
     pack.add_arguments(parser)
     return pack.main(
-        parser.parse_args([str(args.out), str(args.shards), "--workers", str(workers)])
+        parser.parse_args(["--workers", str(workers), "--", str(args.out), str(args.shards)])
     )
 
 
@@ -610,6 +640,7 @@ def _claim(out: Path, options: Any) -> None:
         found = read_json_record(
             file, dict[str, Any], "does not hold the options of prepare", "choose another folder"
         )
+        found.setdefault("audio_stream", None)  # a folder from before there was a choice
         if found != record:
             differing = [key for key in record | found if found.get(key) != record.get(key)]
             raise ValueError(

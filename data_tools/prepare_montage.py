@@ -63,7 +63,7 @@ class Montage:
             sheet.append(_caption(f"and {len(order) - _TRACKS} more tracks", (200, 200, 200)))
         if sheet:
             whole = cv2.cvtColor(np.concatenate(sheet), cv2.COLOR_RGB2BGR)
-            cv2.imwrite(str(work / "montage.jpg"), whole)
+            (work / "montage.jpg").write_bytes(cv2.imencode(".jpg", whole)[1].tobytes())
 
     def _scene(
         self,

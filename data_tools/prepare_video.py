@@ -17,7 +17,7 @@ import shutil
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
@@ -33,6 +33,7 @@ from numpy.typing import NDArray
 from data_tools.atomic import sync, write_json
 from data_tools.crop import SIZES, cut, region, sharpness
 from data_tools.faces import Detector, Face, open_detector
+from data_tools.left_out import doubts, notes
 from data_tools.mfcc import FPS, SAMPLE_RATE
 from data_tools.prepare_montage import Montage
 from data_tools.records import Count
@@ -75,6 +76,7 @@ class PrepareOptions:
     detect_size: int = 320  # pixels, shorter side
     shot_threshold: float = CUT_THRESHOLD
     montage: bool = False
+    audio_stream: int | None = None  # from 0; None: the one meant for everybody
 
     @property
     def side(self) -> int:
@@ -122,12 +124,14 @@ class VideoRecord:
     clips: Count
     seconds: _Seconds
     rows: list[Row]
+    notes: list[str] = field(default_factory=list)
+    doubts: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         if not self.rows or self.rows[0].level != "video":
             raise ValueError("rows: the first is not about the video")
         # Only the file's path may be no UTF-8; all else is printed and written to the report.
-        texts = [self.name, self.reason, self.detail]
+        texts = [self.name, self.reason, self.detail, *self.notes, *self.doubts]
         for row in self.rows:
             texts += [row.video, row.item, row.reason, row.detail]
         if any("\ud800" <= character <= "\udfff" for character in "".join(texts)):
@@ -197,6 +201,7 @@ def prepare_video(
 
     A video that cannot be used is no error: its record has "status": "failed" and the reason.
     """
+    said: tuple[list[str], list[str]] = [], []
     work = out / HIDDEN / "work" / _key(name)
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir(parents=True)
@@ -204,9 +209,10 @@ def prepare_video(
         beat = _heartbeat(stall_limit, log)
         try:
             beat()
-            with Video(path, threads) as video:
+            with Video(path, threads, options.audio_stream) as video:
                 run = _Pass(video, name, work, options, took if took is not None else {})
                 rows = run.rows(beat, on_bytes)
+                said = notes(video, run.sound), doubts(video, run.sound)
         except VideoError as error:
             rows = [failed_row(name, error.reason, error.detail)]
         finally:
@@ -224,14 +230,24 @@ def prepare_video(
         picture = montage_file(out, name)
         picture.parent.mkdir(parents=True, exist_ok=True)
         os.replace(work / "montage.jpg", picture)
-    record = write_record(path, name, out, rows)
+    record = write_record(path, name, out, rows, *said)
     shutil.rmtree(work)
     stalled_file(out, name).unlink(missing_ok=True)
     return record
 
 
-def write_record(path: Path, name: str, out: Path, rows: list[Row]) -> VideoRecord:
-    """Write down that the video is done with, and how."""
+def write_record(
+    path: Path,
+    name: str,
+    out: Path,
+    rows: list[Row],
+    notes: list[str] | None = None,
+    doubts: list[str] | None = None,
+) -> VideoRecord:
+    """Write down that the video is done with, and how.
+
+    notes, doubts: as `data_tools.left_out` gives them, of a video that could be read.
+    """
     video = rows[0]
     clips = sum(row.kept for row in rows if row.level == "clip")
     record = VideoRecord(
@@ -241,6 +257,8 @@ def write_record(path: Path, name: str, out: Path, rows: list[Row]) -> VideoReco
         reason=video.reason,
         detail=video.detail,
         clips=clips,
+        notes=notes or [],
+        doubts=doubts or [],
         seconds=video.end_seconds,
         rows=rows,
     )
@@ -341,17 +359,17 @@ class _Pass:
 
     def rows(self, beat: Callable[[], None], on_bytes: Callable[[int], None] | None) -> list[Row]:
         self.beat = beat
-        cuts, told, count = Cuts(self.options.shot_threshold), 0, 0
+        cuts, told, count, part = Cuts(self.options.shot_threshold), 0, 0, 0
         self.clock = time.perf_counter()
         for picture in self.video.pictures(self.sound):
             self._lap("decode")
             tiny = self.converter.rgb(picture.frame, SIDE, rough=True)
             begins = cuts.begins_shot(picture.index, tiny)
             self._lap("shots")
-            if begins or picture.after_still or not self.shots:
+            if begins or picture.after_still or picture.part != part or not self.shots:
                 self._end_shot()
                 self.shots.append([picture.index, picture.index])
-            self.shots[-1][1] = picture.index + 1
+            part, self.shots[-1][1] = picture.part, picture.index + 1
             self.pictures[picture.index] = picture
             self.waiting.append(picture.index)
             count += 1
@@ -504,27 +522,8 @@ class _Pass:
         if not video.kept:
             video.reason, video.detail = _sum_up(below, self.options)
         video.frames = count
-        notes = "; ".join(self._notes(span, end))
-        video.detail = "; ".join(filter(None, [video.detail, notes]))
+        video.detail = "; ".join(filter(None, [video.detail, *notes(self.video, self.sound)]))
         return [video, *below]
-
-    def _notes(self, span: tuple[int, int], end: int) -> Iterator[str]:
-        """What happened to the video as a whole that its user should know."""
-        if span[0] > 1:
-            yield f"sound begins {span[0] / FPS:.2f} s after the picture"
-        if span[1] < end - 1:
-            yield f"sound ends {(end - span[1]) / FPS:.2f} s before the picture"
-        if self.video.undecodable:
-            yield f"{self.video.undecodable} damaged packets skipped"
-        if self.video.backwards:
-            yield f"{self.video.backwards} pictures left out whose time runs backwards"
-        if self.sound.filled:
-            yield f"{self.sound.filled / SAMPLE_RATE:.2f} s missing in the sound are silence"
-        if self.sound.cut:
-            yield f"{self.sound.cut / SAMPLE_RATE:.2f} s of doubled sound left out"
-        still = sum(last - first for first, last in self.video.stills)
-        if still:
-            yield f"the picture stands still for {still / FPS:.1f} s, which are left out"
 
     def _row(
         self,
@@ -609,7 +608,8 @@ class _Pass:
         (folder / "frames").mkdir(parents=True)
         for number, jpeg in enumerate(self.crops[track.number].read(range(*frames))):
             (folder / "frames" / f"frame{number}.jpg").write_bytes(jpeg)
-        soundfile.write(folder / "audio.wav", audio, SAMPLE_RATE, subtype="PCM_16")
+        wav = os.fsencode(folder / "audio.wav")  # soundfile takes text of UTF-8 alone
+        soundfile.write(wav, audio, SAMPLE_RATE, subtype="PCM_16")
         about = {
             "source": self.name,
             "shot": track.shot,

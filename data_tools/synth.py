@@ -322,7 +322,8 @@ def _write_clip(out: Path, seed: int, index: int, frames: int, size: int, offsyn
     truth = _draw_truth(rng, offsync)
     pictures, audio = render_clip(rng, frames, size, truth)
     (partial / "frames").mkdir(parents=True)
-    soundfile.write(partial / "audio.wav", audio, SAMPLE_RATE, subtype="PCM_16")
+    wav = os.fsencode(partial / "audio.wav")  # soundfile takes text of UTF-8 alone
+    soundfile.write(wav, audio, SAMPLE_RATE, subtype="PCM_16")
     for number, picture in enumerate(pictures):
         jpeg = simplejpeg.encode_jpeg(picture, quality=_JPEG_QUALITY, colorspace="RGB")
         (partial / "frames" / f"frame{number}.jpg").write_bytes(jpeg)

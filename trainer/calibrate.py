@@ -20,6 +20,7 @@ from scipy.optimize import isotonic_regression
 
 from data_tools.atomic import try_writing
 from data_tools.clips import SPLITS
+from data_tools.names import print_anything
 from data_tools.progress import progress
 from data_tools.records import RecordError
 from trainer.clip_distances import Embedded, embed_clips
@@ -119,6 +120,7 @@ def calibrate(
 
 def main(argv: list[str] | None = None) -> int:
     """Command line; 0 written, 1 bad data, 2 wrong usage."""
+    print_anything()
     parser = argparse.ArgumentParser(
         prog="python -m trainer.calibrate",
         description=__doc__,

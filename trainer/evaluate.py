@@ -34,6 +34,7 @@ from rich.table import Table
 
 from data_tools.atomic import atomic_path, try_folder, write_json
 from data_tools.clips import SPLITS, MissingPackage
+from data_tools.names import print_anything
 from data_tools.progress import progress
 from data_tools.records import RecordError, read_table, whole_number
 from data_tools.shards import ClipRecord
@@ -608,6 +609,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def main(argv: list[str] | None = None) -> int:
     """Command line; 0 measured, 1 bad data or a shift test that fails, 2 wrong usage."""
+    print_anything()
     parser = _parser()
     args = parser.parse_args(argv)
     for name, least in (("starts", 0), ("max_clips", 0), ("min_shift", 1), ("resamples", 1)):

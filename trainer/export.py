@@ -25,6 +25,7 @@ from torch import nn
 from data_tools.atomic import atomic_path, try_writing
 from data_tools.clips import MissingPackage
 from data_tools.mfcc import CEPSTRA, WINDOW_COLUMNS, WINDOW_FRAMES
+from data_tools.names import print_anything
 from trainer.embed import fold
 from trainer.model import SyncNet
 from trainer.weights import Calibration, WeightsError, load_model, public_state, read_calibration
@@ -206,6 +207,7 @@ WRITERS: dict[str, Callable[[SyncNet, Path], list[Path]]] = {
 
 def main(argv: list[str] | None = None) -> int:
     """Command line; 0 written, 1 the weights are bad or an export differs, 2 wrong usage."""
+    print_anything()
     parser = argparse.ArgumentParser(
         prog="python -m trainer.export",
         description=__doc__,

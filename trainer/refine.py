@@ -30,6 +30,7 @@ from rich.console import Console
 from data_tools import keep
 from data_tools.atomic import atomic_path, sync, try_folder, write_json
 from data_tools.keep import Row, write_keep
+from data_tools.names import print_anything
 from data_tools.progress import progress
 from data_tools.records import Count, RecordError, decode_record, read_lines, read_record
 from trainer import checkpoint
@@ -580,6 +581,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def main(argv: list[str] | None = None) -> int:
     """Command line; 0 done, 1 bad data or a training that failed, 2 wrong usage."""
+    print_anything()
     parser = _parser()
     args, training = parser.parse_known_args(argv)
     if args.threshold is not None and args.reject_share is not None:

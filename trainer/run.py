@@ -33,6 +33,7 @@ from torch import nn
 from data_tools.atomic import atomic_path, write_json
 from data_tools.keep import Row, read_keep
 from data_tools.mfcc import CEPSTRA, WINDOW_COLUMNS, WINDOW_FRAMES
+from data_tools.names import print_anything
 from data_tools.pack import PackOptions, pack
 from data_tools.progress import progress
 from data_tools.records import RecordError
@@ -883,6 +884,7 @@ def save_config(config: Config, path: Path) -> None:
 
 def main(argv: list[str] | None = None) -> int:
     """Run from the command line; 0 done or stopped cleanly, 1 the data is bad, 2 wrong usage."""
+    print_anything()
     console = Console(quiet=int(os.environ.get("RANK", "0")) != 0, width=_width())
     logging.basicConfig(
         level=logging.WARNING, format="%(message)s", handlers=[RichHandler(console=console)]

@@ -14,11 +14,11 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import groupby
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import cv2
 import numpy as np
@@ -32,6 +32,7 @@ from rich.table import Table
 from data_tools.atomic import NO_ROOM, atomic_path, try_writing, write_json
 from data_tools.clips import ClipError, MissingPackage
 from data_tools.mfcc import FPS, SAMPLE_RATE, SAMPLES_PER_FRAME, WINDOW_FRAMES
+from data_tools.names import print_anything, shown
 from data_tools.progress import progress
 from trainer.distributed import find_device
 from trainer.embed import Samples, ahead, features, fold, lip_pieces, part_of, sound_pieces
@@ -53,6 +54,9 @@ from trainer.weights import (
     read_calibration,
 )
 
+if TYPE_CHECKING:
+    from data_tools.video import Picture, Sound, Video
+
 REACH = 15  # frames to either side, the official command line's
 PARITY, MASKED = "parity", "masked"
 MODES = (MASKED, PARITY)
@@ -67,7 +71,7 @@ MIN_PROBABILITY = 0.8  # with one: wrong once in five is too often to mend by
 COLUMNS = (
     *("video", "track", "start_seconds", "end_seconds", "offset_frames", "offset_ms", "meaning"),
     *("confidence", "lse_d", "lse_c", "clearness", "probability", "windows", "speech", "trusted"),
-    "doubts",
+    *("doubts", "notes"),
 )
 
 _BEYOND = 400 - 160  # samples
@@ -91,7 +95,9 @@ the sign:
   offset < 0: the audio is late; the mend is to advance it
   a frame is 40 ms, whatever the rate of the video
 
-trust: "not sure" says why: too short, hardly any speech, no clear minimum. Where the weights carry
+trust: "not sure" says why: too short, hardly any speech, no clear minimum, or less than 90 % of the
+pictures, of the sound or of the length that the file states could be used. What was left out, or
+chosen among several, is noted below the table, in CSV and in JSON. Where the weights carry
 a calibration, "chance" is the share of held-out videos with as clear a minimum whose offset was
 right within a frame, and an offset below 80 % is not trusted. A calibration holds for the default
 mode and search alone: with others an offset is trusted if its minimum lies 3 deviations deep.
@@ -117,6 +123,7 @@ class Found:
         score: its offset and what led to it.
         probability: chance that the offset is right within a frame; None without a calibration.
         doubts: why not to trust it, in words; empty if there is no reason.
+        notes: what happened to the video that its user should know, in words.
     """
 
     video: str
@@ -128,6 +135,7 @@ class Found:
     score: Score
     probability: float | None
     doubts: tuple[str, ...]
+    notes: tuple[str, ...] = ()
 
     @property
     def trusted(self) -> bool:
@@ -154,6 +162,7 @@ class Found:
             "speech": round(self.speech, 3),
             "trusted": self.trusted,
             "doubts": "; ".join(self.doubts),
+            "notes": "; ".join(self.notes),
         }
 
 
@@ -170,6 +179,8 @@ class How:
         device: where the model is.
         bf16: compute in bfloat16 on a CPU, too.
         calibration: of the weights; holds for the masked mode over +-15 frames alone.
+        audio_stream: which of a video's audio streams to measure, from 0; None: the one meant for
+            everybody.
     """
 
     prepared: bool = False
@@ -179,6 +190,7 @@ class How:
     device: str = "cpu"
     bf16: bool = False
     calibration: Calibration | None = None
+    audio_stream: int | None = None
 
     def probability(self, score: Score) -> float | None:
         """Chance that the offset is right within a frame, where that was measured."""
@@ -295,47 +307,91 @@ def measure(path: Path, model: SyncNet, how: How) -> tuple[list[Found], list[str
 def _measure_prepared(
     path: Path, model: SyncNet, work: Path, how: How
 ) -> tuple[list[Found], list[str]]:
-    from data_tools.video import Converter, Sound, Video
+    from data_tools.left_out import doubts, notes
+    from data_tools.video import Sound, Video
 
-    with Video(path, torch.get_num_threads()) as video, _reading(path) as advance:
+    results: list[Found] = []
+    dropped: list[str] = []
+    with (
+        Video(path, torch.get_num_threads(), how.audio_stream) as video,
+        _reading(path) as advance,
+    ):
         sound = Sound(work / "sound.raw")
-        converter = Converter(video.aspect)
-        length = 0  # samples beside the picture
-
-        def pieces() -> Iterator[NDArray[np.uint8]]:
-            held, told = [], 0
-            for picture in video.pictures(sound):
-                held.append(_fit(converter.rgb(picture.frame), model))
-                if len(held) == _DECODED:
-                    yield np.stack(held)
-                    advance(video.bytes_read - told)
-                    held, told = [], video.bytes_read
-            if held:
-                yield np.stack(held)
-
-        def read(first: int, count: int) -> NDArray[np.int16]:
-            return sound.samples(first, count, video.origin or Fraction(0))
-
-        def heard(frames: int) -> tuple[Samples, int]:
-            nonlocal length
-            if video.stills:
-                raise SyncError(
-                    "the picture stands still for more than a second; without --prepared the "
-                    "parts that move are found"
+        # Where the clock restarts another recording begins, which may be off by another offset.
+        for part, pictures in groupby(video.pictures(sound), lambda picture: picture.part):
+            track = f"part {part + 1}"
+            try:
+                results.append(
+                    _measure_part(path, track, pictures, video, sound, model, how, advance)
                 )
-            first, end = sound.span(video.origin or Fraction(0))
-            if end <= max(first, 0):
-                raise SyncError("the audio stream holds no sound beside the picture")
-            length = min(frames, end) * SAMPLES_PER_FRAME
-            return read, length
+            except ValueError as error:
+                dropped.append(f"{track}: {error}")
+        if not video.restarts:
+            if dropped:
+                raise SyncError(dropped[0].partition(": ")[2])
+            results = [replace(one, track="") for one in results]
+        # Only now is known what became of the whole video.
+        noted, doubted = tuple(notes(video, sound)), tuple(doubts(video, sound))
+    return [replace(one, notes=noted, doubts=doubted + one.doubts) for one in results], dropped
 
-        try:
-            result = score_track(model, pieces(), heard, how.reach, how.mode, how.device, how.bf16)
-        except ValueError as error:
-            raise SyncError(str(error)) from None
-        speech = _speech(read, length)
-    seconds = length / SAMPLE_RATE
-    return [_found(str(path), "", 0.0, seconds, speech, result, how)], []
+
+def _measure_part(
+    path: Path,
+    track: str,
+    pictures: Iterable[Picture],
+    video: Video,
+    sound: Sound,
+    model: SyncNet,
+    how: How,
+    advance: Callable[[int], None],
+) -> Found:
+    """Measure a prepared crop from the first of `pictures` to the last.
+
+    Raises:
+        ValueError: it cannot be scored.
+        SyncError: nor can the rest of the video.
+    """
+    from data_tools.video import Converter
+
+    converter = Converter(video.aspect)
+    begin = length = 0  # the first picture; samples beside the pictures
+
+    def pieces() -> Iterator[NDArray[np.uint8]]:
+        nonlocal begin
+        held: list[NDArray[np.uint8]] = []
+        first, told = True, video.bytes_read
+        for picture in pictures:
+            if first:
+                begin, first = picture.index, False
+            held.append(_fit(converter.rgb(picture.frame), model))
+            if len(held) == _DECODED:
+                yield np.stack(held)
+                advance(video.bytes_read - told)
+                held, told = [], video.bytes_read
+        if held:
+            yield np.stack(held)
+
+    def read(first: int, count: int) -> NDArray[np.int16]:
+        first += begin * SAMPLES_PER_FRAME
+        return sound.samples(first, count, video.origin or Fraction(0))
+
+    def heard(frames: int) -> tuple[Samples, int]:
+        nonlocal length
+        if any(first < begin + frames and begin < end for first, end in video.stills):
+            raise SyncError(
+                "the picture stands still for more than a second; without --prepared the "
+                "parts that move are found"
+            )
+        first, end = sound.span(video.origin or Fraction(0))
+        if end <= max(first, begin):
+            raise ValueError("the audio stream holds no sound beside the picture")
+        length = min(frames, end - begin) * SAMPLES_PER_FRAME
+        return read, length
+
+    result = score_track(model, pieces(), heard, how.reach, how.mode, how.device, how.bf16)
+    start, seconds = begin / FPS, length / SAMPLE_RATE
+    speech = _speech(read, length)
+    return _found(str(path), track, start, start + seconds, speech, result, how)
 
 
 def _speech(read: Samples, samples: int) -> float:
@@ -358,6 +414,7 @@ def _measure_tracks(
         quality=95,
         max_clip=_CLIP_SECONDS,
         min_frames=WINDOW_FRAMES,
+        audio_stream=how.audio_stream,
     )
     with _reading(path) as advance:
         record = prepare_video(
@@ -371,10 +428,11 @@ def _measure_tracks(
         for row in rows
         if row.level == "track" and not row.kept
     ]
+    said = tuple(record.notes), tuple(record.doubts)
     clips = [row for row in rows if row.level == "clip" and row.kept]
     results = []
     with progress(
-        f"{_shown(path.name)}: scoring", sum(row.frames for row in clips), "frames"
+        f"{shown(path.name)}: scoring", sum(row.frames for row in clips), "frames"
     ) as done:
         # A long track lies on disk in clips that follow one another.
         for track, own in groupby(clips, lambda row: row.item.split("-")[0]):
@@ -396,7 +454,7 @@ def _measure_tracks(
             frames = sum(row.frames for row in own_rows)
             speech = sum(row.frames * (row.speech or 0.0) for row in own_rows) / frames
             start, end = own_rows[0].start_seconds, own_rows[-1].end_seconds
-            results.append(_found(str(path), track, start, end, speech, result, how))
+            results.append(_found(str(path), track, start, end, speech, result, how, *said))
     return results, dropped
 
 
@@ -404,7 +462,7 @@ def _measure_tracks(
 def _reading(path: Path) -> Iterator[Callable[[int], None]]:
     """Progress over a file, for which it is told of the bytes as they are read."""
     size = path.stat().st_size if path.is_file() else 0
-    with progress(f"{_shown(path.name)}: reading", max(1, size // 1000), "kB") as advance:
+    with progress(f"{shown(path.name)}: reading", max(1, size // 1000), "kB") as advance:
         read = 0
 
         def on_bytes(count: int) -> None:
@@ -438,9 +496,8 @@ def _stored_sound(clips: list[tuple[Path, int]]) -> Callable[[int], tuple[Sample
             end = begin + frames * SAMPLES_PER_FRAME
             low, high = max(first, begin), min(first + count, end)
             if low < high:
-                audio, _ = soundfile.read(
-                    folder / "audio.wav", start=low - begin, stop=high - begin, dtype="int16"
-                )
+                wav = os.fsencode(folder / "audio.wav")  # soundfile takes text of UTF-8 alone
+                audio, _ = soundfile.read(wav, start=low - begin, stop=high - begin, dtype="int16")
                 parts.append(audio)
             begin = end
         return np.concatenate(parts)
@@ -459,10 +516,18 @@ def _fit(rgb: NDArray[np.uint8], model: SyncNet) -> NDArray[np.uint8]:
 
 
 def _found(
-    video: str, track: str, start: float, end: float, speech: float, result: Score, how: How
+    video: str,
+    track: str,
+    start: float,
+    end: float,
+    speech: float,
+    result: Score,
+    how: How,
+    notes: tuple[str, ...] = (),
+    video_doubts: tuple[str, ...] = (),
 ) -> Found:
     windows, probability = len(result.frames_K), how.probability(result)
-    doubts = []
+    doubts = list(video_doubts)
     if windows < MIN_WINDOWS:
         doubts.append(f"too short ({windows + WINDOW_FRAMES - 1} frames)")
     if speech < MIN_SPEECH:
@@ -479,7 +544,9 @@ def _found(
         )
     if abs(result.offset) == result.reach:
         doubts.append("the minimum lies at the edge of the search: try a larger --max-shift")
-    return Found(video, track, start, end, windows, speech, result, probability, tuple(doubts))
+    return Found(
+        video, track, start, end, windows, speech, result, probability, tuple(doubts), notes
+    )
 
 
 def _percent(share: float) -> str:
@@ -523,16 +590,16 @@ def still_off(again: list[Found]) -> str:
 def table(found: list[Found]) -> Table:
     """For the terminal."""
     chances = any(one.probability is not None for one in found)
-    shown = Table("video", "track", "seconds", "offset", "meaning")
-    shown.add_column("LSE-C\n(confidence)")
-    shown.add_column("LSE-D\n(distance)")
+    drawn = Table("video", "track", "seconds", "offset", "meaning")
+    drawn.add_column("LSE-C\n(confidence)")
+    drawn.add_column("LSE-D\n(distance)")
     if chances:
-        shown.add_column("chance of\nbeing right")
-    shown.add_column("trust")
+        drawn.add_column("chance of\nbeing right")
+    drawn.add_column("trust")
     for one in found:
         chance = [] if one.probability is None else [_percent(one.probability)]
-        shown.add_row(
-            _shown(Path(one.video).name),
+        drawn.add_row(
+            shown(Path(one.video).name),
             one.track,
             f"{one.start:.1f}-{one.end:.1f}",
             f"{in_frames(one.score.offset)}, {1000 * one.score.offset // FPS:+d} ms",
@@ -542,12 +609,13 @@ def table(found: list[Found]) -> Table:
             *(chance or [""] * chances),
             "yes" if one.trusted else "not sure: " + "; ".join(one.doubts),
         )
-    return shown
+    return drawn
 
 
-def _shown(name: object) -> str:
-    # A name of other bytes than UTF-8 cannot be printed.
-    return os.fsencode(str(name)).decode("utf-8", "replace")
+def note_lines(found: list[Found]) -> list[str]:
+    """What happened to each video that its user should know, a line each."""
+    lines = [f"{shown(Path(one.video).name)}: {note}" for one in found for note in one.notes]
+    return list(dict.fromkeys(lines))  # its tracks all say the same
 
 
 def write_csv(found: list[Found], left_out: dict[str, list[str]], path: Path) -> None:
@@ -595,7 +663,7 @@ def plot(found: list[Found], path: Path) -> None:
         offsets = reach - np.arange(2 * reach + 1)
         left.plot(offsets, one.score.means_S, "o-", ms=3)
         left.axvline(one.score.offset, color="#c8452f", lw=1)
-        name = f"{_shown(Path(one.video).name)} {one.track}".strip()
+        name = f"{shown(Path(one.video).name)} {one.track}".strip()
         left.set_title(f"{name}: {in_words(one.score.offset)}", parse_math=False)
         left.set(xlabel="offset, frames (positive: audio early)", ylabel="mean distance")
         times = one.start + (np.arange(len(one.score.frames_K)) + 2) / FPS
@@ -611,12 +679,14 @@ def plot(found: list[Found], path: Path) -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m trainer.sync",
+        usage="%(prog)s VIDEO [VIDEO ...] [options]",
         description=__doc__,
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    # Not "+": those behind a "--" are added in `main`.
     parser.add_argument(
-        "videos", nargs="+", type=_path, metavar="VIDEO", help="any video with sound"
+        "videos", nargs="*", type=_path, metavar="VIDEO", help="any video with sound"
     )
     parser.add_argument(
         "--weights",
@@ -653,6 +723,13 @@ def _parser() -> argparse.ArgumentParser:
         action="store_true",
         help="compute in bfloat16 on a CPU, too: faster where it has AVX512-BF16 or AMX",
     )
+    parser.add_argument(
+        "--audio-stream",
+        type=int,
+        metavar="N",
+        help="measure audio stream N, counted from 0 as in FFmpeg's a:N (default: the one meant "
+        "for everybody, no commentary, description or dubbing); --fix moves all of them",
+    )
     parser.add_argument("--json", type=_path, help="write everything, curves included")
     parser.add_argument("--csv", type=_path, help="write a row for each track")
     parser.add_argument("--plot", type=_path, metavar="PNG", help="draw the curves")
@@ -676,11 +753,15 @@ def _path(text: str) -> Path:
 
 def main(argv: list[str] | None = None) -> int:
     """Command line; 0 measured, 1 a video gave nothing or could not be mended, 2 wrong usage."""
+    print_anything()
     parser = _parser()
-    args = parser.parse_intermixed_args(argv)
+    args = _parse(parser, sys.argv[1:] if argv is None else argv)
     try:
         weights = _check(args)
         args.device = find_device(args.device, "--device")
+    except MissingPackage as error:
+        print(f"sync: {error}", file=sys.stderr)
+        return 1
     except (ValueError, OSError) as error:
         parser.error(_first_line(error))
     try:
@@ -694,6 +775,19 @@ def main(argv: list[str] | None = None) -> int:
         return 130
 
 
+def _parse(parser: argparse.ArgumentParser, argv: list[str]) -> argparse.Namespace:
+    # parse_intermixed_args allows options among the videos, but forgets what a "--" means.
+    end = argv.index("--") if "--" in argv else len(argv)
+    args = parser.parse_intermixed_args(argv[:end])
+    try:
+        args.videos += [_path(name) for name in argv[end + 1 :]]
+    except argparse.ArgumentTypeError as error:
+        parser.error(f"argument VIDEO: {error}")
+    if not args.videos:
+        parser.error("the following arguments are required: VIDEO")
+    return args
+
+
 def _check(args: argparse.Namespace) -> Path:
     """Which weights to take, if the arguments make sense together and outputs can be written."""
     weights = args.weights or default_weights()
@@ -705,6 +799,10 @@ def _check(args: argparse.Namespace) -> Path:
         raise ValueError("--weights is needed: this package comes without any; train or give some")
     if args.fix and len(args.videos) > 1:
         raise ValueError("--fix takes one video")
+    if args.audio_stream is not None:
+        from data_tools.video import check_audio_stream
+
+        check_audio_stream(args.audio_stream, args.videos)
     taken = {"a video": args.videos, "the weights": [weights]}
     for option in ("json", "csv", "plot", "fix"):
         out: Path | None = getattr(args, option)
@@ -712,16 +810,18 @@ def _check(args: argparse.Namespace) -> Path:
             continue
         for what, files in taken.items():
             if any(_same(out, file) for file in files):
-                raise ValueError(f"--{option}: {out} is {what}, which is never overwritten")
+                raise ValueError(f"--{option}: {shown(out)} is {what}, which is never overwritten")
         try:
             try_writing(out)
         except OSError as error:
             raise ValueError(f"--{option}: {error}") from None
         if option == "fix" and os.path.lexists(out) and not args.force:
-            raise ValueError(f"--fix: {out} exists; name another file, or give --force as well")
+            raise ValueError(
+                f"--fix: {shown(out)} exists; name another file, or give --force as well"
+            )
         taken[f"what --{option} writes"] = [out]
     if args.plot and args.plot.suffix.lower() != ".png":
-        raise ValueError(f"--plot: {args.plot} must end in .png, which is what is drawn")
+        raise ValueError(f"--plot: {shown(args.plot)} must end in .png, which is what is drawn")
     if args.fix:
         from data_tools.remux import check_target
 
@@ -748,6 +848,7 @@ def _run(args: argparse.Namespace, weights: Path) -> int:
         args.device,
         args.bf16,
         read_calibration(weights),
+        args.audio_stream,
     )
     if note := crop_note(model, how):
         print(f"sync: {note}", file=sys.stderr)
@@ -762,9 +863,9 @@ def _run(args: argparse.Namespace, weights: Path) -> int:
         if dropped:
             left_out[str(path)] = dropped
         for line in dropped:
-            print(f"{_shown(path.name)}: left out: {line}", file=sys.stderr)
+            print(f"{shown(path.name)}: left out: {line}", file=sys.stderr)
     if found:
-        console.print(table(found))
+        _print(found, console)
     result: dict[str, Any] = {
         "mode": args.mode,
         "tracks": as_json(found),
@@ -777,7 +878,7 @@ def _run(args: argparse.Namespace, weights: Path) -> int:
         except (SyncError, OSError) as error:
             against = _first_line(error)
         else:
-            if result["fix"]["moved_frames"]:
+            if result["fix"].get("written"):
                 written.append(args.fix)
         if against:
             print(f"sync: --fix: {against}", file=sys.stderr)
@@ -792,12 +893,18 @@ def _run(args: argparse.Namespace, weights: Path) -> int:
         plot(found[:_DRAWN], args.plot)
         written.append(args.plot)
     elif args.plot:
-        print(f"sync: nothing to draw, so {args.plot} was not written", file=sys.stderr)
+        print(f"sync: nothing to draw, so {shown(args.plot)} was not written", file=sys.stderr)
         if len(found) > _DRAWN:
             console.print(f"--plot: the first {_DRAWN} of {len(found)} tracks are drawn")
     for path in written:
-        console.print(f"wrote {_shown(path)}", soft_wrap=True)
+        console.print(f"wrote {shown(path)}", soft_wrap=True)
     return status
+
+
+def _print(found: list[Found], console: Console) -> None:
+    console.print(table(found))
+    for line in note_lines(found):
+        console.print(line, soft_wrap=True)
 
 
 def _try(path: Path, model: SyncNet, how: How) -> tuple[list[Found], list[str]]:
@@ -816,32 +923,43 @@ def _try(path: Path, model: SyncNet, how: How) -> tuple[list[Found], list[str]]:
 def _fix(
     path: Path, out: Path, found: list[Found], model: SyncNet, how: How, console: Console
 ) -> tuple[dict[str, Any], str]:
-    """Mend a video and measure the copy; what was done, and what speaks against it."""
-    from data_tools.remux import RemuxError, shift_sound
+    """Mend a video and measure the copy, which appears only if that finds it in sync.
+
+    Returns what was done, and what speaks against the copy.
+    """
+    from data_tools.remux import RemuxError, shifted
 
     moved = mend(found)
     if moved == 0:
         console.print("--fix: in sync, nothing to mend, so nothing was written")
         return {"moved_frames": 0}, ""
+    done: dict[str, Any] = {}
     try:
-        lacking = shift_sound(path, out, Fraction(moved, FPS))
+        with shifted(path, out, Fraction(moved, FPS)) as (copy, lacking):
+            again, dropped = _try(copy, model, how)
+            again = [replace(one, video=str(out)) for one in again]
+            how_far = f"{abs(moved) * 1000 // FPS} ms {'later' if moved > 0 else 'earlier'}"
+            console.print(
+                f"{shown(out)}: the sound is {how_far} ({in_frames(moved)}); measured again:"
+            )
+            if again:
+                _print(again, console)
+            for line in lacking + dropped:
+                print(f"{shown(out.name)}: {line}", file=sys.stderr)
+            done = {"moved_frames": moved, "lacking": lacking, "tracks": as_json(again)}
+            if against := still_off(again):
+                raise SyncError(f"{against}; so {out} was not written")
     except RemuxError as error:
         raise SyncError(str(error)) from None
-    again, dropped = _try(out, model, how)
-    how_far = f"{abs(moved) * 1000 // FPS} ms {'later' if moved > 0 else 'earlier'}"
-    console.print(f"{_shown(out)}: the sound is {how_far} ({in_frames(moved)}); measured again:")
-    if again:
-        console.print(table(again))
-    for line in lacking + dropped:
-        print(f"{_shown(out.name)}: {line}", file=sys.stderr)
-    done = {"moved_frames": moved, "lacking": lacking, "tracks": as_json(again)}
-    return done, still_off(again)
+    except SyncError as error:
+        return done | {"written": False}, str(error)
+    return done | {"written": True}, ""
 
 
 def _first_line(error: BaseException) -> str:
     if isinstance(error, OSError) and error.filename and error.strerror:
-        return f"{error.filename}: {error.strerror.lower()}"
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
+        return shown(f"{error.filename}: {error.strerror.lower()}")
+    return shown((str(error).strip() or type(error).__name__).splitlines()[0])
 
 
 if __name__ == "__main__":

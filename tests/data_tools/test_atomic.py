@@ -97,7 +97,7 @@ def test_the_own_output_is_written_to_in_turn(tmp_path: Path) -> None:
         (".", "it is a folder"),
         ("missing/a.json", "its folder is missing"),
         ("/proc/a.json", "its folder takes no file"),
-        (f"{250 * 'a'}.json", "its folder takes no file .file name too long"),
+        (f"{252 * 'a'}.json", "its folder takes no file .file name too long"),
     ],
 )
 def test_what_cannot_be_written_is_known_before(tmp_path: Path, name: str, words: str) -> None:

@@ -21,7 +21,8 @@ from videos import canvas, head, write_video
 from data_tools.__main__ import main
 from data_tools.clips import find_clips, load_clip
 from data_tools.mfcc import FPS, SAMPLE_RATE, SAMPLES_PER_FRAME
-from data_tools.prepare import find_videos, settle_names
+from data_tools.prepare import _claim, find_videos, settle_names
+from data_tools.prepare_video import PrepareOptions
 from data_tools.verify import verify
 
 
@@ -459,6 +460,64 @@ def test_a_changed_video_is_prepared_anew(videos, tmp_path):
         path.write_bytes((videos / f"{name}.mp4").read_bytes())
         assert run(path, "--out", out) == 0
         assert len(find_clips(out)) == clips
+
+
+def test_names_of_any_kind_from_files_folders_and_lists(videos, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "in").mkdir()
+    for name in ("12:30 talk.mp4", " http:x", "in/a\nb.mp4", os.fsdecode(b"in/\xff.mp4")):
+        Path(name).write_bytes((videos / "one.mp4").read_bytes())
+    Path("li:st.txt").write_bytes(b" http:x\nin/\xff.mp4\n")
+    arguments = ["--out=-c:1", "--shards=-s:1", "--workers", 1, "--audio-stream", 0, "--montage"]
+    assert run(*arguments, "--", "12:30 talk.mp4", "li:st.txt", "in/a\nb.mp4") == 0
+    found = {row["video"]: row["kept"] for row in rows(Path("-c:1")) if row["level"] == "video"}
+    assert found == dict.fromkeys(["12:30 talk", " http:x", "a\\nb", "in/\\xff"], "True")
+    assert verify(Path("-s:1")) == []
+
+
+def test_a_list_that_names_no_file_is_refused(tmp_path, capsys):
+    (tmp_path / "list.txt").write_text("..\n")
+    assert run(tmp_path / "list.txt", "--out", tmp_path / "clips") == 2
+    assert "list.txt lists .., which is a folder" in capsys.readouterr().err
+
+
+def test_a_name_too_long_with_its_escapes_is_shortened(tmp_path):
+    for last in (b"1", b"2"):
+        (tmp_path / os.fsdecode(b"\xff" * 200 + last + b".mp4")).touch()
+    names = {name for _, name in find_videos([tmp_path])[0]}
+    assert len(names) == 2
+    for name in names:
+        (tmp_path / f"{name}.jpg").touch()
+
+
+def test_which_sound_is_one_of_the_options(videos, tmp_path, capsys):
+    out = tmp_path / "clips"
+    video = videos / "one.mp4"
+    assert run(video, "--out", out, "--audio-stream", 1) == 2
+    assert "--audio-stream 1 is none of 0 (" in capsys.readouterr().err
+    assert not out.exists()
+    out.mkdir()
+    _claim(out, PrepareOptions())
+    options = out / ".prepare" / "options.json"
+    before = json.loads(options.read_text())
+    assert before.pop("audio_stream") is None
+    options.write_text(json.dumps(before))  # as it was before there was a choice
+    _claim(out, PrepareOptions())
+    with pytest.raises(ValueError, match="another audio_stream"):
+        _claim(out, PrepareOptions(audio_stream=0))
+
+
+def test_what_a_kept_video_lost_is_in_its_record(videos, tmp_path, capsys):
+    pictures, sound = head(6, 75)
+    path = write_video(tmp_path / "v.mkv", canvas([pictures]), sound, sound_codec="pcm_s16le")
+    path.write_bytes(path.read_bytes()[: path.stat().st_size * 8 // 10])
+    assert run(path, "--out", tmp_path / "clips") == 0
+    record = json.loads((tmp_path / "clips" / "report.json").read_text())["videos"]["v"]
+    assert any("the file says that it lasts 3.0 s" in note for note in record["notes"])
+    (doubt,) = record["doubts"]
+    assert "% of the recording could be used" in doubt
+    assert f"v: {doubt}" in capsys.readouterr().err
+    assert record["notes"][-1] in rows(tmp_path / "clips")[0]["detail"]
 
 
 # --- resume, kills, hangs, crashes

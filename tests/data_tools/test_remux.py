@@ -9,10 +9,13 @@ from typing import Any
 import av
 import numpy as np
 import pytest
+import simplejpeg
 from numpy.typing import NDArray
-from videos import head, write_video
+from videos import FLASHES, earliness, flashes, head, write_video
 
-from data_tools.remux import RemuxError, shift_sound
+from data_tools import remux
+from data_tools.mfcc import FPS
+from data_tools.remux import RemuxError, shift_sound, shifted
 
 
 @pytest.fixture(scope="module")
@@ -165,3 +168,169 @@ def test_the_input_is_never_overwritten(
         with pytest.raises(ValueError, match="never overwritten"):
             shift_sound(source, Path(name), Fraction(1, 25))
     assert source.read_bytes() == video.read_bytes()
+
+
+def played(path: Path) -> tuple[int, float, float, list[float]]:
+    """Of a copy, by PyAV alone: pictures, first time, length, by how much each beep is early."""
+    bright: dict[float, float] = {}
+    with av.open(str(path)) as container:
+        lasts = (container.duration or 0) / av.time_base
+        for frame in container.decode(video=0):
+            bright[float(frame.pts * frame.time_base)] = float(frame.to_ndarray()[:32].mean())
+    assert list(bright) == sorted(bright)
+    first = min(bright)
+    sound = np.zeros(16_000 * 12, np.int16)  # from the first picture on
+    with av.open(str(path)) as container:
+        resampler = av.AudioResampler("s16", "mono", 16_000)
+        for given in container.decode(audio=0):
+            for frame in resampler.resample(given):
+                begin = round((float(frame.pts * frame.time_base) - first) * 16_000)
+                samples = frame.to_ndarray()[0][max(0, -begin) :]
+                sound[max(0, begin) :][: len(samples)] = samples
+    seen = np.zeros(12 * FPS)
+    for time, level in bright.items():
+        seen[round((time - first) * FPS)] = level
+    return len(bright), first, lasts, earliness(seen, sound)
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mov", ".mkv"])
+@pytest.mark.parametrize("name", FLASHES)
+def test_whatever_the_clock_of_the_source_a_copy_is_whole_and_begins_at_zero(
+    name: str, suffix: str, tmp_path: Path
+) -> None:
+    source, out = flashes(tmp_path / name, 0.2, **FLASHES[name]), tmp_path / f"out{suffix}"
+    shift_sound(source, out, Fraction(4, FPS))
+    pictures, first, lasts, early = played(out)
+    assert pictures == 75
+    assert early == pytest.approx([0.2 - 0.16] * 2, abs=0.006)
+    assert 0 <= first <= 0.1 and 3 <= lasts < 3.4
+    with av.open(str(out)) as container:
+        times = [p.dts for p in container.demux(video=0) if p.size and p.dts is not None]
+        assert times == sorted(set(times)) and len(times) >= 72  # Matroska leaves the first ones
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
+def test_a_copy_goes_on_where_the_clock_restarts(suffix: str, tmp_path: Path) -> None:
+    parts = [(0.2, 50_000, 16_000), (0.12, 7, 16_000)]
+    source, out = tmp_path / "whole.ts", tmp_path / f"out{suffix}"
+    source.write_bytes(
+        b"".join(
+            flashes(tmp_path / "part.ts", early, Fraction(start), sound_rate=rate).read_bytes()
+            for early, start, rate in parts
+        )
+    )
+    shift_sound(source, out, Fraction(-3, FPS))
+    pictures, first, lasts, early = played(out)
+    assert pictures == 150 and 0 <= first < 0.3 and 6 <= lasts < 6.4
+    assert early == pytest.approx([0.32, 0.32, 0.24, 0.24], abs=0.5 / FPS + 0.005)
+
+
+def test_sound_that_changes_where_the_clock_restarts_is_not_copied(tmp_path: Path) -> None:
+    source, out = tmp_path / "whole.ts", tmp_path / "out.mp4"
+    source.write_bytes(
+        b"".join(
+            flashes(tmp_path / "part.ts", 0.2, sound_rate=rate).read_bytes()
+            for rate in (16_000, 48_000)
+        )
+    )
+    with pytest.raises(RemuxError, match="sound changes from 16000 Hz mono to 48000 Hz mono"):
+        shift_sound(source, out, Fraction(1, FPS))
+    assert not out.exists()
+
+
+def test_a_copy_that_is_not_what_was_sent_is_not_left_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = flashes(tmp_path / "late.ts", 0.2, Fraction(50_000))
+    folder = tmp_path / "out"
+    folder.mkdir()
+    run = remux.Clock.run
+
+    def faulty(change: Any) -> None:
+        monkeypatch.setattr(remux.Clock, "run", lambda self, coming: change(run(self, coming)))
+
+    def without_some(packets: Any) -> Any:
+        return (
+            p for n, p in enumerate(packets) if n % 20 or p.stream.type != "video" or not p.size
+        )
+
+    def from_where_it_was(packets: Any) -> Any:
+        for packet in packets:
+            if packet.size:
+                packet.pts, packet.dts = packet.pts + 90_000 * 3600, packet.dts + 90_000 * 3600
+            yield packet
+
+    def backwards(packets: Any) -> Any:
+        for number, packet in enumerate(packets):
+            if packet.size and number > 90:
+                packet.pts, packet.dts = packet.pts - 90_000, packet.dts - 90_000
+            yield packet
+
+    def while_it_grows(packets: Any) -> Any:
+        yield from packets
+        with source.open("ab") as file:
+            file.write(bytes(188))
+
+    for change, wrong in (
+        (without_some, r"the copy would have [67]\d of 75 pictures"),
+        (from_where_it_was, r"the copy would begin at 3600\.\d s"),
+        (backwards, r"times of stream [01] run backwards by 0\.\d\d s"),
+        (while_it_grows, "written to meanwhile"),
+    ):
+        faulty(change)
+        for before in (False, True):
+            for suffix in (".mkv", ".mp4"):
+                out = folder / f"out{suffix}"
+                if before:
+                    out.write_bytes(b"dear")
+                with pytest.raises(
+                    RemuxError, match=f"late.ts cannot be copied to .*{wrong}"
+                ) as said:
+                    shift_sound(source, out, Fraction(1, FPS))
+                assert "\n" not in str(said.value)
+                assert not before or out.read_bytes() == b"dear"
+                out.unlink(missing_ok=True)
+                assert list(folder.iterdir()) == []
+
+
+def test_a_copy_gets_its_name_only_when_all_is_well(video: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out.mp4"
+    with pytest.raises(KeyError), shifted(video, out, Fraction(1, FPS)) as (copy, _):
+        assert copy.exists() and not out.exists()
+        raise KeyError
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_uncompressed_sound_is_compared_by_its_bytes(tmp_path: Path) -> None:
+    source = flashes(tmp_path / "pcm.mkv", 0.2, sound_codec="pcm_s16le")
+    for frames in (5, -5):
+        for suffix in (".mov", ".mp4", ".mkv"):
+            out = tmp_path / f"out{suffix}"
+            shift_sound(source, out, Fraction(frames, FPS))
+            pictures, *_, early = played(out)
+            assert pictures == 75
+            assert early == pytest.approx([0.2 - frames / FPS] * 2, abs=0.006)
+
+
+def test_a_cover_stays_one_or_is_said_to_be_missing(tmp_path: Path) -> None:
+    plain, source = flashes(tmp_path / "plain.mkv", 0.2), tmp_path / "cover.mkv"
+    cover = simplejpeg.encode_jpeg(np.full((32, 32, 3), 99, np.uint8))
+    with av.open(str(plain)) as given, av.open(str(source), "w") as made:
+        streams = [made.add_stream_from_template(stream, opaque=True) for stream in given.streams]
+        made.add_attachment("front.jpg", "image/jpeg", cover)
+        for packet in given.demux():
+            if packet.size:
+                packet.stream = streams[packet.stream.index]
+                made.mux(packet)
+    for suffix, lacking in (
+        (".mkv", []),
+        (".mp4", []),
+        (".mov", ["stream 2 (cover) is not copied"]),
+    ):
+        out = tmp_path / f"out{suffix}"
+        assert shift_sound(source, out, Fraction(1, FPS)) == lacking
+        with av.open(str(out)) as container:
+            covers = [s for s in container.streams.video if remux.is_cover(s)]
+            assert len(container.streams.video) == 1 + len(covers)
+            assert [bytes(next(container.demux(s))) for s in covers] == [cover] * (not lacking)
+        assert played(out)[0] == 75

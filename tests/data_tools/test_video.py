@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import os
+import re
+import socket
 from fractions import Fraction
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from videos import write_video
+from videos import FLASHES, earliness, flashes, write_video
 
 from data_tools.mfcc import FPS, SAMPLE_RATE, SAMPLES_PER_FRAME
-from data_tools.video import Converter, Sound, Video, VideoError
+from data_tools.video import Converter, Sound, Video, VideoError, check_audio_stream
 
 
 def flat(frames: int, height: int = 48, width: int = 64) -> np.ndarray:
@@ -95,6 +99,89 @@ def test_sound_that_begins_late_stays_late(tmp_path):
     samples = sound.read(0, 75, video.origin)
     assert len(samples) == 75 * SAMPLES_PER_FRAME
     assert int(np.argmax(samples != 0)) == pytest.approx(0.62 * SAMPLE_RATE, abs=20)
+
+
+def measured(path: Path, tmp_path: Path) -> tuple[Video, Sound, list, list[float]]:
+    """As `read`; and by how many seconds each beep is early."""
+    sound, converter, bright, pictures = Sound(tmp_path / "sound.raw"), Converter(), {}, []
+    with Video(path) as video:
+        for picture in video.pictures(sound):
+            bright[picture.index] = converter.rgb(picture.frame)[:32].mean()
+            pictures.append(picture)
+        seen = np.array([bright.get(index, 0) for index in range(max(bright) + 1)])
+        heard = sound.samples(0, len(seen) * SAMPLES_PER_FRAME, video.origin)
+        return video, sound, pictures, earliness(seen, heard)
+
+
+@pytest.mark.parametrize("name", FLASHES)
+def test_whatever_the_clock_every_picture_and_its_sync_are_kept(name, tmp_path):
+    path = flashes(tmp_path / name, 0.2, **FLASHES[name])
+    video, _, pictures, early = measured(path, tmp_path)
+    assert [picture.index for picture in pictures] == list(range(75))
+    assert not any(picture.held for picture in pictures) and not video.stills
+    assert video.backwards == 0 and video.restarts == []
+    assert early == pytest.approx([0.2, 0.2], abs=0.005)
+
+
+@pytest.mark.parametrize("starts", [(5, 1), (5, 50_000), (50_000, 5), (5, 1, 60_000)])
+def test_where_the_clock_restarts_the_next_part_is_read_in_its_own_sync(starts, tmp_path):
+    given = [0.2, -0.12, 0.04][: len(starts)]
+    whole = b"".join(
+        flashes(tmp_path / "part.ts", early, Fraction(start), sound_rate=rate).read_bytes()
+        for early, start, rate in zip(given, starts, (16_000, 48_000, 16_000), strict=False)
+    )
+    (tmp_path / "whole.ts").write_bytes(whole)
+    video, sound, pictures, early = measured(tmp_path / "whole.ts", tmp_path)
+    assert video.backwards == 0 and sound.cut == 0 and not video.stills
+    assert sum(not picture.held for picture in pictures) == 75 * len(starts)
+    assert len(video.restarts) == len(starts) - 1
+    for part, seconds in enumerate(video.restarts, 1):
+        assert seconds == pytest.approx(3.04 * part, abs=0.08)  # AAC's frames are longer
+        first = next(picture.index for picture in pictures if picture.part == part)
+        assert first / FPS == pytest.approx(seconds, abs=0.1)
+    expected = [seconds for seconds in given for _ in range(2)]
+    assert early == pytest.approx(expected, abs=0.5 / FPS + 0.005)
+
+
+def test_a_single_stray_time_moves_nothing(tmp_path):
+    path = flashes(tmp_path / "v.ts", 0.2, Fraction(100))
+    _, _, whole, _ = measured(path, tmp_path)
+    data = bytearray(path.read_bytes())
+    # the headers of pictures with times of showing and of decoding, 5 bytes each from byte 9 on
+    headers = [at for at in range(len(data)) if data[at : at + 4] == b"\0\0\1\xe0"]
+    header = [at for at in headers if data[at + 7] & 0xC0 == 0xC0][10]
+    for place in (9, 14):
+        data[header + place] ^= 0x02  # 2^30 ticks, 3.3 hours
+    path.write_bytes(data)
+    video, sound, pictures, early = measured(path, tmp_path)
+    assert video.restarts == [] and video.backwards == 0 and not video.stills
+    assert [p.index for p in pictures] == [p.index for p in whole] and sound.filled == 0
+    assert early == pytest.approx([0.2, 0.2], abs=0.005)
+
+
+def test_nothing_that_broken_times_ask_for_grows_without_bound(tmp_path):
+    # Each of the gaps is below an hour, as is what is seen and heard; together they are not.
+    times = [Fraction(3000 * (k // 10)) + Fraction(k, 25) for k in range(30)]
+    path = write_video(tmp_path / "v.mkv", flat(30), hum(1.2), times)
+    with pytest.raises(VideoError, match=r"broken timestamps: .*6[0-9]{3} s without picture"):
+        read(path, tmp_path)
+    sound = Sound(tmp_path / "s.raw")
+    sound.append(np.ones(16_000, np.int16), Fraction(0))
+    sound.append(np.ones(16_000, np.int16), Fraction(3000))
+    assert sound.filled == 2999 * SAMPLE_RATE
+    with pytest.raises(VideoError, match=r"broken timestamps: .*5998 s without sound"):
+        sound.append(np.ones(16_000, np.int16), Fraction(6000))
+    sound.close()
+    assert (tmp_path / "s.raw").stat().st_blocks * 512 < 1_000_000  # silence is a hole
+    assert sound.samples(2999 * SAMPLE_RATE, 16_001, Fraction(0))[-2:].tolist() == [0, 1]
+
+
+def test_sound_without_a_first_time_is_placed_by_the_next_one(tmp_path):
+    sound = Sound(tmp_path / "s.raw")
+    sound.append(np.full(1600, 7, np.int16), None)
+    sound.append(np.full(1600, 9, np.int16), Fraction(50_000))
+    sound.close()
+    assert sound.start == Fraction(50_000) - Fraction(1, 10)
 
 
 @settings(max_examples=60, deadline=None)
@@ -184,3 +271,96 @@ def test_what_is_no_video_is_named(tmp_path):
         Video(silent)
     with pytest.raises(VideoError, match="not a readable video"):
         Video(tmp_path / "absent.mp4")
+
+
+# --- which sound
+
+
+Streams = list[tuple[str, str, av.stream.Disposition]]  # language, title, disposition
+
+
+def with_streams(path: Path, streams: Streams, folder: Path) -> Path:
+    """A video whose audio stream k is a constant of 1000 * (k + 1)."""
+    silent = write_video(folder / "silent.mkv", flat(25))
+    with av.open(str(silent)) as given, av.open(str(path), "w") as made:
+        copy = made.add_stream_from_template(given.streams.video[0])
+        audio = []
+        for language, title, disposition in streams:
+            stream = made.add_stream("pcm_s16le", rate=SAMPLE_RATE, layout="mono")
+            stream.disposition = disposition
+            stream.metadata.update({"language": language, "title": title})
+            audio.append(stream)
+        for packet in given.demux(given.streams.video[0]):
+            if packet.size:
+                packet.stream = copy
+                made.mux(packet)
+        for number, stream in enumerate(audio, 1):
+            constant = np.full((1, SAMPLE_RATE), 1000 * number, np.int16)
+            frame = av.AudioFrame.from_ndarray(constant, "s16", "mono")
+            frame.sample_rate, frame.pts = SAMPLE_RATE, 0
+            made.mux(stream.encode(frame))
+            made.mux(stream.encode(None))
+    return path
+
+
+KIND = av.stream.Disposition
+
+
+@pytest.mark.parametrize(
+    ("streams", "taken"),
+    [
+        ([("eng", "", KIND.default), ("deu", "", KIND(0))], 0),
+        ([("eng", "", KIND(0)), ("deu", "", KIND.default)], 1),
+        ([("eng", "Director", KIND.default | KIND.comment), ("eng", "", KIND(0))], 1),
+        ([("eng", "", KIND.default | KIND.visual_impaired), ("eng", "", KIND(0))], 1),
+        ([("eng", "", KIND.hearing_impaired), ("eng", "", KIND(0))], 1),
+        ([("eng", "", KIND.dub | KIND.default), ("jpn", "", KIND.original)], 1),
+        ([("eng", "", KIND.comment), ("eng", "", KIND.comment | KIND.default)], 1),
+    ],
+)
+def test_the_sound_meant_for_everybody_is_taken(streams, taken, tmp_path):
+    path = with_streams(tmp_path / "v.mkv", streams, tmp_path)
+    video, sound, _ = read(path, tmp_path)
+    assert (sound.read(0, 20, Fraction(0)) == 1000 * (taken + 1)).all()
+    assert video.choice.startswith(f"2 audio streams; took {taken} ({streams[taken][0]}")
+    for number in range(2):
+        chosen = Sound(tmp_path / "chosen.raw")
+        with Video(path, audio_stream=number) as video:
+            list(video.pictures(chosen))
+        assert (chosen.read(0, 20, Fraction(0)) == 1000 * (number + 1)).all()
+        assert video.choice == ""
+
+
+def test_a_stream_that_is_not_there_is_refused_with_those_that_are(tmp_path):
+    streams = [("eng", "", KIND.default), ("deu", "Kommentar\n", KIND.comment)]
+    path = with_streams(tmp_path / "v.mkv", streams, tmp_path)
+    words = re.escape(
+        '--audio-stream 2 is none of 0 (eng, mono); 1 (deu, "Kommentar\\n", mono, comm'
+    )
+    with pytest.raises(VideoError, match=words):
+        Video(path, audio_stream=2)
+    with pytest.raises(ValueError, match=words):
+        check_audio_stream(2, [path])
+    with pytest.raises(ValueError, match="counts from 0, so it cannot be -1"):
+        check_audio_stream(-1, [path, path])
+    check_audio_stream(1, [path])
+    check_audio_stream(2, [path, path])  # said of each of several
+
+
+# --- what is no file
+
+
+@pytest.mark.parametrize("kind", ["folder", "pipe", "socket", "device"])
+def test_what_is_no_plain_file_is_refused_at_once(kind, tmp_path):
+    path = tmp_path / "v.mp4"
+    with socket.socket(socket.AF_UNIX) as listening:
+        if kind == "folder":
+            path.mkdir()
+        elif kind == "pipe":
+            os.mkfifo(path)
+        elif kind == "socket":
+            listening.bind(str(path))
+        else:
+            path.symlink_to("/dev/zero")
+        with pytest.raises(VideoError, match="no plain file but a pipe, device, socket or folder"):
+            Video(path)

@@ -1,8 +1,13 @@
 """From a video file to an offset in words, the mend, and every way it can go wrong."""
 
 import csv
+import dataclasses
 import errno
+import io
 import json
+import os
+import sys
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -10,7 +15,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from videos import canvas, head, write_video
+from videos import canvas, flashes, head, write_video
 
 from data_tools.clips import MissingPackage
 from data_tools.mfcc import SAMPLES_PER_FRAME, mfcc
@@ -186,7 +191,8 @@ def test_a_copy_overwrites_by_force_alone(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr(sync, "measure", lambda *_: ([found(5)], []))
+    coming = iter([5, 5, 5, 0])
+    monkeypatch.setattr(sync, "measure", lambda *_: ([found(next(coming))], []))
     out = tmp_path / "out.mp4"
     out.write_bytes(b"dear")
     arguments = [str(video), "--weights", str(weights), "--fix", str(out)]
@@ -195,7 +201,9 @@ def test_a_copy_overwrites_by_force_alone(
     said = capsys.readouterr()
     assert left.value.code == 2 and "out.mp4 exists; name another file" in said.err
     assert said.out == "" and out.read_bytes() == b"dear"
-    sync.main([*arguments, "--force"])
+    assert sync.main([*arguments, "--force"]) == 1  # a copy that is no better takes nobody's place
+    assert out.read_bytes() == b"dear" and list(tmp_path.iterdir()) == [out]
+    assert sync.main([*arguments, "--force"]) == 0
     assert out.read_bytes() != b"dear"
     with pytest.raises(SystemExit):
         sync.main([str(out), "--weights", str(weights), "--fix", str(out), "--force"])
@@ -366,11 +374,54 @@ def test_a_mended_copy_is_measured_again(
     assert f"wrote {out}" in said
     status, said, _ = run(1, 0)
     assert "40 ms later (+1 frame); measured again" in said
-    status, _, wrong = run(5, 5)
+    copy = out.read_bytes()
+    status, said, wrong = run(5, 5)
     assert status == 1 and "still off: audio is 200 ms early" in wrong
+    assert "out.mp4 was not written" in wrong and f"wrote {out}" not in said
+    assert json.loads(report.read_text())["fix"]["written"] is False
+    assert out.read_bytes() == copy and sorted(tmp_path.iterdir()) == [report, out]
     monkeypatch.setattr(sync, "measure", lambda *_: ([], ["no face found"]))
     assert sync.main(arguments) == 1
     assert "--fix: nothing was measured, so nothing was written" in capsys.readouterr().err
+
+
+def test_where_the_clock_restarts_each_part_is_measured(weights: Path, tmp_path: Path) -> None:
+    parts = [flashes(tmp_path / "part.ts", 0.0, Fraction(start)).read_bytes() for start in (9, 1)]
+    (tmp_path / "whole.ts").write_bytes(b"".join(parts))
+    model = fold(load_model(weights))
+    one, _ = sync.measure(tmp_path / "part.ts", model, sync.How(prepared=True))
+    assert [row.track for row in one] == [""]
+    found, dropped = sync.measure(tmp_path / "whole.ts", model, sync.How(prepared=True))
+    assert [row.track for row in found] == ["part 1", "part 2"] and dropped == []
+    assert [row.windows for row in found] == pytest.approx([one[0].windows] * 2, abs=2)
+    assert (found[0].start, found[1].start) == (0, pytest.approx(3.04, abs=0.05))
+    assert found[1].end == pytest.approx(6.08, abs=0.08)
+    # the second part alone gives what it gives after the first, but for the pictures' phase
+    np.testing.assert_allclose(found[0].score.means_S, one[0].score.means_S, rtol=0.05)
+
+
+def test_what_a_copy_is_called_while_it_is_measured_is_not_shown(
+    video: Path,
+    weights: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    out, report = tmp_path / "out.mp4", tmp_path / "out.json"
+    measured: list[Path] = []
+
+    def measure(path: Path, *_: object) -> tuple[list[sync.Found], list[str]]:
+        measured.append(path)
+        assert not out.exists()
+        return [replace(found(0 if len(measured) > 1 else 5), video=str(path))], []
+
+    monkeypatch.setattr(sync, "measure", measure)
+    arguments = [str(video), "--weights", str(weights), "--fix", str(out), "--json", str(report)]
+    assert sync.main(arguments) == 0
+    said = capsys.readouterr()
+    assert measured[1] != out and measured[1].name not in said.out + said.err
+    (row,) = json.loads(report.read_text())["fix"]["tracks"]
+    assert row["video"] == str(out) and out.exists()
 
 
 def test_names_of_any_kind_are_shown(
@@ -412,3 +463,111 @@ def test_real_videos_give_a_row_or_a_sentence(
     rows = list(csv.DictReader(out.read_text().splitlines()))
     assert {Path(row["video"]).name for row in rows} == set(names)
     assert all(row["offset_frames"] or row["doubts"] for row in rows)
+
+
+# --- names, and what was left out
+
+
+def test_videos_and_options_in_any_order_and_behind_a_dash(capsys) -> None:
+    def parsed(*argv: str) -> tuple[list[str], Path | None, Path | None]:
+        args = sync._parse(sync._parser(), list(argv))
+        return [str(path) for path in args.videos], args.csv, args.weights
+
+    assert parsed("a", "--csv", "c", "b") == (["a", "b"], Path("c"), None)
+    assert parsed("--csv", "c", "a", "b", "--weights", "w") == (["a", "b"], Path("c"), Path("w"))
+    assert parsed("--", "-dash.mp4") == (["-dash.mp4"], None, None)
+    assert parsed("a", "--csv=-c", "--", "--csv", "--") == (["a", "--csv", "--"], Path("-c"), None)
+    wrong = [[], ["--"], ["--csv", "--", "a.mp4"], ["--", ""], ["-dash.mp4"]]
+    for argv in wrong:
+        with pytest.raises(SystemExit) as left:
+            sync._parse(sync._parser(), argv)
+        assert left.value.code == 2, argv
+    assert "the following arguments are required: VIDEO" in capsys.readouterr().err
+
+
+def test_any_name_is_measured_and_written_on_any_terminal(
+    video: Path, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    names = ["12:30 ü.mp4", "file:x", os.fsdecode(b"a\n\xff.mp4"), "-dash.mp4"]
+    for name in names:
+        Path(name).write_bytes(video.read_bytes())
+    said = {name: io.BytesIO() for name in ("stdout", "stderr")}
+    for name, raw in said.items():
+        monkeypatch.setattr(sys, name, io.TextIOWrapper(raw, "ascii", "strict"))
+    outs = ["--csv", "./c:ü.csv", "--json=-j:1.json", "--plot", "p:1.png"]
+    missing = os.fsdecode(b"http:\xfe.mp4")
+    arguments = ["--weights", str(weights), "--prepared", "--crop", "mouth", *outs]
+    assert sync.main([*arguments, "./" + names[0], *names[1:3], missing, "--", names[3]]) == 1
+    sys.stdout.flush(), sys.stderr.flush()
+    printed = said["stdout"].getvalue().decode("ascii")
+    assert all(word in printed for word in ("12:30 \\xfc", "file:x", "a\\n\\xff", "-dash"))
+    assert b"http:\\xfe.mp4: left out: not a readable video" in said["stderr"].getvalue()
+    text = Path("c:ü.csv").read_text(encoding="utf-8", errors="surrogateescape")
+    rows = list(csv.DictReader(io.StringIO(text, newline="")))
+    assert [row["video"] for row in rows] == [*names, missing]
+    tracks = json.loads(Path("-j:1.json").read_text())["tracks"]
+    assert [track["video"] for track in tracks] == names
+    assert Path("p:1.png").stat().st_size > 0
+
+
+def test_what_is_no_file_is_left_out_in_a_sentence(
+    weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    os.mkfifo(tmp_path / "pipe.mp4")
+    (tmp_path / "zero.mp4").symlink_to("/dev/zero")
+    bad = [tmp_path / "pipe.mp4", tmp_path / "zero.mp4", tmp_path]
+    assert sync.main([*map(str, bad), "--weights", str(weights)]) == 1
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 3
+    for line, path in zip(lines, bad, strict=True):
+        assert line.startswith(f"{path.name}: left out: not a file: no plain file but a pipe")
+
+
+@pytest.mark.parametrize("prepared", [True, pytest.param(False, marks=pytest.mark.slow)])
+def test_what_a_video_lost_is_said_everywhere(
+    prepared: bool, weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pictures, sound = head(5, 75, 96 if prepared else 160)
+    shown = pictures if prepared else canvas([pictures])
+    path = write_video(tmp_path / "v.mkv", shown, sound, sound_codec="pcm_s16le")
+    path.write_bytes(path.read_bytes()[: path.stat().st_size * 7 // 10])
+    outs = [tmp_path / "o.csv", tmp_path / "o.json"]
+    arguments = ["--weights", str(weights), "--csv", str(outs[0]), "--json", str(outs[1])]
+    assert (
+        sync.main([str(path), *arguments, *["--prepared", "--crop", "mouth"][: 3 * prepared]]) == 0
+    )
+    (row,) = csv.DictReader(outs[0].read_text().splitlines())
+    (track,) = json.loads(outs[1].read_text())["tracks"]
+    lost = "the file says that it lasts 3.0 s, but ends after "
+    assert lost in row["notes"] and lost in track["notes"]
+    assert "% of the recording could be used: the file says" in row["doubts"]
+    assert row["trusted"] == "False" and track["trusted"] is False
+    lines = capsys.readouterr().out.splitlines()
+    assert sum(line.startswith("v.mkv: ") and lost in line for line in lines) == 1
+
+
+def test_notes_are_a_line_for_each_video_and_no_doubt() -> None:
+    one, other = (dataclasses.replace(found(0), notes=("late", "chosen"), track=t) for t in "01")
+    assert sync.note_lines([one, other]) == ["a.mp4: late", "a.mp4: chosen"]
+    assert one.trusted and one.row()["notes"] == "late; chosen"
+    assert sync.COLUMNS[-2:] == ("doubts", "notes") and list(one.row()) == list(sync.COLUMNS)
+    result, doubt = found(0).score, "only 80 % of the sound could be used: 1.00 s of doubled sound"
+    doubted = sync._found("a", "", 0.0, 2.0, 0.9, result, sync.How(), ("late",), (doubt,))
+    assert doubted.doubts == (doubt,) and doubted.notes == ("late",) and not doubted.trusted
+
+
+@pytest.mark.parametrize("number", ["-1", "1"])
+def test_an_audio_stream_that_is_not_there_is_wrong_usage(
+    number: str, video: Path, weights: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as left:
+        sync.main([str(video), "--weights", str(weights), f"--audio-stream={number}"])
+    assert left.value.code == 2 and "--audio-stream" in capsys.readouterr().err.splitlines()[-1]
+    words = ["--prepared", "--audio-stream", "0"]
+    assert sync.main([str(video), "--weights", str(weights), *words]) == 0
+
+
+def test_an_error_about_a_name_is_one_line() -> None:
+    name = os.fsdecode(b"a\n\xff")
+    assert sync._first_line(OSError(2, "No such", name)) == "a\\n\\xff: no such"

@@ -1,0 +1,164 @@
+"""From decoded sound to 16 kHz: the mix to mono and every channel beside it (PyAV).
+
+FFmpeg's mix is what people hear from one loudspeaker: the mean of two channels; of 5.1 the centre
+weighs most and the subwoofer nothing. Channels that cancel each other (a microphone with its wires
+exchanged) vanish from it, as do those to which FFmpeg gives no weight. So the channels are kept
+beside the mix, until it is known whether one of them has to stand in for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from fractions import Fraction
+from typing import Any
+
+import av
+import numpy as np
+from numpy.typing import NDArray
+
+from data_tools.mfcc import SAMPLE_RATE
+
+MOST_CHANNELS = 16  # kept beside the mix: it bounds the disk, 32 kB a second each
+
+_HUGE = 1e30  # of a float sample; larger ones overflow in single precision
+_PLANES = 8  # PyAV reads beyond the end of a frame with as many
+_FAINT = 0.16  # -8 dB
+_FAINT_SHARE = 0.1  # of the seconds with sound
+_HEARD = 33.0**2  # -60 dB of full scale
+
+
+class Mixer:
+    """Resamples frames of one format to 16 kHz.
+
+    exact: they were stored as they are, so that samples may be anything; encoders take numbers.
+
+    Attributes:
+        channels: names of the channels kept beside the mix; none for mono.
+        not_finite: samples of 16 kHz that were NaN, infinite or beyond all measure.
+        clipped: samples of 16 kHz beyond full scale, in any channel.
+    """
+
+    def __init__(self, frame: Any, exact: bool) -> None:
+        names = [channel.name for channel in frame.layout.channels]
+        self.channels = tuple(names[:MOST_CHANNELS]) if len(names) > 1 else ()
+        self.not_finite = self.clipped = 0.0
+        self._count = len(names)
+        self._mono: Any = av.AudioResampler("s16", "mono", SAMPLE_RATE)
+        self._each = av.AudioResampler("s16", frame.layout, SAMPLE_RATE) if self.channels else None
+        self._float = exact and frame.format.name in ("flt", "fltp", "dbl", "dblp")
+        self._packed: Any = None
+        if self._float and frame.format.is_planar and self._count >= _PLANES:
+            self._packed = av.AudioResampler(frame.format.packed, frame.layout, frame.sample_rate)
+
+    def resample(self, frame: Any) -> Iterator[tuple[NDArray[np.int16], Fraction | None]]:
+        """What can be said by now, and when it is heard (seconds); None ends the sound.
+
+        Yields:
+            (samples, 1 + channels) int16, the mix first; (samples, 1) for mono.
+        """
+        frames = [frame] if frame is None or self._packed is None else self._packed.resample(frame)
+        for part in frames:
+            yield from self._resampled(part if part is None else self._checked(part))
+
+    def _resampled(self, frame: Any) -> Iterator[tuple[NDArray[np.int16], Fraction | None]]:
+        if self._each is None:
+            for one in self._mono.resample(frame):
+                yield _samples(one, 1), _time(one)
+            return
+        channels = self._each.resample(frame)
+        for one, mix in zip(channels, self._mixes(frame, channels), strict=True):
+            yield np.hstack((mix, _samples(one, self._count)[:, :MOST_CHANNELS])), _time(one)
+
+    def _mixes(self, frame: Any, channels: Sequence[Any]) -> list[NDArray[np.int16]]:
+        if self._mono is not None:
+            try:
+                return [_samples(one, 1) for one in self._mono.resample(frame)]
+            except av.error.FFmpegError:
+                self._mono = None  # it knows no weights for this layout, ambisonics for one
+        arrays = (_samples(one, self._count) for one in channels)
+        return [np.rint(array.mean(axis=1, keepdims=True)).astype(np.int16) for array in arrays]
+
+    def _checked(self, frame: Any) -> Any:
+        """`frame`, with silence where its samples are no numbers."""
+        if not self._float:
+            return frame
+        array: NDArray[Any] = frame.to_ndarray()
+        if array.size == 0 or np.abs(array).max() <= 1:
+            return frame
+        levels = np.abs(array.T if frame.format.is_planar else array.reshape(-1, self._count))
+        wrong = ~(levels < _HUGE)
+        each = SAMPLE_RATE / frame.sample_rate
+        self.clipped += each * int(((levels > 1) & ~wrong).any(axis=1).sum())
+        if not wrong.any():
+            return frame
+        self.not_finite += each * int(wrong.any(axis=1).sum())
+        clean = av.AudioFrame.from_ndarray(
+            np.where(np.abs(array) < _HUGE, array, 0).astype(array.dtype),
+            frame.format.name,
+            frame.layout,
+        )
+        clean.sample_rate, clean.time_base, clean.pts = (
+            frame.sample_rate,
+            frame.time_base,
+            frame.pts,
+        )
+        return clean
+
+
+class Levels:
+    """How loud the mix is beside the channels that it is made of, second by second."""
+
+    def __init__(self, channels: Sequence[str]) -> None:
+        self._channels = channels
+        self._energy = np.zeros(len(channels))
+        self._second: list[NDArray[np.int16]] = []
+        self._count = 0  # samples in it
+        self._heard = self._faint = 0  # seconds
+
+    def add(self, samples: NDArray[np.int16]) -> None:
+        """samples: (n, 1 + channels), the mix first."""
+        if self._channels:
+            self._second.append(samples)
+            self._count += len(samples)
+            if self._count >= SAMPLE_RATE:
+                heard, faint, energy = self._judged()
+                self._heard += heard
+                self._faint += faint
+                self._energy += energy
+                self._second.clear()
+                self._count = 0
+
+    def stand_in(self) -> int | None:
+        """The channel, from 0, that has to be taken for the mix, which lacks the sound; or None.
+
+        In a second the mix lacks it if it is 8 dB below what channels that have nothing to do with
+        each other would leave; in a recording, if it does so in more than a tenth of the seconds in
+        which there is sound. Speech mixed from the wide stereo of music stays far above that; two
+        microphones out of phase come below it, though each adds its own noise.
+        """
+        heard, faint, energy = self._heard, self._faint, self._energy
+        if self._count:
+            last = self._judged()
+            heard, faint, energy = heard + last[0], faint + last[1], energy + last[2]
+        if not heard or faint <= _FAINT_SHARE * heard:
+            return None
+        # A subwoofer has no speech; but the third channel of any three may be called one.
+        deep = ["LFE" in name for name in self._channels]
+        return int(np.argmax(np.where(deep, 0.01 * energy, energy)))
+
+    def _judged(self) -> tuple[int, int, NDArray[np.float64]]:
+        # Variances: a constant added to a channel is not heard.
+        mix, *each = np.concatenate(self._second).var(axis=0, dtype=np.float64)
+        heard = max(each) > _HEARD
+        faint = heard and mix < _FAINT * sum(each) / len(each) ** 2
+        return int(heard), int(faint), np.array(each)
+
+
+def _samples(frame: Any, channels: int) -> NDArray[np.int16]:
+    # A tenth of the time of to_ndarray.
+    stored = np.frombuffer(frame.planes[0], np.int16, frame.samples * channels)
+    return stored.reshape(-1, channels)
+
+
+def _time(frame: Any) -> Fraction | None:
+    return None if frame.pts is None else Fraction(frame.pts) * frame.time_base

@@ -1,0 +1,61 @@
+"""Names of files: as FFmpeg opens them and as a terminal or a report shows them."""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+import sys
+from pathlib import Path
+
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+
+UNPLAIN = "no plain file but a pipe, device, socket or folder"
+
+
+def address(path: Path) -> str:
+    """`path` as FFmpeg's libraries open it, to read or to write: a file, whatever its name.
+
+    They take `12:30.mp4` and `./http:x.mp4` for addresses of other protocols.
+    """
+    return f"file:{path.absolute()}"
+
+
+def is_unplain(path: Path) -> bool:
+    """Whether something lies at `path` that is no plain file: opening it may never return."""
+    return path.exists() and not path.is_file()
+
+
+def shown(name: object) -> str:
+    """`name` in one line of text that any report can hold.
+
+    Bytes that are no UTF-8, and characters that end a line or command a terminal, are escaped.
+    """
+    text = os.fsencode(str(name)).decode("utf-8", "backslashreplace")
+    return _CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+
+
+def listed(file: Path) -> list[str]:
+    """The names in a list, a line each, but for empty lines and those that begin with #.
+
+    Blanks around a name belong to it only if the file is called so; `./` names one that begins
+    with #.
+
+    Raises:
+        OSError: the list cannot be read.
+    """
+    lines = file.read_text(encoding="utf-8-sig", errors="surrogateescape").split("\n")
+    names = []
+    for line in (line.removesuffix("\r") for line in lines):
+        bare = line.strip()
+        if bare and not bare.startswith("#"):
+            exact = (file.parent / line).exists() or Path(line).exists()
+            names.append(line if exact else bare)
+    return names
+
+
+def print_anything() -> None:
+    """Let no message fail for a character that the terminal's encoding lacks."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")

@@ -1,0 +1,117 @@
+"""Names of files are names, whatever they look like."""
+
+from __future__ import annotations
+
+import io
+import os
+import sys
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from videos import write_video
+
+from data_tools.atomic import atomic_path, try_writing
+from data_tools.names import address, listed, print_anything, shown
+from data_tools.synth import synthesize
+
+NAMES = [
+    "12:30 interview.mkv",
+    "talk: part 1.mkv",
+    "file:x.mkv",
+    "http:x.mkv",
+    "concat:a|b.mkv",
+    "subfile,,start,0,end,9,,:x.mkv",
+    "pipe:0",
+    "data:text",
+    "-dash.mkv",
+    "--",
+    "%03d.mkv",
+    "a\nb.mkv",
+    " blanks ",
+    "...",
+    "[b]{}$x_{*?~.mkv",
+    "a?b#c&d%20\\.mkv",
+    "\x1b[31m.mkv",
+    os.fsdecode(b"\xff\xfe.mkv"),
+    "ü" * 125 + "x.mkv",
+]
+
+
+@pytest.fixture(scope="module")
+def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    pictures = np.zeros((5, 32, 32, 3), np.uint8)
+    folder = tmp_path_factory.mktemp("video")
+    return write_video(folder / "v.mkv", pictures, np.zeros(3200, np.int16), sound_codec="flac")
+
+
+@pytest.mark.parametrize("name", NAMES, ids=ascii)
+def test_ffmpeg_reads_and_writes_files_of_any_name(name, video, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    source, out = Path(name), Path("out") / name
+    source.write_bytes(video.read_bytes())
+    out.parent.mkdir()
+    with (
+        av.open(address(source)) as given,
+        av.open(address(out), "w", format="matroska") as made,
+    ):
+        assert len(given.streams) == 2
+        copy = made.add_stream_from_template(given.streams.video[0])
+        for packet in given.demux(given.streams.video[0]):
+            if packet.size:
+                packet.stream = copy
+                made.mux(packet)
+    assert [file.name for file in out.parent.iterdir()] == [name]
+    with av.open(address(out)) as given:
+        assert len(list(given.decode(given.streams.video[0]))) == 5
+
+
+@pytest.mark.parametrize("name", NAMES, ids=ascii)
+def test_files_of_any_name_are_written_whole(name, tmp_path):
+    path = tmp_path / name
+    try_writing(path)
+    with atomic_path(path) as partial:
+        partial.write_text("all of it")
+    assert [file.name for file in tmp_path.iterdir()] == [name]
+
+
+@pytest.mark.parametrize("name", NAMES, ids=ascii)
+def test_any_name_is_shown_in_one_line(name):
+    text = shown(Path(name))
+    assert len(text.splitlines()) == 1 and "\x1b" not in text
+    assert text.encode().decode() == text
+    if name.isprintable():
+        assert text == name
+
+
+def test_what_is_printable_is_shown_as_it_is():
+    for name in ("日本　語.mp4", "é e\u0301.mp4", "👩‍👧.mp4", "a\u00a0b.mp4"):
+        assert shown(name) == name
+
+
+def test_a_list_holds_any_name_but_line_ends(tmp_path):
+    names = [name for name in NAMES if "\n" not in name]
+    for name in names:
+        (tmp_path / name).touch()
+    (tmp_path / "#1.mkv").touch()
+    lines = [*names, "# a comment", "", "  absent.mkv  ", "./#1.mkv"]
+    file = tmp_path / "list.txt"
+    for before, end in ((b"", b"\n"), (b"\xef\xbb\xbf", b"\r\n")):
+        file.write_bytes(before + end.join(os.fsencode(line) for line in lines) + end)
+        assert listed(file) == [*names, "absent.mkv", "./#1.mkv"]
+
+
+def test_no_message_fails_for_what_a_terminal_lacks(monkeypatch):
+    for stream in ("stdout", "stderr"):
+        raw = io.BytesIO()
+        monkeypatch.setattr(sys, stream, io.TextIOWrapper(raw, "ascii", "strict"))
+        print_anything()
+        print("ü", os.fsdecode(b"\xff"), file=getattr(sys, stream), flush=True)
+        assert raw.getvalue() == b"\\xfc \\udcff\n"
+
+
+def test_folders_of_any_name_hold_clips(tmp_path):
+    out = tmp_path / os.fsdecode(b"\xff:1")
+    synthesize(out, clips=1, seed=0, size=32, seconds=1.0, workers=1)
+    assert len(list(out.rglob("audio.wav"))) == 1
