@@ -108,7 +108,7 @@ class VideoFile:
     """Where a file lies, and what tells it from a later one there; None: it was not there."""
 
     path: str
-    size: int | None = None  # bytes
+    size: Count | None = None  # bytes
     mtime_ns: int | None = None
 
 

@@ -82,13 +82,14 @@ def read_calibration(path: Path) -> Calibration | None:
     if text is None:
         return None
     try:
-        found = decode_record(text.encode(), Calibration)
+        found = decode_record(text.encode(), Calibration, as_python=True)
     except RecordError as error:
         raise WeightsError(f"{path}: its calibration cannot be read: {error}") from None
     clearness, share = np.array(found.clearness), np.array(found.share_right)
     if (
         clearness.shape != share.shape
         or len(clearness) == 0
+        or not np.isfinite(clearness).all()
         or not (np.diff(clearness) > 0).all()
         or not ((share >= 0) & (share <= 1)).all()
     ):
