@@ -8,7 +8,7 @@ import math
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, cast
+from typing import Annotated, Any, TypeVar, cast
 
 import msgspec
 import torch
@@ -24,6 +24,7 @@ _KEPT = "step-*.pt"
 
 
 _ADVICE = "resume from another checkpoint (step-*.pt, best.pt)"
+_T = TypeVar("_T")
 _Count = Annotated[int, Meta(ge=0, le=2**53)]
 
 
@@ -147,9 +148,9 @@ def resume(path: Path) -> Resumed:
     state = load(path)
     names = ("step", "best", "seconds", "quarantine")
     try:
-        progress = msgspec.convert({k: state[k] for k in names if k in state}, Progress)
-    except msgspec.ValidationError as error:
-        raise CheckpointError(f"{path} is damaged: {in_words(error)}; {_ADVICE}") from None
+        progress = typed({name: state[name] for name in names if name in state}, Progress)
+    except ValueError as error:
+        raise CheckpointError(f"{path} is damaged: {error}; {_ADVICE}") from None
     return Resumed(path, state, progress)
 
 
@@ -166,11 +167,20 @@ def weights(path: Path, model: nn.Module) -> dict[str, torch.Tensor]:
     )
 
 
-def in_words(error: msgspec.ValidationError) -> str:
-    """What a typed record lacks, its field named first."""
-    what, _, where = str(error).replace("`", "").partition(" - at ")
-    where = where.removeprefix("$.")
-    return f"{where}: {what[0].lower()}{what[1:]}" if where else what[0].lower() + what[1:]
+def typed(value: Any, kind: type[_T], strict: bool = True) -> _T:
+    """`value` as what `kind` says; text stands for a number only if not `strict`.
+
+    Raises:
+        ValueError: names the field that is of another type or size.
+    """
+    try:
+        return msgspec.convert(value, kind, strict=strict)
+    except msgspec.ValidationError as error:
+        what, _, where = str(error).replace("`", "").partition(" - at ")
+        where, what = where.removeprefix("$."), f"{what[0].lower()}{what[1:]}"
+        raise ValueError(f"{where}: {what}" if where else what) from None
+    except UnicodeEncodeError:  # msgspec, in its message
+        raise ValueError("text that is no Unicode stands for something else") from None
 
 
 def judged(state: dict[str, Any]) -> dict[str, torch.Tensor]:
@@ -206,9 +216,9 @@ def find(resume: str, run_dir: Path | None) -> Path | None:
         found = sorted(there, key=lambda path: path.stat().st_mtime)
         return found[-1] if found else None
     path = Path(resume)
-    if path.is_dir():
+    if os.path.isdir(path):  # pathlib's raise for names that are too long
         path = path / LAST
-    if not path.exists():
+    if not os.path.exists(path):
         raise CheckpointError(f"--resume: {path} does not exist")
     return path
 

@@ -15,13 +15,12 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-import msgspec
 import yaml
 
 from data_tools.mfcc import WINDOW_FRAMES
 from trainer import augment
 from trainer.augment import Augment
-from trainer.checkpoint import in_words
+from trainer.checkpoint import typed
 from trainer.sampler import Pairing
 from trainer.torch_file import open_regular, plain_name
 
@@ -298,9 +297,9 @@ def from_dict(saved: object) -> Config:
         if key not in saved[group]:
             raise ValueError(f"config has no {name}")
     try:
-        config = msgspec.convert(saved, Config)
-    except msgspec.ValidationError as error:
-        raise ValueError(f"config.{in_words(error)}") from None
+        config = typed(saved, Config)
+    except ValueError as error:
+        raise ValueError(f"config.{error}") from None
     check(config)
     return config
 
@@ -437,9 +436,9 @@ def check_value(name: str, kind: Any, text: str) -> None:
     except yaml.YAMLError:
         value = text
     try:
-        msgspec.convert(value, kind, strict=False)
-    except msgspec.ValidationError as error:
-        raise ValueError(f"--{name}: {in_words(error)} {plain_name(text)}") from None
+        typed(value, kind, strict=False)
+    except ValueError as error:
+        raise ValueError(f"--{name}: {error} {plain_name(text)}") from None
 
 
 def _known(table: dict[Any, Any], section: str, where: str) -> None:
@@ -452,11 +451,11 @@ def _known(table: dict[Any, Any], section: str, where: str) -> None:
                 f"{', '.join(sorted(names))}"
             )
     try:
-        msgspec.convert(table, _SECTIONS[section], strict=False)
-    except msgspec.ValidationError as error:
+        typed(table, _SECTIONS[section], strict=False)
+    except ValueError as error:
         # of names among several, jsonargparse tells which there are
-        if not str(error).startswith("Invalid enum value"):
-            raise ValueError(f"{where}.{in_words(error)}") from None
+        if "invalid enum value" not in str(error):
+            raise ValueError(f"{where}.{error}") from None
 
 
 def _text(name: str) -> str:

@@ -166,7 +166,7 @@ class _Training:
             config.data.curriculum,
         )
         self.sampler.batch(0, processes.rank, processes.world)  # refuses an unequal share now
-        self.start = resumed.progress.step if resumed else 0
+        self.start = _start(resumed, self.sampler)
         self.seconds_before = resumed.progress.seconds if resumed else 0.0
         self.total = config.train.epochs * self.sampler.steps_per_epoch
         threads = config.data.threads or max(
@@ -757,6 +757,24 @@ def _saved_config(source: Path, state: dict[str, Any]) -> Config:
         raise CheckpointError(
             f"{source} is damaged: {error}; resume from another checkpoint, or start afresh"
         ) from None
+
+
+def _start(resumed: Resumed | None, sampler: TrainSampler) -> int:
+    """The first step to do.
+
+    Raises:
+        CheckpointError: the run that wrote the checkpoint cannot have come so far.
+    """
+    if resumed is None:
+        return 0
+    step, epochs = resumed.progress.step, _saved_config(resumed.path, resumed.state).train.epochs
+    if step > epochs * sampler.steps_per_epoch:
+        raise CheckpointError(
+            f"{resumed.path} does not fit this run: it says that {step} steps are done, but "
+            f"{epochs} epochs of these shards are {epochs * sampler.steps_per_epoch}; give the "
+            "shards that it was trained on"
+        )
+    return step
 
 
 def _shards(

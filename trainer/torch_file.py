@@ -10,6 +10,7 @@ Bounds: what is read takes no more than the size of the file, plus some 300 MB f
 `_MOST_STEPS` steps, in a few seconds.
 """
 
+import io
 import os
 import pickle
 import stat
@@ -86,7 +87,7 @@ def read(path: Path) -> Any:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # of old protocols
                 return torch.load(stream, map_location="cpu", weights_only=True)
-        except TorchFileError:
+        except (TorchFileError, MemoryError):
             raise
         except Exception as error:  # of many kinds, for the pickle does what it likes
             detail = (str(error).splitlines() or [""])[0][:200] or type(error).__name__
@@ -158,8 +159,8 @@ def _outline_zip(stream: IO[bytes], size: int) -> None:
                 raise TorchFileError("is damaged: a tensor's numbers do not lie in it")
             return _Storage(numbers)
 
-        with archive.open(records[f"{root}/data.pkl"]) as pickled:
-            _Outline(_Counted(pickled, size), storage).load()
+        pickled = io.BytesIO(archive.read(records[f"{root}/data.pkl"]))
+        _Outline(_Counted(pickled, size), storage).load()
 
 
 def _outline_legacy(stream: IO[bytes], size: int) -> None:

@@ -7,18 +7,18 @@ whose keys and shapes it has.
 import json
 import os
 from dataclasses import dataclass
+from functools import cache
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import numpy as np
 import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
 
 from trainer import torch_file
-from trainer.checkpoint import CheckpointError, in_words, judged
+from trainer.checkpoint import CheckpointError, judged, typed
 from trainer.model import PRESETS, SyncNet
 from trainer.torch_file import NotOfTorch, TorchFileError, open_regular, plain_name
 
@@ -88,9 +88,7 @@ def read_calibration(path: Path) -> Calibration | None:
     if text is None:
         return None
     try:
-        found = msgspec.convert(json.loads(text), Calibration)
-    except msgspec.ValidationError as error:
-        raise WeightsError(f"{path}: its calibration cannot be read: {in_words(error)}") from None
+        found = typed(json.loads(text), Calibration)
     except (ValueError, RecursionError) as error:
         raise WeightsError(f"{path}: its calibration cannot be read: {_first(error)}") from None
     clearness, share = np.array(found.clearness), np.array(found.share_right)
@@ -174,12 +172,7 @@ def preset_of(state: dict[str, torch.Tensor], path: Path) -> str:
     differences = {}
     found = {key: _form(value) for key, value in state.items() if not key.endswith(_UNUSED)}
     for name in PRESETS:
-        with torch.device("meta"):
-            wanted = {
-                key: _form(value)
-                for key, value in SyncNet(name).state_dict().items()
-                if not key.endswith(_UNUSED)
-            }
+        wanted = _forms(name)
         if found == wanted:
             return name
         differences[name] = [
@@ -192,6 +185,13 @@ def preset_of(state: dict[str, torch.Tensor], path: Path) -> str:
         f"{path} fits no SyncNet of {', '.join(PRESETS)}; nearest is {nearest}, where "
         f"{differences[nearest][0]} ({len(differences[nearest])} tensors differ)"
     )
+
+
+@cache
+def _forms(preset: str) -> dict[str, tuple[tuple[int, ...], str]]:
+    with torch.device("meta"):
+        state = SyncNet(preset).state_dict()
+    return {key: _form(value) for key, value in state.items() if not key.endswith(_UNUSED)}
 
 
 def _form(tensor: torch.Tensor) -> tuple[tuple[int, ...], str]:
