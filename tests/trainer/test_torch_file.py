@@ -134,7 +134,9 @@ def test_zip_files_that_lie_are_refused() -> None:
     refused(whole[: len(whole) // 2], "damaged or truncated")
     stream = io.BytesIO(whole)
     with zipfile.ZipFile(stream, "a") as archive:
-        archive.writestr(archive.namelist()[0].upper(), b"another, by a name that torch takes for it")
+        archive.writestr(
+            archive.namelist()[0].upper(), b"another, by a name that torch takes for it"
+        )
     refused(stream.getvalue(), "no names of their own")
 
 
