@@ -177,7 +177,7 @@ def typed(value: Any, kind: type[_T], strict: bool = True) -> _T:
         return msgspec.convert(value, kind, strict=strict)
     except msgspec.ValidationError as error:
         what, _, where = str(error).replace("`", "").partition(" - at ")
-        where, what = where.removeprefix("$."), f"{what[0].lower()}{what[1:]}"
+        where, what = where.removeprefix("$."), f"{what[0].lower()}{what[1:300]}"
         raise ValueError(f"{where}: {what}" if where else what) from None
     except UnicodeEncodeError:  # msgspec, in its message
         raise ValueError("text that is no Unicode stands for something else") from None
@@ -346,10 +346,9 @@ def _schedule(
     for name in ("last_epoch", "base_lrs"):
         if name not in found:
             raise _Misfit(f"schedule has no {name}")
-    # other versions of torch know others
-    kept = {
-        name: _like(found[name], own[name], f"schedule.{name}") for name in own if name in found
-    }
+    kept = dict(own)
+    for name in own.keys() & found.keys():  # other versions of torch know others
+        kept[name] = _like(found[name], own[name], f"schedule.{name}")
     if kept["last_epoch"] != step:
         raise _Misfit(f"schedule.last_epoch is {kept['last_epoch']}, but step is {step}")
     return kept

@@ -12,7 +12,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-import hostile
 import numpy as np
 import pytest
 import torch
@@ -363,7 +362,7 @@ def test_resuming_with_other_samples_is_refused(
         ({"config": {}}, "config has no section data"),
         ({"config": {"data": {"shards": 5}}}, "config.data.shards: expected str | null, got int"),
         ({"config": {"train": {"lr": 10**400}}}, "config.train.lr: number out of range"),
-        ({"config": {"model": {"name": "paper"}}}, "model.netcnnlip.0.weight is"),
+        ({"config": {"model": {"name": "paper"}}}, "model has no netcnnlip.5.weight"),
         ({"step": 10**12}, "it says that 1000000000000 steps are done, but 2 epochs"),
         ({"step": True}, "step: expected int, got bool"),
         ({"best": math.nan}, "best: expected float"),
@@ -397,8 +396,7 @@ def test_a_checkpoint_that_lies_is_one_sentence(
             change = {entry: state[entry] | change[entry]}
     torch.save(state | change, tmp_path / "last.pt")
     averaging = ["--train.average", "0.9"] if "average" in change else []
-    with hostile.bounded():
-        assert main(["--resume", str(tmp_path / "last.pt"), *averaging]) == 1
+    assert main(["--resume", str(tmp_path / "last.pt"), *averaging]) == 1
     said = capsys.readouterr().err
     assert words in said and str(tmp_path / "last.pt") in said and said.count("\n") == 1, said
     assert [path.name for path in tmp_path.iterdir()] == ["last.pt"]
