@@ -2,16 +2,32 @@
 
 YAML by `--config FILE`, single values by dotted options (`--train.lr 3e-4`); an unknown name is an
 error. What a run was given is saved as `config.yaml` in its folder.
+
+Files are read here, not by jsonargparse, which would wait for a pipe, import the module that a
+`class_path` names, and unfold aliases of aliases.
 """
 
 import math
-from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+import os
+import re
+import sys
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import yaml
 
 from data_tools.mfcc import WINDOW_FRAMES
 from trainer import augment
 from trainer.augment import Augment
+from trainer.checkpoint import typed
 from trainer.sampler import Pairing
+from trainer.torch_file import open_regular, plain_name
+
+_MOST_BYTES = 1 << 20  # of a file of settings
+_MOST_DEPTH = 2  # all, and a section
+_MOST_TEXT = 4096  # characters, as the longest path
+_MOST_FRAMES = 10**6  # a step, over all processes
 
 
 @dataclass(frozen=True)
@@ -172,6 +188,11 @@ class Config:
         return asdict(self)
 
 
+_SECTIONS: dict[str, Any] = {section.name: section.type for section in fields(Config)}
+# The type of each, by its name from the top.
+SETTINGS = {f"{k}.{each.name}": each.type for k, v in _SECTIONS.items() for each in fields(v)}
+_NUMBERS = {int, float, bool}
+
 # A resumed run that changed one of these would not be the same run.
 FIXED_ON_RESUME = (
     "data.windows_per_clip",
@@ -194,30 +215,41 @@ def check(config: Config) -> None:
         ValueError: names the setting and what it must be.
     """
     train, data, run = config.train, config.data, config.run
-    for name, value, least in (
-        ("train.epochs", train.epochs, 1),
-        ("train.val_every", train.val_every, 1),
-        ("train.warmup_steps", train.warmup_steps, 0),
-        ("train.seed", train.seed, 0),
-        ("data.ready", data.ready, 1),
-        ("data.threads", data.threads, 0),
-        ("data.curriculum", data.curriculum, 0),
-        ("data.run_frames", data.run_frames, WINDOW_FRAMES),
-        ("data.val_clips", data.val_clips, 1),
-        ("data.val_runs", data.val_runs, 1),
-        ("run.keep", run.keep, 0),
-        ("run.save_steps", run.save_steps, 0),
+    for name, value, least, most in (
+        ("train.batch_size", train.batch_size, 1, 10**6),
+        ("train.epochs", train.epochs, 1, 10**9),
+        ("train.val_every", train.val_every, 1, 10**9),
+        ("train.warmup_steps", train.warmup_steps, 0, 10**9),
+        ("train.seed", train.seed, 0, 2**63 - 1),
+        ("data.ready", data.ready, 1, 1000),
+        ("data.threads", data.threads, 0, 1024),
+        ("data.curriculum", data.curriculum, 0, 10**9),
+        ("data.windows_per_clip", data.windows_per_clip, 1, 10**6),
+        ("data.max_shift", data.max_shift, 1, 10**6),
+        ("data.run_frames", data.run_frames, WINDOW_FRAMES, 10**4),
+        ("data.val_clips", data.val_clips, 1, 10**9),
+        ("data.val_runs", data.val_runs, 1, 10**4),
+        ("run.keep", run.keep, 0, 10**6),
+        ("run.save_steps", run.save_steps, 0, 10**12),
     ):
         if value < least:
-            raise ValueError(f"{name} must be at least {least}, not {value}")
-    for name, number, most in (
-        ("train.seed", train.seed, 2**63 - 1),
-        ("data.max_shift", data.max_shift, 10**6),
-        ("data.windows_per_clip", data.windows_per_clip, 10**6),
-        ("data.run_frames", data.run_frames, 10**4),
+            raise ValueError(f"{name} must be at least {least}, not {in_digits(value)}")
+        if value > most:
+            raise ValueError(f"{name} must be at most {most}, not {in_digits(value)}")
+    if train.batch_size * data.sample_frames > _MOST_FRAMES:
+        raise ValueError(
+            f"train.batch_size {train.batch_size} of {data.sample_frames} frames each is more than "
+            f"{_MOST_FRAMES:,} frames a step; lower it"
+        )
+    for name, text in (
+        ("data.shards", data.shards),
+        ("data.clips", data.clips),
+        ("data.manifest", data.manifest),
+        ("run.dir", run.dir),
+        ("train.device", train.device),
     ):
-        if number > most:
-            raise ValueError(f"{name} must be at most {most}, not {number}")
+        if text is not None and (len(text) > _MOST_TEXT or "\0" in text):
+            raise ValueError(f"{name} is no name: it has a NUL or over {_MOST_TEXT} characters")
     for name, amount in (
         ("train.weight_decay", train.weight_decay),
         ("train.clip_grad", train.clip_grad),
@@ -235,5 +267,206 @@ def check(config: Config) -> None:
     augment.check(config.augment)
     if not 0 < train.lr < math.inf:
         raise ValueError(f"train.lr must be positive, not {train.lr}")
+    if config.loss.margin is not None and not 0 < config.loss.margin < math.inf:
+        raise ValueError(f"loss.margin must be positive, not {config.loss.margin}")
     if not 0 <= data.hw_decoder_load <= 1:
         raise ValueError(f"data.hw_decoder_load must lie in 0..1, not {data.hw_decoder_load}")
+
+
+def in_digits(value: int) -> str:
+    """An integer for a message, short whatever it is."""
+    return str(value) if abs(value) < 10**20 else "an immense number"
+
+
+def from_dict(saved: object) -> Config:
+    """The settings that a checkpoint holds (`Config.as_dict`); what later versions added is unset.
+
+    Raises:
+        ValueError: names the entry that is missing, not known, or of another type or size.
+    """
+    if not isinstance(saved, dict):
+        raise ValueError("config is no table of settings")
+    for name in _SECTIONS:
+        if not isinstance(saved.get(name), dict):
+            raise ValueError(f"config has no section {name}")
+        _known(saved[name], name, f"config.{name}")
+    for name in saved.keys() - _SECTIONS.keys():
+        raise ValueError(f"config.{plain_name(name)} is no section that this version knows")
+    for name in FIXED_ON_RESUME:
+        group, key = name.split(".")
+        if key not in saved[group]:
+            raise ValueError(f"config has no {name}")
+    try:
+        config = typed(saved, Config)
+    except ValueError as error:
+        raise ValueError(f"config.{error}") from None
+    check(config)
+    return config
+
+
+# ----- YAML -----
+
+
+class _Loader(yaml.CSafeLoader):
+    """YAML 1.1 without its surprises: 010 is not 8, 1:30 is not 90, a date is text."""
+
+
+_PLAIN_NUMBERS = {
+    "tag:yaml.org,2002:int": r"[-+]?(?:0|[1-9][0-9_]*|0x[0-9a-fA-F_]+|0b[01_]+)",
+    "tag:yaml.org,2002:float": r"[-+]?(?:[0-9][0-9_]*\.[0-9_]*|\.[0-9][0-9_]*)(?:[eE][-+]?[0-9]+)?"
+    r"|[-+]?[0-9][0-9_]*[eE][-+]?[0-9]+|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)",
+}
+_Loader.yaml_implicit_resolvers = {
+    first: [
+        (tag, pattern)
+        for tag, pattern in resolvers
+        if tag not in (*_PLAIN_NUMBERS, "tag:yaml.org,2002:timestamp")
+    ]
+    for first, resolvers in yaml.CSafeLoader.yaml_implicit_resolvers.items()
+}
+for _tag, _pattern in _PLAIN_NUMBERS.items():
+    _Loader.add_implicit_resolver(_tag, re.compile(f"^(?:{_pattern})$"), list("-+.0123456789"))
+
+
+def load_yaml(text: str) -> Any:
+    """The plain values of a YAML text: scalars, lists, and tables of at most two levels.
+
+    Aliases, anchors and tags are refused: nothing that is set needs them.
+
+    Raises:
+        yaml.YAMLError: no such YAML, or a key given twice.
+    """
+    if len(text) > _MOST_BYTES:
+        raise yaml.YAMLError(f"more than {_MOST_BYTES >> 20} MB, which no settings take")
+    _scan(text)
+    try:
+        return yaml.load(text, Loader=_Loader)
+    except ValueError as error:  # of a number that is none, such as 0x_
+        raise yaml.YAMLError(str(error)) from None
+
+
+def _scan(text: str) -> None:
+    """Refuse, event by event, what would grow or overwrite when it is put together."""
+    lines: dict[str, int] = {}  # where a setting was given, by its name from the top
+    tables: list[list[Any]] = []  # for each level: name, whether a key is due, the latest key
+    for event in yaml.parse(text, Loader=_Loader):
+        line = event.start_mark.line + 1
+        if isinstance(event, yaml.CollectionEndEvent):
+            tables.pop()
+        if not isinstance(event, yaml.NodeEvent):
+            continue
+        if isinstance(event, yaml.AliasEvent) or event.anchor is not None:
+            raise yaml.YAMLError(f"line {line}: aliases and anchors are not for settings")
+        if event.tag is not None:
+            raise yaml.YAMLError(f"line {line}: tags are not for settings")
+        if tables and tables[-1][1] is not None:
+            tables[-1][1] = not tables[-1][1]
+            if not tables[-1][1]:  # a key
+                if not isinstance(event, yaml.ScalarEvent):
+                    raise yaml.YAMLError(f"line {line}: a setting's name must be text")
+                name = f"{tables[-1][0]}{event.value}"
+                if name in lines:
+                    raise yaml.YAMLError(
+                        f"{plain_name(name)} is given twice, in lines {lines[name]} and {line}"
+                    )
+                lines[name] = line
+                tables[-1][2] = f"{name}."
+        if isinstance(event, yaml.ScalarEvent):
+            if len(event.value) > _MOST_TEXT:
+                raise yaml.YAMLError(f"line {line}: a value of over {_MOST_TEXT} characters")
+        else:
+            if len(tables) == _MOST_DEPTH:
+                raise yaml.YAMLError(f"line {line}: nested deeper than settings are")
+            due = True if isinstance(event, yaml.MappingStartEvent) else None
+            tables.append([tables[-1][2] if tables else "", due, ""])
+
+
+def settings(option: str, value: str) -> str:
+    """What `--config VALUE` or `--data VALUE` (or another section) sets, as YAML in one line.
+
+    Args:
+        option: "config" or a section.
+        value: a file, "-" for standard input, or YAML itself.
+
+    Raises:
+        ValueError: says of which file or option what is wrong.
+    """
+    is_file = value == "-" or os.path.lexists(value)
+    origin = ("standard input" if value == "-" else value) if is_file else f"--{option}"
+    try:
+        found = load_yaml(_text(value) if is_file else value)
+    except OSError as error:
+        raise ValueError(f"{origin} {error}") from None
+    except yaml.YAMLError as error:
+        raise ValueError(f"{origin}: {' '.join(str(error).split())[:300]}") from None
+    if not isinstance(found, dict):
+        if not is_file:
+            raise ValueError(f"--{option}: {plain_name(value)} does not exist and sets nothing")
+        raise ValueError(f"{origin} sets nothing: it needs lines such as `lr: 1e-3` below `train:`")
+    if option != "config":
+        _known(found, option, f"{origin}: {option}")
+    for key in found if option == "config" else ():
+        if key == "config":
+            raise ValueError(f"{origin}: one file of settings cannot name another")
+        section, dot, name = str(key).partition(".")
+        if section not in _SECTIONS:
+            continue  # an option, or an error that jsonargparse tells
+        table = {name: found[key]} if dot else found[key]
+        if not isinstance(table, dict):
+            raise ValueError(f"{origin}: {section} must have settings below it")
+        _known(table, section, f"{origin}: {section}")
+    dumped: str = yaml.safe_dump(found, default_flow_style=True, width=math.inf)
+    return dumped.strip()
+
+
+def check_value(name: str, kind: Any, text: str) -> None:
+    """Refuse what `--name text` gives a number or a switch that is none.
+
+    jsonargparse would unfold it as YAML of any depth, and show it.
+
+    Raises:
+        ValueError: names the setting.
+    """
+    if len(text) > _MOST_TEXT:
+        raise ValueError(f"--{name} has a value of over {_MOST_TEXT} characters")
+    if not _NUMBERS & {kind, *get_args(kind)}:
+        return
+    try:
+        value = load_yaml(text)
+    except yaml.YAMLError:
+        value = text
+    try:
+        typed(value, kind, strict=False)
+    except ValueError as error:
+        raise ValueError(f"--{name}: {error} {plain_name(text)}") from None
+
+
+def _known(table: dict[Any, Any], section: str, where: str) -> None:
+    """Refuse what the section has no setting for, and values of other types."""
+    names = {setting.name for setting in fields(_SECTIONS[section])}
+    for name in table:
+        if name not in names:
+            raise ValueError(
+                f"{where} has {plain_name(name)}, which is no setting; there are "
+                f"{', '.join(sorted(names))}"
+            )
+    try:
+        typed(table, _SECTIONS[section], strict=False)
+    except ValueError as error:
+        # of names among several, jsonargparse tells which there are
+        if "invalid enum value" not in str(error):
+            raise ValueError(f"{where}.{error}") from None
+
+
+def _text(name: str) -> str:
+    if name == "-":
+        content = sys.stdin.buffer.read(_MOST_BYTES + 1)
+    else:
+        with open_regular(Path(name)) as stream:
+            content = stream.read(_MOST_BYTES + 1)
+    if len(content) > _MOST_BYTES:
+        raise OSError(f"is larger than {_MOST_BYTES >> 20} MB, which no settings take")
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise OSError(f"is no UTF-8 text (byte {error.start})") from None

@@ -18,14 +18,15 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
 import torch
-from jsonargparse import ArgumentError, ArgumentParser, Namespace
+import yaml
+from jsonargparse import ArgumentError, ArgumentParser, Namespace, set_loader
 from rich.console import Console
 from rich.logging import RichHandler
 from torch import nn
@@ -43,8 +44,22 @@ from data_tools.verify import verify
 from trainer import checkpoint, display, distributed, timing
 from trainer.augment import Augment
 from trainer.average import average
-from trainer.checkpoint import CheckpointError
-from trainer.config import FIXED_ON_RESUME, Config, Data, Loss, Model, Run, Train, check
+from trainer.checkpoint import CheckpointError, Resumed
+from trainer.config import (
+    FIXED_ON_RESUME,
+    SETTINGS,
+    Config,
+    Data,
+    Loss,
+    Model,
+    Run,
+    Train,
+    check,
+    check_value,
+    from_dict,
+    load_yaml,
+    settings,
+)
 from trainer.dataset import Dataset
 from trainer.distributed import Agreement, Processes
 from trainer.guard import Action, Guard, NotLearning
@@ -153,8 +168,8 @@ class _Training:
             config.data.curriculum,
         )
         self.sampler.batch(0, processes.rank, processes.world)  # refuses an unequal share now
-        self.start = int(resumed["step"]) if resumed else 0
-        self.seconds_before = float(resumed["seconds"]) if resumed else 0.0
+        self.start = _start(resumed, self.sampler)
+        self.seconds_before = resumed.progress.seconds if resumed else 0.0
         self.total = config.train.epochs * self.sampler.steps_per_epoch
         threads = config.data.threads or max(
             1, len(os.sched_getaffinity(0)) // processes.local_world
@@ -201,7 +216,7 @@ class _Training:
             min(config.train.warmup_steps, self.total // 2),
             config.train.batch_size * (config.data.sample_frames - WINDOW_FRAMES + 1),
         )
-        self.best = float(resumed["best"]) if resumed else -1.0
+        self.best = resumed.progress.best if resumed else -1.0
         self.scores: dict[str, dict[str, float]] = {}
         if processes.first:
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -213,20 +228,22 @@ class _Training:
         if processes.first:
             save_config(config, self.folder / "config.yaml")
 
-    def _place_model(self, resumed: dict[str, Any] | None) -> None:
+    def _place_model(self, resumed: Resumed | None) -> None:
         """Model, optimizer, schedule and scaler on the device, as they were if resumed."""
         config = self.config.train
         for parameter in self.model.netcnnlip.parameters():
             if parameter.dim() == 5:  # as the frames lie in memory
                 parameter.data = parameter.data.to(memory_format=torch.channels_last_3d)
         if resumed:
-            self.model.load_state_dict(resumed["model"])
-            self.loss.load_state_dict(resumed["loss"])
+            self.model.load_state_dict(resumed.take("model", self.model.state_dict()))
+            self.loss.load_state_dict(resumed.take("loss", self.loss.state_dict()))
         self.model.to(self.device)
         self.loss.to(self.device)
         self.average = average(self.model, config.average) if config.average else None
-        if resumed and self.average:
-            self.average.load_state_dict(resumed["average"])
+        # a run that is told to average from now on has none
+        if resumed and self.average and "average" in resumed.state:
+            averaged = resumed.take("average", self.average.state_dict())
+            self.average.load_state_dict(averaged)
         parallel: nn.Module = self.model
         if self.processes.world > 1:
             if config.sync_batchnorm:
@@ -258,12 +275,14 @@ class _Training:
         )
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=dtype is torch.float16)
         if resumed:
-            self.optimizer.load_state_dict(resumed["optimizer"])
-            self.schedule.load_state_dict(resumed["schedule"])
-            self.scaler.load_state_dict(resumed["scaler"])
-            torch.set_rng_state(resumed["rng"])
-            if self.device.type == "cuda" and "cuda_rng" in resumed:
-                torch.cuda.set_rng_state(resumed["cuda_rng"], self.device)
+            self.optimizer.load_state_dict(resumed.optimizer(self.optimizer))
+            self.schedule.load_state_dict(resumed.schedule(self.schedule))
+            if self.scaler.is_enabled() and (scaler := resumed.scaler(self.scaler)):
+                self.scaler.load_state_dict(scaler)
+            torch.set_rng_state(resumed.rng("rng", torch.default_generator))
+            if self.device.type == "cuda" and "cuda_rng" in resumed.state:
+                cuda_rng = resumed.rng("cuda_rng", torch.Generator(self.device))
+                torch.cuda.set_rng_state(cuda_rng, self.device)
 
     def _validation(self, split: str, swapped: bool = False) -> Validation | None:
         """The validation of a split; None, said aloud, where the split cannot give one."""
@@ -626,7 +645,7 @@ class _Training:
         best = self.folder / checkpoint.BEST
         self.processes.barrier()
         if best.exists():
-            self.model.load_state_dict(checkpoint.judged(checkpoint.load(best)))
+            self.model.load_state_dict(checkpoint.weights(best, self.model))
         clock = StepClock(self.device)
         wanted: dict[str, Validation | None] = {"val": self.validation}
         if self.validation is not None:
@@ -696,13 +715,13 @@ def _device(kind: str, asked: str, processes: Processes) -> torch.device:
 
 def _open_run(
     config: Config, options: Options, processes: Processes
-) -> tuple[dict[str, Any] | None, Path]:
+) -> tuple[Resumed | None, Path]:
     """The checkpoint to go on from, if any, and this run's folder (the same on all processes)."""
     asked = Path(config.run.dir) if config.run.dir else None
     source = checkpoint.find(options.resume, asked) if options.resume else None
-    resumed = checkpoint.load(source) if source else None
+    resumed = checkpoint.resume(source) if source else None
     if resumed:
-        _check_same(config, resumed["config"], source)
+        _check_same(config, resumed)
     name = f"{datetime.now():%Y%m%d-%H%M%S}-{config.model.name}"
     folder = asked or (source.parent if source else Path("runs") / name)
     folder = processes.gather(folder)[0]  # clocks differ between processes
@@ -716,15 +735,48 @@ def _open_run(
     return resumed, folder
 
 
-def _check_same(config: Config, before: dict[str, Any], source: Path | None) -> None:
+def _check_same(config: Config, resumed: Resumed) -> None:
     now = config.as_dict()
+    before = _saved_config(resumed.path, resumed.state).as_dict()
     for name in FIXED_ON_RESUME:
         group, key = name.split(".")
-        if before[group].get(key) != now[group][key]:
+        if before[group][key] != now[group][key]:
             raise ValueError(
-                f"{source} was trained with {name} {before[group].get(key)}, not "
+                f"{resumed.path} was trained with {name} {before[group][key]}, not "
                 f"{now[group][key]}: the samples would not go on where they stopped"
             )
+
+
+def _saved_config(source: Path, state: dict[str, Any]) -> Config:
+    """The settings of the run that wrote a checkpoint.
+
+    Raises:
+        CheckpointError: they make no sense.
+    """
+    try:
+        return from_dict(state["config"])
+    except ValueError as error:
+        raise CheckpointError(
+            f"{source} is damaged: {error}; resume from another checkpoint, or start afresh"
+        ) from None
+
+
+def _start(resumed: Resumed | None, sampler: TrainSampler) -> int:
+    """The first step to do.
+
+    Raises:
+        CheckpointError: the run that wrote the checkpoint cannot have come so far.
+    """
+    if resumed is None:
+        return 0
+    step, epochs = resumed.progress.step, _saved_config(resumed.path, resumed.state).train.epochs
+    if step > epochs * sampler.steps_per_epoch:
+        raise CheckpointError(
+            f"{resumed.path} does not fit this run: it says that {step} steps are done, but "
+            f"{epochs} epochs of these shards are {epochs * sampler.steps_per_epoch}; give the "
+            "shards that it was trained on"
+        )
+    return step
 
 
 def _shards(
@@ -768,11 +820,12 @@ def _shards(
     return str(shards)
 
 
-def _quarantine(dataset: Dataset, resumed: dict[str, Any] | None) -> dict[int, int]:
+def _quarantine(dataset: Dataset, resumed: Resumed | None) -> dict[int, int]:
     if not resumed:
         return {}
     number = {key: clip for clip, key in enumerate(dataset.keys)}
-    return {number[key]: since for key, since in resumed["quarantine"].items() if key in number}
+    barred = resumed.progress.quarantine.items()
+    return {number[key]: since for key, since in barred if key in number}
 
 
 def _colour(channels: int) -> str:
@@ -799,7 +852,14 @@ def _versions() -> dict[str, str]:
 def parser() -> ArgumentParser:
     """The command line: configuration groups, --config, --resume, --log."""
     # exit_on_error would print forty lines of usage before the one that matters
-    result = ArgumentParser(prog="python -m trainer.run", description=__doc__, exit_on_error=False)
+    set_loader("settings", load_yaml, exceptions=(yaml.YAMLError,))
+    result = ArgumentParser(
+        prog="python -m trainer.run",
+        description=__doc__,
+        exit_on_error=False,
+        parser_mode="settings",
+        allow_abbrev=False,  # `_without_files` and trainer.refine look for names
+    )
     result.add_argument("--config", action="config", help="YAML with any of the settings below")
     for name, group in (
         ("data", Data),
@@ -843,24 +903,25 @@ def parse(argv: list[str]) -> tuple[Config, Options]:
 
     Raises:
         ArgumentError: unknown names or wrong types.
-        CheckpointError: --resume names no checkpoint.
+        ValueError: a file of settings is not what it should be, or a value makes no sense.
+        CheckpointError: --resume names no checkpoint, or one that is damaged.
     """
-    command = parser()
-    given = command.parse_args(argv)
+    command, argv = parser(), _without_files(argv)
+    given = _given(command, argv)
     demo = given.data.shards is None and given.data.clips is None
     if given.resume:
         source = checkpoint.find(given.resume, Path(given.run.dir) if given.run.dir else None)
         if source is not None:
-            saved = checkpoint.load(source)["config"]
+            saved = _saved_config(source, checkpoint.load(source)).as_dict()
             saved["run"].pop("dir", None)  # the folder may have moved
             command.set_defaults(
                 {f"{g}.{name}": v for g, values in saved.items() for name, v in values.items()}
             )
-            given = command.parse_args(argv)
+            given = _given(command, argv)
             demo = False
     if demo:
         command.set_defaults(DEMO_TRAIN)
-        given = command.parse_args(argv)
+        given = _given(command, argv)
     built = command.instantiate(given)
     config = Config(built.data, built.model, built.loss, built.augment, built.train, built.run)
     trackers = tuple(name.strip() for name in given.log.split(",") if name.strip())
@@ -872,6 +933,44 @@ def parse(argv: list[str]) -> tuple[Config, Options]:
         train = replace(config.train, schedule="constant", warmup_steps=0)
         config = replace(config, augment=Augment(), train=train)
     return config, Options(given.resume, trackers, demo, given.guard, given.overfit)
+
+
+def _without_files(argv: list[str]) -> list[str]:
+    """The command line with what --config FILE or --data FILE say, in place of the files.
+
+    Raises:
+        ValueError: a file of settings is not what it should be, or a number is none.
+    """
+    sections = ("config", *(section.name for section in fields(Config)))
+    kinds = SETTINGS | {"overfit": int, "resume": str, "guard": str, "log": str}
+    result, left = [], iter(argv)
+    for word in left:
+        name, equals, value = word.removeprefix("--").partition("=")
+        known = word.startswith("--") and (name in sections or name in kinds)
+        given = value if equals else next(left, None) if known else None
+        if not known or given is None:
+            result.append(word)
+        elif name in sections:
+            result.append(f"--{name}={settings(name, given)}")
+        else:
+            check_value(name, kinds[name], given)
+            result.append(f"--{name}={given}")
+    return result
+
+
+def _given(command: ArgumentParser, argv: list[str]) -> Namespace:
+    """What the command line says.
+
+    Raises:
+        ArgumentError: as `parse`, in a message of bounded length.
+    """
+    try:
+        return command.parse_args(argv)
+    except ArgumentError as error:
+        said = str(error.message)
+        raise ArgumentError(None, said if len(said) <= 1000 else f"{said[:1000]} ...") from None
+    except OverflowError:
+        raise ArgumentError(None, "a number is too large for any setting") from None
 
 
 def save_config(config: Config, path: Path) -> None:

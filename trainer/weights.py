@@ -4,22 +4,27 @@ Nothing in a file is ever executed. A bare state dict carries no name, so its pr
 whose keys and shapes it has.
 """
 
-import warnings
+import os
 from dataclasses import dataclass
+from functools import cache
 from importlib.resources import files
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.torch import load_file
 
 from data_tools.records import RecordError, decode_record
-from trainer.checkpoint import judged
+from trainer import torch_file
+from trainer.checkpoint import CheckpointError, judged
 from trainer.model import PRESETS, SyncNet
+from trainer.torch_file import NotOfTorch, TorchFileError, open_regular, plain_name
 
+_MOST_HEADER = 1 << 20  # bytes of a safetensors header; a SyncNet's takes 10,000
+_MOST_POINTS = 10_000  # of a calibration
+_FLOATS = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
 _UNUSED = "num_batches_tracked"  # only training reads it; the published file has none
 _PREFIXES = ("module.", "model.", "_orig_mod.")  # of wrappers around a model when it was saved
 
@@ -74,11 +79,12 @@ def read_calibration(path: Path) -> Calibration | None:
     """
     if path.suffix != ".safetensors":
         return None
+    _check_safetensors(path)
     try:
         with safe_open(path, "pt") as file:
             text = (file.metadata() or {}).get("calibration")
-    except (SafetensorError, OSError) as error:
-        raise WeightsError(f"{path} is damaged or no safetensors file: {error}") from None
+    except Exception as error:  # the library raises many kinds
+        raise WeightsError(f"{path} is damaged or no safetensors file: {_first(error)}") from None
     if text is None:
         return None
     try:
@@ -88,13 +94,14 @@ def read_calibration(path: Path) -> Calibration | None:
     clearness, share = np.array(found.clearness), np.array(found.share_right)
     if (
         clearness.shape != share.shape
-        or len(clearness) == 0
+        or not 0 < len(clearness) <= _MOST_POINTS
         or not np.isfinite(clearness).all()
         or not (np.diff(clearness) > 0).all()
         or not ((share >= 0) & (share <= 1)).all()
     ):
         raise WeightsError(
-            f"{path}: its calibration needs increasing clearness and as many shares in 0..1"
+            f"{path}: its calibration needs increasing clearness and as many shares in 0..1, "
+            f"{_MOST_POINTS:,} at most"
         )
     return found
 
@@ -109,29 +116,41 @@ def load_model(path: Path) -> SyncNet:
     """
     state = read_state(path)
     model = SyncNet(preset_of(state, path))
-    model.load_state_dict(state, strict=False)  # `preset_of` has compared all but _UNUSED
+    weights = {}
+    for key, value in state.items():
+        if not key.endswith(_UNUSED):
+            weights[key] = value.float()
+            if not weights[key].isfinite().all():
+                raise WeightsError(f"{path} holds numbers that are not finite, first in {key}")
+    model.load_state_dict(weights, strict=False)  # `preset_of` has compared all but _UNUSED
     return model.eval()
 
 
 def read_state(path: Path) -> dict[str, torch.Tensor]:
-    """The state dict in the file at `path`, without wrappers' prefixes; float32.
+    """The state dict in the file at `path`, without wrappers' prefixes.
 
     Raises:
         WeightsError: as `load_model`.
     """
-    if not path.is_file():
+    if not os.path.isfile(path):  # pathlib's raises where a folder above cannot be entered
         raise WeightsError(f"{path} is no file; give the file with the weights")
     if path.suffix == ".safetensors":
         state: Any = _read_safetensors(path)
     else:
         try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # of pickles that it refuses a line later
-                state = torch.load(path, map_location="cpu", weights_only=True)
-        except Exception as error:  # torch raises many kinds for damaged and foreign files
-            raise WeightsError(f"{path} {_fault(error, path)}") from None
+            state = torch_file.read(path)
+        except NotOfTorch:
+            raise WeightsError(
+                f"{path} is no file of weights: give a run's best.pt, syncnet_v2.model or "
+                ".safetensors"
+            ) from None
+        except TorchFileError as error:
+            raise WeightsError(f"{path} {error}") from None
     if isinstance(state, dict) and isinstance(state.get("model"), dict):
-        state = judged(state)  # our checkpoints
+        try:
+            state = judged(state)  # our checkpoints
+        except CheckpointError as error:
+            raise WeightsError(f"{path} is damaged: {error}") from None
     elif isinstance(state, dict) and isinstance(state.get("state_dict"), dict):
         state = state["state_dict"]
     if not isinstance(state, dict) or not all(
@@ -141,12 +160,7 @@ def read_state(path: Path) -> dict[str, torch.Tensor]:
     for prefix in _PREFIXES:
         if state and all(key.startswith(prefix) for key in state):
             state = {key.removeprefix(prefix): value for key, value in state.items()}
-    bad = [key for key, value in state.items() if not torch.isfinite(value.float()).all()]
-    if bad:
-        raise WeightsError(f"{path} holds numbers that are not finite, first in {bad[0]}")
-    return {
-        key: value.float() if value.is_floating_point() else value for key, value in state.items()
-    }
+    return {key: value.detach() for key, value in state.items()}
 
 
 def preset_of(state: dict[str, torch.Tensor], path: Path) -> str:
@@ -156,20 +170,13 @@ def preset_of(state: dict[str, torch.Tensor], path: Path) -> str:
         WeightsError: none has; names the first difference from the nearest.
     """
     differences = {}
+    found = {key: _form(value) for key, value in state.items() if not key.endswith(_UNUSED)}
     for name in PRESETS:
-        with torch.device("meta"):
-            wanted = {
-                key: tuple(value.shape)
-                for key, value in SyncNet(name).state_dict().items()
-                if not key.endswith(_UNUSED)
-            }
-        found = {
-            key: tuple(value.shape) for key, value in state.items() if not key.endswith(_UNUSED)
-        }
+        wanted = _forms(name)
         if found == wanted:
             return name
         differences[name] = [
-            _difference(key, found.get(key), wanted.get(key))
+            _difference(plain_name(key), found.get(key), wanted.get(key))
             for key in wanted | found
             if found.get(key) != wanted.get(key)
         ]
@@ -180,27 +187,53 @@ def preset_of(state: dict[str, torch.Tensor], path: Path) -> str:
     )
 
 
-def _difference(key: str, found: tuple[int, ...] | None, wanted: tuple[int, ...] | None) -> str:
+@cache
+def _forms(preset: str) -> dict[str, tuple[tuple[int, ...], str]]:
+    with torch.device("meta"):
+        state = SyncNet(preset).state_dict()
+    return {key: _form(value) for key, value in state.items() if not key.endswith(_UNUSED)}
+
+
+def _form(tensor: torch.Tensor) -> tuple[tuple[int, ...], str]:
+    """Shape and kind of numbers; all kinds of floats are one."""
+    kind = "float" if tensor.dtype in _FLOATS else str(tensor.dtype).removeprefix("torch.")
+    return tuple(tensor.shape), kind
+
+
+def _difference(
+    key: str,
+    found: tuple[tuple[int, ...], str] | None,
+    wanted: tuple[tuple[int, ...], str] | None,
+) -> str:
     if found is None:
         return f"{key} is missing"
     if wanted is None:
         return f"{key} is not known"
-    return f"{key} is {'x'.join(map(str, found))}, not {'x'.join(map(str, wanted))}"
+    if found[0] == wanted[0]:
+        return f"{key} holds {found[1]}, not {wanted[1]}"
+    return f"{key} is {'x'.join(map(str, found[0]))}, not {'x'.join(map(str, wanted[0]))}"
 
 
 def _read_safetensors(path: Path) -> dict[str, torch.Tensor]:
+    _check_safetensors(path)
     try:
         return load_file(path)
-    except SafetensorError as error:
-        raise WeightsError(f"{path} is damaged or no safetensors file: {error}") from None
+    except Exception as error:  # the library raises many kinds
+        raise WeightsError(f"{path} is damaged or no safetensors file: {_first(error)}") from None
 
 
-def _fault(error: Exception, path: Path) -> str:
-    text = str(error)
-    with path.open("rb") as file:
-        packed = file.read(2).startswith((b"\x80", b"PK"))  # a pickle, a zip file with one
-    if packed and isinstance(error, UnpicklingError):
-        return "is a pickle of more than tensors and is not opened, since it could execute code"
-    if "PytorchStreamReader" in text or "EOF" in text or isinstance(error, (EOFError, OSError)):
-        return "is damaged or truncated; fetch or save it again"
-    return "is no file of weights: give a run's best.pt, syncnet_v2.model or .safetensors"
+def _check_safetensors(path: Path) -> None:
+    """Refuse what the library would wait for, or read without bound."""
+    try:
+        with open_regular(path) as stream:
+            header = int.from_bytes(stream.read(8), "little")
+            size = os.fstat(stream.fileno()).st_size
+    except OSError as error:
+        raise WeightsError(f"{path} {error}") from None
+    if header > min(_MOST_HEADER, size - 8):
+        raise WeightsError(f"{path} is damaged or no safetensors file: its header does not fit it")
+
+
+def _first(error: Exception) -> str:
+    lines = str(error).splitlines()
+    return lines[0][:200] if lines else type(error).__name__

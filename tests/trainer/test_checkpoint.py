@@ -1,12 +1,18 @@
 """Checkpoints: whole or not at all, never executed, old ones removed."""
 
+import math
 import os
 import pickle
+import random
+import re
 from pathlib import Path
 from typing import Any
 
+import hostile
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from trainer import checkpoint
 from trainer.checkpoint import CheckpointError
@@ -63,3 +69,105 @@ def test_find_means_what_resume_says(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert checkpoint.find(str(run), None) == run / "last.pt"
     with pytest.raises(CheckpointError, match="nowhere"):
         checkpoint.find("nowhere", None)
+
+
+def test_a_whole_checkpoint_resumes_to_the_bit(tmp_path: Path) -> None:
+    torch.manual_seed(1)
+    state = hostile.whole_state()
+    for absent in ((), ("average",)):
+        path = tmp_path / "last.pt"
+        torch.save({key: value for key, value in state.items() if key not in absent}, path)
+        receiver = hostile.Receiver()
+        found = checkpoint.resume(path)
+        assert found.progress == checkpoint.Progress(3, 0.5, 12.5, {"clip": 2})
+        for entry in ("model", "loss", *({"average"} - set(absent))):
+            taken = found.take(entry, getattr(receiver, entry).state_dict())
+            assert all(torch.equal(value, state[entry][key]) for key, value in taken.items())
+        receiver.optimizer.load_state_dict(found.optimizer(receiver.optimizer))
+        receiver.schedule.load_state_dict(found.schedule(receiver.schedule))
+        for number, moments in state["optimizer"]["state"].items():
+            mine = receiver.optimizer.state_dict()["state"][number]
+            assert all(torch.equal(mine[key], value) for key, value in moments.items())
+        assert receiver.optimizer.state_dict()["param_groups"] == state["optimizer"]["param_groups"]
+        assert receiver.schedule.state_dict() == state["schedule"]
+        assert torch.equal(found.rng("rng", torch.default_generator), state["rng"])
+        receiver.resume(path)
+
+
+def test_what_another_precision_or_device_saved_still_resumes(tmp_path: Path) -> None:
+    path, state = tmp_path / "last.pt", hostile.whole_state()
+    group = state["optimizer"]["param_groups"][0] | {"fused": True, "new_in_torch": 1}
+    optimizer = {"state": {}, "param_groups": [group]}
+    cuda = {"cuda_rng": torch.zeros(16, dtype=torch.uint8)}
+    torch.save(state | cuda | {"scaler": {}, "optimizer": optimizer}, path)
+    receiver = hostile.Receiver()
+    receiver.resume(path)
+    assert checkpoint.resume(path).scaler(receiver.scaler) == {}
+
+
+_WEIGHT = "0.weight"
+
+
+@pytest.mark.parametrize(
+    ("entry", "value", "words"),
+    [
+        ("step", -1, "step: expected int >= 0"),
+        ("step", 10**18, "step: expected int <="),
+        ("step", "5", "step: expected int, got str"),
+        ("best", math.nan, "best: expected float"),
+        ("best", 5, "best: expected float <= 1"),
+        ("seconds", math.inf, "seconds: expected float"),
+        ("quarantine", {"clip": "x"}, "quarantine"),
+        ("quarantine", {5: 5}, "quarantine"),
+        ("quarantine", [5], "quarantine: expected object"),
+        ("model", 5, "model"),
+        ("model", {_WEIGHT: torch.zeros(2, 3)}, "model has no 0.bias"),
+        ("loss", {}, "loss has no weight"),
+        ("average", 5, "average is 5, not a table"),
+        ("average", {"n_averaged": torch.tensor(3)}, "average has no module.0.weight"),
+        ("optimizer", {}, "optimizer has no state"),
+        ("optimizer", {"state": {}, "param_groups": 5}, "param_groups is 5"),
+        ("optimizer", {"state": {}, "param_groups": [{}]}, "has no params"),
+        ("schedule", {}, "schedule has no last_epoch"),
+        ("schedule", {"last_epoch": 4, "base_lrs": [1e-3]}, "last_epoch is 4, but step is 3"),
+        ("schedule", {"last_epoch": 3, "base_lrs": [math.nan]}, "base_lrs.0 is nan"),
+        ("scaler", {"scale": 1.0}, "scaler has no growth_factor"),
+        ("rng", torch.zeros(5, dtype=torch.uint8), "rng is 5 of uint8, not 5056 of uint8"),
+        ("rng", torch.full((5056,), 255, dtype=torch.uint8), "rng is no state of a generator"),
+        ("config", {}, "config has no section data"),
+    ],
+)
+def test_an_entry_that_does_not_fit_is_named(
+    entry: str, value: Any, words: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "last.pt"
+    torch.save(hostile.whole_state() | {entry: value}, path)
+    with pytest.raises((CheckpointError, ValueError), match=re.escape(words)) as error:
+        hostile.Receiver().resume(path)
+    assert "\n" not in str(error.value) and (entry == "config" or str(path) in str(error.value))
+    if entry != "config":
+        assert "resume from another checkpoint" in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("tensor", "words"),
+    [
+        (torch.zeros(3, 2), "model.0.weight is 3x2 of float32, not 2x3 of float32"),
+        (torch.zeros(2, 3, dtype=torch.float64), "is 2x3 of float64"),
+        (torch.full((2, 3), math.nan), "model.0.weight holds numbers that are not finite"),
+        (torch.zeros(1).expand(10**5, 10**5), "more numbers than the file holds"),
+        ("text", "model.0.weight is text, not a tensor"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_a_weight_that_does_not_fit_is_named(tensor: Any, words: str, tmp_path: Path) -> None:
+    path, state = tmp_path / "last.pt", hostile.whole_state()
+    torch.save(state | {"model": state["model"] | {_WEIGHT: tensor}}, path)
+    with hostile.bounded(), pytest.raises(CheckpointError, match=re.escape(words)):
+        hostile.Receiver().resume(path)
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.randoms(use_true_random=False))
+def test_no_state_crashes_or_takes_room(rng: random.Random) -> None:
+    hostile.check_checkpoint(hostile.mutated_checkpoint(rng))

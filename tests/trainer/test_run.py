@@ -1,6 +1,7 @@
 """`python -m trainer.run` as a person or a scheduler meets it: real processes, kills, two ranks."""
 
 import json
+import math
 import os
 import shutil
 import signal
@@ -352,6 +353,52 @@ def test_resuming_with_other_samples_is_refused(
 ) -> None:
     assert main(["--resume", str(undisturbed), "--train.seed", "7"]) == 2
     assert "train.seed" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"config": {}}, "config has no section data"),
+        ({"config": {"data": {"shards": 5}}}, "config.data.shards: expected str | null, got int"),
+        ({"config": {"train": {"lr": 10**400}}}, "config.train.lr: number out of range"),
+        ({"config": {"model": {"name": "paper"}}}, "model has no netcnnlip.5.weight"),
+        ({"step": 10**12}, "it says that 1000000000000 steps are done, but 2 epochs"),
+        ({"step": True}, "step: expected int, got bool"),
+        ({"best": math.nan}, "best: expected float"),
+        ({"quarantine": {"clip": None}}, "quarantine"),
+        ({"average": 5}, "average is 5, not a table"),
+        ({"model": {"netfclip.0.bias": torch.zeros(1).expand(10**5, 10**5)}}, "more numbers than"),
+        (
+            {"model": {"netfclip.0.bias": torch.full((96,), math.inf)}},
+            "bias holds numbers that are",
+        ),
+        ({"optimizer": {"state": {0: {}}}}, "optimizer.state"),
+        ({"schedule": {"last_epoch": 5}}, "schedule.last_epoch is 5"),
+        ({"rng": torch.zeros(3)}, "rng is 3 of float32, not 5056 of uint8"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_a_checkpoint_that_lies_is_one_sentence(
+    undisturbed: Path,
+    tmp_path: Path,
+    change: dict[str, Any],
+    words: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    state = checkpoint.load(undisturbed / "last.pt")
+    if change.get("config"):
+        (section, values), *_ = change["config"].items()
+        config = state["config"] | {section: state["config"][section] | values}
+        change = {"config": config}
+    for entry in ("model", "optimizer", "schedule"):
+        if entry in change:
+            change = {entry: state[entry] | change[entry]}
+    torch.save(state | change, tmp_path / "last.pt")
+    averaging = ["--train.average", "0.9"] if "average" in change else []
+    assert main(["--resume", str(tmp_path / "last.pt"), *averaging]) == 1
+    said = capsys.readouterr().err
+    assert words in said and str(tmp_path / "last.pt") in said and said.count("\n") == 1, said
+    assert [path.name for path in tmp_path.iterdir()] == ["last.pt"]
 
 
 def test_the_saved_configuration_is_read_back(undisturbed: Path) -> None:

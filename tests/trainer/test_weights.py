@@ -3,12 +3,17 @@
 import argparse
 import json
 import pickle
+import random
+import struct
 import warnings
 from pathlib import Path
 from typing import Any
 
+import hostile
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from benchmarks.official import stand_in_state
 from trainer import checkpoint
@@ -121,3 +126,81 @@ def test_a_calibration_is_read_and_interpolated(tmp_path: Path) -> None:
 def test_weights_of_the_package_are_the_default() -> None:
     found = default_weights()
     assert found is not None and load_model(found).name == "medium"
+
+
+def test_what_is_no_weights_of_floats_is_refused(tmp_path: Path) -> None:
+    state = SyncNet("small").state_dict()
+    bias, file = state["netfclip.0.bias"], tmp_path / "w.pt"
+    for value, words in (
+        (bias.long(), "netfclip.0.bias holds int64, not float"),
+        (bias > 0, "netfclip.0.bias holds bool, not float"),
+        (torch.full((96,), 1e300, dtype=torch.float64), "not finite, first in netfclip.0.bias"),
+        (torch.zeros(1).expand(10**5, 10**5), "more numbers than the file holds"),
+        (bias.requires_grad_(), ""),
+        (bias.double(), ""),
+        (bias.bfloat16(), ""),
+    ):
+        torch.save(state | {"netfclip.0.bias": value}, file)
+        said = hostile.refused(lambda: load_model(file), WeightsError)
+        assert (words in said) if said is not None and words else said is None and not words, said
+    # counters, which nothing here reads, may be anything
+    torch.save(state | {"netfclip.1.num_batches_tracked": torch.zeros(3)}, file)
+    assert load_model(file).name == "small"
+    for average, words in ((5, "average"), ({5: 5}, "average"), ({"module.x": 5}, "no state dict")):
+        torch.save({"model": state, "average": average}, file)
+        with pytest.raises(WeightsError, match=words):
+            load_model(file)
+    torch.save({"x\x1b[2J\n" * 999: torch.zeros(1)}, file)
+    with pytest.raises(WeightsError) as error:
+        load_model(file)
+    assert str(error.value).isprintable() and len(str(error.value)) < 500
+
+
+def test_safetensors_that_lie_are_refused(tmp_path: Path) -> None:
+    whole, file = hostile.small_safetensors(), tmp_path / "w.safetensors"
+    for content, words in (
+        (b"", "its header does not fit"),
+        (struct.pack("<Q", 2**63) + whole[8:], "its header does not fit"),
+        (struct.pack("<Q", 1 << 21) + bytes(1 << 21), "its header does not fit"),
+        (struct.pack("<Q", 10**5) + b"[" * 10**5, "damaged or no safetensors"),
+        (whole[:-1], "damaged or no safetensors"),
+        (whole.replace(b'"F32"', b'"I32"'), "holds int32, not float"),
+        (whole.replace(b'"shape":[96]', b'"shape":[95]'), "damaged or no safetensors"),
+    ):
+        file.write_bytes(content)
+        with pytest.raises(WeightsError, match=words) as error:
+            load_model(file)
+        assert str(file) in str(error.value) and "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[" * 10**5,
+        "1" * 10**5,
+        '{"clearness": ["1", "2"], "share_right": [0, 1]}',
+        '{"clearness": [true, 2], "share_right": [0, 1]}',
+        json.dumps({"clearness": [10**400, 1], "share_right": [0, 1]}),
+        json.dumps({"clearness": [*range(10**5)], "share_right": [0.5] * 10**5}),
+    ],
+    ids=["nested", "long", "text", "true", "immense", "many"],
+)
+def test_a_calibration_of_other_things_is_refused(text: str, tmp_path: Path) -> None:
+    safetensors = pytest.importorskip("safetensors.torch")
+    file = tmp_path / "w.safetensors"
+    safetensors.save_file({"a": torch.zeros(1)}, file, {"calibration": text})
+    with hostile.bounded(), pytest.raises(WeightsError) as error:
+        read_calibration(file)
+    assert len(str(error.value)) < 500
+
+
+@settings(max_examples=400, deadline=None)
+@given(st.randoms(use_true_random=False))
+def test_no_safetensors_crash_or_take_room(rng: random.Random) -> None:
+    hostile.check_safetensors(hostile.mutated_safetensors(rng))
+
+
+@settings(max_examples=80, deadline=None)
+@given(st.randoms(use_true_random=False))
+def test_no_state_dict_crashes_or_takes_room(rng: random.Random) -> None:
+    hostile.check_weights(hostile.mutated_weights(rng))
