@@ -6,7 +6,7 @@ import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, cast
+from typing import IO, Any, cast
 
 import torch
 from torch.nn.utils import get_total_norm
@@ -46,13 +46,36 @@ def save(folder: Path, state: dict[str, Any], keep: int, best: bool) -> None:
 
 
 def write(content: Any, path: Path) -> None:
-    """torch.save to `path`, whose errors tell what is the matter with the file.
+    """torch.save to `path`, with the file's own error if it cannot be written.
 
     Raises:
-        OSError: it cannot be written (torch, given a name, raises a RuntimeError of its own).
+        OSError: as the file gave it.
     """
     with open(path, "wb") as stream:
-        torch.save(content, stream)
+        sink = _Sink(stream)
+        torch.save(content, cast(IO[bytes], sink))
+        if sink.error is not None:
+            raise sink.error
+
+
+class _Sink:
+    """Takes what torch writes; keeps the first error, behind which torch would put its own."""
+
+    def __init__(self, stream: IO[bytes]) -> None:
+        self._stream = stream
+        self.error: OSError | None = None
+
+    def write(self, data: bytes) -> int:
+        """Write `data`, unless the file has failed already."""
+        if self.error is None:
+            try:
+                self._stream.write(data)
+            except OSError as error:
+                self.error = error
+        return len(data)
+
+    def flush(self) -> None:
+        """Nothing: closing the file does."""
 
 
 def finite(state: Any) -> bool:

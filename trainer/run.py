@@ -259,10 +259,21 @@ class _Training:
         if resumed:
             self.optimizer.load_state_dict(resumed["optimizer"])
             self.schedule.load_state_dict(resumed["schedule"])
+            self._heed_given_lr()
             self.scaler.load_state_dict(resumed["scaler"])
             torch.set_rng_state(resumed["rng"])
             if self.device.type == "cuda" and "cuda_rng" in resumed:
                 torch.cuda.set_rng_state(resumed["cuda_rng"], self.device)
+
+    def _heed_given_lr(self) -> None:
+        """Let a learning rate and weight decay given anew hold instead of the checkpoint's."""
+        config, schedule = self.config.train, self.schedule
+        for group in self.optimizer.param_groups:
+            group["weight_decay"] = config.weight_decay
+            if group["initial_lr"] != config.lr:
+                group["initial_lr"] = config.lr
+                group["lr"] = config.lr * _lr_factor(schedule.last_epoch, config, self.total)
+        schedule.base_lrs = [config.lr for _ in schedule.base_lrs]
 
     def _validation(self, split: str, swapped: bool = False) -> Validation | None:
         """The validation of a split; None, said aloud, where the split cannot give one."""
