@@ -20,15 +20,17 @@ class Job:
 
     Attributes:
         signal: sent by the process to itself as `at` begins: "step" (with that number),
-            "validation", "save" or "best" (best.pt is in place, last.pt not yet; with the count
-            from 0 of those before).
+            "validation", "save", "best" (best.pt is in place, last.pt not yet), or the middle of
+            another program, by its name; with the count from 0 of those before.
         file_limit: bytes that a file may have, as `ulimit -f` sets it.
+        program: run, evaluate, calibrate or export.
     """
 
     argv: list[str]
     signal: str = ""
     at: tuple[str, int] = ("", 0)
     file_limit: int = 0
+    program: str = "run"
 
 
 @dataclass(frozen=True)
@@ -40,12 +42,12 @@ class Done:
     err: str
 
 
-# The libraries are imported once; each run is a process forked before any of them has threads.
+# Reads lines: a job and where it shall write what it says, or the number of a process to wait for.
 _FORKING = """
 import json, os, resource, signal, sys
 import torch._dynamo  # the optimizer's, late and dear
 import trainer.run as run
-from trainer import checkpoint
+from trainer import calibrate, checkpoint, evaluate, export
 from trainer.validate import Validation
 
 run.timing.plot = lambda rows, picture: None  # dear as well
@@ -55,6 +57,8 @@ def disturb(job):
     where, name = {
         "step": (run._Training, "_step"), "validation": (Validation, "run"),
         "save": (checkpoint, "save"), "best": (os, "replace"),
+        "evaluate": (evaluate, "measure_clip"), "calibrate": (calibrate, "score"),
+        "export": (export.torch.jit, "trace_module"),
     }[place]
     honest, seen = getattr(where, name), []
     def disturbed(*given, **named):
@@ -72,47 +76,77 @@ def disturb(job):
         return honest(*given, **named)
     setattr(where, name, disturbed)
 
-statuses = []
-for number, job in enumerate(json.loads(sys.argv[2])):
+def do(job, said):
+    for stream, kind in ((1, "out"), (2, "err")):
+        os.dup2(os.open(f"{said}.{kind}", os.O_WRONLY | os.O_CREAT), stream)
+    if job["signal"]:
+        disturb(job)
+    if job["file_limit"]:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (job["file_limit"],) * 2)
+    mains = {"run": run, "evaluate": evaluate, "calibrate": calibrate, "export": export}
+    return mains[job["program"]].main(job["argv"])
+
+for line in sys.stdin:
+    asked = json.loads(line)
+    if isinstance(asked, int):
+        print(os.waitstatus_to_exitcode(os.waitpid(asked, 0)[1]), flush=True)
+        continue
     child = os.fork()
-    if child == 0:
-        for stream, kind in ((1, "out"), (2, "err")):
-            os.dup2(os.open(f"{sys.argv[1]}/{number}.{kind}", os.O_WRONLY | os.O_CREAT), stream)
-        if job["signal"]:
-            disturb(job)
-        if job["file_limit"]:
-            resource.setrlimit(resource.RLIMIT_FSIZE, (job["file_limit"],) * 2)
-        status = 99
-        try:
-            status = run.main(job["argv"])
-        finally:
-            sys.stdout.flush()
-            if status == 99:
-                sys.excepthook(*sys.exc_info())
-            os._exit(status)
-    statuses.append(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
-print(json.dumps(statuses))
+    if child:
+        print(child, flush=True)
+        continue
+    status = 99
+    try:
+        status = do(*asked)
+    except BaseException:
+        sys.excepthook(*sys.exc_info())
+    sys.stdout.flush()
+    os._exit(status)
 """
 
 
-def run_jobs(folder: Path, *jobs: Job) -> list[Done]:
-    """Do them one after another; `folder`, to be made, takes what they say."""
-    folder.mkdir(parents=True)
-    done = python(_FORKING, str(folder), json.dumps([asdict(job) for job in jobs]))
-    assert done.returncode == 0, done.stderr
-    statuses = json.loads(done.stdout)
-    said = [
-        [(folder / f"{number}.{kind}").read_text() for kind in ("out", "err")]
-        for number in range(len(jobs))
-    ]
-    return [Done(status, *texts) for status, texts in zip(statuses, said, strict=True)]
+class Forking:
+    """Starts runs in processes forked from one that has the libraries, but no thread, yet."""
 
+    def __init__(self, folder: Path) -> None:
+        """folder: for what they say."""
+        self._said, self._count = folder, 0
+        environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"}
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", _FORKING],
+            env=environment,
+            text=True,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        )
 
-def python(code: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run Python code on this project."""
-    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"}
-    script = [sys.executable, "-c", code, *arguments]
-    return subprocess.run(script, capture_output=True, text=True, env=environment, timeout=240)
+    def __enter__(self) -> "Forking":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.kill()
+        self._process.communicate()
+
+    def start(self, job: Job) -> int:
+        """Start one; returns the number of its process."""
+        self._count += 1
+        return self._ask([asdict(job), str(self._said / str(self._count))])
+
+    def wait(self, process: int) -> Done:
+        """Wait until the one started last is over."""
+        status = self._ask(process)
+        said = [(self._said / f"{self._count}.{kind}").read_text() for kind in ("out", "err")]
+        return Done(status, *said)
+
+    def run(self, *jobs: Job) -> list[Done]:
+        """Do them one after another."""
+        return [self.wait(self.start(job)) for job in jobs]
+
+    def _ask(self, what: Any) -> int:
+        assert self._process.stdin is not None and self._process.stdout is not None
+        self._process.stdin.write(json.dumps(what) + "\n")
+        self._process.stdin.flush()
+        return int(self._process.stdout.readline())
 
 
 def command(shards: Path, run: Path, *more: str) -> list[str]:

@@ -8,20 +8,29 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from runs import REPOSITORY, Job, command, losses, names, run_jobs, train_rows
+from runs import REPOSITORY, Forking, Job, command, losses, names, train_rows
 
 from data_tools.lock import locked
 from trainer import checkpoint, timing
+from trainer.model import SyncNet
 from trainer.run import _Training, main
 
 # Steps that cost next to nothing: two samples each.
 MANY = ["--train.batch_size", "2", "--train.epochs", "7", "--train.val_every", "99"]
+
+
+@pytest.fixture(scope="module")
+def forking(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Forking]:
+    """What starts runs."""
+    with Forking(tmp_path_factory.mktemp("said")) as made:
+        yield made
 
 
 @pytest.fixture(autouse=True)
@@ -39,14 +48,13 @@ def step_saved(run: Path, name: str = "last.pt") -> int:
 
 
 def test_save_steps_saves_at_those_very_steps_whatever_else_is_due(
-    shards_folder: Path, tmp_path: Path
+    forking: Forking, shards_folder: Path, tmp_path: Path
 ) -> None:
     """50 and 100 are steps at which the guard is asked as well; then kill -9."""
     run, other = tmp_path / "fifty", tmp_path / "hundred"
     fifty = small_command(shards_folder, run, "--run.save_steps", "50", "--run.keep", "9")
     hundred = small_command(shards_folder, other, "--run.save_steps", "100")
-    done = run_jobs(
-        tmp_path / "said",
+    done = forking.run(
         Job(fifty, "SIGKILL", ("step", 99)),
         Job(fifty, "SIGKILL", ("step", 103)),
         Job(hundred, "SIGKILL", ("step", 104)),
@@ -60,12 +68,14 @@ def test_save_steps_saves_at_those_very_steps_whatever_else_is_due(
     assert losses(run)[:100] == losses(other)[:100]
 
 
-def test_sigterm_at_any_step_saves_that_step(shards_folder: Path, tmp_path: Path) -> None:
+def test_sigterm_at_any_step_saves_that_step(
+    forking: Forking, shards_folder: Path, tmp_path: Path
+) -> None:
     run = tmp_path / "run"
     argv = small_command(shards_folder, run)
     # the numbers of steps count from 0: these are the 49th to 51st, and the 99th to 101st
     steps = [48, 49, 50, 98, 99, 100]
-    done = run_jobs(tmp_path / "said", *(Job(argv, "SIGTERM", ("step", at)) for at in steps))
+    done = forking.run(*(Job(argv, "SIGTERM", ("step", at)) for at in steps))
     for at, one, before in zip(steps, done, [0, *(at + 1 for at in steps)], strict=False):
         assert one.status == 0, one.err
         assert f"stopped by SIGTERM; go on with --resume {run}" in " ".join(one.out.split())
@@ -76,13 +86,12 @@ def test_sigterm_at_any_step_saves_that_step(shards_folder: Path, tmp_path: Path
 
 
 def test_sigterm_at_validation_save_and_last_step_loses_nothing(
-    shards_folder: Path, tmp_path: Path
+    forking: Forking, shards_folder: Path, tmp_path: Path
 ) -> None:
     run, whole = tmp_path / "run", tmp_path / "whole"
     epochs = ["--train.epochs", "3", "--train.val_every", "1"]  # of four steps
     argv = command(shards_folder, run, *epochs, "--resume", "auto")
-    done = run_jobs(
-        tmp_path / "said",
+    done = forking.run(
         Job(argv, "SIGTERM", ("validation", 0)),  # after the 4th step
         Job(argv, "SIGTERM", ("save", 0)),  # after the 8th
         Job(argv, "SIGTERM", ("step", 11)),  # the last
@@ -102,12 +111,12 @@ def test_sigterm_at_validation_save_and_last_step_loses_nothing(
 
 
 def test_killed_between_best_and_last_the_best_is_found_again(
-    shards_folder: Path, tmp_path: Path
+    forking: Forking, shards_folder: Path, tmp_path: Path
 ) -> None:
     run = tmp_path / "run"
     argv = command(shards_folder, run, "--train.epochs", "2", "--train.val_every", "1")
     argv += ["--resume", "auto"]
-    killed, again = run_jobs(tmp_path / "said", Job(argv, "SIGKILL", ("best", 1)), Job(argv))
+    killed, again = forking.run(Job(argv, "SIGKILL", ("best", 1)), Job(argv))
     assert killed.status == -signal.SIGKILL and again.status == 0, again.err
     assert "resumed at step 4 of 8" in again.out
     best = max((step_saved(run, name), name) for name in ("best.pt", "last.pt"))
@@ -118,7 +127,7 @@ def test_killed_between_best_and_last_the_best_is_found_again(
 
 
 def test_a_run_that_blows_up_ends_and_leaves_what_was_good(
-    shards_folder: Path, tmp_path: Path
+    forking: Forking, shards_folder: Path, tmp_path: Path
 ) -> None:
     run = tmp_path / "run"
     good = command(shards_folder, run, "--train.epochs", "1", "--train.schedule", "constant")
@@ -126,8 +135,7 @@ def test_a_run_that_blows_up_ends_and_leaves_what_was_good(
     more = ["--resume", "auto", "--train.epochs", "9", "--train.lr", "1e6", "--run.save_steps", "1"]
     # the guard is asked neither after the steps nor after a validation before it has happened
     off = command(shards_folder, tmp_path / "off", "--train.lr", "1e6", "--train.epochs", "3")
-    done = run_jobs(
-        tmp_path / "said",
+    done = forking.run(
         Job(good),
         Job([*good, *more]),
         Job([*good, *more, "--guard", "stop"]),
@@ -218,39 +226,37 @@ def test_a_step_that_the_scaler_left_out_ends_no_run(
 
 
 @pytest.fixture
-def live_run(shards_folder: Path, tmp_path: Path) -> Iterator[tuple[Path, subprocess.Popen[bytes]]]:
-    """A run that would go on for days, in a process of its own; it has saved."""
+def live_run(forking: Forking, shards_folder: Path, tmp_path: Path) -> Iterator[tuple[Path, int]]:
+    """A run that would go on for days, in a process of that number; it has saved."""
     run = tmp_path / "live"
     argv = command(shards_folder, run, "--train.epochs", "100000", "--run.save_steps", "1")
-    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"}
-    with subprocess.Popen(
-        [sys.executable, "-m", "trainer.run", *argv],
-        env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-    ) as process:  # fmt: skip
-        try:
-            deadline = time.monotonic() + 120
-            while not (run / "last.pt").exists():
-                assert time.monotonic() < deadline and process.poll() is None
-                time.sleep(0.05)
-            yield run, process
-        finally:
-            process.kill()
+    process = forking.start(Job(argv))
+    try:
+        deadline = time.monotonic() + 120
+        while not (run / "last.pt").exists():
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        yield run, process
+    finally:
+        with suppress(ProcessLookupError):
+            os.kill(process, signal.SIGKILL)
 
 
 def test_a_second_run_in_the_same_folder_is_refused_until_the_first_is_dead(
-    live_run: tuple[Path, subprocess.Popen[bytes]],
+    forking: Forking,
+    live_run: tuple[Path, int],
     shards_folder: Path,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     run, process = live_run
-    os.kill(process.pid, signal.SIGSTOP)  # so that whatever changes is not its doing
+    os.kill(process, signal.SIGSTOP)  # so that whatever changes is not its doing
     before = {path.name: path.stat().st_mtime_ns for path in run.iterdir()}
     again = command(shards_folder, run)
     for more in ([], ["--resume", "auto"], ["--resume", str(run)], ["--overfit", "1"]):
         assert main([*again, *more]) == 2
         error = capsys.readouterr().err
-        assert f"another run is writing to {run}; wait for it (process {process.pid} " in error
+        assert f"another run is writing to {run}; wait for it (process {process} " in error
         assert error.count("\n") == 1
     (tmp_path / "elsewhere").symlink_to(run)
     assert main(command(shards_folder, tmp_path / "elsewhere", "--resume", "auto")) == 2
@@ -261,8 +267,8 @@ def test_a_second_run_in_the_same_folder_is_refused_until_the_first_is_dead(
     other = ["--run.dir", str(tmp_path / "other"), "--resume", str(run), "--train.epochs", "1"]
     assert main(other) == 0 and f"resumed at step {step} " in capsys.readouterr().out
     # a dead process's lock is no lock
-    process.kill()
-    process.wait()
+    os.kill(process, signal.SIGKILL)
+    assert forking.wait(process).status == -signal.SIGKILL
     assert main([*again, "--resume", "auto", "--train.epochs", "1"]) == 0
     assert not [name for name in names(run) if name.startswith(".")]
     # nor does a checkpoint from elsewhere replace the run that lies there
@@ -298,13 +304,12 @@ def test_a_full_disk_ends_the_run_and_leaves_the_checkpoint_before(
 
 
 def test_a_limit_on_files_ends_the_run_and_leaves_the_checkpoint_before(
-    shards_folder: Path, tmp_path: Path
+    forking: Forking, shards_folder: Path, tmp_path: Path
 ) -> None:
     run = tmp_path / "run"
     argv = command(shards_folder, run, "--train.epochs", "2", "--resume", "auto")
-    checkpoints, rows = run_jobs(
-        tmp_path / "said",
-        # as `ulimit -f` would: a checkpoint has 5.4 MB, steps.jsonl some hundred bytes a step
+    # as `ulimit -f` would: a checkpoint has 5.4 MB, steps.jsonl some hundred bytes a step
+    checkpoints, rows = forking.run(
         Job([*argv, "--run.save_steps", "2"], file_limit=4_000_000),
         Job([*argv, "--run.dir", str(tmp_path / "rows")], file_limit=1200),
     )
@@ -409,3 +414,19 @@ def test_all_processes_end_together_whatever_befalls_one(
     assert checkpoint.finite(checkpoint.load(tmp_path / "run" / "last.pt"))
     saved = step_saved(tmp_path / "asked")
     assert saved == len(train_rows(tmp_path / "asked")) == 7  # heard a step later
+
+
+@pytest.mark.parametrize("program", ["evaluate", "calibrate", "export"])
+def test_ctrl_c_is_one_sentence(
+    forking: Forking, shards_folder: Path, tmp_path: Path, program: str
+) -> None:
+    torch.save(SyncNet("small").state_dict(), tmp_path / "w.pt")
+    given = ["--weights", str(tmp_path / "w.pt"), "--data.shards", str(shards_folder)]
+    argv = {
+        "evaluate": [*given, "--split", "train", "--out", str(tmp_path / "out")],
+        "calibrate": [*given, "--split", "train", str(tmp_path / "out.safetensors")],
+        "export": [str(tmp_path / "w.pt"), str(tmp_path / "out.torchscript")],
+    }[program]
+    (done,) = forking.run(Job(argv, "SIGINT", (program, 0), program=program))
+    assert done.status == 130 and f"{program}: interrupted" in done.err
+    assert done.err.count("\n") == 1 and names(tmp_path) == {"w.pt"}
