@@ -14,6 +14,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from data_tools.lock import locked
 from data_tools.shards import ClipRecord
 from trainer import evaluate as module
 from trainer.clip_distances import Embedded, clip_distances
@@ -293,3 +294,16 @@ def test_bad_input_is_one_sentence(
         assert left.code == status
     shown = capsys.readouterr().err
     assert problem in shown and "Traceback" not in shown
+
+
+def test_a_folder_that_another_is_writing_to_is_refused(
+    shards_folder: Path, weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    args = ["--weights", str(weights), "--data.shards", str(shards_folder), "--out", str(out)]
+    with locked(out, "evaluate"):
+        assert main(args) == 2
+    assert f"another evaluate is writing to {out}; wait for it" in capsys.readouterr().err
+    assert not out.exists()
+    assert main([*args, "--starts", "1", "--resamples", "1"]) == 0
+    assert not [path for path in out.iterdir() if path.name.startswith(".")]

@@ -1,5 +1,6 @@
 """Exports compute what the network does, or are not written."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -33,7 +34,7 @@ def test_the_published_layout_is_written_to_the_letter(tmp_path: Path) -> None:
     state = stand_in_state()
     torch.save(state, tmp_path / "given.model")
     outs = [tmp_path / name for name in ("a.model", "b.safetensors")]
-    assert export.main([str(tmp_path / "given.model"), *map(str, outs)]) == 0
+    assert export.export.main([str(tmp_path / "given.model"), *map(str, outs)]) == 0
     written = torch.load(outs[0], weights_only=True)
     assert written.keys() == state.keys() and len(written) == 88
     assert all(torch.equal(written[key], value) for key, value in state.items())
@@ -122,3 +123,15 @@ def test_bad_usage_is_one_sentence(
     save_file({"a": torch.zeros(1)}, tmp_path / "foreign.safetensors")
     status, words = said([str(tmp_path / "foreign.safetensors"), str(tmp_path / "x.pt")])
     assert status == 1 and "fits no SyncNet" in words
+
+
+def test_a_full_disk_is_one_sentence_and_leaves_nothing(
+    small_disk: Callable[[int], Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    torch.save(SyncNet("small").state_dict(), tmp_path / "w.pt")  # 1.8 MB
+    disk = small_disk(1_000_000)
+    for name in ("x.model", "x.safetensors", "x.torchscript"):
+        assert export.main([str(tmp_path / "w.pt"), str(disk / name)]) == 1
+        error = capsys.readouterr().err
+        assert "No space left on device" in error and name in error and error.count("\n") == 1
+        assert not list(disk.iterdir())

@@ -367,6 +367,10 @@ from pathlib import Path
 rank, (shards, out) = int(os.environ["RANK"]), sys.argv[1:]
 tiny = ["--train.batch_size", "8", "--data.val_runs", "1", "--train.device", "cpu"]
 step, statuses = run._Training._step, []
+# one group for all runs: it cannot be made anew over the same store
+processes, leave = run.distributed.setup("cpu"), run.distributed.leave
+run.distributed.setup, run.distributed.leave = lambda device: processes, lambda: None
+run.timing.plot = lambda rows, picture: None
 def do(folder, *more):
     argv = ["--data.shards", shards, "--run.dir", f"{out}/{folder}", *tiny, *more]
     statuses.append(run.main(argv))
@@ -388,6 +392,7 @@ do("rows", "--train.epochs", "9")
 if rank == 0:
     resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY,) * 2)
 do("taken", "--train.epochs", "9")
+leave()
 Path(f"{out}/{rank}.json").write_text(json.dumps(statuses))
 """
 
@@ -409,7 +414,7 @@ def test_all_processes_end_together_whatever_befalls_one(
     first, second = (json.loads((tmp_path / f"{rank}.json").read_text()) for rank in (0, 1))
     assert first == [0, 1, 0, 1, 1, 2] and second == [0, 1, 0, 1, 1, 1]
     said = [line for line in done.stderr.splitlines() if line.startswith("trainer.run: ")]
-    wanted = ["it has blown up", "step 3: [Errno 27]", r"steps\.jsonl|\[Errno 27\]", "another run"]
+    wanted = ["it has blown up", r"step 3: .*too large", "too large", "another run"]
     assert len(said) == 4 and all(map(re.search, wanted, said)), said
     assert checkpoint.finite(checkpoint.load(tmp_path / "run" / "last.pt"))
     saved = step_saved(tmp_path / "asked")
