@@ -163,4 +163,5 @@ def _link(source: Path, name: Path) -> None:
         try:
             os.link(source, partial)
         except OSError:  # not every file system has links
-            shutil.copyfile(source, partial)
+            with source.open("rb") as one, partial.open("wb") as other:
+                shutil.copyfileobj(one, other, 1 << 20)

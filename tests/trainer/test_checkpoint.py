@@ -60,7 +60,7 @@ def test_a_disk_that_fills_while_copying_leaves_all_that_was(
 
     monkeypatch.setattr(os, "link", refused)
     (disk / "ballast").write_bytes(bytes(500_000))
-    with pytest.raises(OSError, match="No space left on device: .*best.pt"):
+    with pytest.raises(OSError, match=r"No space left on device: .*best\.pt"):
         checkpoint.save(disk, state(2) | {"model": big}, keep=0, best=True)
     assert sorted(p.name for p in disk.iterdir()) == ["ballast", "best.pt", "last.pt"]
     assert all(checkpoint.load(disk / name)["step"] == 1 for name in ("best.pt", "last.pt"))

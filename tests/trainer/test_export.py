@@ -34,7 +34,7 @@ def test_the_published_layout_is_written_to_the_letter(tmp_path: Path) -> None:
     state = stand_in_state()
     torch.save(state, tmp_path / "given.model")
     outs = [tmp_path / name for name in ("a.model", "b.safetensors")]
-    assert export.export.main([str(tmp_path / "given.model"), *map(str, outs)]) == 0
+    assert export.main([str(tmp_path / "given.model"), *map(str, outs)]) == 0
     written = torch.load(outs[0], weights_only=True)
     assert written.keys() == state.keys() and len(written) == 88
     assert all(torch.equal(written[key], value) for key, value in state.items())

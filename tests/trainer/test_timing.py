@@ -52,7 +52,7 @@ def test_a_full_disk_is_kept_for_later_and_leaves_whole_rows(
         rows = steps.add(1, step, "train", torch.tensor(2.5), clock.end())
         assert [row["step"] for row in rows] == [step]  # whoever watches is told all the same
     steps.close()
-    with pytest.raises(OSError, match="No space left on device: .*steps.jsonl"):
+    with pytest.raises(OSError, match=r"No space left on device: .*steps\.jsonl"):
         steps.check()
     assert (disk / timing.STEPS).read_bytes().endswith(b"}\n")
     found = [row["step"] for row in timing.read_rows(disk / timing.STEPS)]
