@@ -134,6 +134,7 @@ def _together(
                 start = time.perf_counter()
         synchronise(device)
         seconds = time.perf_counter() - start
+        log.flush()
         log.close()
         summary = timing.summarise(timing.read_rows(path), sampler.batch_size)
     later = (epochs - 1) * steps * sampler.batch_size

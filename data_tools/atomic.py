@@ -40,6 +40,8 @@ def atomic_path(path: Path) -> Iterator[Path]:
     partial = _partial(path).absolute()
     try:
         with _naming(path, partial):
+            # Of a killed process with our number it may be one more name of a file that is needed.
+            partial.unlink(missing_ok=True)
             yield partial
             sync(partial)
             os.replace(partial, path)
@@ -99,10 +101,14 @@ def write_json(path: Path, value: Any) -> None:
         partial.write_text(text + "\n", encoding="utf-8")
 
 
-def remove_partials(folder: Path) -> None:
-    """Remove what a killed process left under temporary names in `folder`."""
-    for leftover in folder.glob(f".*{_MARK}*"):
-        leftover.unlink(missing_ok=True)
+def remove_partials(folder: Path, *names: str) -> None:
+    """Remove what a killed process left in `folder` under temporary names.
+
+    names: patterns of the files that were to be written; all, if none is given.
+    """
+    for name in names or ("*",):
+        for leftover in folder.glob(f".{name}{_MARK}*"):
+            leftover.unlink(missing_ok=True)
 
 
 def sync(path: Path) -> None:

@@ -5,7 +5,6 @@ anything is read, and recorded in OUT/plan.json. A shard is the unit of work and
 """
 
 import argparse
-import fcntl
 import hashlib
 import json
 import os
@@ -14,7 +13,6 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import as_completed
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -35,6 +33,7 @@ from data_tools.clips import (
     realign,
 )
 from data_tools.keep import KeepError, Row, in_words, read_keep
+from data_tools.lock import locked
 from data_tools.progress import progress
 from data_tools.records import Count, read_record, utf8
 from data_tools.shards import (
@@ -121,6 +120,7 @@ def pack(
 
     Raises:
         ValueError: no clips, wrong options, or OUT was packed from other clips or options.
+        InUse: another pack is writing there.
         KeepError: `keep` names none of the clips.
         RecordError: what an earlier run left in OUT is damaged.
     """
@@ -135,8 +135,7 @@ def pack(
             advance(1)
     clips = mark_copies(clips, sizes)
     plan = plan_shards(clips, sizes, options, keep)
-    out.mkdir(parents=True, exist_ok=True)
-    with _locked(out):
+    with locked(out, "pack"):
         _record_plan(out, clips, sizes, options, keep)
         remove_partials(out)
         todo = [shard for shard in plan if not _is_complete(out, shard)]
@@ -443,20 +442,6 @@ def _manifest(out: Path, plan: list[ShardPlan], options: PackOptions) -> Manifes
         dropped=sorted(dropped, key=lambda row: row.clip),
         options=asdict(options),
     )
-
-
-@contextmanager
-def _locked(out: Path) -> Iterator[None]:
-    """Keep a second `pack` off the same folder."""
-    descriptor = os.open(out, os.O_RDONLY)
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise ValueError(f"another pack is writing to {out}; wait for it") from None
-        yield
-    finally:
-        os.close(descriptor)
 
 
 def summarise(manifest: Manifest, out: Path, console: Console) -> None:

@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import csv
 import errno
-import fcntl
 import hashlib
 import io
 import math
@@ -22,7 +21,7 @@ import time
 import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -35,6 +34,7 @@ from data_tools.atomic import atomic_path, remove_partials, write_json
 from data_tools.clips import SPLITS, MissingPackage
 from data_tools.crop import CROPS, SIZES
 from data_tools.engines import run_local, run_ray
+from data_tools.lock import InUse, locked_file
 from data_tools.names import UNPLAIN, is_unplain, listed, shown
 from data_tools.progress import progress
 from data_tools.records import read_record as read_json_record
@@ -663,15 +663,12 @@ def _locked(out: Path, part: str) -> Iterator[None]:
         raise ValueError(f"{out} is not empty and was not made by prepare; choose another folder")
     (out / HIDDEN).mkdir(exist_ok=True)
     # Parts run side by side, but not beside a run over everything.
-    with (
-        open(out / HIDDEN / "lock", "w") as whole,
-        open(out / HIDDEN / f"lock{part or '-all'}", "w") as own,
-    ):
+    with ExitStack() as held:
         try:
-            fcntl.flock(whole, (fcntl.LOCK_SH if part else fcntl.LOCK_EX) | fcntl.LOCK_NB)
-            fcntl.flock(own, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            held.enter_context(locked_file(out / HIDDEN / "lock", shared=bool(part)))
+            held.enter_context(locked_file(out / HIDDEN / f"lock{part or '-all'}"))
         except BlockingIOError:
-            raise ValueError(f"another prepare is writing to {out}; wait for it") from None
+            raise InUse(f"another prepare is writing to {out}; wait for it") from None
         if not part:
             remove_partials(out)
         yield

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+import subprocess
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -60,3 +61,38 @@ def make_clip() -> MakeClip:
         return folder
 
     return write
+
+
+class SmallDisks:
+    """Disks of a few megabytes, of memory: SmallDisks()(9_000_000) is the folder of one."""
+
+    def __init__(self, below: Path) -> None:
+        self._below = below
+        self.folders: list[Path] = []
+
+    def __call__(self, size: int) -> Path:
+        """Mount one; the test is skipped where that is not allowed."""
+        folder = self._below / f"disk-{len(self.folders)}"
+        folder.mkdir()
+        mount = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)]
+        try:
+            done = subprocess.run(mount, capture_output=True, text=True)
+        except FileNotFoundError:
+            pytest.skip("no small disk: there is no mount command")
+        if done.returncode:
+            pytest.skip(f"no small disk may be mounted here: {done.stderr.strip()}")
+        self.folders.append(folder)
+        return folder
+
+    def grow(self, folder: Path, size: int) -> None:
+        """Make it larger."""
+        subprocess.run(["mount", "-o", f"remount,size={size}", str(folder)], check=True)
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[SmallDisks]:
+    """A function that mounts a disk of so many bytes, which are taken away afterwards."""
+    disks = SmallDisks(tmp_path)
+    yield disks
+    for folder in disks.folders:
+        subprocess.run(["umount", str(folder)], check=True)

@@ -166,6 +166,9 @@ def main(argv: list[str] | None = None) -> int:
     except (CalibrationError, WeightsError, RecordError, LoaderError, OSError) as error:
         print(f"calibrate: {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print("calibrate: interrupted; nothing was written", file=sys.stderr)
+        return 130
     for clearness, share in zip(found.clearness, found.share_right, strict=True):
         print(f"clearness {clearness:5.2f}: {share:.0%} of the answers right")
     print(f"wrote {args.out}")

@@ -1,21 +1,26 @@
 """Checkpoints that appear whole or not at all and never execute code: last, best, keep N.
 
+
 What a checkpoint holds is compared with what is about to receive it, entry by entry, before any of
 it is used.
 """
 
 import math
 import os
+import re
+import shutil
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, TypeVar, cast
+from typing import IO, Annotated, Any, TypeVar, cast
 
 import msgspec
 import torch
 from msgspec import Meta
 from torch import nn
+from torch.nn.utils import get_total_norm
 
-from data_tools.atomic import atomic_path, sync
+from data_tools.atomic import atomic_path, remove_partials, sync
 from trainer import torch_file
 from trainer.torch_file import NotOfTorch, TorchFileError, plain_name
 
@@ -104,18 +109,83 @@ def save(folder: Path, state: dict[str, Any], keep: int, best: bool) -> None:
     """Write last.pt, keep the newest `keep` as step-N.pt, and best.pt if this is the best.
 
     `state` holds tensors and plain values only, "step" among them.
+
+    Raises:
+        OSError: they cannot be written; those that were there are whole.
     """
-    last = folder / LAST
-    with atomic_path(last) as partial:
-        torch.save(state, partial)
-    # Further names of the same file: a link costs nothing and cannot be half written.
-    if best:
-        _link(last, folder / BEST)
+    names = [folder / BEST] if best else []
     if keep:
-        _link(last, folder / f"step-{state['step']:08d}.pt")
-    kept = sorted(folder.glob(_KEPT))
+        names.append(folder / f"step-{state['step']:08d}.pt")
+    with atomic_path(folder / LAST) as partial:
+        write(state, partial)
+        sync(partial)
+        # Before last.pt, so that a run that is killed in between comes to the same best again.
+        for name in names:
+            _link(partial, name)
+    kept = [path for path in folder.glob(_KEPT) if re.fullmatch(r"step-\d{8,}\.pt", path.name)]
+    # By age: a run that went back to an earlier step has the later ones of before beside it.
+    kept.sort(key=lambda path: (path.stat().st_mtime_ns, len(path.name), path.name))
     for old in kept[: max(0, len(kept) - keep)]:
         old.unlink()
+
+
+def write(content: Any, path: Path) -> None:
+    """torch.save to `path`, with the file's own error if it cannot be written.
+
+    Raises:
+        OSError: as the file gave it.
+    """
+    with open(path, "wb") as stream:
+        sink = _Sink(stream)
+        torch.save(content, cast(IO[bytes], sink))
+        if sink.error is not None:
+            raise sink.error
+
+
+class _Sink:
+    """Takes what torch writes; keeps the first error, behind which torch would put its own."""
+
+    def __init__(self, stream: IO[bytes]) -> None:
+        self._stream = stream
+        self.error: OSError | None = None
+
+    def write(self, data: bytes) -> int:
+        """Write `data`, unless the file has failed already."""
+        if self.error is None:
+            try:
+                self._stream.write(data)
+            except OSError as error:
+                self.error = error
+        return len(data)
+
+    def flush(self) -> None:
+        """Nothing: closing the file does."""
+
+
+def finite(state: Any) -> bool:
+    """Whether every number of the tensors in nested dictionaries, lists and tuples is finite.
+
+    Waits for the device, once for all of them.
+    """
+    tensors = [tensor for tensor in _floats(state) if tensor.numel()]
+    return math.isfinite(get_total_norm(tensors, math.inf)) if tensors else True
+
+
+def _floats(state: Any) -> Iterator[torch.Tensor]:
+    if isinstance(state, torch.Tensor):
+        if state.is_floating_point():
+            yield state
+    elif isinstance(state, dict):
+        for value in state.values():
+            yield from _floats(value)
+    elif isinstance(state, list | tuple):
+        for value in state:
+            yield from _floats(value)
+
+
+def clear(folder: Path) -> None:
+    """Remove half a checkpoint that a killed process left; no other may be writing there."""
+    remove_partials(folder, LAST, BEST, _KEPT)
 
 
 def load(path: Path) -> dict[str, Any]:
@@ -224,11 +294,13 @@ def find(resume: str, run_dir: Path | None) -> Path | None:
 
 
 def _link(source: Path, name: Path) -> None:
-    partial = name.with_name(f".{name.name}.partial-{os.getpid()}")
-    partial.unlink(missing_ok=True)
-    os.link(source, partial)
-    os.replace(partial, name)
-    sync(name.parent)
+    """Give a file one more name, whole or not at all: a link costs nothing."""
+    with atomic_path(name) as partial:
+        try:
+            os.link(source, partial)
+        except OSError:  # not every file system has links
+            with source.open("rb") as one, partial.open("wb") as other:
+                shutil.copyfileobj(one, other, 1 << 20)
 
 
 def _checked(path: Path, check: Any, *arguments: Any) -> Any:

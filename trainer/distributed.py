@@ -2,11 +2,18 @@
 
 import os
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
+
+T = TypeVar("T")
+
+
+class Elsewhere(Exception):
+    """The first process raised an error, which it tells of itself: this one ends with it."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +52,28 @@ class Processes:
         values: list[Any] = [None] * self.world
         dist.all_gather_object(values, value, group=self.control)
         return values
+
+    def together(self, work: Callable[[], T]) -> T:
+        """What `work`, done by the first process alone, returns; every process must call it.
+
+        Raises:
+            Elsewhere: on the others, if `work` raised an error, which the first process raises.
+        """
+        if self.world == 1:
+            return work()
+        done: tuple[T | None, Exception | None] = None, None
+        if self.first:
+            try:
+                done = work(), None
+            except Exception as error:  # the others must not wait for ever
+                done = None, error
+        value, failed = self.gather((done[0], done[1] is not None))[0]
+        if done[1] is not None:
+            raise done[1]
+        if failed:
+            raise Elsewhere
+        result: T = value
+        return result
 
     def barrier(self) -> None:
         """Wait until all processes are here."""

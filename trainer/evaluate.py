@@ -34,6 +34,7 @@ from rich.table import Table
 
 from data_tools.atomic import atomic_path, try_folder, write_json
 from data_tools.clips import SPLITS, MissingPackage
+from data_tools.lock import InUse, locked
 from data_tools.names import print_anything
 from data_tools.progress import progress
 from data_tools.records import RecordError, read_table, whole_number
@@ -645,25 +646,11 @@ def main(argv: list[str] | None = None) -> int:
         width=None if sys.stdout.isatty() else 120, markup=False, highlight=False, emoji=False
     )
     try:
-        model = fold(load_model(args.weights)).to(device)
-        own = read_offsets(args.offsets) if args.offsets else None
-        measured, left_out = evaluate(
-            args.shards, model, options, own=own, device=device, threads=args.threads
-        )
-        result = figures(measured, options)
-        with open(args.weights, "rb") as stream:
-            digest = hashlib.file_digest(stream, "sha256").hexdigest()
-        result |= {
-            "options": asdict(options),
-            "model": model.name,
-            "weights_sha256": digest,
-            "left_out": left_out,
-            "own_offsets": None if own is None else args.offsets.name,
-        }
-        out.mkdir(parents=True, exist_ok=True)
-        write_json(out / "evaluation.json", result)
-        write_rows(measured, left_out, out / "clips.csv")
-        plot(result, out / "offsets.png")
+        with locked(out, "evaluate"):
+            result, left_out = _measure(args, options, device, out)
+    except InUse as error:
+        print(f"evaluate: {error}", file=sys.stderr)
+        return 2
     except (
         WeightsError,
         RecordError,
@@ -675,6 +662,9 @@ def main(argv: list[str] | None = None) -> int:
     ) as error:
         print(f"evaluate: {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print("evaluate: interrupted; files it had written are whole", file=sys.stderr)
+        return 130
     say = _sayer(console)
     console.print(table(result))
     if args.swapped:
@@ -698,6 +688,31 @@ def main(argv: list[str] | None = None) -> int:
     ):
         say(f"wrote {out / name}: {what}")
     return status
+
+
+def _measure(
+    args: argparse.Namespace, options: Options, device: str, out: Path
+) -> tuple[dict[str, Any], dict[str, str]]:
+    """Measure and write all files; returns the figures, and what was left out and why."""
+    model = fold(load_model(args.weights)).to(device)
+    own = read_offsets(args.offsets) if args.offsets else None
+    measured, left_out = evaluate(
+        args.shards, model, options, own=own, device=device, threads=args.threads
+    )
+    result = figures(measured, options)
+    with open(args.weights, "rb") as stream:
+        digest = hashlib.file_digest(stream, "sha256").hexdigest()
+    result |= {
+        "options": asdict(options),
+        "model": model.name,
+        "weights_sha256": digest,
+        "left_out": left_out,
+        "own_offsets": None if own is None else args.offsets.name,
+    }
+    write_json(out / "evaluation.json", result)
+    write_rows(measured, left_out, out / "clips.csv")
+    plot(result, out / "offsets.png")
+    return result, left_out
 
 
 def _sayer(console: Console) -> Callable[[str], None]:

@@ -26,6 +26,7 @@ from data_tools.atomic import atomic_path, try_writing
 from data_tools.clips import MissingPackage
 from data_tools.mfcc import CEPSTRA, WINDOW_COLUMNS, WINDOW_FRAMES
 from data_tools.names import print_anything
+from trainer.checkpoint import write
 from trainer.embed import fold
 from trainer.model import SyncNet
 from trainer.weights import Calibration, WeightsError, load_model, public_state, read_calibration
@@ -68,7 +69,7 @@ class _Stream(nn.Module):
 def write_state(model: SyncNet, path: Path) -> list[Path]:
     """The bare state dict under the published keys, as torch.save writes it."""
     with atomic_path(path) as partial:
-        torch.save(public_state(model), partial)
+        write(public_state(model), partial)
     return [path]
 
 
@@ -99,7 +100,8 @@ def write_torchscript(model: SyncNet, path: Path) -> list[Path]:
                 {"forward": (frames, mfcc), "lips": (frames,), "sound": (mfcc,)},
                 check_trace=False,  # compared below, on other shapes
             )
-            torch.jit.save(traced, str(partial))
+            with open(partial, "wb") as stream:  # torch's own errors do not say what the matter is
+                torch.jit.save(traced, stream)
             loaded = torch.jit.load(str(partial))
         _compare(model, "lips", lambda given: loaded.lips(given), path)
         _compare(model, "sound", lambda given: loaded.sound(given), path)
@@ -240,6 +242,9 @@ def main(argv: list[str] | None = None) -> int:
         # RuntimeError: a package is missing, or torch's exporter could not do it
         print(f"export: {(str(error) or type(error).__name__).splitlines()[0]}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print("export: interrupted; what it said it wrote is whole", file=sys.stderr)
+        return 130
     return 0
 
 

@@ -47,7 +47,8 @@ class Seen:
     """What was seen of the latest steps.
 
     Attributes:
-        loss: mean; not finite if any was not.
+        loss: mean; not finite if none of the latest was. (Looks with single figures that are not,
+            as 16-bit floats give now and then, do not count.)
         spread: root mean square deviation of the embeddings over their root mean square length, of
             the stream where it is smaller; 0 where all are one point.
         gap: by how much genuine pairs are nearer than false ones, as a share of the latter.
@@ -77,6 +78,7 @@ class Guard:
         self._patience = max(warmup_steps + _STEPS, math.ceil(_WINDOWS / windows))
         self._looks: deque[torch.Tensor] = deque(maxlen=_LOOKS)
         self._said: set[str] = set()
+        self.blown_up = False  # whether a verdict was that the loss is no number
 
     @torch.no_grad()
     def look(
@@ -105,6 +107,9 @@ class Guard:
         if len(self._looks) < _FEWEST:
             return None
         looks = torch.stack(list(self._looks)).double().cpu()
+        usable = looks.isfinite().all(1)
+        if usable[-_FEWEST:].any():
+            looks = looks[usable]
         # a spread that fell to nothing a moment ago must not be hidden by what it was before
         spread = float(looks[-_FEWEST:, 1:3].mean(0).min())
         # nor an order that rises by what it was before there was anything to learn from
@@ -131,6 +136,7 @@ class Guard:
         seen = self.seen()
         for figures in (validation, vars(seen) if seen else None):
             if figures and not math.isfinite(figures["loss"]):
+                self.blown_up = True
                 return "nan", f"the loss is {figures['loss']}: it has blown up"
         if seen is None:
             return None

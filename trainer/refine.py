@@ -14,6 +14,7 @@ offset fits better. The outcome is `keep.csv` (`data_tools.keep`), which `traine
 import argparse
 import hashlib
 import json
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterable
@@ -30,6 +31,7 @@ from rich.console import Console
 from data_tools import keep
 from data_tools.atomic import atomic_path, sync, try_folder, write_json
 from data_tools.keep import Row, write_keep
+from data_tools.lock import locked
 from data_tools.names import print_anything
 from data_tools.progress import progress
 from data_tools.records import Count, RecordError, decode_record, read_lines, read_record
@@ -517,7 +519,7 @@ def _train(shards: Path, run: Path, manifest: Path | None, training: list[str]) 
     command = [sys.executable, "-m", "trainer.run", *_arguments(shards, run, training)]
     if manifest is not None:
         command += ["--data.manifest", str(manifest)]
-    status = subprocess.run(command, check=False).returncode
+    status = _wait_for(command)
     if status < 0:
         raise RefineError(
             f"training in {run} was killed by signal {-status}; the same command goes on with it"
@@ -527,6 +529,22 @@ def _train(shards: Path, run: Path, manifest: Path | None, training: list[str]) 
     if not _finished(run) or not best.exists():
         raise RefineError(f"training in {run} was stopped; the same command goes on with it")
     return best
+
+
+def _wait_for(command: list[str]) -> int:
+    """Run a training to its end; what would end this process lets it save first."""
+    with subprocess.Popen(command) as process:
+        before = signal.signal(signal.SIGTERM, lambda number, frame: process.terminate())
+        try:
+            return process.wait()
+        except KeyboardInterrupt:
+            # Ctrl-C in a terminal reaches it as well, any other way it does not; a second SIGINT,
+            # unlike this, would interrupt its saving.
+            process.terminate()
+            process.wait()
+            raise
+        finally:
+            signal.signal(signal.SIGTERM, before)
 
 
 def _arguments(shards: Path, run: Path, training: list[str]) -> list[str]:
@@ -619,16 +637,17 @@ def main(argv: list[str] | None = None) -> int:
         parser.error(str(error))
     options = Options(args.threshold, args.reject_share, args.realign, device, args.threads)
     try:
-        if args.score_only:
-            score_and_judge(args.shards, args.weights, out, options, say)
-            return 0
-        # refuses wrong options now, and bad shards
-        config, _ = parse(_arguments(args.shards, out / "round-1" / "run", training))
-        check(config)
-        Dataset(args.shards, "train")
-        if args.weights is not None:
-            load_model(args.weights)
-        best = refine(args.shards, out, args.rounds, options, training, say, args.weights)
+        with locked(out, "refine"):
+            if args.score_only:
+                score_and_judge(args.shards, args.weights, out, options, say)
+                return 0
+            # refuses wrong options now, and bad shards
+            config, _ = parse(_arguments(args.shards, out / "round-1" / "run", training))
+            check(config)
+            Dataset(args.shards, "train")
+            if args.weights is not None:
+                load_model(args.weights)
+            best = refine(args.shards, out, args.rounds, options, training, say, args.weights)
         say(f"wrote {out / 'refine.json'}: accuracy and verdicts of each round")
         say(f"wrote {best}: the network trained on what was kept")
         return 0

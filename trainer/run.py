@@ -22,7 +22,7 @@ from dataclasses import dataclass, fields, replace
 from datetime import datetime
 from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, NoReturn, cast
 
 import torch
 import yaml
@@ -33,6 +33,7 @@ from torch import nn
 
 from data_tools.atomic import atomic_path, write_json
 from data_tools.keep import Row, read_keep
+from data_tools.lock import locked
 from data_tools.mfcc import CEPSTRA, WINDOW_COLUMNS, WINDOW_FRAMES
 from data_tools.names import print_anything
 from data_tools.pack import PackOptions, pack
@@ -61,7 +62,7 @@ from trainer.config import (
     settings,
 )
 from trainer.dataset import Dataset
-from trainer.distributed import Agreement, Processes
+from trainer.distributed import Agreement, Elsewhere, Processes
 from trainer.guard import Action, Guard, NotLearning
 from trainer.loader import Batch, Loader, LoaderError, Shape
 from trainer.losses import Pairs, labelled, make_loss, shifted
@@ -101,7 +102,10 @@ def train(
     Raises:
         ValueError: settings that no run could use.
         RecordError, LoaderError, CheckpointError: bad data; the message says what to do.
-        NotLearning: the guard was told to stop such a run, or --overfit failed.
+        NotLearning: the loss or the weights are no numbers any more, the guard was told to stop
+            such a run, or --overfit failed.
+        InUse: another process is writing to run.dir.
+        Elsewhere: any of these, on the first process.
     """
     check(config)
     display.check_trackers(options.trackers)
@@ -136,7 +140,7 @@ class _Training:
         self.processes = processes
         self.console = console or Console(quiet=not processes.first)
         self.options = options
-        resumed, self.folder = _open_run(config, options, processes)
+        resumed, self.folder = _open_run(config, options, processes, opened)
         config = replace(
             config,
             data=replace(
@@ -218,15 +222,12 @@ class _Training:
         )
         self.best = resumed.progress.best if resumed else -1.0
         self.scores: dict[str, dict[str, float]] = {}
-        if processes.first:
-            self.folder.mkdir(parents=True, exist_ok=True)
-        processes.barrier()
+        self.told_unsound = False
         self.tracker = display.Tracker(
             list(options.trackers) if processes.first else [], self.folder, config.as_dict()
         )
         self.opened.callback(self.tracker.close)
-        if processes.first:
-            save_config(config, self.folder / "config.yaml")
+        processes.together(partial(save_config, config, self.folder / "config.yaml"))
 
     def _place_model(self, resumed: Resumed | None) -> None:
         """Model, optimizer, schedule and scaler on the device, as they were if resumed."""
@@ -277,12 +278,23 @@ class _Training:
         if resumed:
             self.optimizer.load_state_dict(resumed.optimizer(self.optimizer))
             self.schedule.load_state_dict(resumed.schedule(self.schedule))
+            self._heed_given_lr()
             if self.scaler.is_enabled() and (scaler := resumed.scaler(self.scaler)):
                 self.scaler.load_state_dict(scaler)
             torch.set_rng_state(resumed.rng("rng", torch.default_generator))
             if self.device.type == "cuda" and "cuda_rng" in resumed.state:
                 cuda_rng = resumed.rng("cuda_rng", torch.Generator(self.device))
                 torch.cuda.set_rng_state(cuda_rng, self.device)
+
+    def _heed_given_lr(self) -> None:
+        """Let a learning rate and weight decay given anew hold instead of the checkpoint's."""
+        config, schedule = self.config.train, self.schedule
+        for group in self.optimizer.param_groups:
+            group["weight_decay"] = config.weight_decay
+            if group["initial_lr"] != config.lr:
+                group["initial_lr"] = config.lr
+                group["lr"] = config.lr * _lr_factor(schedule.last_epoch, config, self.total)
+        schedule.base_lrs = [config.lr for _ in schedule.base_lrs]
 
     def _validation(self, split: str, swapped: bool = False) -> Validation | None:
         """The validation of a split; None, said aloud, where the split cannot give one."""
@@ -339,8 +351,7 @@ class _Training:
     def run(self) -> dict[str, Any]:
         """All steps, then the evaluation of the best weights."""
         clock = StepClock(self.device)
-        if self.processes.first:
-            timing.cut_rows(self.folder / timing.STEPS, self.start)
+        self.processes.together(partial(timing.cut_rows, self.folder / timing.STEPS, self.start))
         steps = StepLog(self.folder / timing.STEPS, self.device, self.processes)
         self.opened.callback(steps.close)
         # What exists now lives as long as the run: keep the collector from walking it again.
@@ -350,38 +361,42 @@ class _Training:
             if self.options.overfit:
                 return self._overfit(clock, stop)
             finished = self._steps(clock, steps, stop)
-            self._track(steps.flush())
+            self.processes.together(steps.check)
             return self._finish(finished, stop)
 
     def _overfit(self, clock: StepClock, stop: list[str]) -> dict[str, Any]:
         """Learn a few batches by heart: what can't be learnt so, days of training won't teach.
 
         Raises:
-            NotLearning: they were not learnt.
+            NotLearning: they were not learnt, or the loss is no number any more.
         """
         count, recent = self.options.overfit, deque[float](maxlen=self.options.overfit)
         first, said = 0.0, time.monotonic()
         for step in range(_OVERFIT_STEPS):
-            recent.append(float(self._step(clock, step)))
-            first = sum(recent) if step < count else first
+            value = float(self._step(clock, step))
             # not every loss has zero for its floor, but all pairs in order is as good in the end
             ordered = step >= _OVERFIT_STEPS // 2 and self.guard.order_now() > 0.9999
-            learnt = sum(recent) < _LEARNT * first or ordered
+            # the same on all processes, so that all leave at one step
+            value, in_order, asked = self.processes.mean([value, ordered, bool(stop)])
+            self._heed_loss(step, value)
+            recent.append(value)
+            first = sum(recent) if step < count else first
+            learnt = sum(recent) < _LEARNT * first or in_order == 1
             done = step >= 2 * count and learnt
-            if done or stop:
+            if done or asked:
                 break
             if time.monotonic() - said > 5 or step + 1 == count:
                 self.console.print(f"step {step + 1}: loss {sum(recent) / len(recent):.4f}")
                 said = time.monotonic()
         first, last = first / count, sum(recent) / len(recent)
         told = f"loss {first:.4f} -> {last:.4f} in {step + 1} steps over {count} batch(es)"
-        if not done and not stop:
-            raise NotLearning(
+        if not done and not asked:
+            self._end(
                 f"--overfit: {told}: not learnt by heart, which takes {_LEARNT:.0%} of the first "
                 f"loss, or each genuine pair nearer than any false one. {self.guard.advice()}"
             )
         self.console.print(
-            f"--overfit: {told}: " + ("stopped" if stop else "learnt by heart, fine")
+            f"--overfit: {told}: " + ("stopped" if asked else "learnt by heart, fine")
         )
         return {"finished": done, "first_loss": first, "last_loss": last, "steps": step + 1}
 
@@ -399,21 +414,24 @@ class _Training:
                 value = self._step(clock, step)
                 last_of_epoch = (step + 1) % per_epoch == 0
                 rows = steps.add(epoch, step, "train", value, clock.end())
-                self._track(rows)
+                self._heed_rows(rows)
                 shown.step(epoch, rows[-1] if rows else None)
-                interrupted = agreement.ask(bool(stop))
                 due = last_of_epoch and (
                     epoch % self.config.train.val_every == 0 or step + 1 == self.total
                 )
-                if due:
-                    self._validate(clock, steps, epoch, step)
+                # Each duty is asked on its own: none may hide another.
+                scores = self._validate(clock, steps, epoch, step) if due else None
+                ended = None
+                if due or (step + 1) % _GUARD_STEPS == 0:
+                    ended = self._heed(step, scores)
+                # After what takes long, so that a request made meanwhile is heard at this step.
+                interrupted = agreement.ask(bool(stop) or steps.failure is not None)
+                if due or ended or interrupted or self._save_due(step, saved):
+                    self._heed_rows(steps.flush())
+                    self._save(step + 1, due and self._is_best(scores))
                     saved = time.monotonic()
-                elif (step + 1) % _GUARD_STEPS == 0:
-                    self._heed(step, None)
-                elif interrupted or self._save_due(step, saved):
-                    steps.flush()
-                    self._save(step + 1)
-                    saved = time.monotonic()
+                if ended:
+                    self._end(ended)
                 if interrupted:
                     return step + 1 == self.total
         return True
@@ -482,61 +500,133 @@ class _Training:
         ends = (step + 1) % self.sampler.steps_per_epoch == 0
         return ends and bool(self.processes.gather(late)[0])
 
-    def _track(self, rows: list[dict[str, Any]]) -> None:
+    def _heed_rows(self, rows: list[dict[str, Any]]) -> None:
+        """Tell the trackers of steps whose rows are complete; end the run if it has blown up."""
         for row in rows:
+            self._heed_loss(row["step"], row["loss"])
             if row["phase"] == "train":
                 figures = {k: v for k, v in row.items() if k.endswith("_ms") or k == "loss"}
                 self.tracker.log(row["step"], {f"train/{k}": v for k, v in figures.items()})
 
-    def _validate(self, clock: StepClock, steps: StepLog, epoch: int, step: int) -> None:
-        self._track(steps.flush())
-        scores: dict[str, float] | None
-        if self.validation is not None:
-            scores = self.validation.run(
-                self._judged,
-                self.loss,
-                self.autocast,
-                clock,
-                lambda loss, times: steps.add_now(epoch, step, "val", loss, times),
-            )
-            self.scores["val"] = scores
-            self.tracker.log(step, {f"val/{name}": value for name, value in scores.items()})
-            self.console.print(
-                f"epoch {epoch}: val loss {scores['loss']:.4f}, within +-1 frame: K=5 "
-                f"{scores['accuracy_k5']:.1%}, K=15 {scores['accuracy_k15']:.1%}, AUC "
-                f"{scores['auc']:.4f}, distance {scores['genuine_distance']:.2f} genuine, "
-                f"{scores['false_distance']:.2f} false",
-                highlight=False,
-                soft_wrap=True,
-            )
-            # K=5 is the accuracy that saturates last
-            better = scores["accuracy_k5"] > self.best
-            self.best = max(self.best, scores["accuracy_k5"])
-        else:
-            scores, better = None, True
-        self._save(step + 1, better)
-        self._heed(step, scores)
+    def _heed_loss(self, step: int, loss: float) -> None:
+        """End the run if the loss of a step, the mean over all processes, is no number."""
+        if math.isfinite(loss) or self.options.guard == "off":
+            return
+        # 16-bit floats overflow now and then; the scaler leaves out such a step.
+        if self.scaler.is_enabled() and self.processes.together(
+            lambda: checkpoint.finite(self._state(step, {}))
+        ):
+            return
+        self._blown_up(step + 1, f"the loss is {loss}")
 
-    def _heed(self, step: int, scores: dict[str, float] | None) -> None:
-        """Say what the guard has to say; end the run if it was told to."""
+    def _blown_up(self, step: int, what: str) -> NoReturn:
+        """End the run, all processes together, and say what remains of it."""
+        last = self.folder / checkpoint.LAST
+        left = f" {last} is as it was before." if last.exists() else ""
+        self._end(f"step {step}: {what}: it has blown up. {self.guard.advice('nan')}{left}")
+
+    def _end(self, words: str) -> NoReturn:
+        raise NotLearning(words) if self.processes.first else Elsewhere
+
+    def _validate(
+        self, clock: StepClock, steps: StepLog, epoch: int, step: int
+    ) -> dict[str, float] | None:
+        """What the validation found; None where there is nothing to validate with."""
+        self._heed_rows(steps.flush())
+        if self.validation is None:
+            return None
+        scores = self.validation.run(
+            self._judged,
+            self.loss,
+            self.autocast,
+            clock,
+            lambda loss, times: steps.add_now(epoch, step, "val", loss, times),
+        )
+        self.scores["val"] = scores
+        self.tracker.log(step, {f"val/{name}": value for name, value in scores.items()})
+        self.console.print(
+            f"epoch {epoch}: val loss {scores['loss']:.4f}, within +-1 frame: K=5 "
+            f"{scores['accuracy_k5']:.1%}, K=15 {scores['accuracy_k15']:.1%}, AUC "
+            f"{scores['auc']:.4f}, distance {scores['genuine_distance']:.2f} genuine, "
+            f"{scores['false_distance']:.2f} false",
+            highlight=False,
+            soft_wrap=True,
+        )
+        return scores
+
+    def _is_best(self, scores: dict[str, float] | None) -> bool:
+        """Whether a validation found the best weights so far; the latest are, where there is none.
+
+        K=5 is the accuracy that saturates last.
+        """
+        if scores is None:
+            return True
+        better = math.isfinite(scores["loss"]) and scores["accuracy_k5"] > self.best
+        if better:
+            self.best = scores["accuracy_k5"]
+        return better
+
+    def _heed(self, step: int, scores: dict[str, float] | None) -> str | None:
+        """Say what the guard has to say; returns it instead if it was told to end such a run.
+
+        Raises:
+            NotLearning: the run has blown up.
+        """
         if self.options.guard == "off":
-            return
+            return None
         self.tracker.log(step, self.guard.figures())
+        verdict = self.guard.verdict(step, scores)
         # the first process speaks for all, so that all end together
-        said = self.processes.gather(self.guard.verdict(step, scores))[0]
+        said, blown_up = self.processes.gather((verdict, self.guard.blown_up))[0]
         if said is None:
-            return
+            return None
+        said = f"step {step + 1}: {said}"
+        if blown_up:
+            self._end(said)
         if self.options.guard == "stop":
-            raise NotLearning(f"step {step + 1}: {said}")
-        self.console.print(f"[bold red]guard[/], step {step + 1}: {said}", soft_wrap=True)
+            return said
+        self.console.print(f"[bold red]guard[/], {said}", soft_wrap=True)
+        return None
 
     def _save(self, step: int, best: bool = False) -> None:
-        """Save the state in which `step` is the next to do (first process only)."""
+        """Save the state in which `step` is the next to do (first process only).
+
+        Weights that are no numbers are not saved: a checkpoint of them would be of no use, and
+        those that are there are.
+
+        Raises:
+            NotLearning: they are no numbers, which ends the run unless the guard is off.
+            OSError: it cannot be written.
+        """
         quarantine = {}
         for found in self.processes.gather(dict(self.loader.quarantine)):
             quarantine.update({self.dataset.keys[clip]: since for clip, since in found.items()})
-        if not self.processes.first:
+
+        def save() -> bool:
+            state = self._state(step, quarantine)
+            if not checkpoint.finite(state):
+                return False
+            there = (self.folder / checkpoint.LAST).exists()
+            try:
+                checkpoint.save(self.folder, state, self.config.run.keep, best)
+            except OSError as error:
+                go_on = f"; those of before are whole: --resume {self.folder} goes on from there"
+                raise OSError(f"step {step}: {error}{go_on if there else ''}") from None
+            return True
+
+        if self.processes.together(save) or self.told_unsound:
             return
+        if self.options.guard != "off":
+            self._blown_up(step, "the weights are no longer finite")
+        self.told_unsound = True
+        self.console.print(
+            f"[bold red]step {step}[/]: the weights are no longer finite, so they are not saved "
+            "(the guard is off: the run goes on)",
+            soft_wrap=True,
+        )
+
+    def _state(self, step: int, quarantine: dict[str, int]) -> dict[str, Any]:
+        """What a checkpoint holds."""
         state = {
             "model": self.model.state_dict(),
             "loss": self._bare_loss.state_dict(),
@@ -554,7 +644,7 @@ class _Training:
             state["average"] = self.average.state_dict()
         if self.device.type == "cuda":
             state["cuda_rng"] = torch.cuda.get_rng_state(self.device)
-        checkpoint.save(self.folder, state, self.config.run.keep, best)
+        return state
 
     @property
     def _bare_loss(self) -> nn.Module:
@@ -646,6 +736,9 @@ class _Training:
         self.processes.barrier()
         if best.exists():
             self.model.load_state_dict(checkpoint.weights(best, self.model))
+        if not all(self.processes.gather(checkpoint.finite(self.model.state_dict()))):
+            self.console.print("note: the weights are not finite, so they are not evaluated")
+            return
         clock = StepClock(self.device)
         wanted: dict[str, Validation | None] = {"val": self.validation}
         if self.validation is not None:
@@ -689,7 +782,10 @@ def _lr_factor(step: int, config: Train, total: int) -> float:
 
 @contextmanager
 def _stop_requests() -> Iterator[list[str]]:
-    """SIGTERM and Ctrl-C ask the loop to save and leave; a second Ctrl-C interrupts at once."""
+    """Ask the loop to save and leave: on SIGTERM, on Ctrl-C, when the terminal is closed.
+
+    A second Ctrl-C interrupts at once.
+    """
     asked: list[str] = []
 
     def ask(number: int, frame: object) -> None:
@@ -697,7 +793,10 @@ def _stop_requests() -> Iterator[list[str]]:
             raise KeyboardInterrupt
         asked.append(signal.Signals(number).name)
 
-    before = {s: signal.signal(s, ask) for s in (signal.SIGTERM, signal.SIGINT)}
+    numbers = [signal.SIGTERM, signal.SIGINT, signal.SIGHUP]
+    if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN:  # by nohup
+        numbers.remove(signal.SIGHUP)
+    before = {s: signal.signal(s, ask) for s in numbers}
     try:
         yield asked
     finally:
@@ -714,24 +813,40 @@ def _device(kind: str, asked: str, processes: Processes) -> torch.device:
 
 
 def _open_run(
-    config: Config, options: Options, processes: Processes
+    config: Config, options: Options, processes: Processes, opened: ExitStack
 ) -> tuple[Resumed | None, Path]:
-    """The checkpoint to go on from, if any, and this run's folder (the same on all processes)."""
+    """The checkpoint to go on from, if any, and this run's folder (the same on all processes).
+
+    The folder is locked until `opened` is closed.
+    """
     asked = Path(config.run.dir) if config.run.dir else None
     source = checkpoint.find(options.resume, asked) if options.resume else None
-    resumed = checkpoint.resume(source) if source else None
-    if resumed:
-        _check_same(config, resumed)
     name = f"{datetime.now():%Y%m%d-%H%M%S}-{config.model.name}"
     folder = asked or (source.parent if source else Path("runs") / name)
     folder = processes.gather(folder)[0]  # clocks differ between processes
-    fresh = not resumed and not options.resume
-    if fresh and processes.first and (folder / timing.STEPS).exists():
-        raise ValueError(
-            f"{folder} already holds a run: add --resume auto to go on with it, or choose another "
-            "run.dir"
-        )
-    processes.barrier()
+
+    def claim() -> Path | None:
+        opened.enter_context(locked(folder, "run"))
+        checkpoint.clear(folder)
+        # Now that nobody writes any more; one may just have been saved by whoever did.
+        found = checkpoint.find(options.resume, folder) if options.resume else None
+        ours = options.resume == "auto" or (found and found.parent.samefile(folder))
+        if not ours and (folder / timing.STEPS).exists():
+            raise ValueError(
+                f"{folder} already holds a run: add --resume auto to go on with it, or choose "
+                "another run.dir"
+            )
+        return found
+
+    source = processes.together(claim)
+    resumed = checkpoint.resume(source) if source else None
+    if resumed:
+        _check_same(config, resumed)
+        if not checkpoint.finite(resumed.state):
+            raise CheckpointError(
+                f"{source} holds weights that are not finite, from which nothing is learnt any "
+                "more: resume from an earlier checkpoint, with a lower train.lr"
+            )
     return resumed, folder
 
 
@@ -790,7 +905,8 @@ def _shards(
         cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "syncnet-trainer"
         cache /= f"demo-{DEMO_CLIPS}x{DEMO_SECONDS:g}s-{DEMO_SIZE}"
         clips, shards = cache / "clips", cache / "shards"
-    if clips is not None and processes.first:
+
+    def make(clips: Path) -> None:
         if options.demo:
             console.print(
                 f"no data given: a demonstration on {DEMO_CLIPS} synthetic talking heads "
@@ -816,7 +932,9 @@ def _shards(
                 highlight=False,
                 soft_wrap=True,
             )
-    processes.barrier()
+
+    if clips is not None:
+        processes.together(partial(make, clips))
     return str(shards)
 
 
@@ -999,6 +1117,8 @@ def main(argv: list[str] | None = None) -> int:
     except ValueError as error:
         print(f"trainer.run: {error}", file=sys.stderr)
         return 2
+    except Elsewhere:
+        return 1
     except (
         RecordError,
         LoaderError,

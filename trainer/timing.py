@@ -11,9 +11,11 @@ between steps. Where the loss is not finite it is null (NaN in files of earlier 
 
 import json
 import math
+import os
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -120,14 +122,20 @@ class StepTimes:
 
 
 class StepLog:
-    """Writes rows to steps.jsonl on the first process; losses are means over all processes."""
+    """Writes rows to steps.jsonl on the first process; losses are means over all processes.
+
+    What cannot be written (a full disk) is no error yet: `failure` holds it, so that all processes
+    can end together. The file then ends with the last row that is whole.
+    """
 
     def __init__(self, path: Path, device: torch.device, processes: Processes) -> None:
         self._lag = _LAG if device.type == "cuda" or processes.world > 1 else 0
         self._processes = processes
+        self._path = path
         self._pending: deque[tuple[dict[str, Any], torch.Tensor, StepTimes]] = deque()
-        # line-buffered: a killed run loses no finished row
-        self._file = open(path, "a", buffering=1, encoding="utf-8") if processes.first else None  # noqa: SIM115
+        # unbuffered: a killed run loses no finished row, and closing has nothing left to fail with
+        self._file = open(path, "ab", buffering=0) if processes.first else None  # noqa: SIM115
+        self.failure: OSError | None = None
 
     def add(
         self, epoch: int, step: int, phase: str, loss: torch.Tensor, times: StepTimes
@@ -144,7 +152,7 @@ class StepLog:
         self._keep([row])
 
     def flush(self) -> list[dict[str, Any]]:
-        """Write every pending row, waiting for the GPU if need be."""
+        """Complete every pending row, waiting for the GPU (and all processes); returns them."""
         return self._write(0)
 
     def _write(self, leave: int) -> list[dict[str, Any]]:
@@ -158,14 +166,33 @@ class StepLog:
         return rows
 
     def _keep(self, rows: list[dict[str, Any]]) -> None:
-        if self._file is not None:
-            for row in rows:
-                loss = row["loss"] if math.isfinite(row["loss"]) else None  # JSON has no NaN
-                self._file.write(json.dumps(row | {"loss": loss}) + "\n")
+        if self._file is None or self.failure is not None or not rows:
+            return
+        whole = os.fstat(self._file.fileno()).st_size
+        lines = []
+        for row in rows:
+            loss = row["loss"] if math.isfinite(row["loss"]) else None  # JSON has no NaN
+            lines.append(json.dumps(row | {"loss": loss}) + "\n")
+        left = "".join(lines).encode()
+        try:
+            while left:  # a disk that is all but full takes a part
+                left = left[self._file.write(left) :]
+        except OSError as error:
+            self.failure = OSError(error.errno, error.strerror, str(self._path))
+            with suppress(OSError):
+                self._file.truncate(whole)
+
+    def check(self) -> None:
+        """Raise what has kept rows from being written, if anything has.
+
+        Raises:
+            OSError: names the file.
+        """
+        if self.failure is not None:
+            raise self.failure
 
     def close(self) -> None:
-        """Write what is pending and close the file."""
-        self.flush()
+        """Close the file; rows still pending are left to `flush`, which needs every process."""
         if self._file is not None:
             self._file.close()
 

@@ -1,10 +1,12 @@
 """Checkpoints: whole or not at all, never executed, old ones removed."""
 
+import errno
 import math
 import os
 import pickle
 import random
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +35,71 @@ def test_last_best_and_the_newest_are_kept(tmp_path: Path) -> None:
     ]
     assert checkpoint.load(tmp_path / "last.pt")["step"] == 5
     assert checkpoint.load(tmp_path / "best.pt")["step"] == 3
+
+
+@pytest.mark.parametrize(
+    "error", [errno.EPERM, errno.EOPNOTSUPP, errno.EMLINK, errno.ENOSYS, errno.EXDEV]
+)
+def test_where_there_are_no_links_copies_are_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: int
+) -> None:
+    def refused(*names: Any, **options: Any) -> None:
+        raise OSError(error, os.strerror(error), *map(str, names[:1]))
+
+    monkeypatch.setattr(os, "link", refused)
+    for step in range(1, 4):
+        checkpoint.save(tmp_path, state(step), keep=2, best=step == 2)
+    found = {p.name: checkpoint.load(p)["step"] for p in tmp_path.iterdir()}
+    assert found == {"last.pt": 3, "best.pt": 2, "step-00000002.pt": 2, "step-00000003.pt": 3}
+    assert all(p.stat().st_nlink == 1 for p in tmp_path.iterdir())
+
+
+def test_a_disk_that_fills_while_copying_leaves_all_that_was(
+    small_disk: Callable[[int], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    disk = small_disk(1_500_000)
+    big = {"w": torch.zeros(100_000)}  # 0.4 MB: last, best and their successor fit, not a fourth
+    checkpoint.save(disk, state(1) | {"model": big}, keep=0, best=True)
+
+    def refused(*names: Any) -> None:
+        raise OSError(errno.EPERM, "no links here")
+
+    monkeypatch.setattr(os, "link", refused)
+    (disk / "ballast").write_bytes(bytes(500_000))
+    with pytest.raises(OSError, match=r"No space left on device: .*best\.pt"):
+        checkpoint.save(disk, state(2) | {"model": big}, keep=0, best=True)
+    assert sorted(p.name for p in disk.iterdir()) == ["ballast", "best.pt", "last.pt"]
+    assert all(checkpoint.load(disk / name)["step"] == 1 for name in ("best.pt", "last.pt"))
+
+
+def test_what_a_killed_process_of_our_number_left_is_not_written_through(tmp_path: Path) -> None:
+    """Killed after best.pt was linked and before last.pt was: the partial is best.pt as well."""
+    checkpoint.save(tmp_path, state(1), keep=0, best=True)
+    os.link(tmp_path / "best.pt", tmp_path / f".last.pt.partial-{os.getpid()}")
+    os.link(tmp_path / "best.pt", tmp_path / ".best.pt.partial-1")
+    checkpoint.save(tmp_path, state(2), keep=0, best=False)
+    assert checkpoint.load(tmp_path / "best.pt")["step"] == 1
+    checkpoint.clear(tmp_path)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["best.pt", "last.pt"]
+
+
+def test_the_newest_are_those_written_last_whatever_their_number(tmp_path: Path) -> None:
+    foreign = tmp_path / "step-mine.pt"
+    foreign.touch()
+    for step in (99_999_998, 99_999_999, 100_000_000, 5):  # the last went back to an earlier one
+        checkpoint.save(tmp_path, state(step), keep=2, best=False)
+    kept = {path.name for path in tmp_path.glob("step-*")}
+    assert kept == {"step-00000005.pt", "step-100000000.pt", foreign.name}
+    checkpoint.save(tmp_path, state(6), keep=0, best=False)
+    assert {path.name for path in tmp_path.glob("step-*")} == {foreign.name}
+
+
+@pytest.mark.parametrize("bad", [torch.nan, torch.inf, -torch.inf])
+def test_a_number_that_is_not_finite_is_found_wherever_it_is(bad: float) -> None:
+    good = {"a": torch.tensor([3e38, -3e38]), "b": [torch.zeros(0), torch.tensor(3)], "c": "text"}
+    assert checkpoint.finite(good) and checkpoint.finite({})
+    for dtype in (torch.float64, torch.bfloat16, torch.float16):
+        assert not checkpoint.finite(good | {"d": {0: (torch.tensor(bad, dtype=dtype),)}})
 
 
 def test_a_pickle_with_code_is_refused_and_not_run(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from mutations import changed_bytes, documented
 
+from data_tools.lock import locked
 from data_tools.shards import ClipRecord
 from trainer import evaluate as module
 from trainer.clip_distances import Embedded, clip_distances
@@ -308,3 +309,16 @@ def test_any_file_of_offsets(tmp_path_factory: pytest.TempPathFactory, data: byt
     file = tmp_path_factory.getbasetemp() / "offsets.csv"
     file.write_bytes(data)
     documented(lambda: read_offsets(file), (EvaluationError,))
+
+
+def test_a_folder_that_another_is_writing_to_is_refused(
+    shards_folder: Path, weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    args = ["--weights", str(weights), "--data.shards", str(shards_folder), "--out", str(out)]
+    with locked(out, "evaluate"):
+        assert main(args) == 2
+    assert f"another evaluate is writing to {out}; wait for it" in capsys.readouterr().err
+    assert not out.exists()
+    assert main([*args, "--starts", "1", "--resamples", "1"]) == 0
+    assert not [path for path in out.iterdir() if path.name.startswith(".")]

@@ -1,5 +1,6 @@
 """Exports compute what the network does, or are not written."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -122,3 +123,15 @@ def test_bad_usage_is_one_sentence(
     save_file({"a": torch.zeros(1)}, tmp_path / "foreign.safetensors")
     status, words = said([str(tmp_path / "foreign.safetensors"), str(tmp_path / "x.pt")])
     assert status == 1 and "fits no SyncNet" in words
+
+
+def test_a_full_disk_is_one_sentence_and_leaves_nothing(
+    small_disk: Callable[[int], Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    torch.save(SyncNet("small").state_dict(), tmp_path / "w.pt")  # 1.8 MB
+    disk = small_disk(1_000_000)
+    for name in ("x.model", "x.safetensors", "x.torchscript"):
+        assert export.main([str(tmp_path / "w.pt"), str(disk / name)]) == 1
+        error = capsys.readouterr().err
+        assert "No space left on device" in error and name in error and error.count("\n") == 1
+        assert not list(disk.iterdir())

@@ -2,7 +2,12 @@
 
 import csv
 import json
+import os
 import shutil
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -16,7 +21,9 @@ from hypothesis import strategies as st
 from mutations import changed_bytes, changed_json, documented
 
 from data_tools.keep import KEEP, NO_MINIMUM, REALIGN, SHIFTED, UNREADABLE, read_keep, write_keep
+from data_tools.lock import locked
 from data_tools.records import RecordError
+from trainer import checkpoint, timing
 from trainer import refine as module
 from trainer.clip_distances import Embedded, clip_distances
 from trainer.dataset import Dataset
@@ -318,3 +325,42 @@ def check_scores(line: bytes, folder: Path) -> None:
     rows = give_verdicts(found.values(), threshold.value, realign=True)
     write_keep(folder / "keep.csv", rows)
     assert read_keep(folder / "keep.csv").keys() == found.keys()
+
+
+def test_a_folder_that_another_is_writing_to_is_refused(
+    shards_folder: Path, weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    args = ["--data.shards", str(shards_folder), "--out", str(tmp_path / "out")]
+    for more in ([], ["--weights", str(weights), "--score-only"]):
+        with locked(tmp_path / "out", "refine"):
+            assert main([*args, *more]) == 2
+        assert "another refine is writing to" in capsys.readouterr().err
+        assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 1), (signal.SIGINT, 130)])
+def test_whatever_ends_a_refinement_lets_its_training_save(
+    shards_folder: Path, tmp_path: Path, number: int, status: int
+) -> None:
+    """The signal reaches the refinement alone, as `kill` sends it."""
+    args = ["--data.shards", str(shards_folder), "--out", str(tmp_path / "out")]
+    args += ["--train.batch_size", "8", "--train.epochs", "100000", "--train.val_every", "99999"]
+    run = tmp_path / "out" / "round-1" / "run"
+    with subprocess.Popen(
+        [sys.executable, "-m", "trainer.refine", *args],
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        deadline = time.monotonic() + 120
+        while not (run / "steps.jsonl").exists() or not (run / "steps.jsonl").stat().st_size:
+            assert time.monotonic() < deadline and process.poll() is None
+            time.sleep(0.05)
+        process.send_signal(number)
+        _, error = process.communicate(timeout=100)
+    assert process.returncode == status and error.count("\n") == 1
+    assert "the same command goes on" in error
+    rows = timing.read_rows(run / "steps.jsonl")
+    assert checkpoint.load(run / "last.pt")["step"] == len(rows) > 0

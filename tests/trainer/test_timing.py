@@ -3,6 +3,7 @@
 import json
 import math
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
@@ -50,6 +51,24 @@ def test_a_row_says_where_the_time_went(tmp_path: Path) -> None:
     assert written.data_ms >= 20 and written.backward_ms >= 10 > written.forward_ms
     assert written.loss_ms == written.optimizer_ms == 0
     assert written.total_ms >= written.data_ms + written.backward_ms
+
+
+def test_a_full_disk_is_kept_for_later_and_leaves_whole_rows(
+    small_disk: Callable[[int], Path],
+) -> None:
+    disk = small_disk(64_000)
+    steps = StepLog(disk / timing.STEPS, torch.device("cpu"), Processes())
+    clock = StepClock(torch.device("cpu"))
+    for step in range(1000):
+        clock.begin()
+        rows = steps.add(1, step, "train", torch.tensor(2.5), clock.end())
+        assert [row["step"] for row in rows] == [step]  # whoever watches is told all the same
+    steps.close()
+    with pytest.raises(OSError, match=r"No space left on device: .*steps\.jsonl"):
+        steps.check()
+    assert (disk / timing.STEPS).read_bytes().endswith(b"}\n")
+    found = [row["step"] for row in timing.read_rows(disk / timing.STEPS)]
+    assert found == list(range(len(found))) and 100 < len(found) < 1000
 
 
 def test_summary_takes_medians_from_the_second_epoch_on() -> None:
