@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import cv2
-import hostile
+import hostile_clips as hostile
 import numpy as np
 import pytest
 import simplejpeg

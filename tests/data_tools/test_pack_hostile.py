@@ -9,7 +9,7 @@ import unicodedata
 from collections.abc import Callable
 from pathlib import Path
 
-import hostile
+import hostile_clips as hostile
 import numpy as np
 import pytest
 import soundfile

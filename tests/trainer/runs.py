@@ -154,14 +154,14 @@ def command(shards: Path, run: Path, *more: str) -> list[str]:
     return ["--data.shards", str(shards), "--run.dir", str(run), *TINY, *more]
 
 
-def train_rows(run: Path) -> list[dict[str, Any]]:
+def train_rows(run: Path) -> list[timing.StepRow]:
     """The rows of its training steps."""
-    return [row for row in timing.read_rows(run / timing.STEPS) if row["phase"] == "train"]
+    return [row for row in timing.read_rows(run / timing.STEPS) if row.phase == "train"]
 
 
-def losses(run: Path) -> list[float]:
-    """Of its training steps."""
-    return [row["loss"] for row in train_rows(run)]
+def losses(run: Path) -> list[float | None]:
+    """Of its training steps; None where one was not finite."""
+    return [row.loss for row in train_rows(run)]
 
 
 def names(folder: Path) -> set[str]:

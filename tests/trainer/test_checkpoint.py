@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import hostile
+import hostile_weights as hostile
 import pytest
 import torch
 from hypothesis import given, settings

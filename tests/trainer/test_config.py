@@ -8,7 +8,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-import hostile
+import hostile_weights as hostile
 import pytest
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings

@@ -67,7 +67,7 @@ def test_a_full_disk_is_kept_for_later_and_leaves_whole_rows(
     with pytest.raises(OSError, match=r"No space left on device: .*steps\.jsonl"):
         steps.check()
     assert (disk / timing.STEPS).read_bytes().endswith(b"}\n")
-    found = [row["step"] for row in timing.read_rows(disk / timing.STEPS)]
+    found = [row.step for row in timing.read_rows(disk / timing.STEPS)]
     assert found == list(range(len(found))) and 100 < len(found) < 1000
 
 

@@ -8,7 +8,7 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
-import hostile
+import hostile_weights as hostile
 import pytest
 import torch
 from hypothesis import given, settings

@@ -9,7 +9,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-import hostile
+import hostile_weights as hostile
 import pytest
 import torch
 from hypothesis import given, settings
