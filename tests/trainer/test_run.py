@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from runs import REPOSITORY, TINY, command, losses, train_rows
 
 from data_tools.keep import KEEP, NO_MINIMUM, REALIGN, Row, write_keep
 from data_tools.pack import PackOptions, pack
@@ -26,13 +27,6 @@ from trainer.run import main, parse
 from trainer.run import train as train_run
 from trainer.sampler import TrainSampler
 
-TINY = ["--train.batch_size", "8", "--data.val_runs", "1", "--train.warmup_steps", "2"]
-REPOSITORY = Path(__file__).parents[2]
-
-
-def command(shards: Path, run: Path, *more: str) -> list[str]:
-    return ["--data.shards", str(shards), "--run.dir", str(run), *TINY, *more]
-
 
 def python(
     code: str, *arguments: str, launcher: tuple[str, ...] = ()
@@ -40,14 +34,6 @@ def python(
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"}
     script = [sys.executable, *(launcher or ("-c",)), code, *arguments]
     return subprocess.run(script, capture_output=True, text=True, env=environment, timeout=240)
-
-
-def train_rows(run: Path) -> list[timing.StepRow]:
-    return [row for row in timing.read_rows(run / timing.STEPS) if row.phase == "train"]
-
-
-def losses(run: Path) -> list[float | None]:
-    return [row.loss for row in train_rows(run)]
 
 
 @pytest.fixture(scope="module")
