@@ -11,7 +11,6 @@ import io
 import math
 import os
 import re
-import stat
 import struct
 from collections import deque
 from dataclasses import dataclass
@@ -36,7 +35,7 @@ from data_tools.mfcc import (
     stitch_bins,
     window_count,
 )
-from data_tools.names import shown
+from data_tools.names import NotPlain, open_plain, shown
 from data_tools.records import read_record
 
 SPLITS = ("train", "val", "test")
@@ -445,9 +444,9 @@ def read_npy(content: bytes) -> NDArray[Any]:
 def _open(file: Path, name: str) -> BinaryIO:
     """Open a clip's file for reading; what is no plain file would hang or never end."""
     try:
-        if not stat.S_ISREG(file.stat().st_mode):
-            raise ClipError("not a file", f"{name} is a folder, pipe or device")
-        return open(file, "rb")
+        return open_plain(file)
+    except NotPlain:
+        raise ClipError("not a file", f"{name} is a folder, pipe or device") from None
     except OSError as error:
         if error.errno not in _OF_THE_CLIP:
             raise

@@ -1,16 +1,23 @@
-"""Names of files: as FFmpeg opens them and as a terminal or a report shows them."""
+"""Files by name: as FFmpeg opens them, as reports show them, and plain ones alone to read."""
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import re
+import stat
 import sys
 from pathlib import Path
+from typing import BinaryIO
 
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 UNPLAIN = "no plain file but a pipe, device, socket or folder"
+
+
+class NotPlain(OSError):
+    """What is no plain file: opening or reading it may never end."""
 
 
 def address(path: Path) -> str:
@@ -24,6 +31,24 @@ def address(path: Path) -> str:
 def is_unplain(path: Path) -> bool:
     """Whether something lies at `path` that is no plain file: opening it may never return."""
     return path.exists() and not path.is_file()
+
+
+def open_plain(path: Path) -> BinaryIO:
+    """Open a file to read it, never waiting for what may come through a pipe.
+
+    Raises:
+        NotPlain: it is no plain file.
+        OSError: it is missing or may not be read.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        if stat.S_ISREG(os.fstat(descriptor).st_mode):
+            return os.fdopen(descriptor, "rb")
+        os.close(descriptor)
+    except OSError as error:
+        if error.errno != errno.ENXIO:  # a socket
+            raise
+    raise NotPlain(errno.EINVAL, f"it is {UNPLAIN}", str(path))
 
 
 def shown(name: object) -> str:

@@ -11,13 +11,14 @@ import io
 import json
 import os
 import re
-import stat
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, BinaryIO, TypeVar
+from typing import Annotated, Any, BinaryIO, TypeVar
 
 import msgspec
 from msgspec import Meta
+
+from data_tools.names import NotPlain, open_plain
 
 # Read whole, so the memory is bounded: some five times as much. A manifest of a million shards or
 # of a million clips left out has half of it.
@@ -80,7 +81,7 @@ def decode_record(data: bytes, kind: type[T], as_python: bool = False) -> T:
         except ValueError:
             if not as_python:
                 raise
-            return msgspec.convert(json.loads(data), kind)
+            return convert(json.loads(data), kind)
     except msgspec.ValidationError as error:
         raise RecordError(_field_first(str(error))) from None
     except UnicodeDecodeError:
@@ -89,6 +90,20 @@ def decode_record(data: bytes, kind: type[T], as_python: bool = False) -> T:
         raise RecordError(_plain(f"no JSON ({error})")) from None
     except RecursionError:
         raise RecordError("nested too deeply") from None
+
+
+def convert(value: Any, kind: type[T], strict: bool = True) -> T:
+    """A record of type `kind` from plain values; text stands for a number only if not `strict`.
+
+    Raises:
+        RecordError: as `decode_record`.
+    """
+    try:
+        return msgspec.convert(value, kind, strict=strict)
+    except msgspec.ValidationError as error:
+        raise RecordError(_field_first(str(error))) from None
+    except UnicodeEncodeError:  # msgspec, in its message
+        raise RecordError("text that is no Unicode stands for something else") from None
 
 
 def read_lines(path: Path) -> Iterator[tuple[int, bytes]]:
@@ -165,11 +180,10 @@ def open_regular(path: Path, error: type[RecordError] = RecordError) -> BinaryIO
         RecordError: it is no regular file; as `error`.
         OSError: it is missing or may not be read.
     """
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        os.close(descriptor)
-        raise error(f"{path} is no regular file but a folder, pipe or device")
-    return os.fdopen(descriptor, "rb")
+    try:
+        return open_plain(path)
+    except NotPlain:
+        raise error(f"{path} is no regular file but a folder, pipe or device") from None
 
 
 def utf8(text: str) -> str:

@@ -12,15 +12,15 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Annotated, Any, TypeVar, cast
+from typing import IO, Annotated, Any, cast
 
-import msgspec
 import torch
 from msgspec import Meta
 from torch import nn
 from torch.nn.utils import get_total_norm
 
 from data_tools.atomic import atomic_path, remove_partials, sync
+from data_tools.records import Count, RecordError, convert
 from trainer import torch_file
 from trainer.torch_file import NotOfTorch, TorchFileError, plain_name
 
@@ -29,8 +29,6 @@ _KEPT = "step-*.pt"
 
 
 _ADVICE = "resume from another checkpoint (step-*.pt, best.pt)"
-_T = TypeVar("_T")
-_Count = Annotated[int, Meta(ge=0, le=2**53)]
 
 
 class CheckpointError(Exception):
@@ -52,10 +50,10 @@ class Progress:
         quarantine: clip -> step from which on it is left out.
     """
 
-    step: _Count
+    step: Count
     best: Annotated[float, Meta(ge=-1, le=1)]
     seconds: Annotated[float, Meta(ge=0, le=1e10)]
-    quarantine: dict[str, _Count]
+    quarantine: dict[str, Count]
 
 
 @dataclass(frozen=True)
@@ -218,8 +216,8 @@ def resume(path: Path) -> Resumed:
     state = load(path)
     names = ("step", "best", "seconds", "quarantine")
     try:
-        progress = typed({name: state[name] for name in names if name in state}, Progress)
-    except ValueError as error:
+        progress = convert({name: state[name] for name in names if name in state}, Progress)
+    except RecordError as error:
         raise CheckpointError(f"{path} is damaged: {error}; {_ADVICE}") from None
     return Resumed(path, state, progress)
 
@@ -235,22 +233,6 @@ def weights(path: Path, model: nn.Module) -> dict[str, torch.Tensor]:
     return cast(
         dict[str, torch.Tensor], _checked(path, _like, judged(state), model.state_dict(), entry)
     )
-
-
-def typed(value: Any, kind: type[_T], strict: bool = True) -> _T:
-    """`value` as what `kind` says; text stands for a number only if not `strict`.
-
-    Raises:
-        ValueError: names the field that is of another type or size.
-    """
-    try:
-        return msgspec.convert(value, kind, strict=strict)
-    except msgspec.ValidationError as error:
-        what, _, where = str(error).replace("`", "").partition(" - at ")
-        where, what = where.removeprefix("$."), f"{what[0].lower()}{what[1:300]}"
-        raise ValueError(f"{where}: {what}" if where else what) from None
-    except UnicodeEncodeError:  # msgspec, in its message
-        raise ValueError("text that is no Unicode stands for something else") from None
 
 
 def judged(state: dict[str, Any]) -> dict[str, torch.Tensor]:

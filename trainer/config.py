@@ -18,9 +18,9 @@ from typing import Any, Literal, get_args
 import yaml
 
 from data_tools.mfcc import WINDOW_FRAMES
+from data_tools.records import RecordError, convert
 from trainer import augment
 from trainer.augment import Augment
-from trainer.checkpoint import typed
 from trainer.sampler import Pairing
 from trainer.torch_file import open_regular, plain_name
 
@@ -297,8 +297,8 @@ def from_dict(saved: object) -> Config:
         if key not in saved[group]:
             raise ValueError(f"config has no {name}")
     try:
-        config = typed(saved, Config)
-    except ValueError as error:
+        config = convert(saved, Config)
+    except RecordError as error:
         raise ValueError(f"config.{error}") from None
     check(config)
     return config
@@ -436,8 +436,8 @@ def check_value(name: str, kind: Any, text: str) -> None:
     except yaml.YAMLError:
         value = text
     try:
-        typed(value, kind, strict=False)
-    except ValueError as error:
+        convert(value, kind, strict=False)
+    except RecordError as error:
         raise ValueError(f"--{name}: {error} {plain_name(text)}") from None
 
 
@@ -451,8 +451,8 @@ def _known(table: dict[Any, Any], section: str, where: str) -> None:
                 f"{', '.join(sorted(names))}"
             )
     try:
-        typed(table, _SECTIONS[section], strict=False)
-    except ValueError as error:
+        convert(table, _SECTIONS[section], strict=False)
+    except RecordError as error:
         # of names among several, jsonargparse tells which there are
         if "invalid enum value" not in str(error):
             raise ValueError(f"{where}.{error}") from None

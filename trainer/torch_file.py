@@ -13,7 +13,6 @@ Bounds: what is read takes no more than the size of the file, plus some 300 MB f
 import io
 import os
 import pickle
-import stat
 import struct
 import warnings
 import zipfile
@@ -23,6 +22,8 @@ from pathlib import Path
 from typing import IO, Any, ClassVar
 
 import torch
+
+from data_tools.names import NotPlain, open_plain
 
 _MOST_STEPS = 2_000_000  # of a pickle; a checkpoint of ours takes 20,000
 _MOST_DIRECTORY = 1 << 22  # bytes that a zip file's list of records takes
@@ -104,15 +105,14 @@ def open_regular(path: Path) -> IO[bytes]:
             on after the file's name.
     """
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        return open_plain(path)
+    except NotPlain:
+        what = "a folder" if path.is_dir() else "a pipe or a device, no plain file"
+        raise OSError(f"is {what}") from None
     except FileNotFoundError:
         raise OSError("does not exist") from None
     except OSError as error:
         raise OSError(f"cannot be read ({str(error.strerror).lower()})") from None
-    if stat.S_ISREG(os.fstat(descriptor).st_mode):
-        return os.fdopen(descriptor, "rb")
-    os.close(descriptor)
-    raise OSError(f"is {'a folder' if path.is_dir() else 'a pipe or a device, no plain file'}")
 
 
 def plain_name(name: object) -> str:
