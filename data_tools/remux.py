@@ -211,7 +211,7 @@ def _copy(source: Path, out: Path, form: str, seconds: Fraction) -> tuple[list[s
 
 
 def _cover(source: Path, index: int) -> bytes:
-    with av.open(str(source)) as given:
+    with av.open(address(source)) as given:
         return bytes(next(given.demux(given.streams[index])))
 
 
@@ -243,7 +243,7 @@ def _shown(source: Path, index: int) -> Callable[[int], tuple[int, int]]:
 
     They are decoded for it, for nothing else tells in which order they are shown.
     """
-    with av.open(str(source)) as given:
+    with av.open(address(source)) as given:
         stream: Any = given.streams[index]
         stream.thread_type = "AUTO"
         clock = Clock(given, from_zero=True)
@@ -290,7 +290,7 @@ def _complete(packet: Any, decoded: int | None) -> None:
 def _check_formats(source: Path) -> None:
     """Of a file of several recordings: a copy describes each sound stream once."""
     formats: dict[int, tuple[int, str]] = {}
-    with av.open(str(source)) as given:
+    with av.open(address(source)) as given:
         for frame, index in _sound(given):
             form = formats.setdefault(index, (frame.sample_rate, frame.layout.name))
             if form != (frame.sample_rate, frame.layout.name):
@@ -371,7 +371,7 @@ def _off(sent: _Line, found: _Line, later: float, same: bool) -> float:
 
 def _read(path: Path, **options: str) -> tuple[list[_Line], float]:
     """The packets of each stream, and how many seconds the container says that it lasts."""
-    with av.open(str(path), container_options=options) as container:
+    with av.open(address(path), container_options=options) as container:
         lines = [_Line(_kind(stream)) for stream in container.streams]
         for packet in container.demux():
             if packet.size:
