@@ -159,6 +159,9 @@ def _copy(source: Path, out: Path, form: str, seconds: Fraction) -> tuple[list[s
         lacking = []
         for stream in given.streams:
             kind = _kind(stream)
+            if stream.codec_context is None:
+                lacking.append(f"stream {stream.index} ({kind} of an unknown codec) is not copied")
+                continue
             if kind == "cover" and form == "matroska" and stream.codec_context.name in _COVERS:
                 # as a stream it would be one more video there
                 suffix, mime = _COVERS[stream.codec_context.name]
@@ -179,6 +182,8 @@ def _copy(source: Path, out: Path, form: str, seconds: Fraction) -> tuple[list[s
             copy.disposition = stream.disposition
             copy.metadata.update(stream.metadata)
             streams[stream.index] = copy
+        if not {"video", "audio"} <= {lines[index].kind for index in streams}:
+            raise ValueError("it holds no picture and sound that can be copied")
         made.set_chapters(given.chapters())
         shown = {
             index: _shown(source, index)
@@ -220,7 +225,9 @@ def _unpacked(packets: Iterable[Any], given: Any) -> Iterator[Any]:
     filters = {
         stream.index: BitStreamFilterContext("mpeg4_unpack_bframes", in_stream=stream)
         for stream in given.streams.video
-        if stream.codec_context.name == "mpeg4" and given.format.name == "avi"
+        if stream.codec_context is not None
+        and stream.codec_context.name == "mpeg4"
+        and given.format.name == "avi"
     }
     for packet in packets:
         if packet.size and packet.stream.index in filters:
