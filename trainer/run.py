@@ -1093,8 +1093,8 @@ def _given(command: ArgumentParser, argv: list[str]) -> Namespace:
 
 def save_config(config: Config, path: Path) -> None:
     """Write the settings as YAML that --config reads."""
-    command = parser()
-    text = command.dump(Namespace(**{k: Namespace(**v) for k, v in config.as_dict().items()}))
+    # in ASCII: YAML takes some letters of Unicode for ends of lines
+    text = yaml.safe_dump(config.as_dict(), sort_keys=False)
     with atomic_path(path) as partial_path:
         partial_path.write_text(text, encoding="utf-8")
 

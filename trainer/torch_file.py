@@ -6,7 +6,7 @@ bytearray by its length), hash nested tuples without end, or fill a tensor with 
 confirms. So a file is first read in outline, with stand-ins for tensors, and opened by torch only
 if all that it claims lies in it.
 
-Bounds: what is read takes no more than the size of the file, plus some 300 MB for a pickle of
+Bounds: what is read takes no more than the size of the file, plus some 150 MB for a pickle of
 `_MOST_STEPS` steps, in a few seconds.
 """
 
@@ -25,7 +25,7 @@ import torch
 
 from data_tools.names import NotPlain, open_plain
 
-_MOST_STEPS = 2_000_000  # of a pickle; a checkpoint of ours takes 20,000
+_MOST_STEPS = 1_000_000  # of a pickle; a checkpoint of ours takes 20,000
 _MOST_DIRECTORY = 1 << 22  # bytes that a zip file's list of records takes
 _MOST_DIMENSIONS = 64
 _CHUNK = 1 << 20

@@ -10,7 +10,7 @@ from typing import Any
 
 import hostile_weights as hostile
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
@@ -185,6 +185,8 @@ def test_settings_by_file_by_text_and_by_word(tmp_path: Path) -> None:
 
 
 @hypothesis_settings(max_examples=25, deadline=None)
+@example("\x85\u2028 \ufeff", 1e-5, 0)  # which YAML takes for ends of lines
+@example("é: #'\"\\😀", 1e300, 1)
 @given(
     st.text(min_size=1, max_size=30).filter(lambda name: "\0" not in name),
     st.floats(1e-300, 1e300),

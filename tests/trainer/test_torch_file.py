@@ -23,7 +23,7 @@ def refused(content: bytes, words: str) -> None:
     began = time.monotonic()
     said = hostile.refused(lambda: torch_file.read(hostile.file_of(content)), TorchFileError)
     assert said is not None and words in said, said
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < 60  # 2^60 steps have no end
 
 
 def test_whole_files_are_read_as_torch_reads_them() -> None:
@@ -102,7 +102,7 @@ BOMB = b")" + b"q\0h\0\x86" * 60  # a tuple of two of the tuples before, sixty t
         (b"]r\xff\xff\xff\xff", ""),  # an index of a memo, which pickle in C takes for its length
         (b"\x8c\5short", "could execute code"),
         (b"X\xff\xff\xff\xfftext", "ends early"),
-        (b"]" + b"]a" * 1_100_000, "over 2,000,000 steps"),
+        (b"]" + b"]a" * 600_000, "over 1,000,000 steps"),
         (b"\x85" * 10, ""),
         (b"}X\5\0\0\0itemsK\5s", ""),
         (b"ccollections\nOrderedDict\n)R}X\5\0\0\0itemsK\5sb", "more than tensors"),
