@@ -72,7 +72,7 @@ class MissingPackage(RuntimeError):
 class Described:
     """What we read of a clip.json; `prepare` writes more into it."""
 
-    source: Annotated[str, Meta(min_length=1)]
+    source: Annotated[str, Meta(min_length=1)] | int
 
 
 @dataclass(frozen=True)
@@ -434,6 +434,8 @@ def read_npy(content: bytes) -> NDArray[Any]:
         raise ValueError(f"no .npy file of numbers ({type(error).__name__})") from None
     if dtype.kind not in "fiu":
         raise ValueError(f"holds {dtype.name[:40]}, not numbers")
+    if any(type(size) is not int for size in shape):  # numpy's parser takes True for one
+        raise ValueError(f"its header's shape, {shape}, is none")
     count, first = math.prod(shape), stream.tell()
     if any(size < 0 for size in shape) or count * dtype.itemsize > len(content) - first:
         raise ValueError(f"its header promises {count} numbers, which the file does not hold")
@@ -565,9 +567,13 @@ def _source(
     described = path / "clip.json"
     if described.exists():
         about = read_record(
-            described, Described, 'is not JSON with a "source"', "mend it or take it away"
+            described,
+            Described,
+            'is not JSON with a "source"',
+            "mend it or take it away",
+            as_python=True,  # it is other programs', of which many are in Python
         )
-        return about.source
+        return shown(about.source)
     if pattern is not None:
         found = pattern.search("/".join(inner))
         if found is None or found[1] is None:

@@ -319,12 +319,12 @@ def _like(found: Any, wanted: Any, where: str) -> Any:
     return found
 
 
-def _tensor_like(found: Any, wanted: torch.Tensor, where: str, finite: bool = True) -> torch.Tensor:
+def _tensor_like(found: Any, wanted: torch.Tensor, where: str) -> torch.Tensor:
     if not isinstance(found, torch.Tensor):
         raise _Misfit(f"{where} is {_kind(found)}, not a tensor")
     if found.shape != wanted.shape or found.dtype != wanted.dtype:
         raise _Misfit(f"{where} is {_kind(found)}, not {_kind(wanted)}")
-    if finite and found.is_floating_point() and not found.isfinite().all():
+    if found.is_floating_point() and not found.isfinite().all():
         raise _Misfit(f"{where} holds numbers that are not finite")
     return found.detach()
 
@@ -380,14 +380,11 @@ def _moments(found: Any, parameter: torch.Tensor, where: str) -> dict[str, torch
     kept = {
         "step": _tensor_like(found["step"], torch.tensor(0.0), f"{where}.step"),
         "exp_avg": _tensor_like(found["exp_avg"], parameter, f"{where}.exp_avg"),
-        # squares may overflow in a run that goes on well
-        "exp_avg_sq": _tensor_like(
-            found["exp_avg_sq"], parameter, f"{where}.exp_avg_sq", finite=False
-        ),
+        "exp_avg_sq": _tensor_like(found["exp_avg_sq"], parameter, f"{where}.exp_avg_sq"),
     }
     for name in ("step", "exp_avg_sq"):
         if not (kept[name] >= 0).all():
-            raise _Misfit(f"{where}.{name} holds numbers that are negative or none")
+            raise _Misfit(f"{where}.{name} holds negative numbers")
     return kept
 
 

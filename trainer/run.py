@@ -172,9 +172,9 @@ class _Training:
             config.data.curriculum,
         )
         self.sampler.batch(0, processes.rank, processes.world)  # refuses an unequal share now
-        self.start = _start(resumed, self.sampler)
-        self.seconds_before = resumed.progress.seconds if resumed else 0.0
         self.total = config.train.epochs * self.sampler.steps_per_epoch
+        self.start = _start(resumed, self.sampler, self.total)
+        self.seconds_before = resumed.progress.seconds if resumed else 0.0
         threads = config.data.threads or max(
             1, len(os.sched_getaffinity(0)) // processes.local_world
         )
@@ -844,8 +844,9 @@ def _open_run(
         _check_same(config, resumed)
         if not checkpoint.finite(resumed.state):
             raise CheckpointError(
-                f"{source} holds weights that are not finite, from which nothing is learnt any "
-                "more: resume from an earlier checkpoint, with a lower train.lr"
+                f"{source} holds weights that are not finite (or an optimizer's state), from "
+                "which nothing is learnt any more: resume from an earlier checkpoint, with a lower "
+                "train.lr"
             )
     return resumed, folder
 
@@ -876,15 +877,21 @@ def _saved_config(source: Path, state: dict[str, Any]) -> Config:
         ) from None
 
 
-def _start(resumed: Resumed | None, sampler: TrainSampler) -> int:
+def _start(resumed: Resumed | None, sampler: TrainSampler, total: int) -> int:
     """The first step to do.
 
     Raises:
+        ValueError: it lies beyond the last, `total`.
         CheckpointError: the run that wrote the checkpoint cannot have come so far.
     """
     if resumed is None:
         return 0
     step, epochs = resumed.progress.step, _saved_config(resumed.path, resumed.state).train.epochs
+    if step > total:
+        raise ValueError(
+            f"{resumed.path} has come to step {step}, beyond the {total} of train.epochs: give "
+            "more epochs to go on"
+        )
     if step > epochs * sampler.steps_per_epoch:
         raise CheckpointError(
             f"{resumed.path} does not fit this run: it says that {step} steps are done, but "

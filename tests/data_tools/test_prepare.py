@@ -462,11 +462,14 @@ def test_a_changed_video_is_prepared_anew(videos, tmp_path):
         assert len(find_clips(out)) == clips
 
 
-def test_names_of_any_kind_from_files_folders_and_lists(videos, tmp_path, monkeypatch):
+def test_names_of_any_kind_from_files_folders_and_lists(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "in").mkdir()
-    for name in ("12:30 talk.mp4", " http:x", "in/a\nb.mp4", os.fsdecode(b"in/\xff.mp4")):
-        Path(name).write_bytes((videos / "one.mp4").read_bytes())
+    pictures, sound = head(3, 60)
+    for k, name in enumerate(
+        ("12:30 talk.mp4", " http:x", "in/a\nb.mp4", os.fsdecode(b"in/\xff.mp4"))
+    ):  # each another, or all but one would be left out as copies
+        write_video(Path("made.mp4"), canvas([pictures[k:]]), sound[640 * k :]).rename(name)
     Path("li:st.txt").write_bytes(b" http:x\nin/\xff.mp4\n")
     arguments = ["--out=-c:1", "--shards=-s:1", "--workers", 1, "--audio-stream", 0, "--montage"]
     assert run(*arguments, "--", "12:30 talk.mp4", "li:st.txt", "in/a\nb.mp4") == 0
