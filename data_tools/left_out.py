@@ -10,6 +10,7 @@ from data_tools.video import Sound, Video
 
 ENOUGH = 0.9  # share of the pictures, and of the sound, that an answer has to rest on
 
+_EARLY = 12  # pictures: encoders' priming takes one or two
 _PICTURES, _SOUND, _RECORDING = "pictures", "sound", "recording"
 _CLIPPED = 0.01  # share of the sound; loud music that was encoded passes full scale now and then
 
@@ -59,6 +60,8 @@ def _circumstances(video: Video, sound: Sound) -> Iterator[str]:
     first, end = _heard(video, sound)
     if first > 1:
         yield f"sound begins {first / FPS:.2f} s after the picture"
+    if first < -_EARLY:
+        yield f"sound begins {-first / FPS:.2f} s before the first picture that can be shown"
     if end < video.end - 1:
         yield f"sound ends {(video.end - end) / FPS:.2f} s before the picture"
     still = sum(last - begin for begin, last in video.stills)
@@ -67,8 +70,12 @@ def _circumstances(video: Video, sound: Sound) -> Iterator[str]:
 
 
 def _losses(video: Video, sound: Sound) -> Iterator[_Loss]:
-    read = max(video.end, _heard(video, sound)[1]) / FPS
-    if video.promised and read < ENOUGH * video.promised:
+    first, end = _heard(video, sound)
+    read = (max(video.end, end) - min(0, first)) / FPS
+    if video.unread > 0:
+        words = f"the file is damaged, and {100 * video.unread:.0f} % of it could not be read"
+        yield _Loss(_RECORDING, video.unread, words)
+    elif video.promised and read < ENOUGH * video.promised:
         yield _Loss(
             _RECORDING,
             1 - read / video.promised,

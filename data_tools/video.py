@@ -9,6 +9,7 @@ the file's clock restarts, picture and sound go on together as a new part (`data
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -37,6 +38,7 @@ except ImportError as error:
 STILL_SECONDS = 1  # a picture that stands longer than this is no talking face
 _TOLERANCE = SAMPLE_RATE // 100  # sound moved by less than 10 ms is the rounding of timestamps
 _CUT = (av.error.InvalidDataError, av.error.EOFError)  # what a file without its end may give
+_MOST_FAILURES = 100  # in a row, to read on behind a damaged place
 _NO_SUCH_STREAM = "no such audio stream"
 _LONGEST_GAP = 3600  # seconds by which broken timestamps may make a video longer, in all
 
@@ -231,7 +233,7 @@ class Video:
                 f"{len(self._container.streams.audio)} audio streams; took "
                 f"{_describe(self._container, self._sound)}; --audio-stream picks another"
             )
-        self.promised = _promised(self._container, self._picture)  # seconds
+        self.promised = _promised(self._container, self._picture, self._sound)  # seconds
         self.aspect = Fraction(self._picture.sample_aspect_ratio or 1)
         self._clock = Clock(self._container)
         self._picture.thread_type = "AUTO"
@@ -240,6 +242,8 @@ class Video:
         self._due = Fraction(0)  # the right one
         self.origin: Fraction | None = None  # presentation time of picture 0, seconds
         self.bytes_read = 0
+        self.unread = 0.0  # share of the file that lies behind damage
+        self._bytes = max(1, path.stat().st_size)
         self.undecodable = 0  # packets
         self.unheard = 0  # of them, packets of sound
         self.packets_heard = 0
@@ -347,16 +351,23 @@ class Video:
         sound.close()
 
     def _packets(self) -> Iterator[Any]:
-        packets = self._clock.run(self._container.demux(self._picture, self._sound))
-        while True:
+        return self._clock.run(self._demuxed())
+
+    def _demuxed(self) -> Iterator[Any]:
+        reached = failures = 0
+        while failures < _MOST_FAILURES:
             try:
-                yield next(packets)
-            except StopIteration:
+                for packet in self._container.demux(self._picture, self._sound):
+                    failures = 0
+                    reached = max(reached, (packet.pos or 0) + packet.size)
+                    yield packet
                 return
             except av.error.FFmpegError:
-                # A damaged container ends here; what was read so far is still good.
-                self.undecodable += 1
-                return
+                # Behind a damaged place of a container there may be more, as the ffmpeg command
+                # finds it; each try goes a piece further.
+                self.undecodable += failures == 0
+                failures += 1
+        self.unread = 1 - reached / self._bytes
 
     def _retime(self, frame: Any) -> None:
         """Where the sound's rate changes, libavformat counts on in packets of the former length."""
@@ -490,15 +501,32 @@ def _layout(layout: Any) -> str:
     return "mono" if layout.nb_channels == 1 else str(layout.name)
 
 
-def _promised(container: Any, picture: Any) -> float:
-    """How many seconds a file says that it lasts; 0 if it does not say."""
-    if container.format.name in ("mpegts", "mpeg", "ogg"):
-        return 0.0  # measured, by what there is
-    promised = (container.duration or 0) / av.time_base
-    if container.format.name == "avi" and picture.average_rate:
+# Their durations count from 0 on, wherever the streams begin.
+_FROM_ZERO = ("matroska,webm", "nut", "asf")
+
+
+def _promised(container: Any, picture: Any, sound: Any) -> float:
+    """How many seconds a file says that picture and sound last together; 0 if it does not say."""
+    form = container.format.name
+    if form in ("mpegts", "mpeg"):
+        return 0.0  # measured, by what there is, and wrongly where the clock restarts
+    known = [seconds for stream in (picture, sound) if (seconds := _length(stream))]
+    # That of the container is also that of streams that are not used.
+    promised = max(known) if known else (container.duration or 0) / av.time_base
+    if form in _FROM_ZERO:
+        promised -= max(0, container.start_time or 0) / av.time_base
+    if form == "avi" and picture.average_rate:
         # Of a file without its end the duration is estimated; the header still counts pictures.
         promised = max(promised, float(picture.frames / picture.average_rate))
-    return float(promised)
+    return max(0.0, promised)
+
+
+def _length(stream: Any) -> float | None:
+    """Seconds that a stream is said to last."""
+    tag = re.fullmatch(r"(\d{1,6}):(\d\d):(\d\d(?:\.\d+)?)", stream.metadata.get("DURATION", ""))
+    if tag:  # Matroska's, and what was made from it
+        return 3600 * int(tag[1]) + 60 * int(tag[2]) + float(tag[3])
+    return None if stream.duration is None else float(stream.duration * stream.time_base)
 
 
 def _describe(container: Any, stream: Any) -> str:
