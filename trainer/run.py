@@ -887,16 +887,16 @@ def _start(resumed: Resumed | None, sampler: TrainSampler, total: int) -> int:
     if resumed is None:
         return 0
     step, epochs = resumed.progress.step, _saved_config(resumed.path, resumed.state).train.epochs
-    if step > total:
-        raise ValueError(
-            f"{resumed.path} has come to step {step}, beyond the {total} of train.epochs: give "
-            "more epochs to go on"
-        )
     if step > epochs * sampler.steps_per_epoch:
         raise CheckpointError(
             f"{resumed.path} does not fit this run: it says that {step} steps are done, but "
             f"{epochs} epochs of these shards are {epochs * sampler.steps_per_epoch}; give the "
             "shards that it was trained on"
+        )
+    if step > total:
+        raise ValueError(
+            f"{resumed.path} has come to step {step}, beyond the {total} of train.epochs: give "
+            "more epochs to go on"
         )
     return step
 

@@ -518,6 +518,8 @@ HEADERS = {
     "long header": npy("{" + " " * 50_000 + "}"),
     "header of 2 GB": b"\x93NUMPY\x02\x00" + struct.pack("<I", 2**31) + b"{}",
     "version 9": npy(described("(1, 1, 13, 20)"), b"\0" * 1040, (9, 0)),
+    "true": npy(described("(True, True, 13, 20)"), b"\0" * 1040),
+    "false": npy(described("(False, True, 13, 20)")),
     "cut": npy(described("(1, 1, 13, 20)"), b"\0" * 1039),
 }
 
@@ -594,6 +596,19 @@ def test_any_bytes_as_sound(damaged: Path, content: bytes) -> None:
 @given(content=hostile.mutations(hostile.npy_bytes()))
 def test_any_bytes_as_an_array(damaged: Path, content: bytes) -> None:
     hostile.check_npy(content, damaged)
+
+
+@pytest.mark.parametrize(
+    ("text", "source"),
+    [
+        ('{"source": "a", "sharpness": NaN}', "a"),
+        ('{"source": 17}', "17"),
+        ('{"source": "v\\udcff1"}', r"v\xff1"),
+    ],
+)
+def test_clip_json_of_other_programs_is_read(clip: Path, text: str, source: str) -> None:
+    (clip / "clip.json").write_text(text)
+    assert [found.source for found in find_clips(clip.parent)] == [source]
 
 
 @settings(FUZZ, max_examples=200)

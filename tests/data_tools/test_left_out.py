@@ -63,6 +63,69 @@ def test_of_whole_files_nothing_is_doubted(name, tmp_path):
     assert said(write_any(tmp_path / name), tmp_path) == ([], [])
 
 
+@pytest.mark.parametrize("suffix", [".mkv", ".webm", ".nut", ".mp4", ".ts"])
+def test_a_file_promises_what_lies_behind_its_start(suffix, tmp_path):
+    """Some containers count their length from 0, wherever their streams begin."""
+    webm = {"codec": "libvpx", "sound_codec": "libopus"} if suffix == ".webm" else {}
+    path = write_video(
+        tmp_path / f"v{suffix}",
+        moving(),
+        hum(4),
+        [Fraction(100) + Fraction(k, FPS) for k in range(COUNT)],
+        sound_start=100.0,
+        **webm,
+    )
+    assert said(path, tmp_path)[1] == []
+
+
+@pytest.mark.parametrize("suffix", [".mkv", ".mp4"])
+def test_streams_that_are_not_used_promise_nothing(suffix, tmp_path):
+    path = tmp_path / f"v{suffix}"
+    with (
+        av.open(str(write_video(tmp_path / "one.mkv", moving(), hum(4)))) as one,
+        av.open(str(write_video(tmp_path / "long.mkv", moving(), hum(9)))) as other,
+        av.open(str(path), "w") as made,
+    ):
+        copies = {
+            stream: made.add_stream_from_template(stream)
+            for stream in (*one.streams, *other.streams.audio)
+        }
+        for packet in (*one.demux(), *other.demux(other.streams.audio)):
+            if packet.size:
+                packet.stream = copies[packet.stream]
+                made.mux(packet)
+    noted, doubted = said(path, tmp_path)
+    assert doubted == [] and "2 audio streams" in noted[0]
+
+
+def test_a_damaged_place_is_read_past(tmp_path):
+    """More of nothing than libavformat looks through at once, between two recordings."""
+    one = write_video(tmp_path / "one.ts", moving(), hum(4)).read_bytes()
+    (tmp_path / "v.ts").write_bytes(one + bytes(188_000) + one)
+    sound = Sound(tmp_path / "sound.raw")
+    with Video(tmp_path / "v.ts") as video:
+        parts = [picture.part for picture in video.pictures(sound)]
+        assert len(video.restarts) == 1 and min(parts.count(0), parts.count(1)) >= COUNT - 1
+        assert "1 damaged packets skipped" in notes(video, sound)
+        assert doubts(video, sound) == []
+
+
+def test_what_lies_behind_damage_without_end_is_doubted(tmp_path):
+    one = write_video(tmp_path / "one.ts", moving(), hum(4)).read_bytes()
+    (tmp_path / "v.ts").write_bytes(one + bytes(188 * 50_000))
+    (doubted,) = said(tmp_path / "v.ts", tmp_path)[1]
+    assert "of the recording could be used: the file is damaged, and" in doubted
+
+
+def test_sound_before_the_first_picture_is_noted(tmp_path):
+    times = [Fraction(k, FPS) for k in range(50, COUNT)]
+    path = write_video(tmp_path / "v.mkv", moving()[50:], hum(4), times)
+    assert said(path, tmp_path) == (
+        ["sound begins 2.00 s before the first picture that can be shown"],
+        [],
+    )
+
+
 def test_small_losses_are_noted_and_trusted(tmp_path):
     path = write_video(
         tmp_path / "v.mkv", moving(), hum(3.7), sound_start=0.12, sound_codec="pcm_s16le"

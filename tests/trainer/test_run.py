@@ -388,6 +388,16 @@ def test_a_checkpoint_that_lies_is_one_sentence(
     assert [path.name for path in tmp_path.iterdir()] == ["last.pt"]
 
 
+def test_a_run_beyond_its_epochs_says_so(
+    undisturbed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copy(undisturbed / "last.pt", tmp_path)
+    assert main(["--resume", str(tmp_path / "last.pt"), "--train.epochs", "1"]) == 2
+    said = capsys.readouterr().err
+    assert "beyond the 4 of train.epochs: give more epochs to go on" in said, said
+    assert [path.name for path in tmp_path.iterdir()] == ["last.pt"]
+
+
 def test_the_saved_configuration_is_read_back(undisturbed: Path) -> None:
     config, _ = parse(["--config", str(undisturbed / "config.yaml")])
     assert config.as_dict() == checkpoint.load(undisturbed / "last.pt")["config"]
