@@ -842,12 +842,6 @@ def _open_run(
     resumed = checkpoint.resume(source) if source else None
     if resumed:
         _check_same(config, resumed)
-        if not checkpoint.finite(resumed.state):
-            raise CheckpointError(
-                f"{source} holds weights that are not finite (or an optimizer's state), from "
-                "which nothing is learnt any more: resume from an earlier checkpoint, with a lower "
-                "train.lr"
-            )
     return resumed, folder
 
 

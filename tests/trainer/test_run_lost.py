@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from runs import REPOSITORY, Forking, Job, command, losses, names, train_rows
 
 from data_tools.lock import locked
+from runs import REPOSITORY, Forking, Job, command, losses, names, train_rows
 from trainer import checkpoint, timing
 from trainer.model import SyncNet
 from trainer.run import _Training, main
@@ -182,7 +182,7 @@ def test_weights_that_are_no_numbers_replace_nothing(
     next(iter(state["model"].values()))[:] = np.nan
     torch.save(state, run / "last.pt")
     assert main([*argv, "--resume", "auto"]) == 1
-    assert "holds weights that are not finite" in capsys.readouterr().err
+    assert "holds numbers that are not finite" in capsys.readouterr().err
 
 
 class Overflowing(torch.nn.Module):
