@@ -23,6 +23,7 @@ _BACKWARDS = 1.0
 _FORWARDS = 10.0
 _APART = 5.0  # how far streams may be interleaved; more packets than these are not held back
 _MOST_HELD = 10_000
+_STALLS = 100  # reads in a row that may give no packet for now
 _REORDERED = 16  # pictures, the most that H.264 and HEVC allow
 
 # Containers that have one time for a picture, in the order in which pictures are decoded;
@@ -36,6 +37,27 @@ _REORDERING = ("h264", "hevc", "vvc", "mpeg4")
 def is_cover(stream: Any) -> bool:
     """Whether a video stream is a picture of the file, such as an album's cover."""
     return bool(stream.disposition & av.stream.Disposition.attached_pic)
+
+
+def demuxed(container: Any, *streams: Any) -> Iterator[Any]:
+    """The packets of a container, read on where its demuxer has none for now.
+
+    Damaged streams make libavformat say so in the middle of a file; PyAV's `demux` ends there.
+
+    Raises:
+        av.error.FFmpegError: as `demux`; BlockingIOError if there is no packet 100 times in a row.
+    """
+    stalls = 0
+    while True:
+        try:
+            for packet in container.demux(*streams):
+                stalls = 0
+                yield packet
+            return
+        except av.error.BlockingIOError:
+            stalls += 1
+            if stalls == _STALLS:
+                raise
 
 
 def lacks_presentation(stream: Any) -> bool:

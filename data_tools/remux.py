@@ -7,8 +7,12 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from fractions import Fraction
+from itertools import compress
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from data_tools.atomic import NO_ROOM, atomic_path
 from data_tools.clips import MissingPackage
@@ -18,7 +22,7 @@ try:
     import av
     from av.bitstream import BitStreamFilterContext
 
-    from data_tools.clock import Clock, in_order, is_cover, lacks_presentation
+    from data_tools.clock import Clock, demuxed, in_order, is_cover, lacks_presentation
 except ImportError as error:
     raise MissingPackage(
         f"{error.name} is not installed; rewriting videos needs: "
@@ -86,11 +90,14 @@ def shifted(source: Path, out: Path, seconds: Fraction) -> Iterator[tuple[Path, 
             lacking, sent = _copy(source, partial, form, seconds)
             if _state(source) != before:
                 raise RemuxError("it was written to meanwhile; try again when it is complete")
-            if wrong := _differs(partial, form, sent, seconds):
-                raise RemuxError(wrong)
+            why, unfit = _differs(partial, form, sent, seconds), True
         except RemuxError as error:
             why, unfit = str(error), False
-        except (av.error.ArgumentError, av.error.PatchWelcomeError) as error:
+        except (
+            av.error.ArgumentError,
+            av.error.PatchWelcomeError,
+            av.error.ExperimentalError,
+        ) as error:
             why, unfit = str(error.strerror), True
         except av.error.FFmpegError as error:
             if isinstance(error, OSError) and error.errno in NO_ROOM:
@@ -98,7 +105,7 @@ def shifted(source: Path, out: Path, seconds: Fraction) -> Iterator[tuple[Path, 
             why, unfit = error.strerror or type(error).__name__, False
         except ValueError as error:  # of PyAV: 'mp4' format does not support 'vorbis' codec
             why, unfit = str(error), True
-        else:
+        if not why:
             yield partial, lacking
             return
         hint = "; is a .mkv possible?" if unfit and out.suffix.lower() != ".mkv" else ""
@@ -123,10 +130,11 @@ class _Line:
     packets: int = 0
     size: int = 0  # bytes
     unseen: int = 0  # packets that are not to be presented
-    times: array[float] = field(default_factory=lambda: array("d"))  # seconds
-    longest: float = 0.0  # packet, seconds
+    begins: array[float] = field(default_factory=lambda: array("d"))  # seconds, of each packet
+    ends: array[float] = field(default_factory=lambda: array("d"))
+    sizes: array[int] = field(default_factory=lambda: array("q"))
+    shown: array[int] = field(default_factory=lambda: array("b"))  # 0: not to be presented
     decoded: int | None = None  # the last time of decoding, in the stream's own unit
-    backwards: bool = False  # times of decoding run so
 
     def count(self, packet: Any) -> None:
         self.packets += 1
@@ -135,16 +143,13 @@ class _Line:
 
     def time(self, packet: Any) -> None:
         tick = float(packet.time_base)
-        stamp = packet.dts if packet.pts is None else packet.pts
-        self.times.append((stamp or 0) * tick)
-        self.longest = max(self.longest, (packet.duration or 0) * tick)
+        stamp = (packet.dts if packet.pts is None else packet.pts) or 0
+        self.begins.append(stamp * tick)
+        self.ends.append((stamp + (packet.duration or 0)) * tick)
+        self.sizes.append(packet.size)
+        self.shown.append(not packet.is_discard)
         if packet.dts is not None:
-            self.backwards |= self.decoded is not None and packet.dts < self.decoded
             self.decoded = packet.dts
-
-    @property
-    def end(self) -> float:
-        return max(self.times) + self.longest
 
 
 def _copy(source: Path, out: Path, form: str, seconds: Fraction) -> tuple[list[str], list[_Line]]:
@@ -190,8 +195,9 @@ def _copy(source: Path, out: Path, form: str, seconds: Fraction) -> tuple[list[s
             for index in streams
             if lacks_presentation(given.streams[index])
         }
+        made.start_encoding()  # from now on the streams have their units of time
         clock = Clock(given, from_zero=True)
-        packets = given.demux([given.streams[index] for index in streams])
+        packets = demuxed(given, *(given.streams[index] for index in streams))
         for packet in clock.run(_unpacked(_counted(packets, lines), given)):
             if packet.size == 0 and (
                 packet.stream.type in ("video", "audio")  # the picture before once more
@@ -205,8 +211,10 @@ def _copy(source: Path, out: Path, form: str, seconds: Fraction) -> tuple[list[s
                 ticks = round(seconds / packet.time_base)
                 packet.dts = None if packet.dts is None else packet.dts + ticks
                 packet.pts = None if packet.pts is None else packet.pts + ticks
+            _rescale(packet, streams[index].time_base)
             if lines[index].kind in ("video", "audio"):
-                _complete(packet, lines[index].decoded)
+                # Matroska keeps no times of decoding.
+                _complete(packet, lines[index].decoded, apart=0 if form == "matroska" else 1)
             lines[index].time(packet)
             packet.stream = streams[index]
             made.mux(packet)
@@ -263,15 +271,27 @@ def _shown(source: Path, index: int) -> Callable[[int], tuple[int, int]]:
 
 
 def _decoded(clock: Clock, given: Any, stream: Any) -> Iterator[Any]:
-    for packet in clock.run(given.demux(stream)):
+    for packet in clock.run(demuxed(given, stream)):
         try:
             yield from packet.decode()
         except av.error.FFmpegError:
             continue  # it stays in the copy, as damaged as it is
 
 
-def _complete(packet: Any, decoded: int | None) -> None:
-    """Give a packet the times that it lacks, and none of decoding before the last one's."""
+def _rescale(packet: Any, tick: Fraction) -> None:
+    """State the times of a packet in another unit."""
+    scale = packet.time_base / tick
+    packet.pts = None if packet.pts is None else round(packet.pts * scale)
+    packet.dts = None if packet.dts is None else round(packet.dts * scale)
+    packet.duration = round((packet.duration or 0) * scale)
+    packet.time_base = tick
+
+
+def _complete(packet: Any, decoded: int | None, apart: int) -> None:
+    """Give a packet the times that it lacks, and none of decoding before the last one's.
+
+    apart: by how many units times of decoding must grow at least.
+    """
     index = packet.stream.index
     if packet.dts is None and packet.pts is None:
         if decoded is None or not packet.duration:
@@ -283,12 +303,12 @@ def _complete(packet: Any, decoded: int | None) -> None:
         packet.pts = packet.dts
     if packet.dts is None or decoded is None:
         return
-    if packet.dts <= decoded:
+    if packet.dts < decoded + apart:
         back = decoded - packet.dts
         if back > (packet.duration or 0):
             seconds = float(back * packet.time_base)
             raise RemuxError(f"the times of stream {index} run backwards by {seconds:.2f} s")
-        packet.dts = decoded + 1
+        packet.dts = decoded + apart
         packet.pts = max(packet.pts, packet.dts)
     if not packet.duration:
         packet.duration = packet.dts - decoded  # MP4 would not show a last picture that lasts 0 s
@@ -310,7 +330,7 @@ def _check_formats(source: Path) -> None:
 def _sound(given: Any) -> Iterator[tuple[Any, int]]:
     if not given.streams.audio:
         return
-    for packet in given.demux(*given.streams.audio):
+    for packet in demuxed(given, *given.streams.audio):
         try:
             for frame in packet.decode():
                 yield frame, packet.stream.index
@@ -337,43 +357,49 @@ def _differs(copy: Path, form: str, sent: list[_Line], seconds: Fraction) -> str
             for those in (sent, found, whole)
         )
         for one, now, complete in zip(*lines, strict=True):
-            if complete.packets != one.packets and complete.size != one.size:
+            same = complete.packets == one.packets
+            if not same and complete.size != one.size:
                 return f"the copy would have {complete.packets} of {one.packets} {words}"
             if kind == "video" and now.unseen > one.unseen:
                 return f"{now.unseen - one.unseen} of the copy's {words} would not be shown"
+            wanted, cut = _expected(one, now, same)
+            begins = np.asarray(now.begins)
             if later is None:
-                later = now.times[0] - one.times[0]
-            if now.backwards:
-                return f"the copy's {words} would be out of order"
-            if off := _off(one, now, later, complete.packets == one.packets):
+                later = begins[0] - wanted[0]
+            rounding = _ROUNDING if same else _ROUNDING + _longest(one) + _longest(now)
+            off = np.abs(begins - wanted - later)[np.asarray(now.shown) != 0].max(initial=0)
+            if off > rounding:
                 return f"the copy's {words} would be {off:.3f} s away from where they belong"
-    start = min(line.times[0] for line in found if line.packets)
+            if cut + later > rounding:
+                return f"the copy's {words} would be missing up to {cut + later:.3f} s"
+    shown = [line for line in found if any(line.shown)]
+    start = min(min(compress(line.begins, line.shown)) for line in shown)
     if not -_SLACK <= start <= abs(seconds) + _SLACK:
         return f"the copy would begin at {start:.1f} s"
-    end = max(line.end for line in found if line.packets)
+    end = max(max(compress(line.ends, line.shown)) for line in shown)
     if abs(lasts - (end - max(0.0, start))) > abs(seconds) + _SLACK:
         return f"the copy would last {lasts:.1f} s instead of {end:.1f} s"
     return ""
 
 
-def _off(sent: _Line, found: _Line, later: float, same: bool) -> float:
-    """By how many seconds packets are away from where they were sent; 0 if only by rounding.
+def _expected(sent: _Line, found: _Line, same: bool) -> tuple[NDArray[np.float64], float]:
+    """When each packet found was sent to be; and when what lies before all presented ones ended.
 
-    same: they are the same packets, of which an edit list may hide the first; if not, the
-    container makes packets of another length (of PCM).
+    An edit list may leave out the first packets, so both are counted from the end: in packets if
+    they are the same, in bytes if the container makes packets of another length (of PCM).
     """
-    hidden = len(sent.times) - len(found.times)
-    before = sum(time + sent.longest < _ROUNDING for time in sent.times)
-    if same:
-        if not 0 <= hidden <= before:
-            return abs(found.times[0] - sent.times[0] - later)
-        pairs = zip(sent.times[hidden:], found.times, strict=True)
-        off, rounding = max(abs(now - one - later) for one, now in pairs), _ROUNDING
-    else:
-        first = max(sent.times[0], 0.0) if before else sent.times[0]
-        off = max(abs(found.times[0] - first - later), abs(found.end - sent.end - later))
-        rounding = sent.longest + found.longest + _ROUNDING
-    return off if off > rounding else 0.0
+    places = [
+        -np.cumsum(np.ones(len(line.sizes)) if same else np.asarray(line.sizes)[::-1])[::-1]
+        for line in (sent, found)
+    ]
+    wanted = np.interp(places[1], places[0], np.asarray(sent.begins))
+    first = places[1][np.asarray(found.shown) != 0].min(initial=0)
+    lost = (places[0] < first) & (np.asarray(sent.shown) != 0)
+    return wanted, np.asarray(sent.ends)[lost].max(initial=-np.inf)
+
+
+def _longest(line: _Line) -> float:
+    return float((np.asarray(line.ends) - np.asarray(line.begins)).max())
 
 
 def _read(path: Path, **options: str) -> tuple[list[_Line], float]:
