@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
 from heapq import heappop, heappush
@@ -23,7 +23,7 @@ _BACKWARDS = 1.0
 _FORWARDS = 10.0
 _APART = 5.0  # how far streams may be interleaved; more packets than these are not held back
 _MOST_HELD = 10_000
-_STALLS = 100  # reads in a row that may give no packet for now
+_MOST_FAILURES = 100  # in a row, to read on behind a damaged place
 _REORDERED = 16  # pictures, the most that H.264 and HEVC allow
 
 # Containers that have one time for a picture, in the order in which pictures are decoded;
@@ -39,24 +39,36 @@ def is_cover(stream: Any) -> bool:
     return bool(stream.disposition & av.stream.Disposition.attached_pic)
 
 
-def demuxed(container: Any, *streams: Any) -> Iterator[Any]:
-    """The packets of a container, read on where its demuxer has none for now.
+def demuxed(
+    container: Any,
+    *streams: Any,
+    past: type[Exception] = av.error.BlockingIOError,
+    on_damage: Callable[[], None] = lambda: None,
+) -> Iterator[Any]:
+    """The packets of a container, read on behind places where its demuxer fails.
 
-    Damaged streams make libavformat say so in the middle of a file; PyAV's `demux` ends there.
+    PyAV's `demux` ends there. BlockingIOError is what libavformat says of a stretch in which it
+    finds no packet; the ffmpeg command reads on then as well.
+
+    Args:
+        past: the errors to read on behind.
+        on_damage: called at each place.
 
     Raises:
-        av.error.FFmpegError: as `demux`; BlockingIOError if there is no packet 100 times in a row.
+        av.error.FFmpegError: any other error; or `past` 100 times in a row without a packet.
     """
-    stalls = 0
+    failures = 0
     while True:
         try:
             for packet in container.demux(*streams):
-                stalls = 0
+                failures = 0
                 yield packet
             return
-        except av.error.BlockingIOError:
-            stalls += 1
-            if stalls == _STALLS:
+        except past:
+            if failures == 0:
+                on_damage()
+            failures += 1
+            if failures == _MOST_FAILURES:
                 raise
 
 

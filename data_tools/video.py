@@ -27,7 +27,7 @@ try:
     import av
     from av.video.reformatter import VideoReformatter
 
-    from data_tools.clock import Clock, in_order, is_cover, lacks_presentation
+    from data_tools.clock import Clock, demuxed, in_order, is_cover, lacks_presentation
     from data_tools.mono import Levels, Mixer
 except ImportError as error:
     raise MissingPackage(
@@ -38,7 +38,6 @@ except ImportError as error:
 STILL_SECONDS = 1  # a picture that stands longer than this is no talking face
 _TOLERANCE = SAMPLE_RATE // 100  # sound moved by less than 10 ms is the rounding of timestamps
 _CUT = (av.error.InvalidDataError, av.error.EOFError)  # what a file without its end may give
-_MOST_FAILURES = 100  # in a row, to read on behind a damaged place
 _NO_SUCH_STREAM = "no such audio stream"
 _LONGEST_GAP = 3600  # seconds by which broken timestamps may make a video longer, in all
 
@@ -354,20 +353,21 @@ class Video:
         return self._clock.run(self._demuxed())
 
     def _demuxed(self) -> Iterator[Any]:
-        reached = failures = 0
-        while failures < _MOST_FAILURES:
-            try:
-                for packet in self._container.demux(self._picture, self._sound):
-                    failures = 0
-                    reached = max(reached, (packet.pos or 0) + packet.size)
-                    yield packet
-                return
-            except av.error.FFmpegError:
-                # Behind a damaged place of a container there may be more, as the ffmpeg command
-                # finds it; each try goes a piece further.
-                self.undecodable += failures == 0
-                failures += 1
-        self.unread = 1 - reached / self._bytes
+        reached = 0
+
+        def count() -> None:
+            self.undecodable += 1
+
+        streams = self._picture, self._sound
+        try:
+            for packet in demuxed(
+                self._container, *streams, past=av.error.FFmpegError, on_damage=count
+            ):
+                reached = max(reached, (packet.pos or 0) + packet.size)
+                yield packet
+        except av.error.FFmpegError:
+            # What was read so far is still good.
+            self.unread = 1 - reached / self._bytes
 
     def _retime(self, frame: Any) -> None:
         """Where the sound's rate changes, libavformat counts on in packets of the former length."""
