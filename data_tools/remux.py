@@ -34,6 +34,7 @@ except ImportError as error:
 _FORMATS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska", ".webm": "webm"}
 _COVERS = {"mjpeg": ("jpg", "image/jpeg"), "png": ("png", "image/png")}
 _ROUNDING = 0.003  # seconds: Matroska counts milliseconds
+_CUT = 0.02  # seconds: where an edit list cuts sound, Vorbis begins up to a packet from its place
 _SLACK = 1.0  # seconds that edit lists, priming and last packets may add to a length
 
 
@@ -129,17 +130,20 @@ class _Line:
     kind: str  # video, cover, audio, ...
     packets: int = 0
     size: int = 0  # bytes
-    unseen: int = 0  # packets that are not to be presented
+    keyed: bool = False  # a key frame has come: nothing before it can be decoded
+    unseen: int = 0  # packets since then that are not to be presented
     begins: array[float] = field(default_factory=lambda: array("d"))  # seconds, of each packet
     ends: array[float] = field(default_factory=lambda: array("d"))
     sizes: array[int] = field(default_factory=lambda: array("q"))
     shown: array[int] = field(default_factory=lambda: array("b"))  # 0: not to be presented
     decoded: int | None = None  # the last time of decoding, in the stream's own unit
+    decoding: float = 0.0  # seconds, when that packet's time ends
 
     def count(self, packet: Any) -> None:
         self.packets += 1
         self.size += packet.size
-        self.unseen += packet.is_discard
+        self.keyed |= packet.is_keyframe
+        self.unseen += self.keyed and packet.is_discard
 
     def time(self, packet: Any) -> None:
         tick = float(packet.time_base)
@@ -150,6 +154,7 @@ class _Line:
         self.shown.append(not packet.is_discard)
         if packet.dts is not None:
             self.decoded = packet.dts
+            self.decoding = (packet.dts + (packet.duration or 0)) * tick
 
 
 def _copy(source: Path, out: Path, form: str, seconds: Fraction) -> tuple[list[str], list[_Line]]:
@@ -350,7 +355,7 @@ def _differs(copy: Path, form: str, sent: list[_Line], seconds: Fraction) -> str
         )
         if (there := sum(line.kind == kind for line in found)) < wanted:
             return f"the copy would have {there} of {wanted} {kind} streams"
-    later = None  # by how much all of the copy is: in Matroska nothing lies before zero
+    later: float | None = None  # all of the copy may be: in Matroska nothing lies before zero
     for kind, words in (("video", "pictures"), ("audio", "packets of sound")):
         lines = (
             [line for line in those if line.kind == kind and line.packets]
@@ -359,15 +364,19 @@ def _differs(copy: Path, form: str, sent: list[_Line], seconds: Fraction) -> str
         for one, now, complete in zip(*lines, strict=True):
             same = complete.packets == one.packets
             if not same and complete.size != one.size:
+                if complete.packets > one.packets:
+                    return f"the copy would have {complete.size} of {one.size} bytes of {kind}"
                 return f"the copy would have {complete.packets} of {one.packets} {words}"
             if kind == "video" and now.unseen > one.unseen:
                 return f"{now.unseen - one.unseen} of the copy's {words} would not be shown"
-            wanted, cut = _expected(one, now, same)
+            due, cut = _expected(one, now, same)
             begins = np.asarray(now.begins)
             if later is None:
-                later = begins[0] - wanted[0]
-            rounding = _ROUNDING if same else _ROUNDING + _longest(one) + _longest(now)
-            off = np.abs(begins - wanted - later)[np.asarray(now.shown) != 0].max(initial=0)
+                later = float(begins[0] - due[0])
+            rounding = _CUT if kind == "audio" and now.unseen else _ROUNDING
+            if not same:
+                rounding += _longest(one) + _longest(now)
+            off = np.abs(begins - due - later)[np.asarray(now.shown) != 0].max(initial=0)
             if off > rounding:
                 return f"the copy's {words} would be {off:.3f} s away from where they belong"
             if cut + later > rounding:
@@ -377,7 +386,11 @@ def _differs(copy: Path, form: str, sent: list[_Line], seconds: Fraction) -> str
     if not -_SLACK <= start <= abs(seconds) + _SLACK:
         return f"the copy would begin at {start:.1f} s"
     end = max(max(compress(line.ends, line.shown)) for line in shown)
-    if abs(lasts - (end - max(0.0, start))) > abs(seconds) + _SLACK:
+    # MP4 says how long its packets are decoded, which is less where the last picture stands long.
+    decoding = min(end, max(line.decoding for line in shown))
+    least, most = (time - max(0.0, start) for time in (decoding, end))
+    spare = abs(seconds) + _SLACK
+    if not least - spare <= lasts <= most + spare:
         return f"the copy would last {lasts:.1f} s instead of {end:.1f} s"
     return ""
 

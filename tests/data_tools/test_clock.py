@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data_tools.clock import Clock
+from data_tools.clock import Clock, demuxed
 
 
 class Stream(SimpleNamespace):
@@ -142,3 +142,28 @@ def test_the_beginning_moves_to_zero() -> None:
     file = container(False, starts=(0, -20))
     out = list(Clock(file, from_zero=True).run(recording(file, 0, 0, -20, 0, 4000)))
     assert min(packet.pts for packet in out) == -20
+
+
+class Stalling:
+    """A container whose demuxer has no packet for now, so many times before each."""
+
+    def __init__(self, times: int) -> None:
+        self.stalls, self.times, self.coming = times, times, iter(range(3))
+
+    def demux(self, *streams: Any) -> Any:
+        assert streams == ("picture", "sound")
+        while True:
+            if self.stalls:
+                self.stalls -= 1
+                raise av.error.BlockingIOError(11, "Resource temporarily unavailable")
+            self.stalls = self.times
+            number = next(self.coming, None)
+            if number is None:
+                return
+            yield number
+
+
+def test_a_demuxer_without_a_packet_for_now_is_read_on() -> None:
+    assert list(demuxed(Stalling(99), "picture", "sound")) == [0, 1, 2]
+    with pytest.raises(av.error.BlockingIOError):
+        list(demuxed(Stalling(100), "picture", "sound"))

@@ -334,3 +334,178 @@ def test_a_cover_stays_one_or_is_said_to_be_missing(tmp_path: Path) -> None:
             assert len(container.streams.video) == 1 + len(covers)
             assert [bytes(next(container.demux(s))) for s in covers] == [cover] * (not lacking)
         assert played(out)[0] == 75
+
+
+def rewritten(source: Path, out: Path, change: Any) -> Path:
+    """A copy of a file whose packets of each stream are what `change` makes of their list."""
+    with av.open(str(source)) as given, av.open(str(out), "w") as made:
+        packets: list[Any] = []
+        for stream in given.streams:
+            copy = made.add_stream_from_template(stream, opaque=True)
+            given.seek(0)
+            for packet in change(stream.type, [p for p in given.demux(stream) if p.size]):
+                packet.stream = copy
+                packets.append(packet)
+        for packet in sorted(packets, key=lambda one: one.dts * one.time_base):
+            made.mux(packet)
+    return out
+
+
+def early(seconds: Fraction) -> Any:
+    def change(kind: str, packets: list[Any]) -> list[Any]:
+        for packet in packets:
+            ticks = round(seconds / packet.time_base)
+            packet.pts, packet.dts = packet.pts - ticks, packet.dts - ticks
+        return packets
+
+    return change
+
+
+SUFFIXES = (".mp4", ".mov", ".mkv")
+
+
+def test_a_trimmed_video_begins_where_its_edit_list_says(tmp_path: Path) -> None:
+    """The packets from the key frame on are there, but hidden: they have times before zero."""
+    whole = flashes(tmp_path / "whole.mp4", 0.2)
+    for name in ("cut.mp4", "cut.mov"):
+        source = rewritten(whole, tmp_path / name, early(Fraction(33, 25)))
+        with av.open(str(source)) as container:
+            assert min(p.pts for p in container.demux(video=0) if p.size) < 0
+        assert played(source)[:2] == (42, 0)
+        for frames in (5, -5):
+            for suffix in SUFFIXES:
+                out = tmp_path / f"out{suffix}"
+                shift_sound(source, out, Fraction(frames, FPS))
+                pictures, first, _, was = played(out)
+                # Matroska hides nothing: it begins with the key frame, or the sound before that.
+                assert pictures == (75 if suffix == ".mkv" else 42)
+                assert 0 <= first <= (0.3 if suffix == ".mkv" else 0)
+                flashed = 2 if suffix == ".mkv" else 1
+                assert was == pytest.approx([0.2 - frames / FPS] * flashed, abs=0.006)
+
+
+@pytest.mark.parametrize("name", ["a.mkv", "late.nut"])
+def test_uncompressed_sound_in_packets_of_any_length_is_advanced(name: str, tmp_path: Path) -> None:
+    """MP4 and MOV make packets of their own length, and keep those that an edit list hides."""
+    start = Fraction(name == "late.nut")
+    plain = flashes(tmp_path / "plain.mov", 0.2, start, sound_codec="pcm_s16le", sound_rate=48_000)
+
+    def joined(kind: str, packets: list[Any]) -> list[Any]:
+        if kind == "video":
+            return packets
+        made = []
+        for begin in range(0, len(packets), 3):
+            three = packets[begin : begin + 3]
+            made.append(av.Packet(b"".join(bytes(p) for p in three)))
+            made[-1].pts = made[-1].dts = three[0].pts
+            made[-1].duration = sum(p.duration for p in three)
+            made[-1].time_base = three[0].time_base
+        return made
+
+    source = rewritten(plain, tmp_path / name, joined)
+    for frames in (5, -5):
+        for suffix in SUFFIXES:
+            out = tmp_path / f"out{suffix}"
+            shift_sound(source, out, Fraction(frames, FPS))
+            pictures, *_, was = played(out)
+            assert pictures == 75
+            assert was == pytest.approx([0.2 - frames / FPS] * 2, abs=0.006)
+
+
+@pytest.mark.parametrize("bframes", [0, 3])
+def test_a_last_picture_that_stands_long_keeps_its_time(bframes: int, tmp_path: Path) -> None:
+    pictures, sound = head(5, 60, 96)
+    times = [Fraction(k, FPS) for k in range(59)] + [Fraction(8)]
+    source = write_video(tmp_path / "a.mp4", pictures, sound, times, bframes=bframes)
+    for frames in (5, -5):
+        for suffix in SUFFIXES:
+            out = tmp_path / f"out{suffix}"
+            shift_sound(source, out, Fraction(frames, FPS))
+            with av.open(str(out)) as container:
+                seen = [float(f.pts * f.time_base) for f in container.decode(video=0)]
+            late = seen[0]  # Matroska has nothing before zero
+            assert [one - late for one in seen] == pytest.approx([*map(float, times)], abs=0.002)
+
+
+def test_packets_shorter_than_the_clocks_tick_may_share_a_time(tmp_path: Path) -> None:
+    """As of TrueHD in Matroska, which counts milliseconds and has 0.83 ms in a packet."""
+    plain = flashes(tmp_path / "plain.mov", 0.2, sound_codec="pcm_s16le", sound_rate=48_000)
+
+    def split(kind: str, packets: list[Any]) -> list[Any]:
+        if kind == "video":
+            return packets
+        samples, made = b"".join(bytes(p) for p in packets), []
+        for begin in range(0, len(samples), 80):
+            made.append(av.Packet(samples[begin : begin + 80]))
+            made[-1].pts = made[-1].dts = begin // 2
+            made[-1].duration, made[-1].time_base = 40, Fraction(1, 48_000)
+        return made
+
+    source = rewritten(plain, tmp_path / "short.mkv", split)
+    with av.open(str(source)) as container:
+        times = [packet.pts for packet in container.demux(audio=0) if packet.size]
+    assert len(times) == 3600 and len(set(times)) <= 3001
+    for frames in (5, -5):
+        for suffix in SUFFIXES:
+            out = tmp_path / f"out{suffix}"
+            shift_sound(source, out, Fraction(frames, FPS))
+            assert played(out)[3] == pytest.approx([0.2 - frames / FPS] * 2, abs=0.006)
+
+
+def test_a_recording_may_begin_between_key_frames(tmp_path: Path) -> None:
+    content = flashes(tmp_path / "a.ts", 0.2, Fraction(50), gop=20).read_bytes()
+    source = tmp_path / "cut.ts"
+    for cut in (10, 20, 30, 40):  # packets of 188 bytes; the first tell what is in the file
+        source.write_bytes(content[: 3 * 188] + content[cut * 188 :])
+        with av.open(str(source)) as container:
+            assert not next(p for p in container.demux(video=0) if p.size).is_keyframe
+        for frames in (5, -5):
+            for suffix in SUFFIXES:
+                out = tmp_path / f"out{suffix}"
+                shift_sound(source, out, Fraction(frames, FPS))
+                assert 50 < played(out)[0] < 75
+
+
+def test_vorbis_in_mp4_begins_within_half_a_picture_of_its_place(tmp_path: Path) -> None:
+    plain, source = flashes(tmp_path / "plain.mkv", 0.2), tmp_path / "vorbis.mkv"
+    with av.open(str(plain)) as given, av.open(str(source), "w") as made:
+        picture = made.add_stream_from_template(given.streams.video[0], opaque=True)
+        sound = made.add_stream("vorbis", 48_000, options={"strict": "-2"}, layout="stereo")
+        resampler = av.AudioResampler("fltp", "stereo", 48_000)
+        for packet in given.demux():
+            if packet.stream.type == "video" and packet.size:
+                packet.stream = picture
+                made.mux(packet)
+            elif packet.stream.type == "audio":
+                for frame in packet.decode():
+                    for samples in resampler.resample(frame):
+                        made.mux(sound.encode(samples))
+        made.mux(sound.encode(None))
+    for frames in (5, -5):
+        for suffix in (".mp4", ".mkv"):
+            out = tmp_path / f"out{suffix}"
+            shift_sound(source, out, Fraction(frames, FPS))
+            assert played(out)[3] == pytest.approx([0.2 - frames / FPS] * 2, abs=0.03)
+
+
+@pytest.mark.parametrize("sound_codec", ["aac", "pcm_s16le"])
+@pytest.mark.parametrize("frames", [5, -5])
+def test_sound_moved_by_one_picture_too_much_is_seen(
+    sound_codec: str, frames: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = flashes(tmp_path / "a.mkv", 0.2, sound_codec=sound_codec, sound_rate=48_000)
+    copy = remux._copy
+    for wrong in (Fraction(1, FPS), Fraction(-1, FPS)):
+
+        def moved(given: Path, out: Path, form: str, seconds: Fraction) -> Any:
+            said = copy(given, out.with_name("right"), form, seconds)
+            out.with_name("right").unlink()
+            copy(given, out, form, seconds + wrong)  # noqa: B023
+            return said
+
+        monkeypatch.setattr(remux, "_copy", moved)
+        for suffix in SUFFIXES:
+            with pytest.raises(RemuxError, match=r"packets of sound would be 0.0[34]. s") as said:
+                shift_sound(source, tmp_path / f"out{suffix}", Fraction(frames, FPS))
+            assert str(said.value).endswith("is a .mkv possible?") == (suffix != ".mkv")
+    assert list(tmp_path.iterdir()) == [source]

@@ -45,10 +45,12 @@ def write_video(
     aspect: Fraction | None = None,
     bframes: int = 0,
     tick: Fraction = Fraction(1, 90_000),
+    gop: int = 250,
 ) -> Path:
     """Encode pictures (frames, H, W, 3) shown from `times` (seconds) on, and mono sound.
 
     tick: unit of the pictures' times; AVI, which counts pictures, takes that of one picture.
+    gop: pictures from one key frame to the next, at most.
     """
     times = times or [Fraction(k, FPS) for k in range(len(pictures))]
     with av.open(str(path), "w") as container:
@@ -64,6 +66,7 @@ def write_video(
         else:
             stream.bit_rate = 4_000_000
             stream.codec_context.max_b_frames = bframes
+        stream.codec_context.gop_size = gop
         if rotation:
             stream.set_display_rotation(rotation)
         if aspect is not None:
@@ -103,6 +106,7 @@ def flashes(
     sound_codec: str = "aac",
     sound_rate: int = 16_000,
     tick: Fraction = Fraction(1, 90_000),
+    gop: int = 250,
 ) -> Path:
     """Three seconds, with a flash at 1 s and at 2 s and with each a beep, `early` seconds before.
 
@@ -127,6 +131,7 @@ def flashes(
         sound_codec=sound_codec,
         bframes=3 if codec == "libx264" else 2,
         tick=tick,
+        gop=gop,
     )
 
 
