@@ -75,7 +75,8 @@ def shifted(source: Path, out: Path, seconds: Fraction) -> Iterator[tuple[Path, 
     before the first sample): it is played, and what follows it is in its place.
 
     Before it is yielded the copy is read again and compared with what was read of the source:
-    every picture and every packet of sound is there, in order, at its time but for the shift.
+    every picture and every packet of sound is there, and what is presented is at its time but for
+    the shift (Vorbis that an edit list of MP4 cuts: within 20 ms).
 
     Raises:
         ValueError: as `check_target`.

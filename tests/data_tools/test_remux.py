@@ -466,6 +466,20 @@ def test_a_recording_may_begin_between_key_frames(tmp_path: Path) -> None:
                 assert 50 < played(out)[0] < 75
 
 
+def test_the_picture_may_begin_later_than_the_sound(tmp_path: Path) -> None:
+    """Matroska has no times of decoding, and what libavformat takes for them runs backwards."""
+    whole = flashes(tmp_path / "a.ts", 0.2, Fraction(50), gop=20)
+    source = rewritten(
+        whole, tmp_path / "late.ts", lambda kind, packets: packets[20 * (kind == "video") :]
+    )
+    for frames in (5, -5):
+        for suffix in SUFFIXES:
+            out = tmp_path / f"out{suffix}"
+            shift_sound(source, out, Fraction(frames, FPS))
+            assert played(out)[0] == 55
+            assert played(out)[3][1:] == pytest.approx([0.2 - frames / FPS], abs=0.006)
+
+
 def test_vorbis_in_mp4_begins_within_half_a_picture_of_its_place(tmp_path: Path) -> None:
     plain, source = flashes(tmp_path / "plain.mkv", 0.2), tmp_path / "vorbis.mkv"
     with av.open(str(plain)) as given, av.open(str(source), "w") as made:
