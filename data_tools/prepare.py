@@ -66,6 +66,7 @@ _REMEDIES = {
     "no sound": "the sound lies outside of the picture; see the report",
     "name taken": "rename one of the two",
     "same file": "give each video once",
+    "unknown codec": "convert it with a program that plays it, or leave it out",
     "no such audio stream": "leave --audio-stream away, or prepare these videos apart",
     "stalled": "if the disk is that slow, raise --stall-limit",
     "process died": "not enough memory? try fewer --workers",

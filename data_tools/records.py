@@ -102,6 +102,8 @@ def convert(value: Any, kind: type[T], strict: bool = True) -> T:
         return msgspec.convert(value, kind, strict=strict)
     except msgspec.ValidationError as error:
         raise RecordError(_field_first(str(error))) from None
+    except AttributeError:  # msgspec takes a tensor for a table
+        raise RecordError("a tensor or another object stands for a plain value") from None
     except UnicodeEncodeError:  # msgspec, in its message
         raise RecordError("text that is no Unicode stands for something else") from None
 

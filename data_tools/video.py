@@ -226,6 +226,10 @@ class Video:
         except VideoError:
             self._container.close()
             raise
+        for stream, what in ((self._picture, "picture"), (self._sound, "sound")):
+            if stream.codec_context is None:
+                self._container.close()
+                raise VideoError("unknown codec", f"no decoder is known for its {what}")
         self.choice = ""  # what was chosen among several audio streams, in words
         if audio_stream is None and len(self._container.streams.audio) > 1:
             self.choice = (

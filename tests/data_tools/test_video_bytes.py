@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hostile_clips import mutations
@@ -9,6 +11,8 @@ from hostile_videos import check_copy, check_video
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from videos import write_video
+
+from data_tools.video import Video, VideoError
 
 SUFFIXES = (".mp4", ".mkv", ".avi", ".ts")
 
@@ -57,3 +61,15 @@ def test_any_bytes_as_a_video_to_mend(
     suffix = data.draw(st.sampled_from(SUFFIXES))
     content = data.draw(mutations(whole[suffix]))
     check_copy(content, suffix, tmp_path_factory.mktemp("mend"))
+
+
+def test_codecs_that_nobody_knows_are_named(whole: Whole, tmp_path: Path) -> None:
+    path = tmp_path / "v.avi"
+    for place, what in ((b"vids", "picture"), (b"auds", "sound")):
+        at = whole[".avi"].index(b"strf", whole[".avi"].index(place))
+        # the codec's number: of pictures in four letters, of sound in two bytes
+        at += 8 + (16 if what == "picture" else 0)
+        content = whole[".avi"]
+        path.write_bytes(content[:at] + b"\xee\xee" + content[at + 2 :])
+        with pytest.raises(VideoError, match=f"unknown codec: no decoder is known for its {what}"):
+            Video(path)

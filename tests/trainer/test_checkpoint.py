@@ -201,6 +201,7 @@ _WEIGHT = "0.weight"
         ("scaler", {"scale": 1.0}, "scaler has no growth_factor"),
         ("rng", torch.zeros(5, dtype=torch.uint8), "rng is 5 of uint8, not 5056 of uint8"),
         ("rng", torch.full((5056,), 255, dtype=torch.uint8), "rng is no state of a generator"),
+        ("quarantine", torch.zeros(3), "a tensor or another object stands for a plain value"),
         ("config", {}, "config has no section data"),
     ],
 )
