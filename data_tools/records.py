@@ -149,9 +149,7 @@ def read_table(path: Path) -> Iterator[tuple[str, list[str]]]:
         except UnicodeDecodeError:
             raise RecordError(f"{path} cannot be read: it is no text in UTF-8") from None
         except csv.Error as error:
-            raise RecordError(
-                f"{path}, line {reader.line_num} is no line of a CSV ({error}); mend it"
-            ) from None
+            raise RecordError(f"{path}, line {reader.line_num}: {error}; mend it") from None
 
 
 def whole_number(text: str) -> int | None:
