@@ -218,7 +218,13 @@ def changed(value: Any, rng: random.Random) -> Any:
         else:
             copy.append(odd_value(rng))
         return copy
-    if isinstance(value, torch.Tensor) and 0 < value.numel() < 10**6 and rng.random() < 0.5:
+    plain = (
+        isinstance(value, torch.Tensor)
+        and value.layout == torch.strided
+        and not value.is_quantized
+        and 0 < value.numel() < 10**6
+    )
+    if plain and rng.random() < 0.5:
         kind = rng.randrange(5)
         if kind == 0 and value.is_floating_point():
             value = value.detach().clone()
