@@ -345,6 +345,16 @@ def load_yaml(text: str) -> Any:
         raise yaml.YAMLError(str(error)) from None
 
 
+def load_value(text: str) -> Any:
+    """The value of one setting: as `load_yaml`, but a path such as # is no comment.
+
+    Raises:
+        yaml.YAMLError: as `load_yaml`.
+    """
+    value = load_yaml(text)
+    return text if value is None and text.lstrip().startswith("#") else value
+
+
 def _scan(text: str) -> None:
     """Refuse, event by event, what would grow or overwrite when it is put together."""
     lines: dict[str, int] = {}  # where a setting was given, by its name from the top

@@ -58,7 +58,7 @@ from trainer.config import (
     check,
     check_value,
     from_dict,
-    load_yaml,
+    load_value,
     settings,
 )
 from trainer.dataset import Dataset
@@ -971,7 +971,7 @@ def _versions() -> dict[str, str]:
 def parser() -> ArgumentParser:
     """The command line: configuration groups, --config, --resume, --log."""
     # exit_on_error would print forty lines of usage before the one that matters
-    set_loader("settings", load_yaml, exceptions=(yaml.YAMLError,))
+    set_loader("settings", load_value, exceptions=(yaml.YAMLError,))
     result = ArgumentParser(
         prog="python -m trainer.run",
         description=__doc__,
