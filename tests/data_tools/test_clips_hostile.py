@@ -10,13 +10,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import cv2
-import hostile_clips as hostile
 import numpy as np
 import pytest
 import simplejpeg
 import soundfile
 from hypothesis import HealthCheck, given, settings
 
+import hostile_clips as hostile
 from data_tools import clips
 from data_tools.clips import (
     Clip,

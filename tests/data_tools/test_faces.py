@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from videos import canvas, head
 
 from data_tools.faces import Face, open_detector
+from videos import canvas, head
 
 
 @pytest.fixture(scope="module")

@@ -8,11 +8,11 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
-from videos import write_video
 
 from data_tools.left_out import doubts, notes
 from data_tools.mfcc import FPS, SAMPLE_RATE
 from data_tools.video import Sound, Video
+from videos import write_video
 
 COUNT = 100  # pictures, 4 s
 

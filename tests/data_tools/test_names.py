@@ -10,11 +10,11 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
-from videos import write_video
 
 from data_tools.atomic import atomic_path, try_writing
 from data_tools.names import address, listed, print_anything, shown
 from data_tools.synth import synthesize
+from videos import write_video
 
 NAMES = [
     "12:30 interview.mkv",

@@ -9,13 +9,13 @@ import unicodedata
 from collections.abc import Callable
 from pathlib import Path
 
-import hostile_clips as hostile
 import numpy as np
 import pytest
 import soundfile
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+import hostile_clips as hostile
 from data_tools.__main__ import main
 from data_tools.clips import SPLITS, Clip, find_clips
 from data_tools.pack import PackOptions, pack, plan_shards

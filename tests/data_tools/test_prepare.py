@@ -16,7 +16,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import simplejpeg
-from videos import canvas, head, write_video
 
 from data_tools.__main__ import main
 from data_tools.clips import find_clips, load_clip
@@ -24,6 +23,7 @@ from data_tools.mfcc import FPS, SAMPLE_RATE, SAMPLES_PER_FRAME
 from data_tools.prepare import _claim, find_videos, settle_names
 from data_tools.prepare_video import PrepareOptions
 from data_tools.verify import verify
+from videos import canvas, head, write_video
 
 
 def run(*arguments: object) -> int:

@@ -17,8 +17,6 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from mutations import DEEP, at, changed, changed_bytes, changed_json, command, documented
-from mutations import places as all_places
 from rich.console import Console
 
 from data_tools import prepare
@@ -53,6 +51,8 @@ from data_tools.shards import (
 )
 from data_tools.synth import synthesize
 from data_tools.verify import verify
+from mutations import DEEP, at, changed, changed_bytes, changed_json, command, documented
+from mutations import places as all_places
 from trainer.dataset import Dataset
 from trainer.sampler import Runs
 

@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 import simplejpeg
 from numpy.typing import NDArray
-from videos import FLASHES, earliness, flashes, head, write_video
 
 from data_tools import remux
 from data_tools.mfcc import FPS
 from data_tools.remux import RemuxError, shift_sound, shifted
+from videos import FLASHES, earliness, flashes, head, write_video
 
 
 @pytest.fixture(scope="module")

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
-from videos import head
 
 from data_tools.shots import Cuts
+from videos import head
 
 
 def test_a_cut_is_found_where_it_is_and_nowhere_else():

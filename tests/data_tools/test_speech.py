@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from videos import head
 
 from data_tools.speech import speech_share
+from videos import head
 
 
 def test_a_voice_is_speech_and_noise_is_not():

@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from videos import FLASHES, earliness, flashes, write_video
 
 from data_tools.mfcc import FPS, SAMPLE_RATE, SAMPLES_PER_FRAME
 from data_tools.video import Converter, Sound, Video, VideoError, check_audio_stream
+from videos import FLASHES, earliness, flashes, write_video
 
 
 def flat(frames: int, height: int = 48, width: int = 64) -> np.ndarray:

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hostile_clips import mutations
-from hostile_videos import check_copy, check_video
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from videos import write_video
 
 from data_tools.video import Video, VideoError
+from hostile_clips import mutations
+from hostile_videos import check_copy, check_video
+from videos import write_video
 
 SUFFIXES = (".mp4", ".mkv", ".avi", ".ts")
 

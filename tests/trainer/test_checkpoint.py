@@ -10,12 +10,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import hostile_weights as hostile
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import hostile_weights as hostile
 from trainer import checkpoint
 from trainer.checkpoint import CheckpointError
 

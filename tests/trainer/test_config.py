@@ -8,12 +8,12 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-import hostile_weights as hostile
 import pytest
 from hypothesis import example, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
+import hostile_weights as hostile
 from trainer import refine
 from trainer.config import Config, Data, Loss, Train, check, from_dict
 from trainer.run import main, parse, save_config

@@ -13,10 +13,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from mutations import changed_bytes, documented
 
 from data_tools.lock import locked
 from data_tools.shards import ClipRecord
+from mutations import changed_bytes, documented
 from trainer import evaluate as module
 from trainer.clip_distances import Embedded, clip_distances
 from trainer.dataset import Dataset

@@ -4,12 +4,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from videos import write_video
 
 from benchmarks.real_speech import listed
 from trainer.embed import fold
 from trainer.sync import Found, How, measure
 from trainer.weights import default_weights, load_model, read_calibration
+from videos import write_video
 
 LISTED = Path(__file__).parents[2] / "benchmarks" / "real_offsets.csv"
 

@@ -18,11 +18,11 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from mutations import changed_bytes, changed_json, documented
 
 from data_tools.keep import KEEP, NO_MINIMUM, REALIGN, SHIFTED, UNREADABLE, read_keep, write_keep
 from data_tools.lock import locked
 from data_tools.records import RecordError
+from mutations import changed_bytes, changed_json, documented
 from trainer import checkpoint, timing
 from trainer import refine as module
 from trainer.clip_distances import Embedded, clip_distances

@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from runs import REPOSITORY, TINY, command, losses, train_rows
 
 from data_tools.keep import KEEP, NO_MINIMUM, REALIGN, Row, write_keep
 from data_tools.pack import PackOptions, pack
+from runs import REPOSITORY, TINY, command, losses, train_rows
 from trainer import checkpoint, timing
 from trainer.config import Config, Data, Run, Train
 from trainer.dataset import Dataset

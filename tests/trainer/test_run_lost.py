@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from runs import REPOSITORY, Forking, Job, command, losses, names, train_rows
 
 from data_tools.lock import locked
+from runs import REPOSITORY, Forking, Job, command, losses, names, train_rows
 from trainer import checkpoint, timing
 from trainer.model import SyncNet
 from trainer.run import _Training, main

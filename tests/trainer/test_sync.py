@@ -15,7 +15,6 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from videos import canvas, flashes, head, write_video
 
 from data_tools.clips import MissingPackage
 from data_tools.mfcc import SAMPLES_PER_FRAME, mfcc
@@ -24,6 +23,7 @@ from trainer.embed import embed_lips, embed_sound, fold, part_of
 from trainer.model import SyncNet
 from trainer.scoring import Score, score
 from trainer.weights import Calibration, load_model
+from videos import canvas, flashes, head, write_video
 
 
 @pytest.fixture(scope="module")

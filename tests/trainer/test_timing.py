@@ -11,9 +11,9 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from mutations import changed_bytes, changed_json, documented
 
 from data_tools.records import RecordError
+from mutations import changed_bytes, changed_json, documented
 from trainer import timing
 from trainer.distributed import Processes
 from trainer.timing import StepClock, StepLog, StepRow

@@ -8,13 +8,13 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
-import hostile_weights as hostile
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
+import hostile_weights as hostile
 from trainer import torch_file
 from trainer.torch_file import TorchFileError
 

@@ -9,12 +9,12 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-import hostile_weights as hostile
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import hostile_weights as hostile
 from benchmarks.official import stand_in_state
 from trainer import checkpoint
 from trainer.model import SyncNet
