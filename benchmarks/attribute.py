@@ -21,8 +21,8 @@ from benchmarks import draw
 from benchmarks.loaders import LOADERS, PARTS, Files, Kind, Settings, torch_loader
 from benchmarks.measure import isolated
 from benchmarks.sources import Source
-from trainer import timing
-from trainer.timing import StepRow
+from trainer.train import timing
+from trainer.train.timing import StepRow
 
 
 @dataclass(frozen=True)

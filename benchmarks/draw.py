@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from data_tools.atomic import atomic_path
-from trainer import timing
-from trainer.timing import StepRow
+from trainer.train import timing
+from trainer.train.timing import StepRow
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -14,8 +14,8 @@ from statistics import median
 from typing import Any
 
 from benchmarks.measure import at_least, exit_status, open_loader, report, synthetic_shards
-from trainer.dataset import Dataset
-from trainer.sampler import TrainSampler
+from trainer.data.dataset import Dataset
+from trainer.data.sampler import TrainSampler
 
 
 def measure(

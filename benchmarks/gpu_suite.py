@@ -26,12 +26,12 @@ from benchmarks.measure import (
     synthetic_shards,
 )
 from benchmarks.step import TrainingStep, synchronise
-from trainer import timing
-from trainer.dataset import Dataset
-from trainer.distributed import Processes
-from trainer.model import PRESETS
-from trainer.sampler import TrainSampler
-from trainer.timing import StepClock, StepLog
+from trainer.data.dataset import Dataset
+from trainer.data.sampler import TrainSampler
+from trainer.model.syncnet import PRESETS
+from trainer.train import timing
+from trainer.train.distributed import Processes
+from trainer.train.timing import StepClock, StepLog
 
 SEED = {"compute_samples_per_s": 4920, "real_samples_per_s": 512}
 

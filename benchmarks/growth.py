@@ -43,8 +43,8 @@ from benchmarks.measure import (
 from data_tools.atomic import write_json
 from data_tools.clips import SPLITS
 from data_tools.shards import MANIFEST, NOTHING, SplitTotals, read_manifest
-from trainer.dataset import Dataset
-from trainer.sampler import TrainSampler
+from trainer.data.dataset import Dataset
+from trainer.data.sampler import TrainSampler
 
 Point = tuple[float, float]
 FRAMES = ((64, True), (111, True), (224, True), (224, False))

@@ -1,10 +1,11 @@
 """How fast is a track measured, in how much memory?  python -m benchmarks.inference_speed
 
-Our one pass (`trainer.embed`) against the way of the official code, windows cut out of the frames
-and batched by 20 (`benchmarks.official`), in turns on the same frames with the same weights of the
-published architecture; their embeddings are compared. Floor: the multiplications of our pass at the
-rate of the best matrix product of this machine, measured between the rounds. Then peak memory: of
-both on the same track, and of `trainer.sync` on a video of one minute and one of ten, each in a
+Our one pass (`trainer.score.embed`) against the way of the official code, windows cut out of the
+frames and batched by 20 (`benchmarks.official`), in turns on the same frames, with the same
+weights of the published architecture; their embeddings are compared. Floor: the multiplications
+of our pass at the rate of the best matrix product of this machine, measured between the rounds.
+Then peak memory: of both on the same track, and of `trainer.sync` on a video of one minute and
+one of ten, each in a
 process of its own, with the small model, whose frames do not take all day.
 """
 
@@ -28,10 +29,10 @@ from benchmarks import official
 from benchmarks.measure import at_least, exit_status, isolated, report
 from benchmarks.prepare_speed import write_video
 from data_tools.mfcc import FPS, SAMPLES_PER_FRAME, mfcc
-from data_tools.synth import render_clip
+from data_tools.synth.clips import render_clip
 from trainer import sync
-from trainer.embed import embed_lips, embed_sound, fold
-from trainer.model import SyncNet
+from trainer.model.syncnet import SyncNet
+from trainer.score.embed import embed_lips, embed_sound, fold
 
 _SIZE = 224
 _PRODUCT = 2048  # rows and columns of the matrices whose product gives the floor's rate

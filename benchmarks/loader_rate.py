@@ -24,8 +24,8 @@ from benchmarks.measure import (
     report,
     synthetic_shards,
 )
-from trainer.dataset import Dataset
-from trainer.sampler import TrainSampler
+from trainer.data.dataset import Dataset
+from trainer.data.sampler import TrainSampler
 
 
 def resident_mb() -> float:

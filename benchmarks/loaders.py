@@ -114,7 +114,7 @@ class _Shards(torch_data.Dataset[Batch]):
         source.sampler, source.dataset._bytes  # noqa: B018 opened before the workers fork
 
     def __getitems__(self, indices: list[tuple[int, int, int]]) -> Batch:
-        from trainer.sampler import Runs
+        from trainer.data.sampler import Runs
 
         clip, start, audio_start = (np.array(column) for column in zip(*indices, strict=True))
         runs = Runs(clip, start, clip, audio_start, np.ones_like(clip))

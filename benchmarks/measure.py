@@ -20,11 +20,11 @@ from data_tools.atomic import write_json
 from data_tools.clips import ClipError
 from data_tools.pack import PackOptions, pack
 from data_tools.records import RecordError
-from data_tools.synth import synthesize
-from trainer.dataset import Dataset
-from trainer.loader import Loader, Shape
-from trainer.model import PRESETS
-from trainer.sampler import TrainSampler
+from data_tools.synth.clips import synthesize
+from trainer.data.dataset import Dataset
+from trainer.data.loader import Loader, Shape
+from trainer.data.sampler import TrainSampler
+from trainer.model.syncnet import PRESETS
 
 RESULTS = Path(__file__).parent / "results"
 _start = "spawn"  # how `isolated` starts its processes

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from scipy.signal import medfilt
 from torch.nn import functional as F
 
-from trainer.model import SyncNet
+from trainer.model.syncnet import SyncNet
 
 State = dict[str, torch.Tensor]
 _AUDIO = {0: 1, 4: 1, 8: 1, 11: 1, 14: 1, 18: 0}  # layer: padding

@@ -25,11 +25,11 @@ from numpy.typing import NDArray
 from benchmarks.measure import at_least, exit_status, report
 from data_tools.atomic import atomic_path
 from data_tools.engines import run_local
-from data_tools.faces import open_detector
 from data_tools.prepare import prepare
-from data_tools.prepare_video import PrepareOptions, prepare_video
-from data_tools.synth import render_clip
-from data_tools.video import Converter, Sound, Video
+from data_tools.synth.clips import render_clip
+from data_tools.video.cut_clips import PrepareOptions, prepare_video
+from data_tools.video.decode import Converter, Sound, Video
+from data_tools.video.faces import open_detector
 
 _HEIGHT, _WIDTH, _HEAD = 720, 1280, 400
 

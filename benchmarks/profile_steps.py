@@ -44,9 +44,9 @@ from benchmarks.sources import Source, own_source, synthetic_source
 from benchmarks.step import EmulatedStep, TrainingStep
 from data_tools.atomic import atomic_path
 from data_tools.records import RecordError
-from trainer import timing
-from trainer.model import PRESETS
-from trainer.timing import StepClock, StepRow
+from trainer.model.syncnet import PRESETS
+from trainer.train import timing
+from trainer.train.timing import StepClock, StepRow
 
 PAGE = "profile.html"
 SEED_STEPS = 15

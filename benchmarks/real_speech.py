@@ -22,11 +22,11 @@ from typing import Any
 from benchmarks import ridge
 from benchmarks.measure import exit_status, report
 from data_tools.pack import PackOptions, pack
-from trainer.dataset import Dataset
-from trainer.embed import fold
+from trainer.data.dataset import Dataset
 from trainer.evaluate import CONTEXTS, PARTS, Options, evaluate, figures
+from trainer.model.weights import load_model
 from trainer.refine import read_summary
-from trainer.weights import load_model
+from trainer.score.embed import fold
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 _CONTRASTIVE = ["--model.name", "small", "--train.batch_size", "128", "--train.val_every", "50"]

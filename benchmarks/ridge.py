@@ -12,9 +12,9 @@ import torch
 from numpy.typing import NDArray
 
 from data_tools.mfcc import COLUMNS_PER_FRAME, WINDOW_FRAMES
-from trainer.dataset import Dataset
+from trainer.data.dataset import Dataset
+from trainer.data.sampler import Runs
 from trainer.evaluate import SPEECH, Measured, Options, measure_clip
-from trainer.sampler import Runs
 
 _SIDE = 12  # pixels to which frames are reduced
 _PENALTY = 100.0  # on standardised features

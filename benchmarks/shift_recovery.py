@@ -23,7 +23,7 @@ from benchmarks.measure import at_least, exit_status, report
 from benchmarks.prepare_speed import write_video
 from data_tools.mfcc import FPS, SAMPLES_PER_FRAME
 from data_tools.progress import progress
-from data_tools.synth import render_clip
+from data_tools.synth.clips import render_clip
 from trainer import sync
 
 FARTHEST = 12

@@ -26,8 +26,8 @@ from numpy.typing import NDArray
 from benchmarks.measure import frame_shape, synthetic_shards
 from data_tools.mfcc import COLUMNS_PER_FRAME
 from data_tools.shards import format_idx, index_tar
-from trainer.dataset import Dataset
-from trainer.sampler import TrainSampler
+from trainer.data.dataset import Dataset
+from trainer.data.sampler import TrainSampler
 
 RUN = 5  # frames of a window
 COLUMNS = RUN * COLUMNS_PER_FRAME

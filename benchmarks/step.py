@@ -7,9 +7,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from trainer.losses import labelled, make_loss
-from trainer.model import PRESETS, SyncNet
-from trainer.timing import StepClock
+from trainer.model.losses import labelled, make_loss
+from trainer.model.syncnet import PRESETS, SyncNet
+from trainer.train.timing import StepClock
 
 
 class EmulatedStep:

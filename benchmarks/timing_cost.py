@@ -15,10 +15,10 @@ from typing import Any
 import torch
 
 from benchmarks.measure import at_least, check_device, exit_status, report
-from trainer.distributed import Processes
-from trainer.losses import labelled, make_loss
-from trainer.model import PRESETS, SyncNet
-from trainer.timing import PHASES, STEPS, StepClock, StepLog
+from trainer.model.losses import labelled, make_loss
+from trainer.model.syncnet import PRESETS, SyncNet
+from trainer.train.distributed import Processes
+from trainer.train.timing import PHASES, STEPS, StepClock, StepLog
 
 
 def measure(device: torch.device, batch_size: int, repetitions: int) -> dict[str, Any]:

@@ -4,10 +4,11 @@ import argparse
 import sys
 from types import ModuleType
 
-from data_tools import info, pack, prepare, synth, verify
+from data_tools import info, pack, prepare, verify
 from data_tools.clips import ClipError
 from data_tools.names import print_anything
 from data_tools.records import RecordError
+from data_tools.synth import clips as synth
 
 COMMANDS: dict[str, tuple[ModuleType, str]] = {
     "prepare": (prepare, "cut training clips out of any video"),

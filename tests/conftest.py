@@ -14,7 +14,7 @@ import soundfile
 
 from data_tools.mfcc import SAMPLE_RATE, SAMPLES_PER_FRAME
 from data_tools.pack import PackOptions, pack
-from data_tools.synth import synthesize
+from data_tools.synth.clips import synthesize
 
 MakeClip = Callable[..., Path]
 

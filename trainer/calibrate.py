@@ -23,14 +23,14 @@ from data_tools.clips import SPLITS
 from data_tools.names import print_anything
 from data_tools.progress import progress
 from data_tools.records import RecordError
-from trainer.clip_distances import Embedded, embed_clips
-from trainer.dataset import Dataset
-from trainer.embed import fold
+from trainer.data.dataset import Dataset
+from trainer.data.loader import LoaderError
 from trainer.export import write_safetensors
-from trainer.loader import LoaderError
-from trainer.model import SyncNet
-from trainer.scoring import TOLERANCE, score
-from trainer.weights import Calibration, WeightsError, load_model
+from trainer.model.syncnet import SyncNet
+from trainer.model.weights import Calibration, WeightsError, load_model
+from trainer.score.clip_distances import Embedded, embed_clips
+from trainer.score.embed import fold
+from trainer.score.scoring import TOLERANCE, score
 
 _EPILOG = """\
 examples:

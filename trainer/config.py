@@ -19,10 +19,10 @@ import yaml
 
 from data_tools.mfcc import WINDOW_FRAMES
 from data_tools.records import RecordError, convert
-from trainer import augment
-from trainer.augment import Augment
-from trainer.sampler import Pairing
-from trainer.torch_file import open_regular, plain_name
+from trainer.data import augment
+from trainer.data.augment import Augment
+from trainer.data.sampler import Pairing
+from trainer.model.torch_file import open_regular, plain_name
 
 _MOST_BYTES = 1 << 20  # of a file of settings
 _MOST_DEPTH = 2  # all, and a section

@@ -39,14 +39,14 @@ from data_tools.names import print_anything
 from data_tools.progress import progress
 from data_tools.records import RecordError, read_table, whole_number
 from data_tools.shards import ClipRecord
-from trainer.clip_distances import Unreadable, clip_distances, clip_sound, embed_clips
-from trainer.dataset import Dataset
-from trainer.distributed import find_device
-from trainer.embed import fold
-from trainer.loader import LoaderError
-from trainer.model import SyncNet
-from trainer.scoring import TOLERANCE, Score, auc, eer, in_words, offsets, score_distances
-from trainer.weights import WeightsError, load_model
+from trainer.data.dataset import Dataset
+from trainer.data.loader import LoaderError
+from trainer.model.syncnet import SyncNet
+from trainer.model.weights import WeightsError, load_model
+from trainer.score.clip_distances import Unreadable, clip_distances, clip_sound, embed_clips
+from trainer.score.embed import fold
+from trainer.score.scoring import TOLERANCE, Score, auc, eer, in_words, offsets, score_distances
+from trainer.train.distributed import find_device
 
 _EPILOG = """\
 examples:
@@ -290,7 +290,7 @@ def sliding_means(
 ) -> NDArray[np.float64]:
     """(K - width + 1, S) means over `width` windows from each on, over the valid ones.
 
-    Infinite where a shift has no valid window; `trainer.scoring.mean_over_windows` of every run.
+    Infinite where a shift has no valid window; as `mean_over_windows` of every run.
     """
     if len(distances_KS) < width:
         return np.empty((0, distances_KS.shape[1]))

@@ -26,10 +26,16 @@ from data_tools.atomic import atomic_path, try_writing
 from data_tools.clips import MissingPackage
 from data_tools.mfcc import CEPSTRA, WINDOW_COLUMNS, WINDOW_FRAMES
 from data_tools.names import print_anything
-from trainer.checkpoint import write
-from trainer.embed import fold
-from trainer.model import SyncNet
-from trainer.weights import Calibration, WeightsError, load_model, public_state, read_calibration
+from trainer.model.syncnet import SyncNet
+from trainer.model.weights import (
+    Calibration,
+    WeightsError,
+    load_model,
+    public_state,
+    read_calibration,
+)
+from trainer.score.embed import fold
+from trainer.train.checkpoint import write
 
 _EPILOG = """\
 examples:

@@ -35,17 +35,17 @@ from data_tools.lock import locked
 from data_tools.names import print_anything
 from data_tools.progress import progress
 from data_tools.records import Count, RecordError, decode_record, read_lines, read_record
-from trainer import checkpoint
-from trainer.checkpoint import CheckpointError
-from trainer.clip_distances import Unreadable, clip_distances, embed_clips
 from trainer.config import check
-from trainer.dataset import Dataset
-from trainer.distributed import find_device
-from trainer.embed import fold
-from trainer.loader import LoaderError
+from trainer.data.dataset import Dataset
+from trainer.data.loader import LoaderError
+from trainer.model.weights import WeightsError, load_model
 from trainer.run import parse
-from trainer.scoring import TOLERANCE, in_words, score_distances
-from trainer.weights import WeightsError, load_model
+from trainer.score.clip_distances import Unreadable, clip_distances, embed_clips
+from trainer.score.embed import fold
+from trainer.score.scoring import TOLERANCE, in_words, score_distances
+from trainer.train import checkpoint
+from trainer.train.checkpoint import CheckpointError
+from trainer.train.distributed import find_device
 
 _EPILOG = """\
 All other options go to trainer.run: --config FILE, --train.epochs 40 ...
@@ -137,7 +137,7 @@ def read_summary(run: Path) -> Summary | None:
 
 
 def judge(clip: str, distances_KS: NDArray[np.float32], valid_KS: NDArray[np.bool_]) -> Judged:
-    """Score one clip from its distances (`trainer.clip_distances.clip_distances`).
+    """Score one clip from its distances (`trainer.score.clip_distances.clip_distances`).
 
     A hand before the mouth or a broken sound gives wild windows: at each shift the tenth of the
     windows with the smallest and the tenth with the largest distance are left out. (The median

@@ -40,12 +40,8 @@ from data_tools.pack import PackOptions, pack
 from data_tools.progress import progress
 from data_tools.records import RecordError
 from data_tools.shards import MANIFEST, ShardError, open_shards, read_manifest
-from data_tools.synth import synthesize
+from data_tools.synth.clips import synthesize
 from data_tools.verify import verify
-from trainer import checkpoint, display, distributed, timing
-from trainer.augment import Augment
-from trainer.average import average
-from trainer.checkpoint import CheckpointError, Resumed
 from trainer.config import (
     FIXED_ON_RESUME,
     SETTINGS,
@@ -61,15 +57,19 @@ from trainer.config import (
     load_value,
     settings,
 )
-from trainer.dataset import Dataset
-from trainer.distributed import Agreement, Elsewhere, Processes
-from trainer.guard import Action, Guard, NotLearning
-from trainer.loader import Batch, Loader, LoaderError, Shape
-from trainer.losses import Pairs, labelled, make_loss, shifted
-from trainer.model import PRESETS, SyncNet, parameter_count
-from trainer.sampler import TrainSampler
-from trainer.timing import StepClock, StepLog
-from trainer.validate import REACH, NoRuns, Validation
+from trainer.data.augment import Augment
+from trainer.data.dataset import Dataset
+from trainer.data.loader import Batch, Loader, LoaderError, Shape
+from trainer.data.sampler import TrainSampler
+from trainer.model.ema import average
+from trainer.model.losses import Pairs, labelled, make_loss, shifted
+from trainer.model.syncnet import PRESETS, SyncNet, parameter_count
+from trainer.train import checkpoint, display, distributed, timing
+from trainer.train.checkpoint import CheckpointError, Resumed
+from trainer.train.distributed import Agreement, Elsewhere, Processes
+from trainer.train.guard import Action, Guard, NotLearning
+from trainer.train.timing import StepClock, StepLog
+from trainer.train.validate import REACH, NoRuns, Validation
 
 log = logging.getLogger("trainer")
 

@@ -34,10 +34,16 @@ from data_tools.clips import ClipError, MissingPackage
 from data_tools.mfcc import FPS, SAMPLE_RATE, SAMPLES_PER_FRAME, WINDOW_FRAMES
 from data_tools.names import print_anything, shown
 from data_tools.progress import progress
-from trainer.distributed import find_device
-from trainer.embed import Samples, ahead, features, fold, lip_pieces, part_of, sound_pieces
-from trainer.model import SyncNet
-from trainer.scoring import (
+from trainer.model.syncnet import SyncNet
+from trainer.model.weights import (
+    Calibration,
+    WeightsError,
+    default_weights,
+    load_model,
+    read_calibration,
+)
+from trainer.score.embed import Samples, ahead, features, fold, lip_pieces, part_of, sound_pieces
+from trainer.score.scoring import (
     TOLERANCE,
     Score,
     distances_in_pieces,
@@ -46,16 +52,10 @@ from trainer.scoring import (
     score_distances,
     score_distances_official,
 )
-from trainer.weights import (
-    Calibration,
-    WeightsError,
-    default_weights,
-    load_model,
-    read_calibration,
-)
+from trainer.train.distributed import find_device
 
 if TYPE_CHECKING:
-    from data_tools.video import Picture, Sound, Video
+    from data_tools.video.decode import Picture, Sound, Video
 
 REACH = 15  # frames to either side, the official command line's
 PARITY, MASKED = "parity", "masked"
@@ -307,8 +307,8 @@ def measure(path: Path, model: SyncNet, how: How) -> tuple[list[Found], list[str
 def _measure_prepared(
     path: Path, model: SyncNet, work: Path, how: How
 ) -> tuple[list[Found], list[str]]:
-    from data_tools.left_out import doubts, notes
-    from data_tools.video import Sound, Video
+    from data_tools.video.decode import Sound, Video
+    from data_tools.video.left_out import doubts, notes
 
     results: list[Found] = []
     dropped: list[str] = []
@@ -351,7 +351,7 @@ def _measure_part(
         ValueError: it cannot be scored.
         SyncError: nor can the rest of the video.
     """
-    from data_tools.video import Converter
+    from data_tools.video.decode import Converter
 
     converter = Converter(video.aspect)
     begin = length = 0  # the first picture; samples beside the pictures
@@ -395,7 +395,7 @@ def _measure_part(
 
 
 def _speech(read: Samples, samples: int) -> float:
-    from data_tools.speech import speech_share
+    from data_tools.video.speech import speech_share
 
     step = round(_CLIP_SECONDS * SAMPLE_RATE)
     parts = [(first, min(step, samples - first)) for first in range(0, samples, step)]
@@ -405,7 +405,7 @@ def _speech(read: Samples, samples: int) -> float:
 def _measure_tracks(
     path: Path, model: SyncNet, work: Path, how: How
 ) -> tuple[list[Found], list[str]]:
-    from data_tools.prepare_video import PrepareOptions, prepare_video
+    from data_tools.video.cut_clips import PrepareOptions, prepare_video
 
     options = PrepareOptions(
         crop=how.crop or crop_of(model),
@@ -800,7 +800,7 @@ def _check(args: argparse.Namespace) -> Path:
     if args.fix and len(args.videos) > 1:
         raise ValueError("--fix takes one video")
     if args.audio_stream is not None:
-        from data_tools.video import check_audio_stream
+        from data_tools.video.decode import check_audio_stream
 
         check_audio_stream(args.audio_stream, args.videos)
     taken = {"a video": args.videos, "the weights": [weights]}
@@ -823,7 +823,7 @@ def _check(args: argparse.Namespace) -> Path:
     if args.plot and args.plot.suffix.lower() != ".png":
         raise ValueError(f"--plot: {shown(args.plot)} must end in .png, which is what is drawn")
     if args.fix:
-        from data_tools.remux import check_target
+        from data_tools.video.remux import check_target
 
         check_target(args.videos[0], args.fix)
     return Path(weights)
@@ -927,7 +927,7 @@ def _fix(
 
     Returns what was done, and what speaks against the copy.
     """
-    from data_tools.remux import RemuxError, shifted
+    from data_tools.video.remux import RemuxError, shifted
 
     moved = mend(found)
     if moved == 0:

@@ -22,7 +22,7 @@ from benchmarks.studies.training import (
     run,
     spread,
 )
-from trainer.augment import Augment
+from trainer.data.augment import Augment
 from trainer.run import parse
 
 FULL = parse(["--config", str(Path(__file__).parents[2] / "configs" / "grid.yaml")])[0].augment

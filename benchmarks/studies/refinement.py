@@ -31,9 +31,9 @@ from benchmarks.studies.training import (
     settings,
 )
 from data_tools.keep import Row, read_keep
-from data_tools.synth import DUBBED, IN_SYNC, SHIFTED
+from data_tools.synth.clips import DUBBED, IN_SYNC, SHIFTED
 from trainer.refine import KEEP, Options, score_and_judge
-from trainer.scoring import TOLERANCE
+from trainer.score.scoring import TOLERANCE
 
 OFFSYNC = 0.2
 TRIAL = Trial("infonce", "multiway")

@@ -24,16 +24,16 @@ from benchmarks.measure import Result, at_least, cpu_seconds, exit_status, told
 from data_tools.keep import KEEP, Row, write_keep
 from data_tools.mfcc import WINDOW_FRAMES
 from data_tools.pack import PackOptions, pack
-from data_tools.synth import synthesize
+from data_tools.synth.clips import synthesize
 from trainer import evaluate
-from trainer.augment import Augment
 from trainer.config import Config, Data, Loss, Model, Run, Train
-from trainer.dataset import Dataset
-from trainer.distributed import find_device
-from trainer.embed import fold
+from trainer.data.augment import Augment
+from trainer.data.dataset import Dataset
+from trainer.data.sampler import Pairing
+from trainer.model.weights import load_model
 from trainer.run import Options, train
-from trainer.sampler import Pairing
-from trainer.weights import load_model
+from trainer.score.embed import fold
+from trainer.train.distributed import find_device
 
 RUN_FRAMES = 20  # of multiway: 16 windows, whose shifts reach as far as offsets are searched
 CLIP_FRAMES = 40  # decoded of each clip an epoch: two runs or eight windows

@@ -8,9 +8,9 @@ import pytest
 
 from benchmarks import inference_speed, prepare_speed, report
 from benchmarks.inference_speed import flops_per_window
-from data_tools.video import Sound, Video
-from trainer.embed import fold
-from trainer.model import SyncNet
+from data_tools.video.decode import Sound, Video
+from trainer.model.syncnet import SyncNet
+from trainer.score.embed import fold
 
 
 def test_flops_are_those_of_the_layers() -> None:

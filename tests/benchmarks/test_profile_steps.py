@@ -10,7 +10,7 @@ import pytest
 from benchmarks import draw, profile_steps
 from benchmarks.attribute import ALONE, LADDER, Causes
 from benchmarks.measure import Result
-from trainer.timing import PHASES, StepRow
+from trainer.train.timing import PHASES, StepRow
 
 
 def make_rows(first: float, other: float, epochs: int = 3, steps: int = 4) -> list[dict[str, Any]]:

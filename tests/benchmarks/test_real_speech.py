@@ -11,8 +11,8 @@ from benchmarks import real_refine, real_speech, ridge, shift_recovery
 from data_tools.keep import KEEP, NO_MINIMUM, REALIGN, SHIFTED, Row, write_keep
 from data_tools.pack import PackOptions, pack
 from data_tools.shards import open_shards
-from data_tools.synth import synthesize
-from trainer.dataset import Dataset
+from data_tools.synth.clips import synthesize
+from trainer.data.dataset import Dataset
 from trainer.evaluate import Options, figures
 
 

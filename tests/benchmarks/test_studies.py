@@ -19,8 +19,8 @@ from benchmarks.studies import (
 )
 from data_tools.keep import KEEP, NO_MINIMUM, SHIFTED, Row, read_keep
 from data_tools.pack import PackOptions, pack
-from data_tools.synth import synthesize
-from trainer.dataset import Dataset
+from data_tools.synth.clips import synthesize
+from trainer.data.dataset import Dataset
 
 MODULES = [augmentation, loss, margin, min_shift, pairing, refinement]
 

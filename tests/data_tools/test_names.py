@@ -13,7 +13,7 @@ import pytest
 
 from data_tools.atomic import atomic_path, try_writing
 from data_tools.names import address, listed, print_anything, shown
-from data_tools.synth import synthesize
+from data_tools.synth.clips import synthesize
 from videos import write_video
 
 NAMES = [

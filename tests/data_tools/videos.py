@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data_tools.mfcc import FPS, SAMPLE_RATE
-from data_tools.synth import render_clip
+from data_tools.synth.clips import render_clip
 
 
 def head(seed: int, frames: int, size: int = 160) -> tuple[NDArray[np.uint8], NDArray[np.int16]]:

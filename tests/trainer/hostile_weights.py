@@ -29,14 +29,15 @@ from safetensors.torch import save as to_safetensors
 from torch import nn
 from torch.optim.lr_scheduler import LambdaLR
 
-from trainer import checkpoint, torch_file
-from trainer.average import average
-from trainer.checkpoint import CheckpointError
 from trainer.config import Config, check, from_dict, settings
-from trainer.model import SyncNet
+from trainer.model import torch_file
+from trainer.model.ema import average
+from trainer.model.syncnet import SyncNet
+from trainer.model.torch_file import TorchFileError
+from trainer.model.weights import WeightsError, load_model, read_calibration
 from trainer.run import parse
-from trainer.torch_file import TorchFileError
-from trainer.weights import WeightsError, load_model, read_calibration
+from trainer.train import checkpoint
+from trainer.train.checkpoint import CheckpointError
 
 BOUND = 1 << 29  # bytes of address space that a small file may take beyond what is taken already
 

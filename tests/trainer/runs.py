@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from trainer import timing
+from trainer.train import timing
 
 REPOSITORY = Path(__file__).parents[2]
 TINY = ["--train.batch_size", "8", "--data.val_runs", "1", "--train.warmup_steps", "2"]
@@ -47,8 +47,9 @@ _FORKING = """
 import json, os, resource, signal, sys
 import torch._dynamo  # the optimizer's, late and dear
 import trainer.run as run
-from trainer import calibrate, checkpoint, evaluate, export
-from trainer.validate import Validation
+from trainer import calibrate, evaluate, export
+from trainer.train import checkpoint
+from trainer.train.validate import Validation
 
 run.timing.plot = lambda rows, picture: None  # dear as well
 

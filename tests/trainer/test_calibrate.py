@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from trainer import calibrate
-from trainer.model import SyncNet
-from trainer.weights import load_model, read_calibration
+from trainer.model.syncnet import SyncNet
+from trainer.model.weights import load_model, read_calibration
 
 
 def test_the_curve_rises_with_the_share_of_right_answers() -> None:

@@ -18,8 +18,7 @@ from data_tools.lock import locked
 from data_tools.shards import ClipRecord
 from mutations import changed_bytes, documented
 from trainer import evaluate as module
-from trainer.clip_distances import Embedded, clip_distances
-from trainer.dataset import Dataset
+from trainer.data.dataset import Dataset
 from trainer.evaluate import (
     CONTEXTS,
     MOVES,
@@ -33,8 +32,9 @@ from trainer.evaluate import (
     read_offsets,
     sliding_means,
 )
-from trainer.model import SyncNet
-from trainer.scoring import accuracy, mean_over_windows
+from trainer.model.syncnet import SyncNet
+from trainer.score.clip_distances import Embedded, clip_distances
+from trainer.score.scoring import accuracy, mean_over_windows
 
 RECORD = ClipRecord("clip", "clip", "source", 60, 240, 64, 64, 1, 0, "")
 

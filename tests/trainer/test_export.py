@@ -12,8 +12,8 @@ from torch import nn
 
 from benchmarks.official import stand_in_state
 from trainer import export
-from trainer.model import SyncNet
-from trainer.weights import Calibration, load_model, read_calibration
+from trainer.model.syncnet import SyncNet
+from trainer.model.weights import Calibration, load_model, read_calibration
 
 
 @pytest.fixture(scope="module")

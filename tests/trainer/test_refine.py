@@ -23,11 +23,9 @@ from data_tools.keep import KEEP, NO_MINIMUM, REALIGN, SHIFTED, UNREADABLE, read
 from data_tools.lock import locked
 from data_tools.records import RecordError
 from mutations import changed_bytes, changed_json, documented
-from trainer import checkpoint, timing
 from trainer import refine as module
-from trainer.clip_distances import Embedded, clip_distances
-from trainer.dataset import Dataset
-from trainer.model import SyncNet
+from trainer.data.dataset import Dataset
+from trainer.model.syncnet import SyncNet
 from trainer.refine import (
     PARTIAL,
     REACH,
@@ -40,6 +38,8 @@ from trainer.refine import (
     main,
     score_clips,
 )
+from trainer.score.clip_distances import Embedded, clip_distances
+from trainer.train import checkpoint, timing
 
 
 @pytest.fixture(scope="module")

@@ -19,13 +19,13 @@ import torch
 from data_tools.keep import KEEP, NO_MINIMUM, REALIGN, Row, write_keep
 from data_tools.pack import PackOptions, pack
 from runs import REPOSITORY, TINY, command, losses, train_rows
-from trainer import checkpoint, timing
 from trainer.config import Config, Data, Run, Train
-from trainer.dataset import Dataset
-from trainer.loader import LoaderError
+from trainer.data.dataset import Dataset
+from trainer.data.loader import LoaderError
+from trainer.data.sampler import TrainSampler
 from trainer.run import main, parse
 from trainer.run import train as train_run
-from trainer.sampler import TrainSampler
+from trainer.train import checkpoint, timing
 
 
 def python(

@@ -18,9 +18,9 @@ import torch
 
 from data_tools.lock import locked
 from runs import REPOSITORY, Forking, Job, command, losses, names, train_rows
-from trainer import checkpoint, timing
-from trainer.model import SyncNet
+from trainer.model.syncnet import SyncNet
 from trainer.run import _Training, main
+from trainer.train import checkpoint, timing
 
 # Steps that cost next to nothing: two samples each.
 MANY = ["--train.batch_size", "2", "--train.epochs", "7", "--train.val_every", "99"]

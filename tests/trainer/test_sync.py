@@ -19,10 +19,10 @@ import torch
 from data_tools.clips import MissingPackage
 from data_tools.mfcc import SAMPLES_PER_FRAME, mfcc
 from trainer import sync
-from trainer.embed import embed_lips, embed_sound, fold, part_of
-from trainer.model import SyncNet
-from trainer.scoring import Score, score
-from trainer.weights import Calibration, load_model
+from trainer.model.syncnet import SyncNet
+from trainer.model.weights import Calibration, load_model
+from trainer.score.embed import embed_lips, embed_sound, fold, part_of
+from trainer.score.scoring import Score, score
 from videos import canvas, flashes, head, write_video
 
 

@@ -1,0 +1,1 @@
+"""Synthetic talking heads, for tests and the demonstration."""

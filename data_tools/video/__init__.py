@@ -1,0 +1,1 @@
+"""A video: its pictures, shots, faces and sound, cut into clips."""

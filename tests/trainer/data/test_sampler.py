@@ -1,0 +1,411 @@
+"""The sampler: fair pairs, whole epochs, any world size, quarantine, fixed validation runs."""
+
+from __future__ import annotations
+
+from dataclasses import fields, replace
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from scipy import stats
+
+from trainer.data.sampler import Runs, TrainSampler, fixed_runs, shuffled, swap_audio, uniform
+
+KEYS = st.integers(0, 2**64 - 1)
+CLIPS = np.array([45, 3, 60, 4, 120, 51, 10, 0])  # 3 and 0 are too short for a shift of 3
+
+
+@st.composite
+def samplers(draw: st.DrawFn) -> TrainSampler:
+    """Any sampler that can be built, with short and long clips."""
+    windows = draw(st.lists(st.integers(0, 200), min_size=1, max_size=12))
+    min_shift = draw(st.integers(1, 8))
+    windows.append(draw(st.integers(min_shift + 1, 200)))
+    per_clip = draw(st.integers(2, 9))
+    samples = per_clip * sum(count > min_shift for count in windows)
+    return TrainSampler(
+        np.array(windows),
+        batch_size=2 * draw(st.integers(1, samples // 2)),
+        windows_per_clip=per_clip,
+        min_shift=min_shift,
+        max_shift=draw(st.integers(min_shift, 60)),
+        seed=draw(st.integers(0, 2**70)),
+    )
+
+
+def sampler(**changes: Any) -> TrainSampler:
+    """Six eligible clips of five windows each in batches of eight."""
+    return TrainSampler(**{"windows": CLIPS, "batch_size": 8, **changes})
+
+
+def same(a: Runs, b: Runs) -> bool:
+    return all(np.array_equal(getattr(a, f.name), getattr(b, f.name)) for f in fields(Runs))
+
+
+def joined(parts: list[Runs]) -> Runs:
+    columns = [[getattr(part, field.name) for part in parts] for field in fields(Runs)]
+    return Runs(*(None if column[0] is None else np.concatenate(column) for column in columns))
+
+
+def rows(runs: Runs) -> set[tuple[int, int]]:
+    return set(zip(runs.clip.tolist(), runs.start.tolist(), strict=True))
+
+
+# ------------------------------------------------------------------------------- permutation
+
+
+@given(length=st.integers(1, 3000), key=KEYS)
+def test_shuffled_is_a_bijection(length: int, key: int) -> None:
+    order = shuffled(np.arange(length), length, key)
+    assert np.array_equal(np.sort(order), np.arange(length))
+
+
+@given(length=st.integers(1, 3000), key=KEYS, data=st.data())
+def test_shuffled_needs_no_other_position(length: int, key: int, data: st.DataObject) -> None:
+    position = data.draw(st.integers(0, length - 1))
+    alone = shuffled(np.array([position]), length, key)
+    assert alone[0] == shuffled(np.arange(length), length, key)[position]
+
+
+def test_shuffled_depends_on_the_key_and_leaves_its_input_alone() -> None:
+    position = np.arange(1000)
+    assert not np.array_equal(shuffled(position, 1000, 1), shuffled(position, 1000, 2))
+    assert np.array_equal(position, np.arange(1000))
+
+
+def test_shuffled_sends_a_position_anywhere_alike() -> None:
+    first = np.array([shuffled(np.array([0]), 10, key)[0] for key in range(2000)])
+    assert stats.chisquare(np.bincount(first, minlength=10)).pvalue > 1e-3
+
+
+def test_uniform_is_flat_and_its_streams_are_independent() -> None:
+    sample = np.arange(20_000)
+    a, b = uniform(0, 0, sample, 0), uniform(0, 0, sample, 1)
+    assert a.min() >= 0 and a.max() < 1
+    assert stats.kstest(a, "uniform").pvalue > 1e-3
+    assert abs(np.corrcoef(a, b)[0, 1]) < 0.03
+
+
+# --------------------------------------------------------------------------------- the pairs
+
+
+@given(made=samplers(), step=st.integers(0, 10**6))
+def test_half_of_every_batch_is_genuine(made: TrainSampler, step: int) -> None:
+    label = made.batch(step).label
+    assert len(label) == made.batch_size
+    assert label.sum() * 2 == made.batch_size
+    assert set(label.tolist()) <= {0, 1}
+
+
+@given(made=samplers(), step=st.integers(0, 10**6))
+def test_sound_and_picture_lie_inside_the_clip(made: TrainSampler, step: int) -> None:
+    runs = made.batch(step)
+    count = made.windows[runs.clip]
+    assert np.array_equal(runs.audio_clip, runs.clip)
+    for at in (runs.start, runs.audio_start):
+        assert at.dtype == np.int64
+        assert ((at >= 0) & (at < count)).all()
+
+
+@given(made=samplers(), step=st.integers(0, 10**6))
+def test_false_pairs_are_shifted_within_limits_and_genuine_ones_not(
+    made: TrainSampler, step: int
+) -> None:
+    runs = made.batch(step)
+    distance = np.abs(runs.audio_start - runs.start)
+    false = runs.label == 0
+    assert (distance[~false] == 0).all()
+    assert ((distance[false] >= made.min_shift) & (distance[false] <= made.max_shift)).all()
+
+
+def test_both_sides_and_both_limits_are_drawn() -> None:
+    made = sampler(windows=np.array([200]), batch_size=20_000, windows_per_clip=20_000)
+    runs = made.batch(0)
+    shift = (runs.audio_start - runs.start)[runs.label == 0]
+    assert {-50, -3, 3, 50} <= set(shift.tolist())
+    assert stats.binomtest(int((shift > 0).sum()), len(shift)).pvalue > 1e-3
+
+
+@pytest.mark.parametrize(("windows", "nearest", "widest"), [(10, 3, 5), (7, 3, 50), (4, 3, 50)])
+def test_false_pairs_are_uniform_over_all_ordered_pairs(
+    windows: int, nearest: int, widest: int
+) -> None:
+    runs = one_clip(windows, nearest, widest)
+    pairs = ordered_pairs(windows, nearest, widest)
+    false = runs.label == 0
+    drawn = np.zeros((windows, windows), dtype=np.int64)
+    np.add.at(drawn, (runs.start[false], runs.audio_start[false]), 1)
+    assert drawn[~pairs].sum() == 0
+    assert stats.chisquare(drawn[pairs]).pvalue > 1e-3
+
+
+def test_neither_position_tells_a_genuine_pair_from_a_false_one() -> None:
+    runs = one_clip(10, 3, 5)
+    share = ordered_pairs(10, 3, 5).sum(axis=1)
+    assert len(set(share.tolist())) > 1  # not flat, so that the test can fail
+    expected = share / share.sum() * (len(runs) // 2)
+    for label in (0, 1):
+        for position in (runs.start, runs.audio_start):
+            drawn = np.bincount(position[runs.label == label], minlength=10)
+            assert stats.chisquare(drawn, expected).pvalue > 1e-3
+
+
+def one_clip(windows: int, nearest: int, widest: int) -> Runs:
+    """Forty thousand samples of a single clip."""
+    return TrainSampler(np.array([windows]), 40_000, 40_000, nearest, widest).batch(0)
+
+
+def ordered_pairs(windows: int, nearest: int, widest: int) -> NDArray[np.bool_]:
+    """(windows, windows): the pairs (start, shifted) that may be drawn."""
+    place = np.arange(windows)
+    distance = np.abs(place[:, None] - place)
+    return np.asarray((distance >= nearest) & (distance <= widest))
+
+
+# ------------------------------------------------------------------------------------ epochs
+
+
+@given(seed=st.integers(0, 1000), epoch=st.integers(0, 1000))
+def test_each_long_enough_clip_comes_windows_per_clip_times_an_epoch(seed: int, epoch: int) -> None:
+    made = sampler(batch_size=10, seed=seed)
+    assert made.samples_per_epoch == 30 and made.steps_per_epoch == 3
+    steps = [made.batch(epoch * 3 + i) for i in range(3)]
+    drawn = np.bincount(joined(steps).clip, minlength=len(CLIPS))
+    assert np.array_equal(drawn, np.where(CLIPS > 3, 5, 0))
+
+
+def test_the_dropped_rest_of_an_epoch_is_another_each_time() -> None:
+    made = sampler()  # 30 samples, three batches of 8
+    counts = [
+        np.bincount(joined([made.batch(3 * epoch + i) for i in range(3)]).clip, minlength=8)
+        for epoch in range(20)
+    ]
+    assert all(count.max() <= 5 and count.sum() == 24 for count in counts)
+    assert len({tuple(count) for count in counts}) > 10
+
+
+def test_each_epoch_brings_new_windows_in_a_new_order() -> None:
+    made = sampler(windows=np.full(20, 500), batch_size=100)
+    first, second = made.batch(0), made.batch(1)
+    assert len(rows(first) & rows(second)) < 5
+    assert not np.array_equal(first.clip, second.clip)
+
+
+def test_each_sample_of_an_epoch_draws_its_own_window() -> None:
+    made = sampler(windows=np.full(20, 500), batch_size=100)
+    assert len(rows(made.batch(0))) > 90
+
+
+def test_a_batch_is_a_function_of_seed_and_step() -> None:
+    assert same(sampler(seed=7).batch(11), sampler(seed=7).batch(11))
+    assert not same(sampler(seed=7).batch(11), sampler(seed=8).batch(11))
+    assert not same(sampler(seed=7).batch(11), sampler(seed=7).batch(12))
+
+
+def test_a_late_step_of_a_large_set_is_drawn_in_range() -> None:
+    made = sampler(windows=np.full(300_000, 3_000_000), batch_size=512)
+    runs = made.batch(10**9)
+    assert ((runs.start >= 0) & (runs.start < 3_000_000)).all()
+    distance = np.abs(runs.audio_start - runs.start)[runs.label == 0]
+    assert distance.min() >= 3 and distance.max() <= 50
+
+
+@pytest.mark.parametrize("world", [1, 2, 4, 8])
+@pytest.mark.parametrize("quarantine", [None, {0: 0, 4: 2}])
+def test_the_ranks_together_hold_the_single_batch(
+    world: int, quarantine: dict[int, int] | None
+) -> None:
+    made = sampler()
+    for step in range(5):
+        parts = [made.batch(step, rank, world, quarantine) for rank in range(world)]
+        assert all(len(part) == 8 // world for part in parts)
+        assert same(joined(parts), made.batch(step, quarantine=quarantine))
+
+
+# -------------------------------------------------------------------------------- quarantine
+
+
+def test_quarantine_bars_a_clip_from_its_step_on_and_changes_nothing_else() -> None:
+    made = sampler()
+    barred = {4: 5, 0: 9}
+    for step in range(20):
+        before, after = made.batch(step), made.batch(step, quarantine=barred)
+        out = [clip for clip, since in barred.items() if since <= step]
+        replaced = np.isin(before.clip, out)
+        assert not np.isin(after.clip, out).any()
+        assert (CLIPS[after.clip] > 3).all()
+        assert np.array_equal(before.label, after.label)
+        for field in fields(Runs):
+            old, new = getattr(before, field.name), getattr(after, field.name)
+            if old is None:
+                continue
+            assert np.array_equal(old[~replaced], new[~replaced])
+
+
+def test_replacements_are_fair_pairs_of_all_clips_left() -> None:
+    made = sampler(batch_size=3000, windows_per_clip=500)
+    before, after = made.batch(0), made.batch(0, quarantine={4: 0, 0: 0})
+    replaced = np.isin(before.clip, [0, 4])
+    drawn = np.bincount(after.clip[replaced], minlength=8)[[2, 3, 5, 6]]
+    assert stats.chisquare(drawn).pvalue > 1e-3
+    count = CLIPS[after.clip]
+    assert ((after.audio_start >= 0) & (after.audio_start < count)).all()
+    distance = np.abs(after.audio_start - after.start)
+    assert (distance[after.label == 0] >= 3).all() and (distance[after.label == 1] == 0).all()
+
+
+def test_no_clip_left_is_an_error_from_that_step_on() -> None:
+    made = sampler()
+    barred = dict.fromkeys(range(len(CLIPS)), 2)
+    assert same(made.batch(1, quarantine=barred), made.batch(1))
+    with pytest.raises(ValueError, match="every clip is in quarantine"):
+        made.batch(2, quarantine=barred)
+
+
+# -------------------------------------------------------------------------------- refusals
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"batch_size": 7}, "batch_size 7 must be even"),
+        ({"batch_size": 0}, "batch_size 0 must be even"),
+        ({"batch_size": -2}, "batch_size -2 must be even"),
+        ({"min_shift": 0}, "1 <= min_shift <= max_shift"),
+        ({"min_shift": 9, "max_shift": 8}, "min_shift 9 and max_shift 8"),
+        ({"windows_per_clip": 0}, "windows_per_clip must be at least 1"),
+        ({"windows": np.array([3, 2])}, r"longest: 3 windows.*lower data\.min_shift"),
+        ({"windows": np.array([], dtype=np.int64)}, "longest: 0 windows"),
+        ({"batch_size": 32}, r"exceeds the 30 samples.*6 clips x 5.*lower train\.batch_size"),
+    ],
+)
+def test_settings_without_a_batch_are_refused(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        sampler(**changes)
+
+
+def test_a_batch_that_cannot_be_shared_is_refused() -> None:
+    with pytest.raises(ValueError, match="8 is not divisible by 3 processes"):
+        sampler().batch(0, 0, 3)
+
+
+# -------------------------------------------------------------------------------- validation
+
+
+@given(
+    windows=st.lists(st.integers(0, 150), max_size=10),
+    run_frames=st.integers(5, 40),
+    reach=st.integers(0, 20),
+    per_clip=st.integers(1, 6),
+)
+def test_fixed_runs_lie_in_the_clip_and_inside_it_where_it_is_long_enough(
+    windows: list[int], run_frames: int, reach: int, per_clip: int
+) -> None:
+    count = np.array(windows, dtype=np.int64)
+    runs = fixed_runs(count, run_frames, reach, per_clip)
+    last = count[runs.clip] - (run_frames - 4)
+    assert ((runs.start >= 0) & (runs.start <= last)).all()
+    assert np.array_equal(runs.audio_start, runs.start - reach)
+    assert (runs.label == 1).all()
+    long = last >= 2 * reach
+    assert (runs.start[long] >= reach).all()
+    assert (runs.start[long] + reach <= last[long]).all()
+
+
+@given(windows=st.lists(st.integers(0, 150), max_size=10), per_clip=st.integers(1, 6))
+def test_fixed_runs_take_up_to_per_clip_different_places_of_each_clip(
+    windows: list[int], per_clip: int
+) -> None:
+    runs = fixed_runs(np.array(windows, dtype=np.int64), 10, 15, per_clip)
+    assert len(rows(runs)) == len(runs)
+    drawn = np.bincount(runs.clip, minlength=len(windows))
+    for count, got in zip(windows, drawn.tolist(), strict=True):
+        places = max(1, count - 6 - 30 + 1) if count >= 6 else 0
+        assert got == min(per_clip, places)
+
+
+def test_fixed_runs_are_the_same_each_time() -> None:
+    assert same(fixed_runs(CLIPS, 15, 15, 3), fixed_runs(CLIPS, 15, 15, 3))
+
+
+@settings(max_examples=50)
+@given(clips=st.lists(st.integers(0, 30), min_size=2, max_size=40).filter(lambda c: len({*c}) > 1))
+def test_swapped_sound_is_never_that_of_the_same_clip(clips: list[int]) -> None:
+    clip = np.array(clips)
+    start = np.arange(len(clip))
+    runs = Runs(clip, start, clip, start - 3, np.ones_like(clip))
+    swapped = swap_audio(runs)
+    assert (swapped.audio_clip != clip).all()
+    assert set(swapped.audio_clip.tolist()) == set(clips)
+    assert same(replace(swapped, audio_clip=clip), runs)
+
+
+@pytest.mark.parametrize("pairing", ["independent", "paired"])
+def test_a_slice_of_runs_cuts_every_field(pairing: str) -> None:
+    runs = sampler(pairing=pairing).batch(0)
+    assert same(joined([runs[:3], runs[3:]]), runs)
+    assert len(runs[2:5]) == 3
+
+
+# ------------------------------------------------------------------------- other pairings
+
+
+def test_paired_windows_come_with_both_sounds_of_the_same_draw() -> None:
+    alone, both = (
+        sampler(windows=np.full(20, 99)),
+        sampler(windows=np.full(20, 99), pairing="paired"),
+    )
+    runs = both.batch(3)
+    assert runs.false_start is not None and (runs.label == 1).all()
+    assert np.array_equal(runs.audio_start, runs.start)
+    apart = np.abs(runs.false_start - runs.start)
+    assert (apart >= 3).all() and (apart <= 50).all()
+    assert ((runs.false_start >= 0) & (runs.false_start < 99)).all()
+    assert np.array_equal(runs.start, alone.batch(3).start)
+
+
+@given(
+    windows=st.lists(st.integers(0, 60), min_size=1, max_size=9),
+    frames=st.integers(8, 30),
+    step=st.integers(0, 500),
+)
+def test_multiway_runs_lie_inside_their_clips(windows: list[int], frames: int, step: int) -> None:
+    fits = np.array(windows) >= frames - 4
+    changes = {"windows": np.array(windows), "pairing": "multiway", "run_frames": frames}
+    if not fits.any():
+        with pytest.raises(ValueError, match=f"a run of {frames} frames"):
+            sampler(**changes)
+        return
+    made = sampler(batch_size=1, min_shift=1, **changes)
+    assert np.array_equal(made.eligible, np.flatnonzero(fits))
+    runs = made.batch(step)
+    assert (runs.start >= 0).all() and (runs.label == 1).all()
+    assert (runs.start + frames - 4 <= made.windows[runs.clip]).all()
+
+
+def test_multiway_needs_room_for_false_pairs() -> None:
+    with pytest.raises(ValueError, match="must exceed min_shift"):
+        sampler(pairing="multiway", run_frames=7, min_shift=3)
+
+
+def test_a_curriculum_brings_the_false_pairs_nearer() -> None:
+    made = sampler(windows=np.full(64, 200), batch_size=64, curriculum=10)
+    per_epoch = made.steps_per_epoch
+    least = [made.min_shift_at(epoch * per_epoch) for epoch in range(13)]
+    assert least[0] == 25 and least[10:] == [3, 3, 3] and least == sorted(least, reverse=True)
+    for epoch in (0, 5, 11):
+        runs = joined([made.batch(epoch * per_epoch + i) for i in range(per_epoch)])
+        apart = np.abs(runs.audio_start - runs.start)[runs.label == 0]
+        assert least[epoch] <= apart.min() <= least[epoch] + 2
+    assert sampler().min_shift_at(0) == 3
+
+
+def test_keys_are_those_of_the_sample_whoever_draws_it() -> None:
+    made = sampler(windows=np.full(20, 99))
+    whole = made.batch(4)
+    parts = joined([made.batch(4, rank, 2) for rank in range(2)])
+    assert whole.key is not None and same(whole, parts) and len(set(whole.key.tolist())) == 8
+    assert not np.array_equal(whole.key, made.batch(5).key)

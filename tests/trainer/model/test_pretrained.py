@@ -1,0 +1,63 @@
+"""The network that comes with the package, on real videos of speakers it has never seen."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from benchmarks.real_speech import listed
+from trainer.model.weights import default_weights, load_model, read_calibration
+from trainer.score.embed import fold
+from trainer.sync import Found, How, measure
+from videos import write_video
+
+LISTED = Path(__file__).parents[3] / "benchmarks" / "real_offsets.csv"
+
+
+def ask(path: Path, prepared: bool = False) -> list[Found]:
+    weights = default_weights()
+    assert weights is not None
+    how = How(prepared=prepared, calibration=read_calibration(weights))
+    found, _ = measure(path, fold(load_model(weights)), how)
+    return found
+
+
+def test_it_comes_small_calibrated_and_with_its_card() -> None:
+    weights = default_weights()
+    assert weights is not None and weights.stat().st_size <= 4_000_000
+    calibration = read_calibration(weights)
+    assert calibration is not None and 0.9 < calibration.share_right[-1] < 1
+    assert calibration.share_right[0] < 0.5
+    card = (weights.parent / "README.md").read_text()
+    assert "CC-BY 4.0" in card and "GRID" in card
+
+
+def test_it_is_not_sure_of_noise(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    pictures = rng.integers(0, 256, (100, 64, 64, 3), dtype=np.uint8)
+    sound = rng.integers(-9000, 9000, 100 * 640, dtype=np.int16)
+    (found,) = ask(write_video(tmp_path / "noise.mp4", pictures, sound), prepared=True)
+    assert not found.trusted and found.doubts
+
+
+@pytest.mark.real
+@pytest.mark.slow
+def test_speakers_never_seen(real_clips: Path) -> None:
+    """Every studio clip within a frame; in the wild at least 8 of 9 within two, or not sure."""
+    near = []
+    for name, offset in listed(LISTED).items():
+        tracks = ask(real_clips / "talking" / name)
+        assert tracks, name
+        best = max(tracks, key=lambda one: one.windows)
+        error = abs(best.score.offset - offset)
+        if name.startswith("grid_other"):
+            assert error <= 1, (name, best.score.offset)
+        else:
+            near.append(error <= 2 or not best.trusted)
+    assert len(near) == 9 and sum(near) >= 8
+
+
+@pytest.mark.real
+def test_the_official_demonstration_is_three_frames_early(real_clips: Path) -> None:
+    (track, *_) = ask(real_clips / "videos" / "example_224_25fps_12s.avi")
+    assert abs(track.score.offset - 3) <= 1

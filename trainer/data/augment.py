@@ -1,0 +1,175 @@
+"""Augmentation: pictures turned, moved and dimmed on the device, sound changed in its features.
+
+What a sample suffers depends on its key alone, not on who loads it or when: a resumed run and
+another number of processes see the very same pictures. All frames of a run suffer alike, so that
+the movement of the lips stays what it was; only the quality of JPEG differs from run to run.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from nvidia.dali import fn
+from nvidia.dali import types as dali_types
+
+from trainer.data.sampler import Ints, uniform
+
+dali: Any = dali_types  # its members are made at import time, unseen by type checkers
+Floats = NDArray[np.float32]
+
+# Type and axes of what the pipeline is fed with for each frame.
+_ARGUMENTS = {
+    "matrix": (dali.FLOAT, 2),
+    "brightness": (dali.FLOAT, 0),
+    "contrast": (dali.FLOAT, 0),
+    "quality": (dali.INT32, 0),
+}
+_NO_JPEG = 100
+
+
+@dataclass(frozen=True)
+class Augment:
+    """How strongly samples are varied; 0 (or false) switches a kind off.
+
+    Attributes:
+        flip: Mirror half of the runs.
+        shift: Move the picture by up to this share of its side.
+        zoom: Enlarge or shrink it by up to this share.
+        turn: Turn it by up to so many degrees.
+        brightness: Add up to this share of white, or take it away.
+        contrast: Stretch or flatten around middle gray by up to this share.
+        jpeg: Compress anew down to this quality (1..99).
+        gain: Make the sound louder or softer by up to so many dB (exact in the features).
+        timbre: Deviation of a constant added to each cepstrum, as by another microphone or room.
+        noise: Deviation of noise added to every feature.
+    """
+
+    flip: bool = False
+    shift: float = 0.0
+    zoom: float = 0.0
+    turn: float = 0.0
+    brightness: float = 0.0
+    contrast: float = 0.0
+    jpeg: int = 0
+    gain: float = 0.0
+    timbre: float = 0.0
+    noise: float = 0.0
+
+    @property
+    def pictures(self) -> dict[str, tuple[Any, int]]:
+        """What `augmented` takes, by name: type and axes; empty if no picture is changed."""
+        wanted = {
+            "matrix": self.flip or self.shift or self.zoom or self.turn,
+            "brightness": self.brightness or self.contrast,
+            "contrast": self.brightness or self.contrast,
+            "quality": self.jpeg,
+        }
+        return {name: kind for name, kind in _ARGUMENTS.items() if wanted[name]}
+
+    @property
+    def sound(self) -> bool:
+        """Whether any kind that changes the sound is on."""
+        return bool(self.gain or self.timbre or self.noise)
+
+
+def check(augment: Augment) -> None:
+    """Refuse values that make no sense.
+
+    Raises:
+        ValueError: names the setting.
+    """
+    for name in ("shift", "zoom", "brightness", "contrast"):
+        if not 0 <= getattr(augment, name) < 1:
+            raise ValueError(f"augment.{name} must lie in 0..1, not {getattr(augment, name)}")
+    for name in ("turn", "gain", "timbre", "noise"):
+        if not 0 <= getattr(augment, name) < 1000:
+            raise ValueError(f"augment.{name} must not be negative, not {getattr(augment, name)}")
+    if not 0 <= augment.jpeg < _NO_JPEG:
+        raise ValueError(f"augment.jpeg must be a quality of 1..99, or 0, not {augment.jpeg}")
+
+
+def picture_arguments(
+    augment: Augment, key: Ints, run_frames: int, size: int
+) -> dict[str, NDArray[Any]]:
+    """What `augmented` takes for N runs, a row a frame, by the names of `Augment.pictures`.
+
+    matrix: (N R, 2, 3) float32 from output to input pixels; brightness, contrast: (N R,) float32;
+    quality: (N R,) int32, of JPEG.
+    """
+    draws = _draws(key)
+    angle = np.deg2rad(augment.turn * next(draws))
+    scale = np.exp(np.log1p(augment.zoom) * next(draws))
+    across, down = (augment.shift * size * next(draws) for _ in range(2))
+    mirror = np.where((next(draws) < 0) & augment.flip, -1.0, 1.0)
+    matrix = np.empty((len(key), 2, 3))
+    matrix[:, 0, 0], matrix[:, 0, 1] = mirror * scale * np.cos(angle), -scale * np.sin(angle)
+    matrix[:, 1, 0], matrix[:, 1, 1] = mirror * scale * np.sin(angle), scale * np.cos(angle)
+    middle = size / 2
+    matrix[:, 0, 2] = middle + across - middle * (matrix[:, 0, 0] + matrix[:, 0, 1])
+    matrix[:, 1, 2] = middle + down - middle * (matrix[:, 1, 0] + matrix[:, 1, 1])
+    brightness = augment.brightness * next(draws)
+    contrast = np.exp(np.log1p(augment.contrast) * next(draws))
+    quality = np.full(len(key), _NO_JPEG, np.int32)
+    if augment.jpeg:
+        worst = (next(draws) + 1) / 2
+        quality = (augment.jpeg + worst * (_NO_JPEG - augment.jpeg)).astype(np.int32)
+    rows = {
+        "matrix": matrix.astype(np.float32),
+        "brightness": brightness.astype(np.float32),
+        "contrast": contrast.astype(np.float32),
+        "quality": quality,
+    }
+    return {name: np.repeat(rows[name], run_frames, axis=0) for name in augment.pictures}
+
+
+def augmented(frames: Any, arguments: dict[str, Any], size: int, channels: int) -> Any:
+    """DALI's operators over a batch of uint8 frames of size x size, on whatever device it is."""
+    if "matrix" in arguments:
+        # without a fill value the border is repeated
+        frames = fn.warp_affine(frames, matrix=arguments["matrix"], size=[size, size])
+    if "brightness" in arguments:
+        frames = fn.brightness_contrast(
+            frames,
+            brightness_shift=arguments["brightness"],
+            contrast=arguments["contrast"],
+            contrast_center=128.0,
+            dtype=dali.UINT8,
+        )
+    if "quality" in arguments:
+        # the operator takes colour only
+        if channels == 1:
+            frames = fn.color_space_conversion(frames, image_type=dali.GRAY, output_type=dali.RGB)
+        frames = fn.jpeg_compression_distortion(frames, quality=arguments["quality"])
+        if channels == 1:
+            frames = fn.color_space_conversion(frames, image_type=dali.RGB, output_type=dali.GRAY)
+    return frames
+
+
+def change_sound(augment: Augment, key: Ints, sound_NFC: Floats) -> None:
+    """Vary N sounds in place, each by its key."""
+    draws = _draws(key, first=100)
+    gain = augment.gain * next(draws)
+    # The first cepstrum is the logarithm of the energy, and a gain reaches no other.
+    sound_NFC[:, :, 0] += (gain * np.log(10) / 10).astype(np.float32)[:, None]
+    if not (augment.timbre or augment.noise):
+        return
+    for row, one in enumerate(key.astype(np.uint64).tolist()):
+        drawn = np.random.Generator(np.random.Philox(key=one))
+        if augment.timbre:
+            sound_NFC[row, :, 1:] += augment.timbre * drawn.standard_normal(
+                sound_NFC.shape[2] - 1, dtype=np.float32
+            )
+        if augment.noise:
+            sound_NFC[row] += augment.noise * drawn.standard_normal(
+                sound_NFC.shape[1:], dtype=np.float32
+            )
+
+
+def _draws(key: Ints, first: int = 0) -> Iterator[NDArray[np.float64]]:
+    """Independent uniform numbers in [-1, 1), (N,) each."""
+    stream = first
+    while True:
+        yield 2 * uniform(0, 0, key, stream) - 1
+        stream += 1

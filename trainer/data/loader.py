@@ -1,0 +1,467 @@
+"""Batches without waiting: mmapped shards -> one DALI pipeline -> a feeder thread -> torch.
+
+One pipeline lives as long as the run and knows no epochs; its worker threads persist. Its samples
+are single frames, so that a batch comes out dense and becomes (N, R, H, W, C) by a view: stacking
+or copying windows would cost more than decoding them. A feeder thread owns the pipeline and keeps
+batches ready, because what runs inside `Pipeline.run()` is otherwise data wait.
+"""
+
+import logging
+import os
+import queue
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from nvidia.dali import fn, pipeline_def
+from nvidia.dali import types as dali_types
+
+from data_tools.mfcc import CEPSTRA, COLUMNS_PER_FRAME
+from trainer.data.augment import Augment, augmented, change_sound, picture_arguments
+from trainer.data.dataset import Dataset
+from trainer.data.sampler import Runs
+
+log = logging.getLogger(__name__)
+dali: Any = dali_types  # its members are made at import time, unseen by type checkers
+
+Requests = Callable[[int, Mapping[int, int]], Runs]
+_PREFETCH = 2  # batches inside DALI
+_ADVISE_AHEAD = 2  # batches whose pages are asked for before DALI is
+
+
+class LoaderError(RuntimeError):
+    """The loader cannot go on; says why."""
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What a batch looks like.
+
+    Attributes:
+        samples: N at most.
+        run_frames: R, consecutive frames a sample.
+        audio_frames: A, frames of sound a sample; 4 A MFCC columns.
+        size: frames are size x size.
+        channels: 3 (RGB) or 1 (gray).
+        augment: how samples are varied; None where they are not.
+        quiet: whether to find the windows in which nothing is to be heard.
+    """
+
+    samples: int
+    run_frames: int
+    audio_frames: int
+    size: int
+    channels: int
+    augment: Augment | None = None
+    quiet: bool = False
+
+    @property
+    def columns_per_frame(self) -> int:
+        """MFCC columns that travel with each frame-sample, so that all outputs have one length."""
+        return -(-COLUMNS_PER_FRAME * self.audio_frames // self.run_frames)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One step's data.
+
+    Attributes:
+        step: the step it was asked for.
+        runs: what it holds.
+        frames_NRHWC: (N, R, H, W, C) uint8, RGB or gray.
+        mfcc_NFC: (N, 4 A, 13) float32.
+        quiet_NA: (N, A - 4) bool on the host: windows of sound in which nothing is to be heard;
+            (N, 0) if not asked for.
+    """
+
+    step: int
+    runs: Runs
+    frames_NRHWC: torch.Tensor
+    mfcc_NFC: torch.Tensor
+    quiet_NA: NDArray[np.bool_]
+
+
+class Loader:
+    """Iterates over batches for step `start`, start + 1, ... without end; close it when done.
+
+    Works from construction on: build it before the model, and the first batch is ready when the
+    model is.
+
+    Args:
+        dataset: the clips.
+        requests: (step, quarantine) -> the runs of that step.
+        shape: of a batch; frames of another size or colour are converted in the pipeline.
+        device: "cpu", or "cuda[:n]" to decode there (mixed decoding).
+        threads: of decoding; 0 is one a core.
+        start: the first step.
+        ready: batches kept ready besides those inside DALI.
+        quarantine: clips already known to be bad, each with the step from which on it is left out.
+        hw_decoder_load: share of the frames that a GPU's hardware decoder gets.
+
+    Attributes:
+        quarantine: clip -> step from which on it is left out; grows when a frame cannot be decoded.
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        requests: Requests,
+        shape: Shape,
+        *,
+        device: str = "cpu",
+        threads: int = 0,
+        start: int = 0,
+        ready: int = 2,
+        quarantine: Mapping[int, int] | None = None,
+        hw_decoder_load: float = 0.65,
+    ) -> None:
+        self.dataset = dataset
+        self.shape = shape
+        self.quarantine = dict(quarantine or {})
+        self._requests = requests
+        self._device = torch.device(device)
+        self._threads = threads or len(os.sched_getaffinity(0))
+        self._hw_decoder_load = hw_decoder_load
+        self._resize = any(
+            (height, width) != (shape.size, shape.size) for height, width, _ in dataset.frame_shapes
+        )
+        self._in_flight: deque[_Asked] = deque()
+        self._planned: dict[int, Runs] = {}
+        self._next_step = start
+        self._ready: queue.Queue[_Ready | BaseException] = queue.Queue(maxsize=ready)
+        self._stop = threading.Event()
+        self._in_use: deque[tuple[Batch, torch.cuda.Event]] = deque()
+        self._handed: Batch | None = None
+        self._stream: torch.cuda.Stream | None = None
+        self._feeder = threading.Thread(target=self._feed, name="loader", daemon=True)
+        self._feeder.start()
+
+    def __iter__(self) -> Iterator[Batch]:
+        return self
+
+    def __next__(self) -> Batch:
+        """The next step's batch.
+
+        Raises:
+            LoaderError: no batch can be made; what the feeder thread met is the cause.
+        """
+        self._retire()
+        while True:
+            try:
+                item = self._ready.get(timeout=5.0)
+                break
+            except queue.Empty:
+                if not self._feeder.is_alive() and self._ready.empty():
+                    raise LoaderError("the loader is closed") from None
+        if isinstance(item, BaseException):
+            self.close()
+            raise LoaderError(f"loading failed: {item}") from item
+        if item.decoded is not None:
+            torch.cuda.current_stream(self._device).wait_event(item.decoded)
+            self._handed = item.batch
+        return item.batch
+
+    def __enter__(self) -> "Loader":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Stop the feeder thread and let the pipeline go; safe to call twice."""
+        self._stop.set()
+        self._drain()
+        if self._feeder is not threading.current_thread():
+            self._feeder.join(timeout=30.0)
+        self._drain()
+
+    def _drain(self) -> None:
+        while True:
+            try:
+                self._ready.get_nowait()
+            except queue.Empty:
+                return
+
+    def _retire(self) -> None:
+        """GPU: keep a batch alive until the work queued on it has run.
+
+        Its memory belongs to DALI, which knows nothing of torch's streams and would decode into it
+        as soon as the tensor is dropped on the host.
+        """
+        if self._handed is not None:
+            used = torch.cuda.Event()
+            used.record(torch.cuda.current_stream(self._device))
+            self._in_use.append((self._handed, used))
+            self._handed = None
+        while self._in_use and self._in_use[0][1].query():
+            self._in_use.popleft()
+
+    def _feed(self) -> None:
+        try:
+            pipeline = self._build()
+            while not self._stop.is_set():
+                item = self._run(pipeline)
+                if item is None:
+                    pipeline = self._build()
+                else:
+                    self._put(item)
+        except BaseException as error:  # reaches the training loop through the queue
+            self._put(error)
+
+    def _put(self, item: "_Ready | BaseException") -> None:
+        while not self._stop.is_set():
+            try:
+                self._ready.put(item, timeout=0.1)
+                return
+            except queue.Full:
+                continue
+
+    def _build(self) -> Any:
+        shape = self.shape
+        pipeline = _pipeline(
+            self._request,
+            shape,
+            self._resize,
+            mixed=self._device.type == "cuda",
+            hw_decoder_load=self._hw_decoder_load,
+            batch_size=shape.samples * shape.run_frames,
+            num_threads=self._threads,
+            device_id=self._device_id,
+            exec_dynamic=True,
+            prefetch_queue_depth=_PREFETCH,
+        )
+        pipeline.build()
+        return pipeline
+
+    @property
+    def _device_id(self) -> int | None:
+        if self._device.type != "cuda":
+            return None
+        return self._device.index if self._device.index is not None else torch.cuda.current_device()
+
+    def _request(self) -> tuple[Any, ...]:
+        """DALI's source: called once a batch, `_PREFETCH` batches ahead of the output."""
+        shape, step = self.shape, self._next_step
+        runs = self._planned.pop(step, None)
+        if runs is None:
+            runs = self._requests(step, self.quarantine)
+        self._next_step += 1
+        ahead = self._requests(step + _ADVISE_AHEAD, self.quarantine)
+        self._planned[step + _ADVISE_AHEAD] = ahead
+        self.dataset.advise(ahead, shape.run_frames)
+        columns = shape.columns_per_frame
+        sound = self.dataset.mfcc(runs, shape.audio_frames, shape.run_frames * columns)
+        heard = COLUMNS_PER_FRAME * shape.audio_frames if shape.quiet else 0
+        quiet = self.dataset.quiet(runs, sound, heard)
+        arguments: tuple[Any, ...] = ()
+        if shape.augment is not None:
+            assert runs.key is not None  # the sampler of training gives one
+            if shape.augment.sound:
+                change_sound(shape.augment, runs.key, sound)
+            pictures = picture_arguments(shape.augment, runs.key, shape.run_frames, shape.size)
+            arguments = tuple(pictures.values())
+        sound = sound.reshape(-1, columns, CEPSTRA)
+        # DALI reads the arrays later and does not own them: they live here until the batch is out.
+        self._in_flight.append(_Asked(step, runs, quiet, (sound, *arguments)))
+        return self.dataset.jpegs(runs, shape.run_frames), sound, *arguments
+
+    def _run(self, pipeline: Any) -> "_Ready | None":
+        """The next batch; None if the pipeline has to be built anew without a bad clip."""
+        shape = self.shape
+        try:
+            frames, sound = pipeline.run()
+        except RuntimeError as error:
+            self._find_bad_frames(error)
+            return None
+        asked = self._in_flight[0]
+        step, runs = asked.step, asked.runs
+        n, size, channels = len(runs), shape.size, shape.channels
+        expected = (size, size, channels)
+        if not frames.is_dense_tensor() or tuple(frames[0].shape()) != expected:
+            shapes = [tuple(frame.shape()) for frame in frames]
+            self._exclude(
+                [
+                    (at, f"is {found[1]}x{found[0]}, not {size}x{size}")
+                    for at, found in enumerate(shapes)
+                    if found != expected
+                ]
+            )
+            return None
+        self._in_flight.popleft()
+        decoded = None
+        if self._device.type == "cuda":
+            # Take over on a stream of our own: DALI makes that stream wait for its decoder, and the
+            # event passes the wait on to whatever stream the training loop uses.
+            if self._stream is None:
+                self._stream = torch.cuda.Stream(self._device)
+            with torch.cuda.stream(self._stream):
+                pixels, features = _to_torch(frames), _to_torch(sound)
+                decoded = torch.cuda.Event()
+                decoded.record(self._stream)
+        else:
+            pixels, features = _to_torch(frames), _to_torch(sound)
+        batch = Batch(
+            step,
+            runs,
+            pixels.view(n, shape.run_frames, size, size, channels),
+            features.view(n, -1, CEPSTRA)[:, : COLUMNS_PER_FRAME * shape.audio_frames],
+            asked.quiet,
+        )
+        return _Ready(batch, decoded)
+
+    def _find_bad_frames(self, error: RuntimeError) -> None:
+        """Decode the failed batch again in small pieces to learn which frames are to blame.
+
+        DALI names no sample ("nvImageCodec failure: '#4'") and the pipeline is lost.
+        """
+        if not self._in_flight:
+            raise error
+        runs = self._in_flight[0].runs
+        jpegs = self.dataset.jpegs(runs, self.shape.run_frames)
+        bad = [
+            (at, "cannot be decoded")
+            for first in range(0, len(jpegs), 64)
+            for at in self._undecodable(jpegs, first, min(first + 64, len(jpegs)))
+        ]
+        if not bad:
+            raise error
+        self._exclude(bad)
+
+    def _undecodable(self, jpegs: list[NDArray[np.uint8]], first: int, end: int) -> list[int]:
+        """Which of the frames first..end-1 fail, found by halving."""
+        pipeline = _decode_only(
+            lambda: jpegs[first:end],
+            self.shape.channels,
+            mixed=self._device.type == "cuda",
+            batch_size=end - first,
+            num_threads=self._threads,
+            device_id=self._device_id,
+            exec_dynamic=True,
+            prefetch_queue_depth=1,
+        )
+        try:
+            pipeline.build()
+            pipeline.run()
+            return []
+        except RuntimeError:
+            if end - first == 1:
+                return [first]
+            middle = (first + end) // 2
+            return [
+                *self._undecodable(jpegs, first, middle),
+                *self._undecodable(jpegs, middle, end),
+            ]
+
+    def _exclude(self, bad: list[tuple[int, str]]) -> None:
+        """Quarantine the clips of bad frames and go back to the step that met them."""
+        step, runs = self._in_flight[0].step, self._in_flight[0].runs
+        known = len(self.quarantine)
+        for at, fault in bad:
+            row, frame = divmod(at, self.shape.run_frames)
+            clip = int(runs.clip[row])
+            if clip not in self.quarantine:
+                self.quarantine[clip] = step
+                name = self.dataset.frame_name(clip, int(runs.start[row]) + frame)
+                log.warning(
+                    "step %d: frame %s %s; its clip is left out from here on "
+                    "(`data_tools verify` names all faults)",
+                    step,
+                    name,
+                    fault,
+                )
+        if len(self.quarantine) == known:
+            # The requests do not heed the quarantine: going back would meet the frame for ever.
+            rows = {at // self.shape.run_frames for at, _ in bad}
+            clips = {self.dataset.keys[int(runs.clip[row])] for row in rows}
+            raise LoaderError(
+                f"clips {', '.join(sorted(clips))} have frames that cannot be decoded, but are "
+                "asked for again; run `data_tools verify`"
+            )
+        self._in_flight.clear()
+        self._planned.clear()
+        self._next_step = step
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """A batch that DALI has been given and has not returned yet."""
+
+    step: int
+    runs: Runs
+    quiet: NDArray[np.bool_]
+    arrays: tuple[Any, ...]
+
+
+@dataclass(frozen=True)
+class _Ready:
+    batch: Batch
+    decoded: torch.cuda.Event | None
+
+
+def _to_torch(output: Any) -> torch.Tensor:
+    """A view of DALI's output, which stays alive as long as the tensor does."""
+    tensor: torch.Tensor = torch.from_dlpack(output.as_tensor())
+    return tensor
+
+
+@pipeline_def
+def _pipeline(source: Any, shape: Shape, resize: bool, mixed: bool, hw_decoder_load: float) -> Any:
+    varied = {} if shape.augment is None else shape.augment.pictures
+    kinds = [(dali.UINT8, 1), (dali.FLOAT, 2), *varied.values()]
+    jpegs, sound, *arguments = fn.external_source(
+        source=source,
+        num_outputs=len(kinds),
+        batch=True,
+        # The views stay valid: they point into the mapped shards.
+        no_copy=True,
+        dtype=[kind for kind, _ in kinds],
+        ndim=[axes for _, axes in kinds],
+    )
+    frames = _decoded(jpegs, shape.channels, mixed, hw_decoder_load)
+    if resize:
+        frames = fn.resize(frames, size=[shape.size, shape.size])
+    frames = augmented(
+        frames, dict(zip(varied, arguments, strict=True)), shape.size, shape.channels
+    )
+    return frames, (sound.gpu() if mixed else sound)
+
+
+@pipeline_def
+def _decode_only(source: Any, channels: int, mixed: bool) -> Any:
+    jpegs = fn.external_source(source=source, batch=True, dtype=dali.UINT8, ndim=1)
+    return _decoded(jpegs, channels, mixed, 0.65)
+
+
+def _decoded(jpegs: Any, channels: int, mixed: bool, hw_decoder_load: float) -> Any:
+    # RGB, although SyncNet's weights are for BGR: DALI 2.4 decodes to BGR 2.4 times slower
+    # (measured on a CPU), so the model turns its first kernel round instead.
+    output = dali.RGB if channels == 3 else dali.GRAY
+    # A header that cannot be parsed must not reach the decoder: DALI 2.4 parses part of the batch
+    # in the executor's thread, and when that part throws, it unwinds the frame that its pool is
+    # still working in, which ends the process (SIGSEGV). This operator throws safely, and the
+    # decoder waits for it through `rel_shape`, which is always [1].
+    # Pictures are taken as stored, as `verify` and every other decoder here takes them.
+    upright: Any = {"adjust_orientation": False}
+    height = fn.peek_image_shape(jpegs, dtype=dali.FLOAT, **upright)[0:1]
+    jpegs = fn.reinterpret(jpegs, rel_shape=height / height)
+    if mixed:
+        return fn.decoders.image(
+            jpegs,
+            device="mixed",
+            output_type=output,
+            hw_decoder_load=hw_decoder_load,
+            jpeg_fancy_upsampling=True,  # as the CPU's decoder does
+            **upright,
+        )
+    return fn.decoders.image(jpegs, device="cpu", output_type=output, **upright)

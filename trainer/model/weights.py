@@ -1,0 +1,239 @@
+"""Weights from anywhere into a SyncNet: the published file, our checkpoints, safetensors.
+
+Nothing in a file is ever executed. A bare state dict carries no name, so its preset is the one
+whose keys and shapes it has.
+"""
+
+import os
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file
+
+from data_tools.records import RecordError, decode_record
+from trainer.model import torch_file
+from trainer.model.syncnet import PRESETS, SyncNet
+from trainer.model.torch_file import NotOfTorch, TorchFileError, open_regular, plain_name
+from trainer.train.checkpoint import CheckpointError, judged
+
+_MOST_HEADER = 1 << 20  # bytes of a safetensors header; a SyncNet's takes 10,000
+_MOST_POINTS = 10_000  # of a calibration
+_FLOATS = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
+_UNUSED = "num_batches_tracked"  # only training reads it; the published file has none
+_PREFIXES = ("module.", "model.", "_orig_mod.")  # of wrappers around a model when it was saved
+
+
+class WeightsError(Exception):
+    """A file that holds no weights of a SyncNet; says what is wrong with it in one sentence."""
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """How often offsets are right, by how clear their minimum is; measured on held-out videos.
+
+    Attributes:
+        clearness: increasing values of `trainer.score.scoring.Score.clearness`.
+        share_right: share 0..1 of the offsets of that clearness within one frame of the truth.
+    """
+
+    clearness: tuple[float, ...]
+    share_right: tuple[float, ...]
+
+    def probability(self, clearness: float) -> float:
+        """Chance that an offset of this clearness is right: between the points, straight lines."""
+        return float(np.interp(clearness, self.clearness, self.share_right))
+
+    def as_dict(self) -> dict[str, list[float]]:
+        """As `read_calibration` finds it in a file."""
+        return {"clearness": list(self.clearness), "share_right": list(self.share_right)}
+
+
+def public_state(model: SyncNet) -> dict[str, torch.Tensor]:
+    """A network's state dict as it is published: without the counters that only training reads."""
+    return {
+        key: value.detach().cpu().contiguous()
+        for key, value in model.state_dict().items()
+        if not key.endswith(_UNUSED)
+    }
+
+
+def default_weights() -> Path | None:
+    """The weights that come with the package, if any do."""
+    path = files("trainer") / "pretrained" / "syncnet_mouth.safetensors"
+    return path if isinstance(path, Path) and path.is_file() else None
+
+
+def read_calibration(path: Path) -> Calibration | None:
+    """What the metadata `calibration` of a safetensors file says; None for files without.
+
+    It is JSON, {"clearness": [x0, x1, ...], "share_right": [p0, p1, ...]}.
+
+    Raises:
+        WeightsError: the file is damaged, or the calibration makes no sense.
+    """
+    if path.suffix != ".safetensors":
+        return None
+    _check_safetensors(path)
+    try:
+        with safe_open(path, "pt") as file:
+            text = (file.metadata() or {}).get("calibration")
+    except Exception as error:  # the library raises many kinds
+        raise WeightsError(f"{path} is damaged or no safetensors file: {_first(error)}") from None
+    if text is None:
+        return None
+    try:
+        found = decode_record(text.encode(), Calibration, as_python=True)
+    except RecordError as error:
+        raise WeightsError(f"{path}: its calibration cannot be read: {error}") from None
+    clearness, share = np.array(found.clearness), np.array(found.share_right)
+    if (
+        clearness.shape != share.shape
+        or not 0 < len(clearness) <= _MOST_POINTS
+        or not np.isfinite(clearness).all()
+        or not (np.diff(clearness) > 0).all()
+        or not ((share >= 0) & (share <= 1)).all()
+    ):
+        raise WeightsError(
+            f"{path}: its calibration needs increasing clearness and as many shares in 0..1, "
+            f"{_MOST_POINTS:,} at most"
+        )
+    return found
+
+
+def load_model(path: Path) -> SyncNet:
+    """A SyncNet in evaluation mode, on the CPU, with the weights at `path`.
+
+    Takes a bare state dict (`syncnet_v2.model`), a checkpoint of this trainer, or safetensors.
+
+    Raises:
+        WeightsError: the file is missing, damaged, would execute code, or fits no preset.
+    """
+    state = read_state(path)
+    model = SyncNet(preset_of(state, path))
+    weights = {}
+    for key, value in state.items():
+        if not key.endswith(_UNUSED):
+            weights[key] = value.float()
+            if not weights[key].isfinite().all():
+                raise WeightsError(f"{path} holds numbers that are not finite, first in {key}")
+    model.load_state_dict(weights, strict=False)  # `preset_of` has compared all but _UNUSED
+    return model.eval()
+
+
+def read_state(path: Path) -> dict[str, torch.Tensor]:
+    """The state dict in the file at `path`, without wrappers' prefixes.
+
+    Raises:
+        WeightsError: as `load_model`.
+    """
+    if not os.path.isfile(path):  # pathlib's raises where a folder above cannot be entered
+        raise WeightsError(f"{path} is no file; give the file with the weights")
+    if path.suffix == ".safetensors":
+        state: Any = _read_safetensors(path)
+    else:
+        try:
+            state = torch_file.read(path)
+        except NotOfTorch:
+            raise WeightsError(
+                f"{path} is no file of weights: give a run's best.pt, syncnet_v2.model or "
+                ".safetensors"
+            ) from None
+        except TorchFileError as error:
+            raise WeightsError(f"{path} {error}") from None
+    if isinstance(state, dict) and isinstance(state.get("model"), dict):
+        try:
+            state = judged(state)  # our checkpoints
+        except CheckpointError as error:
+            raise WeightsError(f"{path} is damaged: {error}") from None
+    elif isinstance(state, dict) and isinstance(state.get("state_dict"), dict):
+        state = state["state_dict"]
+    if not isinstance(state, dict) or not all(
+        isinstance(key, str) and isinstance(value, torch.Tensor) for key, value in state.items()
+    ):
+        raise WeightsError(f"{path} holds no state dict (a table of named tensors)")
+    for prefix in _PREFIXES:
+        if state and all(key.startswith(prefix) for key in state):
+            state = {key.removeprefix(prefix): value for key, value in state.items()}
+    return {key: value.detach() for key, value in state.items()}
+
+
+def preset_of(state: dict[str, torch.Tensor], path: Path) -> str:
+    """The preset whose keys and shapes `state` has.
+
+    Raises:
+        WeightsError: none has; names the first difference from the nearest.
+    """
+    differences = {}
+    found = {key: _form(value) for key, value in state.items() if not key.endswith(_UNUSED)}
+    for name in PRESETS:
+        wanted = _forms(name)
+        if found == wanted:
+            return name
+        differences[name] = [
+            _difference(plain_name(key), found.get(key), wanted.get(key))
+            for key in wanted | found
+            if found.get(key) != wanted.get(key)
+        ]
+    nearest = min(differences, key=lambda name: len(differences[name]))
+    raise WeightsError(
+        f"{path} fits no SyncNet of {', '.join(PRESETS)}; nearest is {nearest}, where "
+        f"{differences[nearest][0]} ({len(differences[nearest])} tensors differ)"
+    )
+
+
+@cache
+def _forms(preset: str) -> dict[str, tuple[tuple[int, ...], str]]:
+    with torch.device("meta"):
+        state = SyncNet(preset).state_dict()
+    return {key: _form(value) for key, value in state.items() if not key.endswith(_UNUSED)}
+
+
+def _form(tensor: torch.Tensor) -> tuple[tuple[int, ...], str]:
+    """Shape and kind of numbers; all kinds of floats are one."""
+    kind = "float" if tensor.dtype in _FLOATS else str(tensor.dtype).removeprefix("torch.")
+    return tuple(tensor.shape), kind
+
+
+def _difference(
+    key: str,
+    found: tuple[tuple[int, ...], str] | None,
+    wanted: tuple[tuple[int, ...], str] | None,
+) -> str:
+    if found is None:
+        return f"{key} is missing"
+    if wanted is None:
+        return f"{key} is not known"
+    if found[0] == wanted[0]:
+        return f"{key} holds {found[1]}, not {wanted[1]}"
+    return f"{key} is {'x'.join(map(str, found[0]))}, not {'x'.join(map(str, wanted[0]))}"
+
+
+def _read_safetensors(path: Path) -> dict[str, torch.Tensor]:
+    _check_safetensors(path)
+    try:
+        return load_file(path)
+    except Exception as error:  # the library raises many kinds
+        raise WeightsError(f"{path} is damaged or no safetensors file: {_first(error)}") from None
+
+
+def _check_safetensors(path: Path) -> None:
+    """Refuse what the library would wait for, or read without bound."""
+    try:
+        with open_regular(path) as stream:
+            header = int.from_bytes(stream.read(8), "little")
+            size = os.fstat(stream.fileno()).st_size
+    except OSError as error:
+        raise WeightsError(f"{path} {error}") from None
+    if header > min(_MOST_HEADER, size - 8):
+        raise WeightsError(f"{path} is damaged or no safetensors file: its header does not fit it")
+
+
+def _first(error: Exception) -> str:
+    lines = str(error).splitlines()
+    return lines[0][:200] if lines else type(error).__name__

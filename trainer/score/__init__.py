@@ -1,0 +1,1 @@
+"""What a trained network says: embeddings, distances, offsets."""

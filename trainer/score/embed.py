@@ -1,0 +1,237 @@
+"""Embeddings of whole tracks in one pass: T frames give T - 4 windows, each frame computed once.
+
+After the first convolution every temporal kernel of the lip stream is one, so windows need not be
+cut out of the video (that would compute each frame five times). Batch normalisation is folded into
+the convolutions before it. Frames come in pieces, so that a long video needs no more memory than a
+short one; whoever reads them may decode the next piece while this one computes.
+"""
+
+import queue
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from copy import deepcopy
+from typing import TypeAlias, TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
+
+from data_tools.mfcc import (
+    CEPSTRA,
+    COLUMNS_PER_FRAME,
+    WINDOW_COLUMNS,
+    WINDOW_FRAMES,
+    column_count,
+    mfcc,
+)
+from trainer.model.syncnet import SyncNet
+
+Item = TypeVar("Item")
+Samples: TypeAlias = Callable[[int, int], NDArray[np.int16]]  # first sample, count -> (count,)
+
+PIECE = 32  # frames computed at once: enough to fill two cores, 150 MB of activations at 224
+_SOUND_WINDOWS = 256  # at once
+_OVERLAP = WINDOW_FRAMES - 1
+_MFCC_COLUMNS = 1500  # computed at once; python_speech_features holds 10 kB a column
+
+
+def fold(model: SyncNet) -> SyncNet:
+    """A copy for inference: batch normalisation folded into the layer before it.
+
+    The same function up to rounding (Jacob et al. 2018, equation 14); the lip stream's weights are
+    laid out channels last, as its frames are.
+
+    Raises:
+        ValueError: the model is in training mode, where the statistics are those of the batch.
+    """
+    if model.training:
+        raise ValueError("only a model in evaluation mode can be folded")
+    folded = deepcopy(model)
+    for name in ("netcnnlip", "netfclip", "netcnnaud", "netfcaud"):
+        setattr(folded, name, _folded(getattr(folded, name)))
+    folded.netcnnlip.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+    folded.netcnnaud.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return folded.requires_grad_(False)
+
+
+def _folded(layers: nn.Sequential) -> nn.Sequential:
+    out: list[nn.Module] = []
+    for layer in layers:
+        before = out[-1] if out else None
+        if isinstance(layer, (nn.BatchNorm2d, nn.BatchNorm3d)):
+            assert isinstance(before, (nn.Conv2d, nn.Conv3d))
+            out[-1] = fuse_conv_bn_eval(before, layer)
+        elif isinstance(layer, nn.BatchNorm1d):
+            assert isinstance(before, nn.Linear)
+            out[-1] = fuse_linear_bn_eval(before, layer)
+        elif not (isinstance(layer, nn.MaxPool2d) and layer.kernel_size == 1):
+            out.append(layer)
+    return nn.Sequential(*out)
+
+
+def embed_lips(
+    model: SyncNet, pieces: Iterable[NDArray[np.uint8]], device: str = "cpu", bf16: bool = False
+) -> torch.Tensor:
+    """Embeddings of every 5-frame window of one track: (T - 4, D) float32, (0, D) if T < 5.
+
+    As `lip_pieces`, in one tensor.
+    """
+    found = list(lip_pieces(model, pieces, device, bf16))
+    return torch.cat(found) if found else torch.empty(0, model.preset.embedding)
+
+
+@torch.inference_mode()
+def lip_pieces(
+    model: SyncNet, pieces: Iterable[NDArray[np.uint8]], device: str = "cpu", bf16: bool = False
+) -> Iterator[torch.Tensor]:
+    """Embeddings of every 5-frame window of one track, some at a time.
+
+    Args:
+        model: folded or not, in evaluation mode, on `device`.
+        pieces: the track's frames in order, as (n, H, W, C) uint8 arrays of any n, RGB or gray.
+        device: where the model is; a GPU computes in bfloat16.
+        bf16: a CPU does so, too. With AVX512-BF16 or AMX that is faster; embeddings then differ by
+            about a hundredth of their length, as they do on a GPU.
+
+    Yields:
+        (n, D) float32 on the CPU, T - 4 windows in all; nothing for fewer than five frames.
+    """
+    target = torch.device(device)
+    tail: NDArray[np.uint8] | None = None
+    for piece in _resized(pieces, PIECE):
+        frames = piece if tail is None else np.concatenate([tail, piece])
+        tail = frames[-_OVERLAP:]
+        if len(frames) < WINDOW_FRAMES:
+            continue
+        batch = torch.from_numpy(frames)[None].to(target, non_blocking=True)
+        with _precision(target, bf16):
+            found = model.lips(batch)[0].float().cpu()
+        yield found
+
+
+def embed_sound(
+    model: SyncNet, features_TC: NDArray[np.float32], device: str = "cpu", bf16: bool = False
+) -> torch.Tensor:
+    """Embeddings of every 20-column window, each 4 columns on: (T, 13) -> (windows, D) float32.
+
+    As `sound_pieces`, in one tensor.
+    """
+    found = list(sound_pieces(model, features_TC, device, bf16))
+    return torch.cat(found) if found else torch.empty(0, model.preset.embedding)
+
+
+@torch.inference_mode()
+def sound_pieces(
+    model: SyncNet, features_TC: NDArray[np.float32], device: str = "cpu", bf16: bool = False
+) -> Iterator[torch.Tensor]:
+    """Embeddings of every 20-column window of (T, 13) features, some at a time: (n, D) float32.
+
+    The windows are views into the features: nothing is copied before the first convolution.
+    """
+    target = torch.device(device)
+    count = max(0, (len(features_TC) - WINDOW_COLUMNS) // COLUMNS_PER_FRAME + 1)
+    if count == 0:
+        return
+    features = torch.from_numpy(np.ascontiguousarray(features_TC)).to(target)
+    for first in range(0, count, _SOUND_WINDOWS):
+        last = min(first + _SOUND_WINDOWS, count)
+        part = features[COLUMNS_PER_FRAME * first : COLUMNS_PER_FRAME * (last - 1) + WINDOW_COLUMNS]
+        with _precision(target, bf16):
+            found = model.sound(part[None])[0].float().cpu()
+        yield found
+
+
+def _precision(device: torch.device, bf16: bool) -> torch.autocast:
+    return torch.autocast(device.type, torch.bfloat16, enabled=bf16 or device.type == "cuda")
+
+
+def features(audio: NDArray[np.int16] | Samples, samples: int | None = None) -> NDArray[np.float32]:
+    """`data_tools.mfcc.mfcc` of a long sound in bounded memory: the same (T, 13) float32.
+
+    `audio`: (samples,) int16 at 16 kHz, or what reads any part of that many samples.
+
+    A column depends on its 400 samples and, through the pre-emphasis, on the one before them: each
+    piece begins one column early, and that column is dropped.
+    """
+    if callable(audio):
+        assert samples is not None
+        read, length = audio, samples
+    else:
+        read, length = part_of(audio), len(audio)
+    columns = column_count(length)
+    if columns <= _MFCC_COLUMNS:
+        return mfcc(read(0, length))
+    out = np.empty((columns, CEPSTRA), np.float32)
+    for first in range(0, columns, _MFCC_COLUMNS):
+        last = min(first + _MFCC_COLUMNS, columns)
+        early = 1 if first else 0
+        begin = 160 * (first - early)
+        part = read(begin, min(160 * (last - 1) + 400, length) - begin)
+        out[first:last] = mfcc(part)[early : early + last - first]
+    return out
+
+
+def part_of(audio: NDArray[np.int16]) -> Samples:
+    """A reader of a sound that is in memory."""
+    return lambda first, count: audio[first : first + count]
+
+
+def ahead(items: Iterable[Item], depth: int = 2) -> Iterator[Item]:
+    """The items, made by a thread of their own up to `depth` ahead: decoding beside computing.
+
+    What making them raises is raised here; a consumer that stops early stops the thread.
+    """
+    ready: queue.Queue[tuple[bool, Item | BaseException | None]] = queue.Queue(depth)
+    stop = threading.Event()
+
+    def put(entry: tuple[bool, Item | BaseException | None]) -> None:
+        while not stop.is_set():
+            try:
+                ready.put(entry, timeout=0.1)
+                return
+            except queue.Full:
+                continue
+
+    def make() -> None:
+        try:
+            for item in items:
+                if stop.is_set():
+                    return
+                put((True, item))
+            put((False, None))
+        except BaseException as error:  # raised in the consumer's thread
+            put((False, error))
+
+    thread = threading.Thread(target=make, name="decode", daemon=True)
+    thread.start()
+    try:
+        while True:
+            more, item = ready.get()
+            if not more:
+                if item is not None:
+                    raise item  # type: ignore[misc]
+                return
+            yield item  # type: ignore[misc]
+    finally:
+        stop.set()
+        thread.join()
+
+
+def _resized(pieces: Iterable[NDArray[np.uint8]], length: int) -> Iterator[NDArray[np.uint8]]:
+    """The same frames in pieces of `length`, the last one shorter."""
+    held: list[NDArray[np.uint8]] = []
+    count = 0
+    for piece in pieces:
+        at = 0
+        while at < len(piece):
+            part = piece[at : at + length - count]
+            held.append(part)
+            count += len(part)
+            at += len(part)
+            if count == length:
+                yield np.concatenate(held) if len(held) > 1 else held[0]
+                held, count = [], 0
+    if held:
+        yield np.concatenate(held)

@@ -1,0 +1,198 @@
+"""Validation: loss, distances, AUC and accuracy of offsets over fixed windows, the same each time.
+
+Its loader stays warm: the requests repeat for ever, so that the first batches of the next
+validation are ready when this one ends, and neither it nor the training step after it waits.
+"""
+
+import math
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from trainer.data.dataset import Dataset
+from trainer.data.loader import Loader, Shape
+from trainer.data.sampler import Runs, fixed_runs, swap_audio
+from trainer.model.losses import Pairs, shifted
+from trainer.model.syncnet import Preset, SyncNet
+from trainer.score.scoring import accuracy, auc, mean_over_windows, shift_distances, valid_shifts
+from trainer.train.distributed import Processes
+from trainer.train.timing import StepClock, StepTimes
+
+REACH = 15  # frames to either side, as in the literature
+RUN_FRAMES = 15  # K = 15: the distances of 11 windows are averaged
+_SHIFTS = 2 * REACH + 1
+
+
+class NoRuns(ValueError):
+    """No clip of the split is long enough to be measured."""
+
+
+OnBatch = Callable[[float, StepTimes], None]
+
+
+class Validation:
+    """A warm loader over the fixed runs of a split, and what to measure on them.
+
+    Args:
+        folder, split: the shards.
+        preset: the model's input.
+        processes: the runs are shared among them by batch.
+        max_clips: clips used at most, evenly spaced through the split.
+        runs_per_clip: runs of 15 frames a clip.
+        batch_runs: runs a batch.
+        min_shift: false pairs lie at least so many frames off.
+        swapped: pair each clip with another clip's sound: the control that must score at chance.
+        loader: further options of the `Loader`.
+
+    Raises:
+        ShardError: the split holds no clip, or its shards are damaged.
+        NoRuns: no clip of the split is long enough for a run, or none other to swap with.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        split: str,
+        preset: Preset,
+        processes: Processes,
+        *,
+        max_clips: int,
+        runs_per_clip: int,
+        batch_runs: int,
+        min_shift: int,
+        swapped: bool = False,
+        **loader: Any,
+    ) -> None:
+        self.dataset = Dataset(folder, split)
+        self._processes = processes
+        self._min_shift = min_shift
+        runs = fixed_runs(self.dataset.windows, RUN_FRAMES, REACH, runs_per_clip)
+        clips = np.unique(runs.clip)
+        if len(clips) == 0:
+            raise NoRuns(
+                f"no clip of the {split} split of {folder} is as long as {RUN_FRAMES} frames"
+            )
+        if len(clips) > max_clips:
+            keep = clips[np.linspace(0, len(clips) - 1, max_clips).round().astype(int)]
+            runs = runs[np.isin(runs.clip, keep)]
+        if swapped:
+            if len(clips) < 2:
+                raise NoRuns(f"one clip in the {split} split: no other sound to swap in")
+            runs = swap_audio(runs)
+        self.clips = len(np.unique(runs.clip))
+        self.runs = runs
+        batches = [runs[at : at + batch_runs] for at in range(0, len(runs), batch_runs)]
+        self._mine = batches[processes.rank :: processes.world]
+        # A process without a batch keeps no loader.
+        self.loader = (
+            Loader(
+                self.dataset,
+                self._request,
+                Shape(
+                    len(batches[0]),
+                    RUN_FRAMES,
+                    RUN_FRAMES + 2 * REACH,
+                    preset.size,
+                    preset.channels,
+                ),
+                **loader,
+            )
+            if self._mine
+            else None
+        )
+
+    @property
+    def batches(self) -> int:
+        """Batches of this process."""
+        return len(self._mine)
+
+    def _request(self, step: int, quarantine: Mapping[int, int]) -> Runs:
+        runs = self._mine[step % len(self._mine)]
+        if not quarantine:
+            return runs
+        usable = ~np.isin(runs.clip, list(quarantine))
+        if usable.any():
+            return runs[usable]
+        # Nothing is left of this batch: any good clip stands in, and `run` leaves it out. Without
+        # one the bad clips are asked for again, whereupon the loader gives up and says so.
+        good = np.flatnonzero(~np.isin(self.runs.clip, list(quarantine)))[:1]
+        return self.runs[good] if len(good) else runs
+
+    def close(self) -> None:
+        """Let the loader go."""
+        if self.loader is not None:
+            self.loader.close()
+
+    def run(
+        self,
+        model: SyncNet,
+        loss: torch.nn.Module,
+        autocast: Callable[[], AbstractContextManager[Any]],
+        clock: StepClock,
+        on_batch: OnBatch = lambda loss, times: None,
+    ) -> dict[str, float]:
+        """Measure `model`; returns the figures, the same on every process.
+
+        loss (over all shifts); genuine_distance and false_distance (means); auc; accuracy_k5 and
+        accuracy_k15 (share of offsets within +-1 frame over +-15, shifts outside the clip masked;
+        chance is 3/31); runs and clips measured.
+        """
+        model.eval()
+        device = next(model.parameters()).device
+        parts: list[tuple[Any, ...]] = []
+        for asked in self._mine:
+            clock.begin()
+            assert self.loader is not None  # a process with batches has one
+            batch = next(self.loader)
+            clock.mark("data")
+            if not np.isin(batch.runs.clip, asked.clip).any():
+                continue  # every clip of this batch is in quarantine
+            with torch.no_grad():
+                with autocast():
+                    lips = model.lips(batch.frames_NRHWC)
+                    sound = model.sound(batch.mfcc_NFC)
+                clock.mark("forward")
+                windows = self.dataset.windows[batch.runs.audio_clip]
+                heard = batch.runs.audio_start[:, None] + np.arange(sound.shape[1])
+                inside = torch.from_numpy((heard >= 0) & (heard < windows[:, None]))
+                pairs = shifted(
+                    len(lips), lips.shape[1], sound.shape[1], REACH, self._min_shift, device
+                )
+                real = inside.to(device)[:, None]
+                value = loss(lips, sound, Pairs(pairs.genuine_BKL & real, pairs.false_BKL & real))
+                clock.mark("loss")
+            distances = shift_distances(lips.float(), sound.float()).cpu().numpy()
+            valid = valid_shifts(batch.runs.audio_start, windows, lips.shape[1], _SHIFTS)
+            parts.append(
+                (len(batch.runs), float(value) * len(batch.runs), *self._measures(distances, valid))
+            )
+            on_batch(float(value), clock.end())
+        model.train()
+        everything = [part for found in self._processes.gather(parts) for part in found]
+        runs, losses, genuine, false, single, whole = zip(*everything, strict=True)
+        genuine_d, false_d = np.concatenate(genuine), np.concatenate(false)
+        return {
+            "loss": sum(losses) / sum(runs),
+            "genuine_distance": float(genuine_d.mean()) if len(genuine_d) else math.nan,
+            "false_distance": float(false_d.mean()) if len(false_d) else math.nan,
+            "auc": auc(genuine_d, false_d),
+            "accuracy_k5": accuracy(np.concatenate(single)),
+            "accuracy_k15": accuracy(np.concatenate(whole)),
+            "runs": sum(runs),
+            "clips": self.clips,
+        }
+
+    def _measures(self, distances: Any, valid: Any) -> tuple[Any, ...]:
+        """Genuine and false distances, then (M, S) mean distances of single windows and of runs."""
+        apart = np.abs(np.arange(_SHIFTS) - REACH) >= self._min_shift
+        genuine = distances[:, :, REACH][valid[:, :, REACH]]
+        false = distances[:, :, apart][valid[:, :, apart]]
+        n, k, _ = distances.shape
+        single = mean_over_windows(
+            distances.reshape(n * k, 1, _SHIFTS), valid.reshape(n * k, 1, _SHIFTS)
+        )
+        return genuine, false, single, mean_over_windows(distances, valid)
