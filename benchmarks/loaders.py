@@ -26,7 +26,7 @@ from torch.utils import data as torch_data
 
 from benchmarks.measure import open_loader
 from benchmarks.sources import COLUMNS, RUN, Source, litdata_caches
-from data_tools.clips import MissingPackage
+from data_tools.errors import MissingPackage
 
 Batch = tuple[torch.Tensor, torch.Tensor]
 PARTS = 8  # a small batch is this part of a batch

@@ -24,6 +24,7 @@ import soundfile
 from msgspec import Meta
 from numpy.typing import NDArray
 
+from data_tools.errors import UserError
 from data_tools.mfcc import (
     CEPSTRA,
     COLUMNS_PER_FRAME,
@@ -52,7 +53,7 @@ _OF_THE_CLIP = (errno.EACCES, errno.EPERM, errno.ENOENT, errno.ELOOP, errno.ENOT
 _LAST_NUMBER = re.compile(r"(\d+)(?!.*\d)")
 
 
-class ClipError(Exception):
+class ClipError(UserError):
     """A clip that cannot be used: `reason` is the class that reports count, `detail` the case."""
 
     def __init__(self, reason: str, detail: str) -> None:
@@ -62,10 +63,6 @@ class ClipError(Exception):
 
     def __reduce__(self) -> tuple[Any, ...]:  # crosses process boundaries
         return type(self), (self.reason, self.detail)
-
-
-class MissingPackage(RuntimeError):
-    """A package of an extra is not installed: the run ends, whatever it works on."""
 
 
 @dataclass(frozen=True)

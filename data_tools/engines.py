@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from typing import Any
 
-from data_tools.clips import MissingPackage
+from data_tools.errors import MissingPackage
 from data_tools.workers import shared_cores, start_worker
 
 Function = Callable[[Any, Callable[[int], None] | None], None]

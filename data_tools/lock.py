@@ -9,12 +9,14 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
+from data_tools.errors import UsageError
+
 LOCK = ".syncnet.lock"
 _HOLDER = re.compile(r"(\w+) \((process \d+ on [\w.-]+)\)")
 _held: set[int] = set()  # descriptors
 
 
-class InUse(ValueError):
+class InUse(UsageError):
     """Another process is writing there; says what to do."""
 
 

@@ -31,8 +31,9 @@ from rich.table import Table
 
 from data_tools import pack
 from data_tools.atomic import atomic_path, remove_partials, write_json
-from data_tools.clips import SPLITS, MissingPackage
+from data_tools.clips import SPLITS
 from data_tools.engines import run_local, run_ray
+from data_tools.errors import MissingPackage
 from data_tools.lock import InUse, locked_file
 from data_tools.names import UNPLAIN, is_unplain, listed, shown
 from data_tools.progress import progress

@@ -18,6 +18,7 @@ from typing import Annotated, Any, BinaryIO, TypeVar
 import msgspec
 from msgspec import Meta
 
+from data_tools.errors import UserError
 from data_tools.names import NotPlain, open_plain
 
 # Read whole, so the memory is bounded: some five times as much. A manifest of a million shards or
@@ -33,7 +34,7 @@ _PLACE = re.compile(r"(?P<what>.*) - at (?P<where>[^-]*)", re.DOTALL)
 T = TypeVar("T")
 
 
-class RecordError(Exception):
+class RecordError(UserError):
     """A file that does not hold what it must: names file, field and remedy in one sentence."""
 
 

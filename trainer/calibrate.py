@@ -20,6 +20,7 @@ from scipy.optimize import isotonic_regression
 
 from data_tools.atomic import try_writing
 from data_tools.clips import SPLITS
+from data_tools.errors import UserError
 from data_tools.names import print_anything
 from data_tools.progress import progress
 from data_tools.records import RecordError
@@ -51,7 +52,7 @@ _POINTS = 12  # of the curve at most
 _FEWEST = 60  # answers that a calibration can rest on
 
 
-class CalibrationError(Exception):
+class CalibrationError(UserError):
     """There is too little to calibrate with; says why in one sentence."""
 
 

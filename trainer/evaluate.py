@@ -33,7 +33,8 @@ from rich.console import Console
 from rich.table import Table
 
 from data_tools.atomic import atomic_path, try_folder, write_json
-from data_tools.clips import SPLITS, MissingPackage
+from data_tools.clips import SPLITS
+from data_tools.errors import MissingPackage, UserError
 from data_tools.lock import InUse, locked
 from data_tools.names import print_anything
 from data_tools.progress import progress
@@ -73,7 +74,7 @@ _PAIRS = 4_000_000  # false pairs kept for AUC and EER, over all clips
 _BINS = 1024  # of the distances, for intervals of AUC and EER
 
 
-class EvaluationError(Exception):
+class EvaluationError(UserError):
     """Nothing can be measured; says why in one sentence."""
 
 

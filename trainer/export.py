@@ -23,7 +23,7 @@ from safetensors.torch import save
 from torch import nn
 
 from data_tools.atomic import atomic_path, try_writing
-from data_tools.clips import MissingPackage
+from data_tools.errors import MissingPackage, UserError
 from data_tools.mfcc import CEPSTRA, WINDOW_COLUMNS, WINDOW_FRAMES
 from data_tools.names import print_anything
 from trainer.model.syncnet import SyncNet
@@ -55,7 +55,7 @@ TOLERANCE = 1e-4  # of the longest embedding; rounding is some 1e-6
 _SHAPES = ((1, 1), (2, 3), (3, 12))  # batch, windows that exports are compared on
 
 
-class ExportError(Exception):
+class ExportError(UserError):
     """An export that does not compute what the network does; says by how much."""
 
 

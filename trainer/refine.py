@@ -30,6 +30,7 @@ from rich.console import Console
 
 from data_tools import keep
 from data_tools.atomic import atomic_path, sync, try_folder, write_json
+from data_tools.errors import UserError
 from data_tools.keep import Row, write_keep
 from data_tools.lock import locked
 from data_tools.names import print_anything
@@ -70,7 +71,7 @@ _VERSION = 1  # raise when the same files come to give other scores
 SCORES, PARTIAL, KEEP = "scores.jsonl", "scores.jsonl.partial", "keep.csv"
 
 
-class RefineError(Exception):
+class RefineError(UserError):
     """A refinement that cannot go on; says why in one sentence."""
 
 

@@ -32,6 +32,7 @@ from rich.logging import RichHandler
 from torch import nn
 
 from data_tools.atomic import atomic_path, write_json
+from data_tools.errors import MissingPackage
 from data_tools.keep import Row, read_keep
 from data_tools.lock import locked
 from data_tools.mfcc import CEPSTRA, WINDOW_COLUMNS, WINDOW_FRAMES
@@ -1125,7 +1126,7 @@ def main(argv: list[str] | None = None) -> int:
         LoaderError,
         CheckpointError,
         NotLearning,
-        display.MissingPackage,
+        MissingPackage,
         OSError,
     ) as error:
         print(f"trainer.run: {error}", file=sys.stderr)

@@ -30,7 +30,8 @@ from rich.console import Console
 from rich.table import Table
 
 from data_tools.atomic import NO_ROOM, atomic_path, try_writing, write_json
-from data_tools.clips import ClipError, MissingPackage
+from data_tools.clips import ClipError
+from data_tools.errors import MissingPackage, UserError
 from data_tools.mfcc import FPS, SAMPLE_RATE, SAMPLES_PER_FRAME, WINDOW_FRAMES
 from data_tools.names import print_anything, shown
 from data_tools.progress import progress
@@ -107,7 +108,7 @@ exit status: 0 every video gave an offset (trusted or not), 1 one did not or --f
 """
 
 
-class SyncError(Exception):
+class SyncError(UserError):
     """A video whose sync cannot be measured or mended; says why in one sentence."""
 
 

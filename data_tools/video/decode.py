@@ -19,7 +19,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from data_tools.clips import ClipError, MissingPackage
+from data_tools.clips import ClipError
+from data_tools.errors import MissingPackage
 from data_tools.mfcc import FPS, SAMPLE_RATE
 from data_tools.names import UNPLAIN, address, is_unplain, shown
 

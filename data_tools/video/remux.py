@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data_tools.atomic import NO_ROOM, atomic_path
-from data_tools.clips import MissingPackage
+from data_tools.errors import MissingPackage, UserError
 from data_tools.names import address
 
 try:
@@ -38,7 +38,7 @@ _CUT = 0.02  # seconds: where an edit list cuts sound, Vorbis begins up to a pac
 _SLACK = 1.0  # seconds that edit lists, priming and last packets may add to a length
 
 
-class RemuxError(Exception):
+class RemuxError(UserError):
     """A file that cannot be copied with its sound shifted; says why in one sentence."""
 
 

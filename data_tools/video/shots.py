@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from data_tools.clips import MissingPackage
+from data_tools.errors import MissingPackage
 from data_tools.mfcc import FPS
 
 try:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from data_tools.clips import MissingPackage
+from data_tools.errors import MissingPackage
 
 
 def speech_share(audio: NDArray[np.int16]) -> float:

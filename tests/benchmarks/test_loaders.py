@@ -11,7 +11,7 @@ from rich.console import Console
 from benchmarks.loaders import LOADERS, Settings, open_by_name, runnable
 from benchmarks.measure import isolated
 from benchmarks.sources import Source, seed_bins
-from data_tools.clips import MissingPackage
+from data_tools.errors import MissingPackage
 
 BATCH, STEPS = 8, 3
 INDEXED = [

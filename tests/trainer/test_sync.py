@@ -16,7 +16,7 @@ import pytest
 import soundfile
 import torch
 
-from data_tools.clips import MissingPackage
+from data_tools.errors import MissingPackage
 from data_tools.mfcc import SAMPLES_PER_FRAME, mfcc
 from trainer import sync
 from trainer.model.syncnet import SyncNet

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from nvidia.dali import fn, pipeline_def
 from nvidia.dali import types as dali_types
 
+from data_tools.errors import UserError
 from data_tools.mfcc import CEPSTRA, COLUMNS_PER_FRAME
 from trainer.data.augment import Augment, augmented, change_sound, picture_arguments
 from trainer.data.dataset import Dataset
@@ -35,7 +36,7 @@ _PREFETCH = 2  # batches inside DALI
 _ADVISE_AHEAD = 2  # batches whose pages are asked for before DALI is
 
 
-class LoaderError(RuntimeError):
+class LoaderError(UserError, RuntimeError):
     """The loader cannot go on; says why."""
 
 

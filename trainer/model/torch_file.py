@@ -23,6 +23,7 @@ from typing import IO, Any, ClassVar
 
 import torch
 
+from data_tools.errors import UserError
 from data_tools.names import NotPlain, open_plain
 
 _MOST_STEPS = 1_000_000  # of a pickle; a checkpoint of ours takes 20,000
@@ -38,7 +39,7 @@ _STORAGES = {
 }  # fmt: skip
 
 
-class TorchFileError(Exception):
+class TorchFileError(UserError):
     """What is wrong with a file, as the end of a sentence that begins with its name."""
 
 

@@ -16,6 +16,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
 
+from data_tools.errors import UserError
 from data_tools.records import RecordError, decode_record
 from trainer.model import torch_file
 from trainer.model.syncnet import PRESETS, SyncNet
@@ -29,7 +30,7 @@ _UNUSED = "num_batches_tracked"  # only training reads it; the published file ha
 _PREFIXES = ("module.", "model.", "_orig_mod.")  # of wrappers around a model when it was saved
 
 
-class WeightsError(Exception):
+class WeightsError(UserError):
     """A file that holds no weights of a SyncNet; says what is wrong with it in one sentence."""
 
 

@@ -20,6 +20,7 @@ from torch import nn
 from torch.nn.utils import get_total_norm
 
 from data_tools.atomic import atomic_path, remove_partials, sync
+from data_tools.errors import UserError
 from data_tools.records import Count, RecordError, convert
 from trainer.model import torch_file
 from trainer.model.torch_file import NotOfTorch, TorchFileError, plain_name
@@ -31,7 +32,7 @@ _KEPT = "step-*.pt"
 _ADVICE = "resume from another checkpoint (step-*.pt, best.pt)"
 
 
-class CheckpointError(Exception):
+class CheckpointError(UserError):
     """A checkpoint that is missing, damaged, not one of ours, or of another run."""
 
 

@@ -11,13 +11,11 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from data_tools.errors import MissingPackage
+
 TRACKERS = ("tensorboard", "wandb")
 _PLAIN_SECONDS = 5.0
 _TABLE_ROWS = 12
-
-
-class MissingPackage(Exception):
-    """An optional package is needed; says how to install it."""
 
 
 class Display:

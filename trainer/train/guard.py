@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 import torch
 
+from data_tools.errors import UserError
 from trainer.model.losses import Pairs, distances
 
 Action = Literal["warn", "stop", "off"]
@@ -38,7 +39,7 @@ _STEPS = 50
 _ALONE = 1.5  # as much again where no validation confirms it
 
 
-class NotLearning(RuntimeError):
+class NotLearning(UserError):
     """A training that was ended because it learns nothing; says what was seen and what to try."""
 
 

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from data_tools.errors import UsageError
 from trainer.data.dataset import Dataset
 from trainer.data.loader import Loader, Shape
 from trainer.data.sampler import Runs, fixed_runs, swap_audio
@@ -27,7 +28,7 @@ RUN_FRAMES = 15  # K = 15: the distances of 11 windows are averaged
 _SHIFTS = 2 * REACH + 1
 
 
-class NoRuns(ValueError):
+class NoRuns(UsageError):
     """No clip of the split is long enough to be measured."""
 
 

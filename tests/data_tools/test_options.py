@@ -1,0 +1,131 @@
+"""Options out of dataclasses, and how every command ends."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import pytest
+from jsonargparse.typing import ClosedUnitInterval
+
+from data_tools import cli
+from data_tools.clips import ClipError
+from data_tools.errors import MissingPackage, UsageError, UserError
+
+Size = cli.whole("Size", 16, 4096)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a test can set.
+
+    Attributes:
+        size: Side of a picture,
+            100 % square.
+        split_by: What stays together.
+        share: A share.
+        rate: A rate.
+        flac: With sound.
+        note: Any text.
+        out: A folder.
+    """
+
+    size: Size = 64
+    split_by: Literal["source", "clip"] = "source"
+    share: ClosedUnitInterval = 0.5
+    rate: float = 1.0
+    flac: bool = False
+    note: str | None = None
+    out: Path | None = None
+
+
+def read(*argv: str) -> Settings:
+    parser = cli.command("test", "A test.")
+    cli.add_options(parser, Settings)
+    return cli.read_options(Settings, cli.parse(parser, list(argv)))
+
+
+def test_defaults_stand_once() -> None:
+    assert read() == Settings()
+
+
+def test_every_type() -> None:
+    given = ["--size", "16", "--split-by=clip", "--share", "1", "--rate", "2", "--flac"]
+    assert read(*given, "--note", "null", "--out", "#") == Settings(
+        16, "clip", 1.0, 2.0, True, "null", Path("#")
+    )
+
+
+@pytest.mark.parametrize(
+    ("argv", "said"),
+    [
+        (["--size", "8"], "--size must be at least 16 and at most 4096, not 8"),
+        (["--size", "0"], "--size must be at least 16 and at most 4096, not 0"),
+        (["--size", "x"], "--size must be a whole number, not 'x'"),
+        (["--rate", "x"], "--rate"),
+        (["--share", "nan"], "--share must be at least 0 and at most 1, not nan"),
+        (["--split-by", "y"], "--split-by must be one of 'source', 'clip', not y"),
+        (["--spli", "clip"], "unrecognized arguments: --spli"),
+        (["--size", '{"class_path": "os.system"}'], "--size"),
+        (["more"], "unrecognized arguments: more"),
+    ],
+)
+def test_wrong_options_are_one_sentence(argv: list[str], said: str) -> None:
+    with pytest.raises(UsageError) as error:
+        read(*argv)
+    assert said in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_help_teaches(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as left:
+        read("--help")
+    assert left.value.code == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "Side of a picture, 100 % square (default: 64)" in said
+
+
+def test_only_and_without() -> None:
+    parser = cli.command("test", "A test.")
+    cli.add_options(parser, Settings, only=("size", "note"), without=("note",))
+    with pytest.raises(UsageError):
+        cli.parse(parser, ["--note", "x"])
+    given = cli.read_options(Settings, cli.parse(parser, ["--size", "99"]), note="fixed")
+    assert given == Settings(size=99, note="fixed")
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (UsageError("said"), 2),
+        (UserError("said"), 1),
+        (MissingPackage("said"), 1),
+        (ClipError("said", "more"), 1),
+        (OSError(28, "said"), 1),
+        (KeyboardInterrupt(), 130),
+    ],
+)
+def test_a_users_mistake_is_one_sentence(
+    error: BaseException, status: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def work() -> int:
+        raise error
+
+    assert cli.exit_status("prog", work, "said: stopped") == status
+    said = capsys.readouterr().err
+    assert said.startswith("prog: ")
+    assert "said" in said
+    assert said.count("\n") == 1
+
+
+@pytest.mark.parametrize("kind", [ValueError, RuntimeError, TypeError, KeyError])
+def test_a_bug_of_ours_shows_its_traceback(kind: type[Exception]) -> None:
+    def work() -> Any:
+        raise kind("ours")
+
+    with pytest.raises(kind):
+        cli.exit_status("prog", work)
+
+
+@pytest.mark.parametrize(("result", "status"), [(None, 0), (0, 0), (1, 1)])
+def test_what_work_returns_is_the_status(result: int | None, status: int) -> None:
+    assert cli.exit_status("prog", lambda: result) == status
