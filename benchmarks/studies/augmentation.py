@@ -22,8 +22,8 @@ from benchmarks.studies.training import (
     run,
     spread,
 )
+from trainer.config import parse
 from trainer.data.augment import Augment
-from trainer.run import parse
 
 FULL = parse(["--config", str(Path(__file__).parents[2] / "configs" / "grid.yaml")])[0].augment
 ALL = Trial("infonce", "multiway", min_shift=2, augment=FULL)

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 
 import hostile_weights as hostile
 from trainer import refine
-from trainer.config import Config, Data, Loss, Train, check, from_dict
-from trainer.run import main, parse, save_config
+from trainer.config import Config, Data, Loss, Train, check, from_dict, parse, save_config
+from trainer.run import main
 
 DATA = ("--data.shards", "somewhere")
 
