@@ -51,7 +51,7 @@ _EPILOG = """\
 All other options go to trainer.run: --config FILE, --train.epochs 40 ...
 
 examples:
-  python -m trainer.refine --data.shards shards --config configs/grid.yaml
+  python -m trainer.refine --data.shards shards --config grid.yaml
       train, score, leave out, train again: the second network is in runs/refine-shards/round-2
   python -m trainer.refine --data.shards shards --weights W --score-only --out scores
       only say which clips are off, in scores/keep.csv and scores/scores.png
