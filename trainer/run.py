@@ -76,7 +76,7 @@ _LEARNT = 0.02  # of the first loss
 
 
 def train(
-    config: Config, options: Options = Options(), console: Console | None = None
+    config: Config, options: Options | None = None, console: Console | None = None
 ) -> dict[str, Any]:
     """Train, validate, evaluate; returns what is written to summary.json.
 
@@ -88,6 +88,7 @@ def train(
         InUse: another process is writing to run.dir.
         Elsewhere: any of these, on the first process.
     """
+    options = options or Options()
     check(config)
     display.check_trackers(options.trackers)
     device_type = distributed.find_device(config.train.device, "train.device").split(":")[0]

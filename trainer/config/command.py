@@ -35,10 +35,11 @@ def parser() -> ArgumentParser:
         parser_mode="settings",
         allow_abbrev=False,  # `_without_files` and trainer.refine look for names
     )
+    files = ", ".join(packaged())
     result.add_argument(
         "--config",
         action="config",
-        help=f"YAML with any of the settings below: a file, or {', '.join(packaged())} of the package",
+        help=f"YAML with any of the settings below: a file, or one of the package: {files}",
     )
     for name, section in SECTIONS.items():
         result.add_argument(f"--{name}", type=section, default=section())
