@@ -26,14 +26,14 @@ from data_tools.mfcc import WINDOW_FRAMES
 from data_tools.pack import PackOptions, pack
 from data_tools.synth.clips import synthesize
 from trainer import evaluate
-from trainer.config import Config, Data, Loss, Model, Run, Train
+from trainer.config import Config, Data, Loss, Model, Options, Run, Train
 from trainer.data.augment import Augment
 from trainer.data.dataset import Dataset
 from trainer.data.sampler import Pairing
 from trainer.model.weights import load_model
-from trainer.run import Options, train
 from trainer.score.embed import fold
 from trainer.train.distributed import find_device
+from trainer.train.trainer import train
 
 RUN_FRAMES = 20  # of multiway: 16 windows, whose shifts reach as far as offsets are searched
 CLIP_FRAMES = 40  # decoded of each clip an epoch: two runs or eight windows
