@@ -6,7 +6,7 @@ the option's. A mistake of the user ends in one sentence; a bug of ours shows it
 
 import re
 import sys
-from argparse import SUPPRESS, Action
+from argparse import SUPPRESS, Action, RawDescriptionHelpFormatter
 from collections.abc import Callable, Collection
 from dataclasses import MISSING, fields
 from typing import Any, TypeVar, get_args
@@ -33,25 +33,30 @@ class _Help(DefaultHelpFormatter):
         return f"{words.rstrip('.')} (default: {action.default})"
 
 
+class _VerbatimHelp(_Help, RawDescriptionHelpFormatter):
+    """The same with the description's own lines."""
+
+
 def whole(name: str, least: int, most: int | None = None) -> Any:
     """A type for whole numbers of `least` to `most`: whole("Size", 16, 4096)."""
     bounds = [(">=", least)] if most is None else [(">=", least), ("<=", most)]
     return restricted_number_type(name, int, bounds)
 
 
-def command(program: str, description: str) -> ArgumentParser:
+def command(program: str, description: str, verbatim: bool = False) -> ArgumentParser:
     """An empty command line; `parse` reads it.
 
     Args:
         program: As it is called: "python -m trainer.sync".
         description: What --help says above the options.
+        verbatim: Keep the lines of the description as they are.
     """
     return ArgumentParser(
         prog=program,
         description=description.strip(),
         exit_on_error=False,  # or forty lines of usage would hide the one that matters
         allow_abbrev=False,
-        formatter_class=_Help,
+        formatter_class=_VerbatimHelp if verbatim else _Help,
     )
 
 
