@@ -14,6 +14,7 @@ from typing import Any, Literal, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from data_tools.errors import UsageError
 from data_tools.mfcc import WINDOW_FRAMES
 
 Ints = NDArray[np.int64]
@@ -81,7 +82,7 @@ class TrainSampler:
             `min_shift`, easy pairs first; 0: none.
 
     Raises:
-        ValueError: settings under which no batch can be made.
+        UsageError: settings under which no batch can be made.
     """
 
     windows: Ints
@@ -96,31 +97,31 @@ class TrainSampler:
 
     def __post_init__(self) -> None:
         if self.pairing == "independent" and (self.batch_size < 2 or self.batch_size % 2):
-            raise ValueError(f"batch_size {self.batch_size} must be even: half are genuine pairs")
+            raise UsageError(f"batch_size {self.batch_size} must be even: half are genuine pairs")
         if self.batch_size < 1:
-            raise ValueError(f"batch_size must be at least 1, not {self.batch_size}")
+            raise UsageError(f"batch_size must be at least 1, not {self.batch_size}")
         if self.pairing == "multiway" and self.run_frames - WINDOW_FRAMES < self.min_shift:
-            raise ValueError(
+            raise UsageError(
                 f"run_frames {self.run_frames} must exceed min_shift {self.min_shift} by "
                 f"{WINDOW_FRAMES} or more: a window's false pairs are the others of its run"
             )
         if not 1 <= self.min_shift <= self.max_shift:
-            raise ValueError(
+            raise UsageError(
                 f"min_shift {self.min_shift} and max_shift {self.max_shift} must satisfy "
                 "1 <= min_shift <= max_shift"
             )
         if self.windows_per_clip < 1:
-            raise ValueError("windows_per_clip must be at least 1")
+            raise UsageError("windows_per_clip must be at least 1")
         if len(self.eligible) == 0:
             what, setting = f"a shift of {self.min_shift} frames", "data.min_shift"
             if self.pairing == "multiway":
                 what, setting = f"a run of {self.run_frames} frames", "data.run_frames"
-            raise ValueError(
+            raise UsageError(
                 f"no clip is long enough for {what} "
                 f"(longest: {max(self.windows, default=0)} windows); lower {setting}"
             )
         if self.steps_per_epoch == 0:
-            raise ValueError(
+            raise UsageError(
                 f"batch_size {self.batch_size} exceeds the {self.samples_per_epoch} samples of an "
                 f"epoch ({len(self.eligible)} clips x {self.windows_per_clip}); lower "
                 "train.batch_size or raise data.windows_per_clip"
@@ -154,10 +155,10 @@ class TrainSampler:
         `quarantine` maps a clip to the step from which on others are drawn in its place.
 
         Raises:
-            ValueError: batch_size cannot be shared equally, or every clip is in quarantine.
+            UsageError: batch_size cannot be shared equally, or every clip is in quarantine.
         """
         if self.batch_size % world:
-            raise ValueError(f"batch_size {self.batch_size} is not divisible by {world} processes")
+            raise UsageError(f"batch_size {self.batch_size} is not divisible by {world} processes")
         share = self.batch_size // world
         epoch, i = divmod(step, self.steps_per_epoch)
         position = i * self.batch_size + np.arange(rank * share, (rank + 1) * share)
@@ -215,7 +216,7 @@ class TrainSampler:
     def _replace(self, clip: Ints, sample: Ints, epoch: int, barred: list[int]) -> Ints:
         allowed = np.setdiff1d(self.eligible, barred)
         if len(allowed) == 0:
-            raise ValueError("every clip is in quarantine: no frame of this set can be decoded")
+            raise UsageError("every clip is in quarantine: no frame of this set can be decoded")
         other = uniform(self.seed, epoch, sample, _REPLACEMENT) * len(allowed)
         return np.where(np.isin(clip, barred), allowed[other.astype(np.int64)], clip)
 

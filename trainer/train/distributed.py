@@ -82,30 +82,6 @@ class Processes:
             dist.barrier(group=self.control)
 
 
-class Agreement:
-    """Whether any process wants to stop, known to all at the same step, without waiting for it.
-
-    The answer to step n's question is read at step n + 1, when it has long arrived.
-    """
-
-    def __init__(self, processes: Processes) -> None:
-        self._processes = processes
-        self._flag = torch.zeros(1)
-        self._pending: Any = None
-
-    def ask(self, wanted: bool) -> bool:
-        """Say whether this process wants to stop; returns whether all shall stop now."""
-        if self._processes.world == 1:
-            return wanted
-        agreed = False
-        if self._pending is not None:
-            self._pending.wait()
-            agreed = bool(self._flag.item() > 0)
-        self._flag = torch.tensor([float(wanted)])
-        self._pending = dist.all_reduce(self._flag, group=self._processes.control, async_op=True)
-        return agreed
-
-
 def setup(device: str) -> Processes:
     """Join the process group that torchrun's environment describes; alone without it."""
     world = int(os.environ.get("WORLD_SIZE", "1"))
