@@ -26,7 +26,7 @@ from data_tools.pack import PackOptions, pack
 from data_tools.shards import open_shards
 from trainer.refine import KEEP
 
-CONFIG = Path(__file__).parents[1] / "configs" / "grid.yaml"
+CONFIG = Path(__file__).parents[1] / "trainer" / "configs" / "grid.yaml"
 SHARE, NEAREST, FARTHEST = 0.2, 3, 12
 
 

@@ -1,7 +1,7 @@
 """Does it learn real speech?  python -m benchmarks.real_speech --grid VIDEOS [--others VIDEOS]
 
 From the videos of one GRID speaker to a table: mouths are cropped, packed 80:10:10 by sentence,
-`configs/grid.yaml` is trained, and what it finds in sentences never seen is compared with the
+`grid.yaml` is trained, and what it finds in sentences never seen is compared with the
 seed's contrastive loss on the small model, with a regression of the sound's energy from the
 mouth's movement, and with chance. The recordings themselves are off by a frame or two: all is
 counted again against each sentence's own offset, as a network of the other kind finds it.
@@ -28,7 +28,7 @@ from trainer.model.weights import load_model
 from trainer.refine import read_summary
 from trainer.score.embed import fold
 
-CONFIGS = Path(__file__).parents[1] / "configs"
+CONFIGS = Path(__file__).parents[1] / "trainer" / "configs"
 _CONTRASTIVE = ["--model.name", "small", "--train.batch_size", "128", "--train.val_every", "50"]
 
 

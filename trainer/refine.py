@@ -36,11 +36,10 @@ from data_tools.lock import locked
 from data_tools.names import print_anything
 from data_tools.progress import progress
 from data_tools.records import Count, RecordError, decode_record, read_lines, read_record
-from trainer.config import check
+from trainer.config import check, parse
 from trainer.data.dataset import Dataset
 from trainer.data.loader import LoaderError
 from trainer.model.weights import WeightsError, load_model
-from trainer.run import parse
 from trainer.score.clip_distances import Unreadable, clip_distances, embed_clips
 from trainer.score.embed import fold
 from trainer.score.scoring import TOLERANCE, in_words, score_distances
@@ -52,7 +51,7 @@ _EPILOG = """\
 All other options go to trainer.run: --config FILE, --train.epochs 40 ...
 
 examples:
-  python -m trainer.refine --data.shards shards --config configs/grid.yaml
+  python -m trainer.refine --data.shards shards --config grid.yaml
       train, score, leave out, train again: the second network is in runs/refine-shards/round-2
   python -m trainer.refine --data.shards shards --weights W --score-only --out scores
       only say which clips are off, in scores/keep.csv and scores/scores.png

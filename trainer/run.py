@@ -18,20 +18,18 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
-from dataclasses import dataclass, fields, replace
+from dataclasses import replace
 from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn, cast
 
 import torch
-import yaml
-from jsonargparse import ArgumentError, ArgumentParser, Namespace, set_loader
 from rich.console import Console
 from rich.logging import RichHandler
 from torch import nn
 
-from data_tools.atomic import atomic_path, write_json
+from data_tools.atomic import write_json
 from data_tools.errors import MissingPackage
 from data_tools.keep import Row, read_keep
 from data_tools.lock import locked
@@ -45,20 +43,14 @@ from data_tools.synth.clips import synthesize
 from data_tools.verify import verify
 from trainer.config import (
     FIXED_ON_RESUME,
-    SETTINGS,
     Config,
-    Data,
-    Loss,
-    Model,
-    Run,
+    Options,
     Train,
     check,
-    check_value,
-    from_dict,
-    load_value,
-    settings,
+    parse,
+    save_config,
+    saved_config,
 )
-from trainer.data.augment import Augment
 from trainer.data.dataset import Dataset
 from trainer.data.loader import Batch, Loader, LoaderError, Shape
 from trainer.data.sampler import TrainSampler
@@ -68,7 +60,7 @@ from trainer.model.syncnet import PRESETS, SyncNet, parameter_count
 from trainer.train import checkpoint, display, distributed, timing
 from trainer.train.checkpoint import CheckpointError, Resumed
 from trainer.train.distributed import Agreement, Elsewhere, Processes
-from trainer.train.guard import Action, Guard, NotLearning
+from trainer.train.guard import Guard, NotLearning
 from trainer.train.timing import StepClock, StepLog
 from trainer.train.validate import REACH, NoRuns, Validation
 
@@ -81,22 +73,10 @@ _GUARD_STEPS = 50
 # A batch that has not been learnt by heart after so many steps will not be.
 _OVERFIT_STEPS = 400
 _LEARNT = 0.02  # of the first loss
-DEMO_TRAIN = {"train.epochs": 40, "train.val_every": 10, "train.batch_size": 128}
-
-
-@dataclass(frozen=True)
-class Options:
-    """What the command line says besides the configuration."""
-
-    resume: str | None = None
-    trackers: tuple[str, ...] = ()
-    demo: bool = False
-    guard: Action = "warn"
-    overfit: int = 0
 
 
 def train(
-    config: Config, options: Options = Options(), console: Console | None = None
+    config: Config, options: Options | None = None, console: Console | None = None
 ) -> dict[str, Any]:
     """Train, validate, evaluate; returns what is written to summary.json.
 
@@ -108,6 +88,7 @@ def train(
         InUse: another process is writing to run.dir.
         Elsewhere: any of these, on the first process.
     """
+    options = options or Options()
     check(config)
     display.check_trackers(options.trackers)
     device_type = distributed.find_device(config.train.device, "train.device").split(":")[0]
@@ -197,7 +178,7 @@ class _Training:
             Shape(
                 config.train.batch_size // processes.world,
                 config.data.sample_frames,
-                config.data.sound_frames,
+                config.data.audio_frames,
                 preset.size,
                 preset.channels,
                 config.augment if config.augment.pictures or config.augment.sound else None,
@@ -848,7 +829,7 @@ def _open_run(
 
 def _check_same(config: Config, resumed: Resumed) -> None:
     now = config.as_dict()
-    before = _saved_config(resumed.path, resumed.state).as_dict()
+    before = saved_config(resumed.path, resumed.state).as_dict()
     for name in FIXED_ON_RESUME:
         group, key = name.split(".")
         if before[group][key] != now[group][key]:
@@ -856,20 +837,6 @@ def _check_same(config: Config, resumed: Resumed) -> None:
                 f"{resumed.path} was trained with {name} {before[group][key]}, not "
                 f"{now[group][key]}: the samples would not go on where they stopped"
             )
-
-
-def _saved_config(source: Path, state: dict[str, Any]) -> Config:
-    """The settings of the run that wrote a checkpoint.
-
-    Raises:
-        CheckpointError: they make no sense.
-    """
-    try:
-        return from_dict(state["config"])
-    except ValueError as error:
-        raise CheckpointError(
-            f"{source} is damaged: {error}; resume from another checkpoint, or start afresh"
-        ) from None
 
 
 def _start(resumed: Resumed | None, sampler: TrainSampler, total: int) -> int:
@@ -881,7 +848,7 @@ def _start(resumed: Resumed | None, sampler: TrainSampler, total: int) -> int:
     """
     if resumed is None:
         return 0
-    step, epochs = resumed.progress.step, _saved_config(resumed.path, resumed.state).train.epochs
+    step, epochs = resumed.progress.step, saved_config(resumed.path, resumed.state).train.epochs
     if step > epochs * sampler.steps_per_epoch:
         raise CheckpointError(
             f"{resumed.path} does not fit this run: it says that {step} steps are done, but "
@@ -969,138 +936,6 @@ def _versions() -> dict[str, str]:
     return found
 
 
-def parser() -> ArgumentParser:
-    """The command line: configuration groups, --config, --resume, --log."""
-    # exit_on_error would print forty lines of usage before the one that matters
-    set_loader("settings", load_value, exceptions=(yaml.YAMLError,))
-    result = ArgumentParser(
-        prog="python -m trainer.run",
-        description=__doc__,
-        exit_on_error=False,
-        parser_mode="settings",
-        allow_abbrev=False,  # `_without_files` and trainer.refine look for names
-    )
-    result.add_argument("--config", action="config", help="YAML with any of the settings below")
-    for name, group in (
-        ("data", Data),
-        ("model", Model),
-        ("loss", Loss),
-        ("augment", Augment),
-        ("train", Train),
-        ("run", Run),
-    ):
-        result.add_argument(f"--{name}", type=group, default=group())
-    result.add_argument(
-        "--resume",
-        type=str | None,
-        default=None,
-        help="auto (the run in run.dir, else the newest below runs/), a run's folder, or a "
-        "checkpoint; its settings hold unless given anew",
-    )
-    result.add_argument(
-        "--guard",
-        type=Action,
-        default="warn",
-        help="warn (default): say in words when nothing is being learnt; stop: end the run then; "
-        "off",
-    )
-    result.add_argument(
-        "--overfit",
-        type=int,
-        default=0,
-        metavar="N",
-        help="self-check before a long run: learn N batches by heart, without augmentation, and "
-        "leave; exit status 1 if that fails",
-    )
-    result.add_argument(
-        "--log", type=str, default="", help="trackers, separated by commas: tensorboard, wandb"
-    )
-    return result
-
-
-def parse(argv: list[str]) -> tuple[Config, Options]:
-    """Read the command line.
-
-    Raises:
-        ArgumentError: unknown names or wrong types.
-        ValueError: a file of settings is not what it should be, or a value makes no sense.
-        CheckpointError: --resume names no checkpoint, or one that is damaged.
-    """
-    command, argv = parser(), _without_files(argv)
-    given = _given(command, argv)
-    demo = given.data.shards is None and given.data.clips is None
-    if given.resume:
-        source = checkpoint.find(given.resume, Path(given.run.dir) if given.run.dir else None)
-        if source is not None:
-            saved = _saved_config(source, checkpoint.load(source)).as_dict()
-            saved["run"].pop("dir", None)  # the folder may have moved
-            command.set_defaults(
-                {f"{g}.{name}": v for g, values in saved.items() for name, v in values.items()}
-            )
-            given = _given(command, argv)
-            demo = False
-    if demo:
-        command.set_defaults(DEMO_TRAIN)
-        given = _given(command, argv)
-    built = command.instantiate(given)
-    config = Config(built.data, built.model, built.loss, built.augment, built.train, built.run)
-    trackers = tuple(name.strip() for name in given.log.split(",") if name.strip())
-    if given.overfit < 0:
-        raise ValueError(f"--overfit must not be negative, not {given.overfit}")
-    if given.overfit:
-        if given.resume:
-            raise ValueError("--overfit starts afresh: it cannot be combined with --resume")
-        train = replace(config.train, schedule="constant", warmup_steps=0)
-        config = replace(config, augment=Augment(), train=train)
-    return config, Options(given.resume, trackers, demo, given.guard, given.overfit)
-
-
-def _without_files(argv: list[str]) -> list[str]:
-    """The command line with what --config FILE or --data FILE say, in place of the files.
-
-    Raises:
-        ValueError: a file of settings is not what it should be, or a number is none.
-    """
-    sections = ("config", *(section.name for section in fields(Config)))
-    kinds = SETTINGS | {"overfit": int, "resume": str, "guard": str, "log": str}
-    result, left = [], iter(argv)
-    for word in left:
-        name, equals, value = word.removeprefix("--").partition("=")
-        known = word.startswith("--") and (name in sections or name in kinds)
-        given = value if equals else next(left, None) if known else None
-        if not known or given is None:
-            result.append(word)
-        elif name in sections:
-            result.append(f"--{name}={settings(name, given)}")
-        else:
-            check_value(name, kinds[name], given)
-            result.append(f"--{name}={given}")
-    return result
-
-
-def _given(command: ArgumentParser, argv: list[str]) -> Namespace:
-    """What the command line says.
-
-    Raises:
-        ArgumentError: as `parse`, in a message of bounded length.
-    """
-    try:
-        return command.parse_args(argv)
-    except ArgumentError as error:
-        said = str(error.message)
-        raise ArgumentError(None, said if len(said) <= 1000 else f"{said[:1000]} ...") from None
-    except OverflowError:
-        raise ArgumentError(None, "a number is too large for any setting") from None
-
-
-def save_config(config: Config, path: Path) -> None:
-    """Write the settings as YAML that --config reads."""
-    # in ASCII: YAML takes some letters of Unicode for ends of lines
-    text = yaml.safe_dump(config.as_dict(), sort_keys=False)
-    with atomic_path(path) as partial_path:
-        partial_path.write_text(text, encoding="utf-8")
-
-
 def main(argv: list[str] | None = None) -> int:
     """Run from the command line; 0 done or stopped cleanly, 1 the data is bad, 2 wrong usage."""
     print_anything()
@@ -1112,10 +947,6 @@ def main(argv: list[str] | None = None) -> int:
         config, options = parse(sys.argv[1:] if argv is None else argv)
         train(config, options, console)
         return 0
-    except ArgumentError as error:
-        problem = str(error.message).removeprefix("error: ").splitlines()
-        print(f"trainer.run: {' '.join(map(str.strip, problem))} (see --help)", file=sys.stderr)
-        return 2
     except ValueError as error:
         print(f"trainer.run: {error}", file=sys.stderr)
         return 2

@@ -1,6 +1,6 @@
 """What does each kind of augmentation win?  python -m benchmarks.studies.augmentation --shards DIR
 
-Multi-way matching as in `configs/grid.yaml`, with everything that is switched on there, without one
+Multi-way matching as in `grid.yaml`, with everything that is switched on there, without one
 kind after another, with none; and with re-compressed pictures, false pairs of two quiet sounds and
 a curriculum of shifts. Meant for real speech: synthetic heads have no other light and microphones.
 """
@@ -22,10 +22,12 @@ from benchmarks.studies.training import (
     run,
     spread,
 )
+from trainer.config import parse
 from trainer.data.augment import Augment
-from trainer.run import parse
 
-FULL = parse(["--config", str(Path(__file__).parents[2] / "configs" / "grid.yaml")])[0].augment
+FULL = parse(["--config", str(Path(__file__).parents[2] / "trainer" / "configs" / "grid.yaml")])[
+    0
+].augment
 ALL = Trial("infonce", "multiway", min_shift=2, augment=FULL)
 SIZES = Sizes(clips=240, epochs=32, seeds=1)
 BASE = "all of it"
@@ -55,7 +57,7 @@ def told(result: Figures) -> str:
     return (
         f"**What does augmentation win?** Multi-way after {extent(result)}, K=5 / K=15: "
         f"{spread(result, BASE)} / {at_end(result, BASE, 'k15'):.1%} with all that "
-        f"`configs/grid.yaml` switches on; points of K=5 against that: {found}. At this length "
+        f"`grid.yaml` switches on; points of K=5 against that: {found}. At this length "
         f"{verdict}."
     )
 

@@ -404,7 +404,7 @@ def test_the_saved_configuration_is_read_back(undisturbed: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "path", sorted((REPOSITORY / "configs").glob("*.yaml")), ids=lambda p: p.name
+    "path", sorted((REPOSITORY / "trainer" / "configs").glob("*.yaml")), ids=lambda p: p.name
 )
 def test_shipped_configurations_are_valid(path: Path) -> None:
     config, options = parse(["--config", str(path), "--data.shards", "somewhere"])
