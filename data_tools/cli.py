@@ -6,9 +6,10 @@ the option's. A mistake of the user ends in one sentence; a bug of ours shows it
 
 import re
 import sys
-from argparse import SUPPRESS, Action
+from argparse import SUPPRESS, Action, ArgumentTypeError, RawDescriptionHelpFormatter
 from collections.abc import Callable, Collection
 from dataclasses import MISSING, fields
+from pathlib import Path
 from typing import Annotated, Any, TypeVar, get_args, get_origin
 
 import docstring_parser
@@ -25,8 +26,11 @@ _BOUNDS = {">=": "at least", "<=": "at most", ">": "above", "<": "below"}
 _LIMITS = {"ge": ">=", "gt": ">", "le": "<=", "lt": "<"}  # as msgspec's Meta calls them
 
 
-class _Help(DefaultHelpFormatter):
-    """--help without the names of types; a default is told where there is one."""
+class _Help(RawDescriptionHelpFormatter, DefaultHelpFormatter):
+    """--help without the names of types; a default is told where there is one.
+
+    Description and epilog keep their lines.
+    """
 
     def _get_help_string(self, action: Action) -> str:
         words = action.help or ""
@@ -41,16 +45,25 @@ def whole(name: str, least: int, most: int | None = None) -> Any:
     return _restricted(name, int, bounds)
 
 
-def command(program: str, description: str) -> ArgumentParser:
+def file_name(text: str) -> Path:
+    """A type for files: any name, but not none."""
+    if not text:
+        raise ArgumentTypeError("a file name is empty")
+    return Path(text)
+
+
+def command(program: str, description: str, epilog: str = "") -> ArgumentParser:
     """An empty command line; `parse` reads it.
 
     Args:
         program: As it is called: "python -m trainer.sync".
         description: What --help says above the options.
+        epilog: And below them: examples, exit statuses.
     """
     return ArgumentParser(
         prog=program,
         description=description.strip(),
+        epilog=epilog.strip(),
         exit_on_error=False,  # or forty lines of usage would hide the one that matters
         allow_abbrev=False,
         formatter_class=_Help,
@@ -154,6 +167,28 @@ def parse(parser: ArgumentParser, argv: list[str] | None = None) -> Namespace:
         names = [(options.get(name) or [name.upper()])[-1] for name in missing[1].split(", ")]
         problem = f"{', '.join(names)} must be given"
     raise UsageError(f"{sentence(problem)} (see --help)")
+
+
+def parted(parser: ArgumentParser, argv: list[str]) -> tuple[list[str], list[str]]:
+    """The options of a command line, for `parse`, and its arguments, which may stand among them.
+
+    Behind a "--" all are arguments. (jsonargparse has no `parse_intermixed_args`.)
+    """
+    takes_value = {
+        name for action in parser._actions if action.nargs != 0 for name in action.option_strings
+    }
+    end = argv.index("--") if "--" in argv else len(argv)
+    options: list[str] = []
+    arguments: list[str] = []
+    words = iter(argv[:end])
+    for word in words:
+        if word.startswith("-") and len(word) > 1:
+            options.append(word)
+            if word in takes_value:
+                options += [value for value in (next(words, None),) if value is not None]
+        else:
+            arguments.append(word)
+    return options, arguments + argv[end + 1 :]
 
 
 def sentence(problem: str) -> str:

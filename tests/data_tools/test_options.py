@@ -138,6 +138,32 @@ def test_two_names_for_the_same_limits() -> None:
     assert cli.whole("Other", 16, 4096) is Size
 
 
+def test_arguments_may_stand_among_the_options() -> None:
+    parser = cli.command("test", "A test.")
+    cli.add_options(parser, Settings)
+    assert cli.parted(parser, ["a", "--note", "n", "--flac", "b", "--size=16", "--", "--note"]) == (
+        ["--note", "n", "--flac", "--size=16"],
+        ["a", "b", "--note"],
+    )
+    assert cli.parted(parser, ["-", "--odd", "b", "--note"]) == (["--odd", "--note"], ["-", "b"])
+
+
+def test_a_file_may_have_any_name_but_none() -> None:
+    parser = cli.command("test", "A test.")
+    parser.add_argument("--out", type=cli.file_name)
+    for name in ("#", "null", "12", "a b"):
+        assert cli.parse(parser, ["--out", name]).out == Path(name)
+    with pytest.raises(UsageError, match="--out: a file name is empty"):
+        cli.parse(parser, ["--out", ""])
+
+
+def test_examples_keep_their_lines(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        cli.parse(cli.command("test", "What\n\n    it does", "examples:\n  test x\n"), ["--help"])
+    said = capsys.readouterr().out
+    assert "What\n\n    it does\n" in said and "examples:\n  test x\n" in said
+
+
 def test_help_teaches(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as left:
         read("--help")
