@@ -48,6 +48,7 @@ import json, os, resource, signal, sys
 import torch._dynamo  # the optimizer's, late and dear
 import trainer.run as run
 from trainer import calibrate, evaluate, export
+from trainer.score import evaluation
 from trainer.train import checkpoint
 from trainer.train.validate import Validation
 
@@ -58,7 +59,7 @@ def disturb(job):
     where, name = {
         "step": (run._Training, "_step"), "validation": (Validation, "run"),
         "save": (checkpoint, "save"), "best": (os, "replace"),
-        "evaluate": (evaluate, "measure_clip"), "calibrate": (calibrate, "score"),
+        "evaluate": (evaluation, "measure_clip"), "calibrate": (calibrate, "score"),
         "export": (export.torch.jit, "trace_module"),
     }[place]
     honest, seen = getattr(where, name), []

@@ -18,6 +18,7 @@ from trainer.model.losses import distance
 
 _WINDOWS = 256  # compared at once: all differences at once would take 130 kB a window
 
+REACH = 15  # frames to either side that are searched, as in the literature
 TOLERANCE = 1  # frames; the literature counts an offset within one frame as right
 
 
