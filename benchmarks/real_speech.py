@@ -24,10 +24,10 @@ from benchmarks.measure import exit_status, report
 from data_tools.pack import PackOptions, pack
 from trainer.data.dataset import Dataset
 from trainer.model.weights import load_model
-from trainer.refine import read_summary
 from trainer.score.embed import fold
 from trainer.score.evaluation import CONTEXTS, PARTS, EvaluationOptions, evaluate
 from trainer.score.intervals import summarise
+from trainer.train.rounds import read_summary
 
 CONFIGS = Path(__file__).parents[1] / "trainer" / "configs"
 _CONTRASTIVE = ["--model.name", "small", "--train.batch_size", "128", "--train.val_every", "50"]
