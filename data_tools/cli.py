@@ -223,6 +223,31 @@ def _same(one: Path, other: Path) -> bool:
     return one.resolve() == other.resolve()
 
 
+def known(parser: ArgumentParser, argv: list[str]) -> tuple[list[str], list[str]]:
+    """The words of a command line that are options of `parser`, for `parse`, and all others.
+
+    For a program that passes the others on. (jsonargparse refuses `parse_known_args`.)
+    """
+    takes_value = {
+        name: action.nargs != 0 for action in parser._actions for name in action.option_strings
+    }
+    own: list[str] = []
+    others: list[str] = []
+    words = iter(argv)
+    for word in words:
+        if word == "--":
+            others += [word, *words]
+            break
+        name, equals, _ = word.partition("=")
+        if name not in takes_value:
+            others.append(word)
+            continue
+        own.append(word)
+        if takes_value[name] and not equals:
+            own += [value for value in (next(words, None),) if value is not None]
+    return own, others
+
+
 def sentence(problem: str) -> str:
     """What jsonargparse says of a wrong value, in the words of the command line."""
     text = " ".join(problem.removeprefix("error: ").split())

@@ -148,6 +148,17 @@ def test_arguments_may_stand_among_the_options() -> None:
     assert cli.parted(parser, ["-", "--odd", "b", "--note"]) == (["--odd", "--note"], ["-", "b"])
 
 
+def test_options_of_others_are_passed_on() -> None:
+    parser = cli.command("test", "A test.")
+    cli.add_options(parser, Settings)
+    theirs = ["--config=#", "--train.lr", "-1", "--not", "word", "--siz", "3"]
+    ours = ["--note", "--not", "--flac", "--size=16", "--rate", "-2"]
+    mixed = [*theirs[:1], *ours[:2], *theirs[1:4], *ours[2:4], *theirs[4:], *ours[4:]]
+    assert cli.known(parser, mixed) == (ours, theirs)
+    assert cli.known(parser, ["--flac", "--", "--flac"]) == (["--flac"], ["--", "--flac"])
+    assert cli.known(parser, ["a", "--note"]) == (["--note"], ["a"])
+
+
 def test_a_file_may_have_any_name_but_none() -> None:
     parser = cli.command("test", "A test.")
     parser.add_argument("--out", type=cli.file_name)
