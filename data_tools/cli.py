@@ -10,7 +10,7 @@ from argparse import SUPPRESS, Action, ArgumentTypeError, RawDescriptionHelpForm
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import MISSING, fields
 from pathlib import Path
-from typing import Annotated, Any, TypeVar, get_args, get_origin
+from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
 
 import docstring_parser
 from jsonargparse import ArgumentError, ArgumentParser, DefaultHelpFormatter, Namespace
@@ -112,17 +112,22 @@ def read_options(settings: type[Settings], args: Namespace, **more: Any) -> Sett
 
 
 def check_options(settings: Any) -> None:
-    """Check numbers against the limits in their types, for settings that no command line made.
+    """Check values against the limits in their types, for settings that no command line made.
 
     Args:
-        settings: a dataclass whose fields are like `Annotated[int, Meta(ge=16)]`, or anything else.
+        settings: a dataclass whose fields are like `Annotated[int, Meta(ge=16)]`, a Literal, or
+            anything else.
 
     Raises:
-        UsageError: a number is beyond its limits; says which option it is and what it may be.
+        UsageError: a value is none of those allowed; says which option it is and what it may be.
     """
     for field in fields(settings):
         value = getattr(settings, field.name)
+        option = f"--{field.name.replace('_', '-')}"
         for kind in (field.type, *get_args(field.type)):
+            if value is not None and get_origin(kind) is Literal and value not in get_args(kind):
+                words = ", ".join(map(repr, get_args(kind)))
+                raise UsageError(f"{option} must be one of {words}, not {value!r}")
             if value is None or get_origin(kind) is not Annotated:
                 continue
             try:

@@ -134,6 +134,12 @@ def test_settings_made_in_python_are_checked_alike(settings: Limited, said: str)
     assert str(error.value) == said
 
 
+def test_words_of_settings_made_in_python_are_checked_too() -> None:
+    cli.check_options(Settings(split_by="clip"))
+    with pytest.raises(UsageError, match="--split-by must be one of 'source', 'clip', not 'y'"):
+        cli.check_options(Settings(split_by="y"))  # type: ignore[arg-type]
+
+
 def test_two_names_for_the_same_limits() -> None:
     assert cli.whole("Other", 16, 4096) is Size
 
