@@ -165,11 +165,11 @@ def _compare(
 
 
 def _close(given: tuple[torch.Tensor, ...], wanted: tuple[torch.Tensor, ...], path: Path) -> None:
-    for one, other in zip(given, wanted, strict=True):
-        if one.shape != other.shape:
-            shapes = tuple(one.shape), tuple(other.shape)
+    for own, network in zip(given, wanted, strict=True):
+        if own.shape != network.shape:
+            shapes = tuple(own.shape), tuple(network.shape)
             raise ExportError(f"{path.name} gives {shapes[0]} where the network gives {shapes[1]}")
-        error = float(((one - other).norm(dim=-1).max() / other.norm(dim=-1).max()).detach())
+        error = float(((own - network).norm(dim=-1).max() / network.norm(dim=-1).max()).detach())
         if not error <= TOLERANCE:
             raise ExportError(
                 f"{path.name} differs from the network by {error:.1e} (allowed {TOLERANCE:g}), so "

@@ -6,6 +6,8 @@ bytearray by its length), hash nested tuples without end, or fill a tensor with 
 confirms. So a file is first read in outline, with stand-ins for tensors, and opened by torch only
 if all that it claims lies in it.
 
+`write` writes such a file.
+
 Bounds: what is read takes no more than the size of the file, plus some 150 MB for a pickle of
 `_MOST_STEPS` steps, in a few seconds.
 """
@@ -188,11 +190,11 @@ def _outline_legacy(stream: IO[bytes], size: int) -> None:
         kind, width, key, _, numbers, view = identity
         if kind != "storage" or type(key) is not str:
             raise TorchFileError("is damaged: a tensor's numbers do not lie in it")
-        found = (numbers, _bytes(numbers, width))
+        claimed = (numbers, _bytes(numbers, width))
         if key not in storages:
-            storages[key] = found
-            left -= found[1]
-        if left < 0 or storages[key] != found:
+            storages[key] = claimed
+            left -= claimed[1]
+        if left < 0 or storages[key] != claimed:
             raise TorchFileError("is damaged: a tensor's numbers do not lie in it")
         if view is None:
             return _Storage(numbers)

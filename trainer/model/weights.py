@@ -88,10 +88,10 @@ def read_calibration(path: Path) -> Calibration | None:
     if text is None:
         return None
     try:
-        found = decode_record(text.encode(), Calibration, as_python=True)
+        calibration = decode_record(text.encode(), Calibration, as_python=True)
     except RecordError as error:
         raise WeightsError(f"{path}: its calibration cannot be read: {error}") from None
-    clearness, share = np.array(found.clearness), np.array(found.share_right)
+    clearness, share = np.array(calibration.clearness), np.array(calibration.share_right)
     if (
         clearness.shape != share.shape
         or not 0 < len(clearness) <= _MOST_POINTS
@@ -103,7 +103,7 @@ def read_calibration(path: Path) -> Calibration | None:
             f"{path}: its calibration needs increasing clearness and as many shares in 0..1, "
             f"{_MOST_POINTS:,} at most"
         )
-    return found
+    return calibration
 
 
 def load_model(path: Path) -> SyncNet:
@@ -188,15 +188,15 @@ def preset_of(state: dict[str, torch.Tensor], path: Path) -> str:
         WeightsError: none has; names the first difference from the nearest.
     """
     differences = {}
-    found = {key: _form(value) for key, value in state.items() if not key.endswith(_UNUSED)}
+    given = {key: _form(value) for key, value in state.items() if not key.endswith(_UNUSED)}
     for name in PRESETS:
         wanted = _forms(name)
-        if found == wanted:
+        if given == wanted:
             return name
         differences[name] = [
-            _difference(plain_name(key), found.get(key), wanted.get(key))
-            for key in wanted | found
-            if found.get(key) != wanted.get(key)
+            _difference(plain_name(key), given.get(key), wanted.get(key))
+            for key in wanted | given
+            if given.get(key) != wanted.get(key)
         ]
     nearest = min(differences, key=lambda name: len(differences[name]))
     raise WeightsError(
@@ -220,16 +220,16 @@ def _form(tensor: torch.Tensor) -> tuple[tuple[int, ...], str]:
 
 def _difference(
     key: str,
-    found: tuple[tuple[int, ...], str] | None,
+    given: tuple[tuple[int, ...], str] | None,
     wanted: tuple[tuple[int, ...], str] | None,
 ) -> str:
-    if found is None:
+    if given is None:
         return f"{key} is missing"
     if wanted is None:
         return f"{key} is not known"
-    if found[0] == wanted[0]:
-        return f"{key} holds {found[1]}, not {wanted[1]}"
-    return f"{key} is {'x'.join(map(str, found[0]))}, not {'x'.join(map(str, wanted[0]))}"
+    if given[0] == wanted[0]:
+        return f"{key} holds {given[1]}, not {wanted[1]}"
+    return f"{key} is {'x'.join(map(str, given[0]))}, not {'x'.join(map(str, wanted[0]))}"
 
 
 def _read_safetensors(path: Path) -> dict[str, torch.Tensor]:

@@ -42,8 +42,8 @@ def embed_lips(
 
     As `lip_pieces`, in one tensor.
     """
-    found = list(lip_pieces(model, pieces, device, bf16))
-    return torch.cat(found) if found else torch.empty(0, model.preset.embedding)
+    pieces_KD = list(lip_pieces(model, pieces, device, bf16))
+    return torch.cat(pieces_KD) if pieces_KD else torch.empty(0, model.preset.embedding)
 
 
 @torch.inference_mode()
@@ -71,8 +71,8 @@ def lip_pieces(
             continue
         batch = torch.from_numpy(frames)[None].to(target, non_blocking=True)
         with _precision(target, bf16):
-            found = model.lips(batch)[0].float().cpu()
-        yield found
+            embeddings_KD = model.lips(batch)[0].float().cpu()
+        yield embeddings_KD
 
 
 def embed_sound(
@@ -82,8 +82,8 @@ def embed_sound(
 
     As `sound_pieces`, in one tensor.
     """
-    found = list(sound_pieces(model, features_TC, device, bf16))
-    return torch.cat(found) if found else torch.empty(0, model.preset.embedding)
+    pieces_KD = list(sound_pieces(model, features_TC, device, bf16))
+    return torch.cat(pieces_KD) if pieces_KD else torch.empty(0, model.preset.embedding)
 
 
 @torch.inference_mode()
@@ -103,8 +103,8 @@ def sound_pieces(
         last = min(first + _SOUND_WINDOWS, count)
         part = features[COLUMNS_PER_FRAME * first : COLUMNS_PER_FRAME * (last - 1) + WINDOW_COLUMNS]
         with _precision(target, bf16):
-            found = model.sound(part[None])[0].float().cpu()
-        yield found
+            embeddings_KD = model.sound(part[None])[0].float().cpu()
+        yield embeddings_KD
 
 
 def _precision(device: torch.device, bf16: bool) -> torch.autocast:

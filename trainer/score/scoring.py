@@ -232,8 +232,8 @@ def distances_in_pieces(
     coming = iter(sound)
     held: torch.Tensor | None = None  # sound from window `at - reach` on, `at` the next of the lips
     # Many small results would keep the heap between the large temporaries from being given back.
-    found, at = np.empty((count, 2 * reach + 1), np.float32), 0
-    for piece in (part for whole in lips for part in whole.split(_WINDOWS) if len(part)):
+    distances_KS, at = np.empty((count, 2 * reach + 1), np.float32), 0
+    for piece in (part for own in lips for part in own.split(_WINDOWS) if len(part)):
         nothing = piece.new_zeros(reach, piece.shape[1])
         held = nothing if held is None else held
         needed = len(piece) + 2 * reach
@@ -242,10 +242,10 @@ def distances_in_pieces(
             if more is None:
                 more = piece.new_zeros(needed - len(held), piece.shape[1])
             held = torch.cat([held, more])
-        distances = shift_distances(piece[None], held[None, :needed])[0]
-        found[at : at + len(piece)] = distances.numpy()
+        piece_KS = shift_distances(piece[None], held[None, :needed])[0]
+        distances_KS[at : at + len(piece)] = piece_KS.numpy()
         held, at = held[len(piece) :], at + len(piece)
-    return found
+    return distances_KS
 
 
 def in_frames(offset: int) -> str:
