@@ -25,7 +25,7 @@ COLUMNS = (
 )
 
 _GAP = 2  # blanks between the columns of the table
-_NAME = 12  # characters that a video's name keeps beside the other columns
+_NAME = 20  # characters that a name keeps before other columns are spared for it
 _SPARED = ("LSE-D", "LSE-C", "seconds")  # columns that a narrow terminal goes without, in order
 _MARK = "..."  # for what was left out of a name
 
