@@ -4,14 +4,14 @@ import argparse
 import sys
 from types import ModuleType
 
-from data_tools import info, pack, prepare, verify
+from data_tools import info, pack, verify
 from data_tools.clips import ClipError
+from data_tools.commands import prepare
 from data_tools.names import print_anything
 from data_tools.records import RecordError
 from data_tools.synth import clips as synth
 
 COMMANDS: dict[str, tuple[ModuleType, str]] = {
-    "prepare": (prepare, "cut training clips out of any video"),
     "pack": (pack, "pack clips into WebDataset shards with DALI indices"),
     "verify": (verify, "re-read shards and name every fault"),
     "info": (info, "show what shards hold, as a table and as a picture"),
@@ -30,6 +30,10 @@ def main(argv: list[str] | None = None) -> int:
             name, help=purpose, description=(module.__doc__ or "").strip()
         )
         module.add_arguments(command)
+    commands.add_parser("prepare", help="cut training clips out of any video")
+    arguments = sys.argv[1:] if argv is None else argv
+    if arguments[:1] == ["prepare"]:
+        return prepare.main(arguments[1:])
     print_anything()
     args = parser.parse_args(argv)
     try:

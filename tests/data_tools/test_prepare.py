@@ -19,10 +19,11 @@ import simplejpeg
 
 from data_tools.__main__ import main
 from data_tools.clips import find_clips, load_clip
+from data_tools.inputs import find_videos, settle_names
 from data_tools.mfcc import FPS, SAMPLE_RATE, SAMPLES_PER_FRAME
-from data_tools.prepare import _claim, find_videos, settle_names
+from data_tools.prepare import claim
 from data_tools.verify import verify
-from data_tools.video.cut_clips import PrepareOptions
+from data_tools.video.options import PrepareOptions
 from videos import canvas, head, write_video
 
 
@@ -131,7 +132,8 @@ def test_straight_to_shards(videos, tmp_path):
 def test_memory_does_not_grow_with_the_video(videos, tmp_path):
     script = (
         "import resource, sys, pathlib\n"
-        "from data_tools.video.cut_clips import PrepareOptions, prepare_video\n"
+        "from data_tools.video.cut_clips import prepare_video\n"
+        "from data_tools.video.options import PrepareOptions\n"
         "path, out = map(pathlib.Path, sys.argv[1:])\n"
         "assert prepare_video(path, 'v', out, PrepareOptions(montage=True)).clips\n"
         "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)\n"
@@ -500,14 +502,14 @@ def test_which_sound_is_one_of_the_options(videos, tmp_path, capsys):
     assert "--audio-stream 1 is none of 0 (" in capsys.readouterr().err
     assert not out.exists()
     out.mkdir()
-    _claim(out, PrepareOptions())
+    claim(out, PrepareOptions())
     options = out / ".prepare" / "options.json"
     before = json.loads(options.read_text())
     assert before.pop("audio_stream") is None
     options.write_text(json.dumps(before))  # as it was before there was a choice
-    _claim(out, PrepareOptions())
+    claim(out, PrepareOptions())
     with pytest.raises(ValueError, match="another audio_stream"):
-        _claim(out, PrepareOptions(audio_stream=0))
+        claim(out, PrepareOptions(audio_stream=0))
 
 
 def test_what_a_kept_video_lost_is_in_its_record(videos, tmp_path, capsys):
