@@ -9,11 +9,12 @@ import sys
 from argparse import SUPPRESS, Action
 from collections.abc import Callable, Collection
 from dataclasses import MISSING, fields
-from typing import Any, TypeVar, get_args
+from typing import Annotated, Any, TypeVar, get_args, get_origin
 
 import docstring_parser
 from jsonargparse import ArgumentError, ArgumentParser, DefaultHelpFormatter, Namespace
-from jsonargparse.typing import restricted_number_type
+from jsonargparse.typing import registered_types, restricted_number_type
+from msgspec import Meta
 
 from data_tools.errors import UsageError, UserError
 from data_tools.names import print_anything
@@ -21,6 +22,7 @@ from data_tools.names import print_anything
 Settings = TypeVar("Settings")
 
 _BOUNDS = {">=": "at least", "<=": "at most", ">": "above", "<": "below"}
+_LIMITS = {"ge": ">=", "gt": ">", "le": "<=", "lt": "<"}  # as msgspec's Meta calls them
 
 
 class _Help(DefaultHelpFormatter):
@@ -36,7 +38,7 @@ class _Help(DefaultHelpFormatter):
 def whole(name: str, least: int, most: int | None = None) -> Any:
     """A type for whole numbers of `least` to `most`: whole("Size", 16, 4096)."""
     bounds = [(">=", least)] if most is None else [(">=", least), ("<=", most)]
-    return restricted_number_type(name, int, bounds)
+    return _restricted(name, int, bounds)
 
 
 def command(program: str, description: str) -> ArgumentParser:
@@ -61,7 +63,8 @@ def add_options(
     """Give `parser` (or a group of it) an option for each field of a dataclass.
 
     A field `min_face` becomes --min-face; a field that is False by default becomes a switch. The
-    help is what the docstring's "Attributes" say of the field.
+    help is what the docstring's "Attributes" say of the field. A field without a default must be
+    given. A number's limits may stand in its type: `Annotated[int, Meta(ge=16, le=4096)]`.
 
     Args:
         only: the fields to take; all if empty.
@@ -75,6 +78,7 @@ def add_options(
         if (only and field.name not in only) or field.name in without:
             continue
         default = field.default if field.default_factory is MISSING else field.default_factory()
+        must = {"required": True} if default is MISSING else {"default": default}
         option = f"--{field.name.replace('_', '-')}"
         words = said.get(field.name, "")
         if field.type is bool and default is False:
@@ -84,13 +88,54 @@ def add_options(
         if default is None:  # `| None` would take the word null for nothing
             kinds = [each for each in get_args(kind) if each is not type(None)]
             kind = kinds[0] if len(kinds) == 1 else kind
-        parser.add_argument(option, type=kind, default=default, help=words)
+        parser.add_argument(option, type=_limited(kind), help=words, **must)
 
 
 def read_options(settings: type[Settings], args: Namespace, **more: Any) -> Settings:
     """The dataclass that `args` fill, for the fields that are options; `more` gives others."""
     given = {f.name: args[f.name] for f in fields(settings) if f.name in args}  # type: ignore[arg-type]
     return settings(**(given | more))
+
+
+def check_options(settings: Any) -> None:
+    """Check numbers against the limits in their types, for settings that no command line made.
+
+    Args:
+        settings: a dataclass whose fields are like `Annotated[int, Meta(ge=16)]`, or anything else.
+
+    Raises:
+        UsageError: a number is beyond its limits; says which option it is and what it may be.
+    """
+    for field in fields(settings):
+        value = getattr(settings, field.name)
+        for kind in (field.type, *get_args(field.type)):
+            if value is None or get_origin(kind) is not Annotated:
+                continue
+            try:
+                _limited(kind)(value)
+            except ValueError as error:
+                raise UsageError(sentence(f'Parser key "{field.name}": {error}')) from None
+
+
+def _limited(kind: Any) -> Any:
+    """The type that checks the limits in `Annotated[int, Meta(...)]`; any other as it is."""
+    if get_origin(kind) is not Annotated:
+        return kind
+    number, *metas = get_args(kind)
+    bounds = [
+        (sign, getattr(meta, limit))
+        for meta in metas
+        if isinstance(meta, Meta)
+        for limit, sign in _LIMITS.items()
+        if getattr(meta, limit) is not None
+    ]
+    return _restricted(None, number, bounds) if bounds else kind
+
+
+def _restricted(name: str | None, kind: type, bounds: list[tuple[str, Any]]) -> Any:
+    # jsonargparse refuses limits that have another name already, say PositiveInt
+    known = registered_types.get((tuple(sorted(bounds)), kind, "and"))
+    return known or restricted_number_type(name, kind, bounds)
 
 
 def parse(parser: ArgumentParser, argv: list[str] | None = None) -> Namespace:
@@ -103,7 +148,12 @@ def parse(parser: ArgumentParser, argv: list[str] | None = None) -> Namespace:
     try:
         return parser.parse_args(argv)
     except ArgumentError as error:
-        raise UsageError(f"{sentence(str(error.message))} (see --help)") from None
+        problem = str(error.message)
+    if missing := re.search(r"arguments are required: (.*)", problem):
+        options = {action.dest: action.option_strings for action in parser._actions}
+        names = [(options.get(name) or [name.upper()])[-1] for name in missing[1].split(", ")]
+        problem = f"{', '.join(names)} must be given"
+    raise UsageError(f"{sentence(problem)} (see --help)")
 
 
 def sentence(problem: str) -> str:
@@ -113,7 +163,9 @@ def sentence(problem: str) -> str:
     if key is None:
         return text[:500]
     option, text = "--" + key[1].replace("_", "-"), key[2]
-    if bound := re.match(r"Not of type \w+: (.*?) ?does not conform to restriction (.*)", text):
+    if bound := re.match(
+        r"(?:Not of type \w+: )?(.*?) ?does not conform to restriction (.*)", text
+    ):
         words = re.sub(r"v(>=|<=|>|<)", lambda found: f"{_BOUNDS[found[1]]} ", bound[2])
         return f"{option} must be {words}, not {bound[1] or 0}"
     if literal := re.match(r"Expected a typing.Literal\[(.*)\]. Got value: (.*)", text):
