@@ -30,7 +30,8 @@ class _Help(DefaultHelpFormatter):
 
     def _get_help_string(self, action: Action) -> str:
         words = action.help or ""
-        if action.default in (None, False, SUPPRESS) or "default" in words:
+        none = action.default is False or action.default in (None, SUPPRESS)  # 0 is a default
+        if none or "default" in words:
             return words
         return f"{words.rstrip('.')} (default: {action.default})"
 
@@ -93,8 +94,15 @@ def add_options(
 
 def read_options(settings: type[Settings], args: Namespace, **more: Any) -> Settings:
     """The dataclass that `args` fill, for the fields that are options; `more` gives others."""
-    given = {f.name: args[f.name] for f in fields(settings) if f.name in args}  # type: ignore[arg-type]
+    given = {f.name: _plain(args[f.name]) for f in fields(settings) if f.name in args}  # type: ignore[arg-type]
     return settings(**(given | more))
+
+
+def _plain(value: Any) -> Any:
+    """A number as itself, not as jsonargparse's own type, which other processes do not know."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return int(value)
+    return float(value) if isinstance(value, float) else value
 
 
 def check_options(settings: Any) -> None:
@@ -167,7 +175,7 @@ def sentence(problem: str) -> str:
         r"(?:Not of type \w+: )?(.*?) ?does not conform to restriction (.*)", text
     ):
         words = re.sub(r"v(>=|<=|>|<)", lambda found: f"{_BOUNDS[found[1]]} ", bound[2])
-        return f"{option} must be {words}, not {bound[1] or 0}"
+        return f"{option} must be {words}, not {bound[1][:100] or 0}"
     if literal := re.match(r"Expected a typing.Literal\[(.*)\]. Got value: (.*)", text):
         return f"{option} must be one of {literal[1]}, not {literal[2][:100]}"
     if number := re.search(r"invalid literal for int\(\) with base 10: (.*)", text):

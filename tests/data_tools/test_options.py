@@ -1,6 +1,6 @@
 """Options out of dataclasses, and how every command ends."""
 
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -100,7 +100,10 @@ def test_wrong_options_are_one_sentence(argv: list[str], said: str) -> None:
 
 
 def test_limits_in_annotations_are_read() -> None:
-    assert read_limited("x", "--clips", "3", "--size=16", "--share=1") == Limited(3, 16, 1.0)
+    limited = read_limited("x", "--clips", "3", "--size=16", "--share=1")
+    assert limited == Limited(3, 16, 1.0)
+    # types of jsonargparse's own could not be unpickled in another process
+    assert [type(value) for value in astuple(limited)] == [int, int, float]
 
 
 @pytest.mark.parametrize(

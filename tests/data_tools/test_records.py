@@ -22,8 +22,10 @@ from rich.console import Console
 from data_tools import prepare
 from data_tools.__main__ import main
 from data_tools.clips import SPLITS, find_clips
+from data_tools.info import summarise
 from data_tools.keep import COLUMNS, KeepError, read_keep, write_keep
-from data_tools.pack import ShardPlan, _is_complete, pack, summarise
+from data_tools.packing import _is_complete, pack
+from data_tools.plan import ShardPlan
 from data_tools.records import (
     LONGEST_LINE,
     RecordError,
@@ -42,7 +44,7 @@ from data_tools.shards import (
     read_manifest,
 )
 from data_tools.synth.clips import synthesize
-from data_tools.verify import verify
+from data_tools.verifying import verify
 from data_tools.video.cut_clips import Row as VideoRow
 from data_tools.video.cut_clips import (
     failed_row,
