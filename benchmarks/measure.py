@@ -18,7 +18,8 @@ import simplejpeg
 
 from data_tools.atomic import write_json
 from data_tools.clips import ClipError
-from data_tools.pack import PackOptions, pack
+from data_tools.packing import pack
+from data_tools.plan import PackOptions
 from data_tools.records import RecordError
 from data_tools.synth.clips import synthesize
 from trainer.data.dataset import Dataset

@@ -18,7 +18,8 @@ from statistics import median
 from typing import Any
 
 from benchmarks.measure import at_least, exit_status, report, synthetic_shards
-from data_tools.pack import PackOptions, pack
+from data_tools.packing import pack
+from data_tools.plan import PackOptions
 
 
 def plain_copy(files: list[Path], out: Path) -> float:

@@ -21,7 +21,8 @@ from typing import Any
 
 from benchmarks import ridge
 from benchmarks.measure import exit_status, report
-from data_tools.pack import PackOptions, pack
+from data_tools.packing import pack
+from data_tools.plan import PackOptions
 from trainer.data.dataset import Dataset
 from trainer.evaluate import CONTEXTS, PARTS, Options, evaluate, figures
 from trainer.model.weights import load_model

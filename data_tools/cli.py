@@ -12,7 +12,15 @@ from dataclasses import MISSING, fields
 from typing import Annotated, Any, TypeVar, get_args, get_origin
 
 import docstring_parser
-from jsonargparse import ArgumentError, ArgumentParser, DefaultHelpFormatter, Namespace
+import yaml
+from jsonargparse import (
+    ArgumentError,
+    ArgumentParser,
+    DefaultHelpFormatter,
+    Namespace,
+    get_loader,
+    set_loader,
+)
 from jsonargparse.typing import registered_types, restricted_number_type
 from msgspec import Meta
 
@@ -24,6 +32,9 @@ Settings = TypeVar("Settings")
 _BOUNDS = {">=": "at least", "<=": "at most", ">": "above", "<": "below"}
 _LIMITS = {"ge": ">=", "gt": ">", "le": "<=", "lt": "<"}  # as msgspec's Meta calls them
 
+_MODE = "words or yaml"
+_KINDS = {"int": "a whole number", "float": "a number", "bool": "true or false"}
+
 
 class _Help(DefaultHelpFormatter):
     """--help without the names of types; a default is told where there is one."""
@@ -34,6 +45,17 @@ class _Help(DefaultHelpFormatter):
         if none or "default" in words:
             return words
         return f"{words.rstrip('.')} (default: {action.default})"
+
+
+def _load(words: str) -> Any:
+    """What an option's words hold; YAML fails at file names that are no UTF-8, and at [[[[[..."""
+    try:
+        return get_loader("yaml")(words)
+    except (UnicodeError, RecursionError):
+        return words
+
+
+set_loader(_MODE, _load, (yaml.YAMLError,))
 
 
 def whole(name: str, least: int, most: int | None = None) -> Any:
@@ -55,6 +77,7 @@ def command(program: str, description: str) -> ArgumentParser:
         exit_on_error=False,  # or forty lines of usage would hide the one that matters
         allow_abbrev=False,
         formatter_class=_Help,
+        parser_mode=_MODE,
     )
 
 
@@ -178,6 +201,8 @@ def sentence(problem: str) -> str:
         return f"{option} must be {words}, not {bound[1][:100] or 0}"
     if literal := re.match(r"Expected a typing.Literal\[(.*)\]. Got value: (.*)", text):
         return f"{option} must be one of {literal[1]}, not {literal[2][:100]}"
+    if wrong := re.match(r"Expected a <class '(int|float|bool)'>. Got value: (.*)", text):
+        return f"{option} must be {_KINDS[wrong[1]]}, not {wrong[2][:100]}"
     if number := re.search(r"invalid literal for int\(\) with base 10: (.*)", text):
         return f"{option} must be a whole number, not {number[1][:100]}"
     if number := re.search(r"could not convert string to float: (.*)", text):

@@ -23,7 +23,8 @@ from benchmarks import draw
 from benchmarks.measure import Result, at_least, cpu_seconds, exit_status, told
 from data_tools.keep import KEEP, Row, write_keep
 from data_tools.mfcc import WINDOW_FRAMES
-from data_tools.pack import PackOptions, pack
+from data_tools.packing import pack
+from data_tools.plan import PackOptions
 from data_tools.synth.clips import synthesize
 from trainer import evaluate
 from trainer.config import Config, Data, Loss, Model, Run, Train

@@ -22,6 +22,7 @@ from rich.console import Console
 from rich.table import Table
 
 from data_tools.cli import add_options, command, exit_status, parse, read_options
+from data_tools.commands.pack import main as pack
 from data_tools.engines import run_local, run_ray
 from data_tools.errors import UsageError
 from data_tools.inputs import find_videos, settle_names
@@ -31,7 +32,7 @@ from data_tools.video.crop import CROPS
 from data_tools.video.faces import open_detector
 from data_tools.video.options import PrepareOptions
 from data_tools.video.record import FAILED, Row, VideoRecord
-from data_tools.workers import MAX_WORKERS, process_count
+from data_tools.workers import WorkerOptions, process_count
 
 if TYPE_CHECKING:  # its packages are an extra, and --help needs none of them
     from data_tools.prepare import Task
@@ -59,11 +60,10 @@ _REMEDIES = {
 
 
 @dataclass(frozen=True)
-class RunOptions:
+class RunOptions(WorkerOptions):
     """How the work is done and shared out; it decides nothing of the clips.
 
     Attributes:
-        workers: Processes (default: one per core).
         engine: local, or ray: a Ray cluster.
         ray_address: A Ray cluster's (default: start one here).
         shard_id: Prepare part ID of NUM_SHARDS (SLURM arrays).
@@ -72,7 +72,6 @@ class RunOptions:
         retry_failed: Try videos again that failed in earlier runs.
     """
 
-    workers: Annotated[int, Meta(ge=0, le=MAX_WORKERS)] = 0
     engine: Literal["local", "ray"] = "local"
     ray_address: str | None = None
     shard_id: int = 0
@@ -157,7 +156,9 @@ def _parser() -> ArgumentParser:
         PrepareOptions,
         only=("detector", "detector_model", "detect_every", "detect_size", "shot_threshold"),
     )
-    add_options(parser.add_argument_group("scale"), RunOptions)
+    scale = parser.add_argument_group("scale")
+    add_options(scale, WorkerOptions)
+    add_options(scale, RunOptions, without=("workers",))
     return parser
 
 
@@ -198,7 +199,7 @@ def _prepare(argv: list[str]) -> int:
     if args.shards is None:
         console.print(f"next:    python -m data_tools pack {args.out} SHARDS", soft_wrap=True)
         return 0
-    return _pack(args.out, args.shards, run.workers)
+    return pack(["--workers", str(run.workers), "--", str(args.out), str(args.shards)])
 
 
 def _check(args: Namespace, run: RunOptions) -> None:
@@ -276,16 +277,6 @@ def _print_faults(records: list[tuple[str, VideoRecord]], report: Path) -> None:
             print(line, file=sys.stderr)
         if len(lines) > _REPORTED:
             print(f"and {len(lines) - _REPORTED} more {what}: see {report}", file=sys.stderr)
-
-
-def _pack(clips: Path, shards: Path, workers: int) -> int:
-    import argparse
-
-    from data_tools import pack
-
-    parser = argparse.ArgumentParser()
-    pack.add_arguments(parser)
-    return pack.main(parser.parse_args(["--workers", str(workers), "--", str(clips), str(shards)]))
 
 
 def _duration(seconds: float) -> str:

@@ -22,7 +22,7 @@ from data_tools.clips import find_clips, load_clip
 from data_tools.inputs import find_videos, settle_names
 from data_tools.mfcc import FPS, SAMPLE_RATE, SAMPLES_PER_FRAME
 from data_tools.prepare import claim
-from data_tools.verify import verify
+from data_tools.verifying import verify
 from data_tools.video.options import PrepareOptions
 from videos import canvas, head, write_video
 

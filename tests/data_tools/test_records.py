@@ -23,8 +23,10 @@ from data_tools import prepare
 from data_tools.__main__ import main
 from data_tools.clips import SPLITS, find_clips
 from data_tools.commands import prepare as prepare_command
+from data_tools.info import summarise
 from data_tools.keep import COLUMNS, KeepError, read_keep, write_keep
-from data_tools.pack import ShardPlan, _is_complete, pack, summarise
+from data_tools.packing import _is_complete, pack
+from data_tools.plan import ShardPlan
 from data_tools.records import (
     LONGEST_LINE,
     RecordError,
@@ -44,7 +46,7 @@ from data_tools.shards import (
     read_manifest,
 )
 from data_tools.synth.clips import synthesize
-from data_tools.verify import verify
+from data_tools.verifying import verify
 from data_tools.video.record import Row as VideoRow
 from data_tools.video.record import (
     failed_row,
