@@ -178,7 +178,6 @@ def _prepare(argv: list[str]) -> int:
     if not videos:
         print(f"part {run.shard_id} of {run.num_shards} has no video")
         return 0
-    args.out.mkdir(parents=True, exist_ok=True)
     started = time.monotonic()
     records, earlier, report = _run(videos, args.out, options, run)
     console = Console(markup=False, highlight=False)  # a name may hold [brackets]
@@ -238,6 +237,7 @@ def _run(
     """The record of each video, how many more earlier runs left, and the report's file."""
     from data_tools.prepare import earlier_records, locked_clips, prepare
 
+    out.mkdir(parents=True, exist_ok=True)
     workers = process_count(run.workers)
 
     def engine(

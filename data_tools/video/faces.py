@@ -132,11 +132,11 @@ class _YuNet:
         if min(height, width) < _SMALLEST:
             return []
         self._net.setInputSize((width, height))
-        found = self._net.detect(cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))[1]
-        if found is None:
+        rows = self._net.detect(cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))[1]
+        if rows is None:
             return []
         return [
             Face((float(x), float(y), float(x + w), float(y + h)), float(row[14]))
-            for row in found
+            for row in rows
             for x, y, w, h in [row[:4]]
         ]

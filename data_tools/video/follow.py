@@ -152,16 +152,16 @@ class FaceFollower:
         groups: dict[tuple[int, ...], list[int]] = defaultdict(list)
         for place, picture in enumerate(small):
             groups[picture.shape].append(place)
-        found: dict[int, list[Face]] = {}
+        detected: dict[int, list[Face]] = {}
         for places in groups.values():
             batch = self._detector.detect([small[place] for place in places])
             for place, faces in zip(places, batch, strict=True):
-                found[indices[place]] = [_scaled(face, scales[place]) for face in faces]
+                detected[indices[place]] = [_scaled(face, scales[place]) for face in faces]
         if self._montage is not None:
             for index, picture, scale in zip(indices, small, scales, strict=True):
                 self._montage.see(index, picture, scale)
         self._clock.lap("detect")
-        return found
+        return detected
 
     def _write_crops(self) -> None:
         """Write every crop whose box is certain; forget pictures that no track needs any more."""
