@@ -25,7 +25,8 @@ from benchmarks.markdown import interval, machine_line, table
 from benchmarks.options import AtLeastOne, command_line, run
 from benchmarks.result import report
 from data_tools.errors import UserError
-from data_tools.pack import PackOptions, pack
+from data_tools.packing import pack
+from data_tools.plan import PackOptions
 from trainer.data.dataset import Dataset
 from trainer.model.weights import load_model
 from trainer.score.embed import fold

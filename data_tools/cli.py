@@ -13,7 +13,15 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
 
 import docstring_parser
-from jsonargparse import ArgumentError, ArgumentParser, DefaultHelpFormatter, Namespace
+import yaml
+from jsonargparse import (
+    ArgumentError,
+    ArgumentParser,
+    DefaultHelpFormatter,
+    Namespace,
+    get_loader,
+    set_loader,
+)
 from jsonargparse.typing import registered_types, restricted_number_type
 from msgspec import Meta
 
@@ -26,6 +34,9 @@ Settings = TypeVar("Settings")
 _BOUNDS = {">=": "at least", "<=": "at most", ">": "above", "<": "below"}
 _LIMITS = {"ge": ">=", "gt": ">", "le": "<=", "lt": "<"}  # as msgspec's Meta calls them
 
+_MODE = "words or yaml"
+_KINDS = {"int": "a whole number", "float": "a number", "bool": "true or false"}
+
 
 class _Help(RawDescriptionHelpFormatter, DefaultHelpFormatter):
     """--help without the names of types; a default is told where there is one.
@@ -35,9 +46,21 @@ class _Help(RawDescriptionHelpFormatter, DefaultHelpFormatter):
 
     def _get_help_string(self, action: Action) -> str:
         words = action.help or ""
-        if action.default in (None, False, SUPPRESS) or "default" in words:
+        none = action.default is False or action.default in (None, SUPPRESS)  # 0 is a default
+        if none or "default" in words:
             return words
         return f"{words.rstrip('.')} (default: {action.default})"
+
+
+def _load(words: str) -> Any:
+    """What an option's words hold; YAML fails at file names that are no UTF-8, and at [[[[[..."""
+    try:
+        return get_loader("yaml")(words)
+    except (UnicodeError, RecursionError):
+        return words
+
+
+set_loader(_MODE, _load, (yaml.YAMLError,))
 
 
 def whole(name: str, least: int, most: int | None = None) -> Any:
@@ -68,6 +91,7 @@ def command(program: str, description: str, epilog: str = "") -> ArgumentParser:
         exit_on_error=False,  # or forty lines of usage would hide the one that matters
         allow_abbrev=False,
         formatter_class=_Help,
+        parser_mode=_MODE,
     )
 
 
@@ -107,8 +131,15 @@ def add_options(
 
 def read_options(settings: type[Settings], args: Namespace, **more: Any) -> Settings:
     """The dataclass that `args` fill, for the fields that are options; `more` gives others."""
-    given = {f.name: args[f.name] for f in fields(settings) if f.name in args}  # type: ignore[arg-type]
+    given = {f.name: _plain(args[f.name]) for f in fields(settings) if f.name in args}  # type: ignore[arg-type]
     return settings(**(given | more))
+
+
+def _plain(value: Any) -> Any:
+    """A number as itself, not as jsonargparse's own type, which other processes do not know."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return int(value)
+    return float(value) if isinstance(value, float) else value
 
 
 def check_options(settings: Any) -> None:
@@ -264,9 +295,11 @@ def sentence(problem: str) -> str:
         r"(?:Not of type \w+: )?(.*?) ?does not conform to restriction (.*)", text
     ):
         words = re.sub(r"v(>=|<=|>|<)", lambda found: f"{_BOUNDS[found[1]]} ", bound[2])
-        return f"{option} must be {words}, not {bound[1] or 0}"
+        return f"{option} must be {words}, not {bound[1][:100] or 0}"
     if literal := re.match(r"Expected a typing.Literal\[(.*)\]. Got value: (.*)", text):
         return f"{option} must be one of {literal[1]}, not {literal[2][:100]}"
+    if wrong := re.match(r"Expected a <class '(int|float|bool)'>. Got value: (.*)", text):
+        return f"{option} must be {_KINDS[wrong[1]]}, not {wrong[2][:100]}"
     if number := re.search(r"invalid literal for int\(\) with base 10: (.*)", text):
         return f"{option} must be a whole number, not {number[1][:100]}"
     if number := re.search(r"could not convert string to float: (.*)", text):

@@ -24,7 +24,7 @@ import soundfile
 from msgspec import Meta
 from numpy.typing import NDArray
 
-from data_tools.errors import UserError
+from data_tools.errors import UsageError, UserError
 from data_tools.mfcc import (
     CEPSTRA,
     COLUMNS_PER_FRAME,
@@ -116,13 +116,13 @@ def find_clips(root: Path, source_pattern: str | None = None) -> list[Clip]:
     name too, with `same_as`.
 
     Raises:
-        ValueError: `root` is no folder, it holds no clip, or the pattern is no regular expression
+        UsageError: `root` is no folder, it holds no clip, or the pattern is no regular expression
             with one group.
         RecordError: a clip.json names no source.
         OSError: a folder cannot be read.
     """
     if not root.is_dir():
-        raise ValueError(f"{root} is not a folder of clips")
+        raise UsageError(f"{root} is not a folder of clips")
     pattern = _compile(source_pattern)
     found, again = _clip_folders(root)
     clips: dict[Path, Clip] = {}
@@ -140,7 +140,7 @@ def find_clips(root: Path, source_pattern: str | None = None) -> list[Clip]:
         names.add(name)
         clips[folder] = Clip(name, folder, split, _source(folder, inner, own, pattern))
     if not clips:
-        raise ValueError(
+        raise UsageError(
             f"{root} holds no clip: expected <clip>/audio.wav with <clip>/frames/frame0.jpg ..."
         )
     listed = list(clips.values())
@@ -574,7 +574,7 @@ def _source(
     if pattern is not None:
         found = pattern.search("/".join(inner))
         if found is None or found[1] is None:
-            raise ValueError(f"--source-pattern matches nothing in {'/'.join(inner)!r}")
+            raise UsageError(f"--source-pattern matches nothing in {'/'.join(inner)!r}")
         return found[1]
     return "/".join(default)
 
@@ -585,9 +585,9 @@ def _compile(source_pattern: str | None) -> re.Pattern[str] | None:
     try:
         pattern = re.compile(source_pattern)
     except re.error as error:
-        raise ValueError(f"--source-pattern is no regular expression: {error}") from None
+        raise UsageError(f"--source-pattern is no regular expression: {error}") from None
     if pattern.groups != 1:
-        raise ValueError("--source-pattern needs exactly one group, the source's name")
+        raise UsageError("--source-pattern needs exactly one group, the source's name")
     return pattern
 
 

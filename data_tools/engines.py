@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from typing import Any
 
-from data_tools.errors import MissingPackage
+from data_tools.errors import MissingPackage, UserError
 from data_tools.workers import shared_cores, start_worker
 
 Function = Callable[[Any, Callable[[int], None] | None], None]
@@ -65,6 +65,10 @@ def run_ray(
 
     Without an address a cluster is started on this machine for the run. The nodes must share the
     file system and have this package installed.
+
+    Raises:
+        UserError: there is no cluster at `address`.
+        MissingPackage: Ray is not installed.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     try:
@@ -77,7 +81,7 @@ def run_ray(
         try:
             ray.init(address=address, include_dashboard=False, log_to_driver=False)
         except ConnectionError as error:
-            raise RuntimeError(f"no Ray cluster at {address}: {error}") from None
+            raise UserError(f"no Ray cluster at {address}: {error}") from None
     # A retry is decided by the caller, who records why.
     remote = ray.remote(num_cpus=1, max_retries=0)(function)
     waiting = list(reversed(tasks))

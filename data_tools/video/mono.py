@@ -62,20 +62,21 @@ class Mixer:
 
     def _resampled(self, frame: Any) -> Iterator[tuple[NDArray[np.int16], Fraction | None]]:
         if self._each is None:
-            for one in self._mono.resample(frame):
-                yield _samples(one, 1), _time(one)
+            for resampled in self._mono.resample(frame):
+                yield _samples(resampled, 1), _time(resampled)
             return
         channels = self._each.resample(frame)
-        for one, mix in zip(channels, self._mixes(frame, channels), strict=True):
-            yield np.hstack((mix, _samples(one, self._count)[:, :MOST_CHANNELS])), _time(one)
+        for beside, mix in zip(channels, self._mixes(frame, channels), strict=True):
+            each = _samples(beside, self._count)[:, :MOST_CHANNELS]
+            yield np.hstack((mix, each)), _time(beside)
 
     def _mixes(self, frame: Any, channels: Sequence[Any]) -> list[NDArray[np.int16]]:
         if self._mono is not None:
             try:
-                return [_samples(one, 1) for one in self._mono.resample(frame)]
+                return [_samples(mix, 1) for mix in self._mono.resample(frame)]
             except av.error.FFmpegError:
                 self._mono = None  # it knows no weights for this layout, ambisonics for one
-        arrays = (_samples(one, self._count) for one in channels)
+        arrays = (_samples(part, self._count) for part in channels)
         return [np.rint(array.mean(axis=1, keepdims=True)).astype(np.int16) for array in arrays]
 
     def _checked(self, frame: Any) -> Any:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
 import simplejpeg
 from numpy.typing import NDArray
 
+from data_tools.mfcc import FPS
+from data_tools.video.record import Row
+from data_tools.video.track_file import TrackFile
 from data_tools.video.tracks import Track
 
 _WIDTH, _COLUMNS, _CROPS, _TRACKS = 1200, 4, 10, 24
@@ -33,25 +35,29 @@ class Montage:
                 self._seen, self._every = self._seen[::2], self._every * 2
         self._count += 1
 
-    def draw(self, work: Path, tracks: list[Track], rows: list[Any], crops: dict[int, Any]) -> None:
+    def draw(
+        self, work: Path, tracks: list[Track], rows: list[Row], crops: dict[int, TrackFile]
+    ) -> None:
         """Draw work/montage.jpg.
 
-        rows: the report's; crops: of each track number, what reads its JPEGs.
+        rows: the report's; crops: of each track, by its number.
         """
-        said = {row.item: row for row in rows if row.level == "track"}
+        verdicts = {row.item: row for row in rows if row.level == "track"}
         scenes = sorted(self._seen, key=lambda entry: entry[0])
         scenes = scenes[:: -(-len(scenes) // self._most)]
-        tiles = [self._scene(*scene, tracks, said) for scene in scenes]
+        tiles = [self._scene(*scene, tracks, verdicts) for scene in scenes]
         sheet = []
         for begin in range(0, len(tiles), _COLUMNS):
-            row = tiles[begin : begin + _COLUMNS]
-            height = max(tile.shape[0] for tile in row)
-            row = [_pad(tile, height, _WIDTH // _COLUMNS) for tile in row]
-            sheet.append(_pad(np.concatenate(row, axis=1), height, _WIDTH))
+            beside = tiles[begin : begin + _COLUMNS]
+            height = max(tile.shape[0] for tile in beside)
+            beside = [_pad(tile, height, _WIDTH // _COLUMNS) for tile in beside]
+            sheet.append(_pad(np.concatenate(beside, axis=1), height, _WIDTH))
         # Kept ones first, then by length.
-        order = sorted(tracks, key=lambda t: (not said[f"track {t.number}"].kept, t.first - t.last))
+        order = sorted(
+            tracks, key=lambda t: (not verdicts[f"track {t.number}"].kept, t.first - t.last)
+        )
         for track in order[:_TRACKS]:
-            row = said[f"track {track.number}"]
+            row = verdicts[f"track {track.number}"]
             words = (
                 f"track {track.number}, shot {track.shot}: {row.start_seconds:.2f}-"
                 f"{row.end_seconds:.2f} s, {row.frames} frames, face {row.face_size:.0f} px, "
@@ -71,7 +77,7 @@ class Montage:
         picture: NDArray[np.uint8],
         scale: float,
         tracks: list[Track],
-        said: dict[str, Any],
+        verdicts: dict[str, Row],
     ) -> NDArray[np.uint8]:
         width = _WIDTH // _COLUMNS
         zoom = width / picture.shape[1]
@@ -81,14 +87,16 @@ class Montage:
                 box = track.boxes(index, index + 1)[0] * zoom / scale
                 left, top, right, bottom = (round(float(value)) for value in box)
                 colour = _COLOURS[track.number % len(_COLOURS)]
-                thick = 2 if said[f"track {track.number}"].kept else 1
+                thick = 2 if verdicts[f"track {track.number}"].kept else 1
                 cv2.rectangle(tile, (left, top), (right, bottom), colour, thick)
                 cv2.putText(tile, str(track.number), (left, max(top - 3, 10)), 0, 0.4, colour, 1)
-        cv2.putText(tile, f"{index / 25:.2f} s", (4, tile.shape[0] - 5), 0, 0.4, (255, 255, 255), 1)
+        cv2.putText(
+            tile, f"{index / FPS:.2f} s", (4, tile.shape[0] - 5), 0, 0.4, (255, 255, 255), 1
+        )
         return np.asarray(tile, np.uint8)
 
 
-def _strip(track: Track, crops: Any) -> NDArray[np.uint8]:
+def _strip(track: Track, crops: TrackFile) -> NDArray[np.uint8]:
     side = _WIDTH // _CROPS
     tiles = []
     for jpeg in crops.read(np.linspace(track.first, track.last, _CROPS).astype(int).tolist()):

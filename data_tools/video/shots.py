@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from data_tools.errors import MissingPackage
 from data_tools.mfcc import FPS
+from data_tools.video.options import SHOT_THRESHOLD
 
 try:
     from scenedetect.common import FrameTimecode
@@ -22,14 +23,13 @@ except ImportError as error:
         "pip install 'syncnet-trainer[prepare]'"
     ) from None
 
-CUT_THRESHOLD = 27.0  # PySceneDetect's own default, and the official pipeline's
 SIDE = 128  # pixels; PySceneDetect scales down as well, its scores hardly depend on the size
 
 
 class Cuts:
     """Tells for each picture, in order, whether a new shot begins with it."""
 
-    def __init__(self, threshold: float = CUT_THRESHOLD) -> None:
+    def __init__(self, threshold: float = SHOT_THRESHOLD) -> None:
         # No minimum length: two cuts in a row make a short shot that the report names, whereas a
         # cut held back would let a track run on into another picture.
         self._detector = ContentDetector(

@@ -93,16 +93,16 @@ class Tracker:
 
 
 def match(
-    ones: list[Face], others: list[Face], overlap: float = MIN_OVERLAP
+    faces: list[Face], others: list[Face], overlap: float = MIN_OVERLAP
 ) -> list[tuple[int, int]]:
-    """Pairs (one, other) of faces that overlap by `overlap` or more, the largest overlap first."""
-    found = [
-        (iou(one.box, other.box), i, j)
-        for i, one in enumerate(ones)
+    """Which faces overlap by `overlap` or more: pairs of places, the largest overlap first."""
+    overlaps = [
+        (iou(face.box, other.box), i, j)
+        for i, face in enumerate(faces)
         for j, other in enumerate(others)
     ]
     pairs: list[tuple[int, int]] = []
-    for value, i, j in sorted(found, key=lambda entry: (-entry[0], entry[1:])):
+    for value, i, j in sorted(overlaps, key=lambda entry: (-entry[0], entry[1:])):
         if value < overlap:
             break
         if all(i != a and j != b for a, b in pairs):
@@ -110,12 +110,12 @@ def match(
     return pairs
 
 
-def iou(one: tuple[float, float, float, float], other: tuple[float, float, float, float]) -> float:
+def iou(box: tuple[float, float, float, float], other: tuple[float, float, float, float]) -> float:
     """Intersection over union of two boxes, 0..1."""
-    width = min(one[2], other[2]) - max(one[0], other[0])
-    height = min(one[3], other[3]) - max(one[1], other[1])
+    width = min(box[2], other[2]) - max(box[0], other[0])
+    height = min(box[3], other[3]) - max(box[1], other[1])
     if width <= 0 or height <= 0:
         return 0.0
     both = width * height
-    areas = [(box[2] - box[0]) * (box[3] - box[1]) for box in (one, other)]
+    areas = [(each[2] - each[0]) * (each[3] - each[1]) for each in (box, other)]
     return both / (sum(areas) - both)

@@ -32,10 +32,11 @@ from data_tools.clips import (
     load_clip,
 )
 from data_tools.mfcc import CEPSTRA, WINDOW_COLUMNS, mfcc
-from data_tools.pack import PackOptions, pack
+from data_tools.packing import pack
+from data_tools.plan import PackOptions
 from data_tools.records import RecordError
 from data_tools.shards import Shard, ShardError
-from data_tools.verify import verify
+from data_tools.verifying import verify
 
 MAX_GROWTH = 400 << 10  # kB: one picture of MAX_SIDE takes 50 MB, its decoder's coefficients 100 MB
 TRAIN = "train-000000"

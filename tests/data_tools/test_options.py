@@ -1,6 +1,6 @@
 """Options out of dataclasses, and how every command ends."""
 
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -78,13 +78,20 @@ def test_every_type() -> None:
     )
 
 
+def test_names_that_are_no_utf8() -> None:
+    assert read("--note", "a\udcff", "--out", "b\udcff") == Settings(
+        note="a\udcff", out=Path("b\udcff")
+    )
+
+
 @pytest.mark.parametrize(
     ("argv", "said"),
     [
         (["--size", "8"], "--size must be at least 16 and at most 4096, not 8"),
         (["--size", "0"], "--size must be at least 16 and at most 4096, not 0"),
         (["--size", "x"], "--size must be a whole number, not 'x'"),
-        (["--rate", "x"], "--rate"),
+        (["--rate", "x"], "--rate must be a number, not x"),
+        (["--rate", "[" * 3000], "--rate must be a number, not [[["),
         (["--share", "nan"], "--share must be at least 0 and at most 1, not nan"),
         (["--split-by", "y"], "--split-by must be one of 'source', 'clip', not y"),
         (["--spli", "clip"], "unrecognized arguments: --spli"),
@@ -100,7 +107,10 @@ def test_wrong_options_are_one_sentence(argv: list[str], said: str) -> None:
 
 
 def test_limits_in_annotations_are_read() -> None:
-    assert read_limited("x", "--clips", "3", "--size=16", "--share=1") == Limited(3, 16, 1.0)
+    limited = read_limited("x", "--clips", "3", "--size=16", "--share=1")
+    assert limited == Limited(3, 16, 1.0)
+    # types of jsonargparse's own could not be unpickled in another process
+    assert [type(value) for value in astuple(limited)] == [int, int, float]
 
 
 @pytest.mark.parametrize(

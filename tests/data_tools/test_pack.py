@@ -25,9 +25,11 @@ from hypothesis import strategies as st
 
 from data_tools.clips import SPLITS, Clip, find_clips
 from data_tools.mfcc import mfcc
-from data_tools.pack import PackOptions, assign_splits, file_sizes, pack, plan_shards
+from data_tools.packing import pack
+from data_tools.plan import PackOptions, file_sizes, plan_shards
 from data_tools.shards import Shard, open_shards
-from data_tools.verify import verify
+from data_tools.splits import assign_splits
+from data_tools.verifying import verify
 
 MakeClip = Callable[..., Path]
 RATIOS = (80, 10, 10)

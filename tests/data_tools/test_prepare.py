@@ -20,9 +20,9 @@ import simplejpeg
 from data_tools.__main__ import main
 from data_tools.clips import find_clips, load_clip
 from data_tools.mfcc import FPS, SAMPLE_RATE, SAMPLES_PER_FRAME
-from data_tools.prepare import _claim, find_videos, settle_names
-from data_tools.verify import verify
-from data_tools.video.cut_clips import PrepareOptions
+from data_tools.prepare import claim
+from data_tools.verifying import verify
+from data_tools.video.options import PrepareOptions
 from videos import canvas, head, write_video
 
 
@@ -131,7 +131,8 @@ def test_straight_to_shards(videos, tmp_path):
 def test_memory_does_not_grow_with_the_video(videos, tmp_path):
     script = (
         "import resource, sys, pathlib\n"
-        "from data_tools.video.cut_clips import PrepareOptions, prepare_video\n"
+        "from data_tools.video.cut_clips import prepare_video\n"
+        "from data_tools.video.options import PrepareOptions\n"
         "path, out = map(pathlib.Path, sys.argv[1:])\n"
         "assert prepare_video(path, 'v', out, PrepareOptions(montage=True)).clips\n"
         "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)\n"
@@ -326,26 +327,6 @@ def test_strange_names_and_files(videos, tmp_path, capsys):
     assert "caf\\xe9" in capsys.readouterr().err
 
 
-def test_one_file_by_several_names_is_one_video(tmp_path):
-    folder = tmp_path / "in"
-    (folder / "sub").mkdir(parents=True)
-    (folder / "a.mp4").write_bytes(b"one")
-    (folder / "other.mp4").write_bytes(b"one")  # the same bytes, but another file
-    (folder / "b.mp4").symlink_to("a.mp4")
-    os.link(folder / "a.mp4", folder / "sub" / "c.mp4")
-    (tmp_path / "list.txt").write_text("in/a.mp4\n./in/a.mp4\nin/sub/../b.mp4\nin/gone.mp4\n")
-    given = [folder, folder / "a.mp4", folder / "sub", tmp_path / "list.txt"]
-    settled = settle_names(find_videos(given)[0])
-    taken = {name: why for _, name, why in settled if not why}
-    assert set(taken) == {"a", "other", "in/gone"}
-    refused = [(name, why) for _, name, why in settled if why]
-    assert len(refused) == 7
-    for name, why in refused:
-        assert name not in taken
-        assert why == f"the same file as {folder / 'a.mp4'}"
-    assert settled == settle_names(find_videos(given)[0])
-
-
 @pytest.mark.slow
 def test_one_file_by_several_names_is_prepared_once(videos, tmp_path):
     folder, out = tmp_path / "in", tmp_path / "clips"
@@ -484,15 +465,6 @@ def test_a_list_that_names_no_file_is_refused(tmp_path, capsys):
     assert "list.txt lists .., which is a folder" in capsys.readouterr().err
 
 
-def test_a_name_too_long_with_its_escapes_is_shortened(tmp_path):
-    for last in (b"1", b"2"):
-        (tmp_path / os.fsdecode(b"\xff" * 200 + last + b".mp4")).touch()
-    names = {name for _, name in find_videos([tmp_path])[0]}
-    assert len(names) == 2
-    for name in names:
-        (tmp_path / f"{name}.jpg").touch()
-
-
 def test_which_sound_is_one_of_the_options(videos, tmp_path, capsys):
     out = tmp_path / "clips"
     video = videos / "one.mp4"
@@ -500,14 +472,14 @@ def test_which_sound_is_one_of_the_options(videos, tmp_path, capsys):
     assert "--audio-stream 1 is none of 0 (" in capsys.readouterr().err
     assert not out.exists()
     out.mkdir()
-    _claim(out, PrepareOptions())
+    claim(out, PrepareOptions())
     options = out / ".prepare" / "options.json"
     before = json.loads(options.read_text())
     assert before.pop("audio_stream") is None
     options.write_text(json.dumps(before))  # as it was before there was a choice
-    _claim(out, PrepareOptions())
+    claim(out, PrepareOptions())
     with pytest.raises(ValueError, match="another audio_stream"):
-        _claim(out, PrepareOptions(audio_stream=0))
+        claim(out, PrepareOptions(audio_stream=0))
 
 
 def test_what_a_kept_video_lost_is_in_its_record(videos, tmp_path, capsys):

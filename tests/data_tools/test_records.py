@@ -22,8 +22,11 @@ from rich.console import Console
 from data_tools import prepare
 from data_tools.__main__ import main
 from data_tools.clips import SPLITS, find_clips
+from data_tools.commands import prepare as prepare_command
+from data_tools.info import summarise
 from data_tools.keep import COLUMNS, KeepError, read_keep, write_keep
-from data_tools.pack import ShardPlan, _is_complete, pack, summarise
+from data_tools.packing import _is_complete, pack
+from data_tools.plan import ShardPlan
 from data_tools.records import (
     LONGEST_LINE,
     RecordError,
@@ -33,6 +36,7 @@ from data_tools.records import (
     read_table,
     whole_number,
 )
+from data_tools.report import write_report
 from data_tools.shards import (
     Manifest,
     ShardError,
@@ -42,9 +46,9 @@ from data_tools.shards import (
     read_manifest,
 )
 from data_tools.synth.clips import synthesize
-from data_tools.verify import verify
-from data_tools.video.cut_clips import Row as VideoRow
-from data_tools.video.cut_clips import (
+from data_tools.verifying import verify
+from data_tools.video.record import Row as VideoRow
+from data_tools.video.record import (
     failed_row,
     open_record,
     read_record,
@@ -195,9 +199,9 @@ def check_video_record(data: bytes, folder: Path) -> None:
         options = prepare_options()
         found = prepare.prepare(videos, folder, options, lambda *_: iter(()))
         found = sorted(found + prepare.earlier_records(folder, {name for name, _ in found}))
-        prepare.write_report(folder, found)
-        prepare.summarise(found, Console(file=io.StringIO(), markup=False))
-        prepare._remedy(found)
+        write_report(folder, found)
+        prepare_command.summarise(found, Console(file=io.StringIO(), markup=False))
+        prepare_command.remedy(found)
 
     for file in (folder / ".prepare" / "options.json", *folder.glob("report*")):
         file.unlink(missing_ok=True)
@@ -208,17 +212,17 @@ def check_video_record(data: bytes, folder: Path) -> None:
 
 
 def prepare_options() -> Any:
-    from data_tools.video.cut_clips import PrepareOptions
+    from data_tools.video.options import PrepareOptions
 
     return PrepareOptions()
 
 
 def check_prepare_options(data: bytes, folder: Path) -> None:
     """`prepare` into a folder with another options.json."""
-    prepare._claim(folder, prepare_options())
+    prepare.claim(folder, prepare_options())
     path = folder / ".prepare" / "options.json"
     with holding(path, data):
-        documented(lambda: prepare._claim(folder, prepare_options()), (RecordError, ValueError))
+        documented(lambda: prepare.claim(folder, prepare_options()), (RecordError, ValueError))
     path.unlink()
 
 
@@ -292,7 +296,7 @@ def test_any_video_record(prepared: Path, data: st.DataObject) -> None:
 @settings(deadline=None, max_examples=100)
 @given(data=st.data())
 def test_any_options_of_prepare(prepared: Path, data: st.DataObject) -> None:
-    prepare._claim(prepared, prepare_options())
+    prepare.claim(prepared, prepare_options())
     whole = (prepared / ".prepare" / "options.json").read_bytes()
     check_prepare_options(
         data.draw(changed_json(json.loads(whole)) | changed_bytes(whole)), prepared

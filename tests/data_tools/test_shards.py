@@ -14,7 +14,8 @@ import soundfile
 import webdataset
 
 from data_tools.clips import Clip, load_clip
-from data_tools.pack import PackOptions, pack
+from data_tools.packing import pack
+from data_tools.plan import PackOptions
 from data_tools.shards import Shard, ShardError, index_tar, open_shards, read_manifest, write_shard
 
 MakeClip = Callable[..., Path]

@@ -12,9 +12,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data_tools.pack import PackOptions, pack
+from data_tools.packing import pack
+from data_tools.plan import PackOptions
 from data_tools.shards import Member, Shard, ShardError, index_tar
-from data_tools.verify import verify, verify_shard
+from data_tools.verifying import verify, verify_shard
 
 MakeClip = Callable[..., Path]
 Change = Callable[[dict[str, Any]], object]

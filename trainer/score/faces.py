@@ -25,14 +25,15 @@ from trainer.score.track import CLIP_SECONDS, PIECE_FRAMES, TrackError, score_tr
 from trainer.score.trust import Doubt, SyncError, TrackResult, chance_right, doubts_about
 
 if TYPE_CHECKING:
-    from data_tools.video.cut_clips import Row
+    from data_tools.video.record import Row
 
 
 def measure_faces(
     path: Path, network: Network, options: MeasureOptions, work: Path
 ) -> tuple[list[TrackResult], list[str]]:
     """As `trainer.score.video.measure`, of the faces that are found; `work`: a folder for them."""
-    from data_tools.video.cut_clips import PrepareOptions, prepare_video
+    from data_tools.video.cut_clips import prepare_video
+    from data_tools.video.options import PrepareOptions
 
     preset = network.model.preset
     cut = PrepareOptions(

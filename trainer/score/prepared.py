@@ -31,15 +31,17 @@ from trainer.score.trust import (
 )
 
 if TYPE_CHECKING:
-    from data_tools.video.decode import Picture, Sound, Video
+    from data_tools.video.decode import Picture, Video
+    from data_tools.video.sound import Sound
 
 
 def measure_prepared(
     path: Path, network: Network, options: MeasureOptions, work: Path
 ) -> tuple[list[TrackResult], list[str]]:
     """As `trainer.score.video.measure`, of a prepared crop; `work` is a folder for its sound."""
-    from data_tools.video.decode import Sound, Video
+    from data_tools.video.decode import Video
     from data_tools.video.left_out import doubts, notes
+    from data_tools.video.sound import Sound
 
     tracks: list[TrackResult] = []
     left_out: list[str] = []

@@ -35,7 +35,7 @@ def measure_video(
 
     Raises:
         SyncError: the video, or every track of it, cannot be measured.
-        data_tools.video.decode.VideoError: it cannot be opened or has no sound.
+        data_tools.video.sound.VideoError: it cannot be opened or has no sound.
         WeightsError: the weights cannot be used.
         UsageError: an option makes no sense, or there is no such device.
         MissingPackage: the extra [prepare] is not installed.

@@ -6,10 +6,11 @@ from pathlib import Path
 
 from rich.console import Console
 
-from data_tools.pack import PackOptions, pack
+from data_tools.packing import pack
+from data_tools.plan import PackOptions
 from data_tools.shards import MANIFEST, ShardError
 from data_tools.synth.clips import synthesize
-from data_tools.verify import verify
+from data_tools.verifying import verify
 from trainer.config.settings import Data, Options
 from trainer.train.distributed import Processes
 

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from data_tools.mfcc import FPS
 from data_tools.video import remux
+from data_tools.video.clock import Clock, is_cover
 from data_tools.video.remux import RemuxError, shift_sound, shifted
 from videos import FLASHES, earliness, flashes, head, write_video
 
@@ -244,10 +245,10 @@ def test_a_copy_that_is_not_what_was_sent_is_not_left_behind(
     source = flashes(tmp_path / "late.ts", 0.2, Fraction(50_000))
     folder = tmp_path / "out"
     folder.mkdir()
-    run = remux.Clock.run
+    run = Clock.run
 
     def faulty(change: Any) -> None:
-        monkeypatch.setattr(remux.Clock, "run", lambda self, coming: change(run(self, coming)))
+        monkeypatch.setattr(Clock, "run", lambda self, coming: change(run(self, coming)))
 
     def without_some(packets: Any) -> Any:
         return (
@@ -330,7 +331,7 @@ def test_a_cover_stays_one_or_is_said_to_be_missing(tmp_path: Path) -> None:
         out = tmp_path / f"out{suffix}"
         assert shift_sound(source, out, Fraction(1, FPS)) == lacking
         with av.open(str(out)) as container:
-            covers = [s for s in container.streams.video if remux.is_cover(s)]
+            covers = [s for s in container.streams.video if is_cover(s)]
             assert len(container.streams.video) == 1 + len(covers)
             assert [bytes(next(container.demux(s))) for s in covers] == [cover] * (not lacking)
         assert played(out)[0] == 75
@@ -508,7 +509,7 @@ def test_sound_moved_by_one_picture_too_much_is_seen(
     sound_codec: str, frames: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     source = flashes(tmp_path / "a.mkv", 0.2, sound_codec=sound_codec, sound_rate=48_000)
-    copy = remux._copy
+    copy = remux.copy_shifted
     for wrong in (Fraction(1, FPS), Fraction(-1, FPS)):
 
         def moved(given: Path, out: Path, form: str, seconds: Fraction) -> Any:
@@ -517,7 +518,7 @@ def test_sound_moved_by_one_picture_too_much_is_seen(
             copy(given, out, form, seconds + wrong)  # noqa: B023
             return said
 
-        monkeypatch.setattr(remux, "_copy", moved)
+        monkeypatch.setattr(remux, "copy_shifted", moved)
         for suffix in SUFFIXES:
             with pytest.raises(RemuxError, match=r"packets of sound would be 0.0[34]. s") as said:
                 shift_sound(source, tmp_path / f"out{suffix}", Fraction(frames, FPS))

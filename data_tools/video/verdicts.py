@@ -1,0 +1,235 @@
+"""Which shots, tracks and clips of a video are kept, and why the others are not.
+
+A track's pictures are cut into clips, and given their sound, when the video has ended.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import replace
+from fractions import Fraction
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import soundfile
+from numpy.typing import NDArray
+
+from data_tools.atomic import write_json
+from data_tools.mfcc import FPS, SAMPLE_RATE
+from data_tools.video.decode import Sound, VideoError
+from data_tools.video.follow import Followed
+from data_tools.video.options import PrepareOptions
+from data_tools.video.record import Level, Row
+from data_tools.video.speech import speech_share
+from data_tools.video.stages import StageClock
+from data_tools.video.tracks import Track
+
+
+def track_fault(row: Row, with_sound: int, options: PrepareOptions) -> tuple[str, str]:
+    """Why a track is not kept: the class that the summary counts, and in words; or two empty ones.
+
+    with_sound: how many of its frames have sound; negative if it lies that far outside.
+    """
+    if with_sound < options.min_frames:
+        silent = ""
+        if with_sound != row.frames:
+            silent = f", of which {max(with_sound, 0)} have sound,"
+        words = f"track of {row.frames} frames{silent} < {options.min_frames} (--min-frames)"
+        return "track too short", words
+    if row.face_size is not None and row.face_size < options.min_face:
+        words = f"face of {row.face_size:.0f} px < {options.min_face} (--min-face)"
+        return "face too small", words
+    if row.confidence is not None and row.confidence < options.min_confidence:
+        words = f"confidence {row.confidence:.2f} < {options.min_confidence} (--min-confidence)"
+        return "face uncertain", words
+    return "", ""
+
+
+def clip_fault(row: Row, options: PrepareOptions) -> tuple[str, str]:
+    """Why a clip is not kept, as `track_fault`."""
+    speech = row.speech or 0
+    if (row.sharpness or 0) < options.min_sharpness:
+        return "blurred", f"{row.sharpness} < {options.min_sharpness} (--min-sharpness)"
+    if speech < options.min_speech:
+        words = f"speech in {speech:.0%} < {options.min_speech:.0%} (--min-speech)"
+        return "little speech", words
+    return "", ""
+
+
+def sum_up(rows: list[Row], options: PrepareOptions) -> tuple[str, str]:
+    """Reason and words for something of which every track was dropped."""
+    tracks = [row for row in rows if row.level == "track"]
+    if not tracks:
+        return "no face", "no face found"
+    counts = Counter(row.reason for row in tracks)
+    words = []
+    for reason, count in counts.most_common():
+        own = [row for row in tracks if row.reason == reason]
+        if reason == "track too short":
+            case = max(own, key=lambda row: row.frames).detail.removesuffix(" (--min-frames)")
+        elif reason == "face too small":
+            largest = max(row.face_size or 0 for row in own)
+            case = f"largest face {largest:.0f} px < {options.min_face}"
+        else:
+            case = own[0].detail
+        words.append(f"{count} x {reason} ({case})")
+    return "no usable face", ", ".join(words)
+
+
+class Verdicts:
+    """Judges what was followed through a video, and writes the clips that are kept.
+
+    Args:
+        name: of the video.
+        work: folder that gets clips/.
+        sound: all of the video's.
+        origin: presentation time of picture 0, seconds.
+        clock: told of the stages speech and write.
+        beat: called before each clip.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        work: Path,
+        options: PrepareOptions,
+        followed: Followed,
+        sound: Sound,
+        origin: Fraction,
+        clock: StageClock,
+        beat: Callable[[], None],
+    ) -> None:
+        self._name, self._work, self._options = name, work, options
+        self._followed = followed
+        self._sound, self._origin = sound, origin
+        self._clock, self._beat = clock, beat
+
+    def rows(self, notes: list[str]) -> list[Row]:
+        """The rows of the report: the video's first, then each shot's with its tracks and clips.
+
+        notes: what else the video's row says, in words.
+
+        Raises:
+            VideoError: there is no sound beside the picture.
+        """
+        span = self._sound.span(self._origin)
+        end = self._followed.shots[-1][1]
+        if span[0] == span[1] or span[0] >= end or span[1] <= 0:
+            raise VideoError("no sound", "the audio stream holds no sound beside the picture")
+        below: list[Row] = []
+        for shot, (first, last) in enumerate(self._followed.shots):
+            below += self._shot_rows(shot, first, last, span)
+        kept = any(row.kept for row in below)
+        reason, detail = ("", "") if kept else sum_up(below, self._options)
+        video = replace(
+            self._row("video", "", 0, end),
+            frames=self._followed.pictures,
+            kept=kept,
+            reason=reason,
+            detail="; ".join(filter(None, [detail, *notes])),
+        )
+        return [video, *below]
+
+    def _row(self, level: Level, item: str, first: int, end: int, **more: Any) -> Row:
+        return Row(self._name, level, item, first / FPS, end / FPS, end - first, False, **more)
+
+    def _shot_rows(self, shot: int, first: int, end: int, span: tuple[int, int]) -> list[Row]:
+        tracks = [track for track in self._followed.tracks if track.shot == shot]
+        rows = [row for track in tracks for row in self._track_rows(track, span)]
+        kept = any(row.kept for row in rows)
+        reason = detail = ""
+        if not tracks:
+            reason, detail = "no face", "no face found in the shot"
+        elif not kept:
+            reason, detail = sum_up(rows, self._options)
+        row = self._row("shot", f"shot {shot}", first, end)
+        return [replace(row, kept=kept, reason=reason, detail=detail), *rows]
+
+    def _track_rows(self, track: Track, span: tuple[int, int]) -> list[Row]:
+        crops = self._followed.crops[track.number]
+        first, end = max(track.first, span[0]), min(track.last + 1, span[1])
+        boxes = np.array([face.box for face in track.faces])
+        sizes = (boxes[:, 2:] - boxes[:, :2]).max(axis=1)
+        row = self._row(
+            "track",
+            f"track {track.number}",
+            track.first,
+            track.last + 1,
+            confidence=round(float(np.mean([face.score for face in track.faces])), 3),
+            face_size=round(float(np.median(sizes)), 1),
+            sharpness=_median(crops.sharpness, track.first, track.last + 1),
+        )
+        reason, detail = track_fault(row, end - first, self._options)
+        if reason:
+            return [replace(row, reason=reason, detail=detail)]
+        clips = self._clip_rows(track, row, first, end)
+        if any(clip.kept for clip in clips):
+            return [replace(row, kept=True), *clips]
+        detail = f"every clip of it: {clips[0].detail}"
+        return [replace(row, reason=clips[0].reason, detail=detail), *clips]
+
+    def _clip_rows(self, track: Track, whole: Row, first: int, end: int) -> list[Row]:
+        """Cut a track into clips of equal length, none longer than allowed, and write them."""
+        crops = self._followed.crops[track.number]
+        longest = max(1, int(self._options.max_clip * FPS))
+        pieces = -(-(end - first) // longest)
+        edges = [first + (end - first) * piece // pieces for piece in range(pieces + 1)]
+        rows = []
+        for piece, (begin, stop) in enumerate(pairwise(edges)):
+            self._beat()
+            sharp = _median(crops.sharpness, begin, stop)
+            self._clock.lap("write")
+            audio = self._sound.read(begin, stop - begin, self._origin)
+            speech = round(speech_share(audio), 3)
+            self._clock.lap("speech")
+            row = self._row(
+                "clip",
+                f"{track.number:03d}-{piece:02d}",
+                begin,
+                stop,
+                confidence=whole.confidence,
+                face_size=whole.face_size,
+                sharpness=sharp,
+                speech=speech,
+            )
+            reason, detail = clip_fault(row, self._options)
+            row = replace(row, kept=not reason, reason=reason, detail=detail)
+            if row.kept:
+                self._write_clip(track, row, range(begin, stop), audio)
+            rows.append(row)
+        return rows
+
+    def _write_clip(
+        self, track: Track, row: Row, pictures: range, audio: NDArray[np.int16]
+    ) -> None:
+        crops = self._followed.crops[track.number]
+        folder = self._work / "clips" / row.item
+        (folder / "frames").mkdir(parents=True)
+        for number, jpeg in enumerate(crops.read(pictures)):
+            (folder / "frames" / f"frame{number}.jpg").write_bytes(jpeg)
+        wav = os.fsencode(folder / "audio.wav")  # soundfile takes text of UTF-8 alone
+        soundfile.write(wav, audio, SAMPLE_RATE, subtype="PCM_16")
+        about = {
+            "source": self._name,
+            "shot": track.shot,
+            "track": track.number,
+            "start_seconds": row.start_seconds,
+            "end_seconds": row.end_seconds,
+            "frames": row.frames,
+            "repeated_frames": sum(index in pictures for index in crops.held),
+            "crop": self._options.crop,
+            "confidence": row.confidence,
+            "face_size": row.face_size,
+            "sharpness": row.sharpness,
+            "speech": row.speech,
+        }
+        write_json(folder / "clip.json", about)
+
+
+def _median(values: dict[int, float], begin: int, end: int) -> float | None:
+    inside = [value for index, value in values.items() if begin <= index < end]
+    return round(float(np.median(inside)), 1) if inside else None
