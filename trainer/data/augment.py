@@ -92,7 +92,7 @@ def check(augment: Augment) -> None:
 
 
 def picture_arguments(
-    augment: Augment, key: Ints, run_frames: int, size: int
+    augment: Augment, key: Ints, sample_frames: int, size: int
 ) -> dict[str, NDArray[Any]]:
     """What `augmented` takes for N runs, a row a frame, by the names of `Augment.pictures`.
 
@@ -122,7 +122,7 @@ def picture_arguments(
         "contrast": contrast.astype(np.float32),
         "quality": quality,
     }
-    return {name: np.repeat(rows[name], run_frames, axis=0) for name in augment.pictures}
+    return {name: np.repeat(rows[name], sample_frames, axis=0) for name in augment.pictures}
 
 
 def augmented(frames: Any, arguments: dict[str, Any], size: int, channels: int) -> Any:

@@ -17,8 +17,9 @@ from data_tools.keep import Row, read_keep
 from data_tools.mfcc import WINDOW_FRAMES
 from data_tools.shards import open_shards, read_manifest
 from trainer.config import Config, Options, check, save_config
+from trainer.data.batch import Shape
 from trainer.data.dataset import Dataset
-from trainer.data.loader import Loader, Requests, Shape
+from trainer.data.loader import Loader, Requests
 from trainer.data.sampler import Runs, TrainSampler
 from trainer.model.syncnet import PRESETS
 from trainer.train import display, distributed
