@@ -23,7 +23,7 @@ def command_line(benchmark: str, description: str | None, cache: bool = True) ->
         benchmark: module under benchmarks.
         description: its docstring.
     """
-    parser = command(f"python -m benchmarks.{benchmark}", description or "", verbatim=True)
+    parser = command(f"python -m benchmarks.{benchmark}", description or "")
     if cache:
         parser.add_argument("--cache", type=Path, default=CACHE, help="folder of what is made once")
     parser.add_argument("--json", type=Path, help="file of the result (default: in results/)")

@@ -137,8 +137,8 @@ def test_every_pairing_trains_and_resumes_to_the_bit(
     assert main(command(shards_folder, halves, *more, *epochs, "--resume", "auto")) == 0
     assert losses(whole) == losses(halves) and len(losses(whole)) >= 3
     one, other = (checkpoint.load(run / "last.pt") for run in (whole, halves))
-    for key, value in checkpoint.judged(one).items():
-        assert torch.equal(value, checkpoint.judged(other)[key])
+    for key, value in checkpoint.inference_weights(one).items():
+        assert torch.equal(value, checkpoint.inference_weights(other)[key])
     assert ("average" in one) == ("--train.average" in more)
     for key, value in one["loss"].items():
         assert torch.equal(value, other["loss"][key]) and (value != 0).any()

@@ -1,7 +1,6 @@
 """One process or several: what torchrun's environment says, and the few collectives needed."""
 
 import os
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -9,7 +8,7 @@ from typing import Any, TypeVar
 import torch
 import torch.distributed as dist
 
-from data_tools.errors import UsageError
+from trainer.model.device import find_device as find_device
 
 T = TypeVar("T")
 
@@ -81,28 +80,6 @@ class Processes:
         """Wait until all processes are here."""
         if self.world > 1:
             dist.barrier(group=self.control)
-
-
-def find_device(asked: str, option: str) -> str:
-    """The device that "auto" means, or `asked`, "cpu" or "cuda[:n]", if torch can use it.
-
-    option: what the user set, for the message.
-
-    Raises:
-        UsageError: no such device.
-    """
-    if asked == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    if not re.fullmatch(r"cpu|cuda(:\d+)?", asked):
-        raise UsageError(f"{option} {asked!r} must be auto, cpu or cuda[:n]")
-    if asked != "cpu" and not torch.cuda.is_available():
-        raise UsageError(
-            f"{option} {asked}: torch {torch.__version__} finds no GPU; use cpu, or install "
-            "a CUDA build of torch and a driver"
-        )
-    if ":" in asked and int(asked.split(":")[1]) >= torch.cuda.device_count():
-        raise UsageError(f"{option} {asked}: there are {torch.cuda.device_count()} GPUs, from 0 on")
-    return asked
 
 
 def setup(device: str) -> Processes:
