@@ -7,7 +7,7 @@ the option's. A mistake of the user ends in one sentence; a bug of ours shows it
 import re
 import sys
 from argparse import SUPPRESS, Action, ArgumentTypeError, RawDescriptionHelpFormatter
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import Annotated, Any, TypeVar, get_args, get_origin
@@ -17,8 +17,9 @@ from jsonargparse import ArgumentError, ArgumentParser, DefaultHelpFormatter, Na
 from jsonargparse.typing import registered_types, restricted_number_type
 from msgspec import Meta
 
+from data_tools.atomic import try_writing
 from data_tools.errors import UsageError, UserError
-from data_tools.names import print_anything
+from data_tools.names import first_line, print_anything, shown
 
 Settings = TypeVar("Settings")
 
@@ -214,6 +215,37 @@ def known(parser: ArgumentParser, argv: list[str]) -> tuple[list[str], list[str]
         if takes_value[name] and not equals:
             own += [value for value in (next(words, None),) if value is not None]
     return own, others
+
+
+def check_outputs(outputs: Mapping[str, Path | None], inputs: Mapping[str, Iterable[Path]]) -> None:
+    """Whether every output can be written and is no input and no other output.
+
+    Args:
+        outputs: by the option that names them; None is not to be written.
+        inputs: by what they are, "the weights" for one.
+
+    Raises:
+        UsageError: one cannot.
+    """
+    taken = {what: list(files) for what, files in inputs.items()}
+    for option, out in outputs.items():
+        if out is None:
+            continue
+        try:
+            known = [what for what, files in taken.items() if any(_same(out, f) for f in files)]
+            if not known:
+                try_writing(out)
+        except OSError as error:
+            raise UsageError(f"{option}: {first_line(error)}") from None
+        if known:
+            raise UsageError(f"{option}: {shown(out)} is {known[0]}, which is never overwritten")
+        taken[f"what {option} writes"] = [out]
+
+
+def _same(one: Path, other: Path) -> bool:
+    if one.exists() and other.exists():
+        return one.samefile(other)  # also by links
+    return one.resolve() == other.resolve()
 
 
 def sentence(problem: str) -> str:

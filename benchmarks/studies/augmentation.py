@@ -10,16 +10,15 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+from benchmarks.studies.study import Study, main
 from benchmarks.studies.training import (
     Figures,
     Sizes,
-    Study,
     Trial,
     at_end,
     compare,
     extent,
     over_steps,
-    run,
     spread,
 )
 from trainer.config import parse
@@ -65,4 +64,4 @@ def told(result: Figures) -> str:
 STUDY = Study("augmentation", __doc__, SIZES, partial(compare, TRIALS), over_steps, told)
 
 if __name__ == "__main__":
-    sys.exit(run(STUDY))
+    sys.exit(main(STUDY))

@@ -18,8 +18,8 @@ from benchmarks import (
     pack_speed,
     prepare_speed,
     profile_steps,
-    report,
     timing_cost,
+    videos,
 )
 
 
@@ -119,7 +119,7 @@ def test_a_wrong_setting_is_one_sentence(
 
 @pytest.mark.slow
 def test_prepare_speed_measures_its_floor_and_every_stage(tmp_path: Path) -> None:
-    video = prepare_speed.synthetic_video(tmp_path, seconds=4)
+    video = videos.synthetic_video(tmp_path, seconds=4)
     figures = prepare_speed.measure(video, rounds=1, copies=2)
     assert figures["seconds_of_video"] == 4 and figures["clips"] == 1
     assert figures["seconds_per_second_all_cores"] > 0 and figures["cost_over_floor"] > 0
@@ -150,39 +150,9 @@ def test_without_a_gpu_the_suite_says_so() -> None:
 
 def test_a_result_names_machine_and_command(tmp_path: Path) -> None:
     report_file = tmp_path / "x.json"
-    from benchmarks.measure import report as write
+    from benchmarks.result import report as write
 
     write("x", {"answer": 42}, report_file)
     written: dict[str, Any] = json.loads(report_file.read_text())
     assert written["answer"] == 42 and written["machine"]["cores"] >= 1
     assert "torch" in written["machine"]["versions"] and "benchmarks.x" in written["command"]
-
-
-def test_the_readme_holds_the_committed_figures() -> None:
-    text = report.README.read_text()
-    assert report.rendered(text) == text
-
-
-def test_the_check_fails_where_a_figure_was_typed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    copy = tmp_path / "README.md"
-    copy.write_text(report.README.read_text().replace("| libjpeg-turbo", "| libjpeg", 1))
-    monkeypatch.setattr(report, "README", copy)
-    assert report.main(["--check"]) == 1 and "differs" in capsys.readouterr().err
-    assert report.main([]) == 0 and report.main(["--check"]) == 0
-
-
-def test_a_result_older_than_its_table_is_named(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr(report, "_read", lambda name: {"videos": 3})
-    assert report.main(["--check"]) == 1
-    said = capsys.readouterr().err
-    assert "has no '" in said and "measure it again" in said and said.count("\n") == 1
-
-
-def test_a_typed_figure_would_be_found() -> None:
-    text = report.README.read_text()
-    row = next(line for line in text.splitlines() if line.startswith("| libjpeg-turbo"))
-    assert report.rendered(text.replace(row, row + " 1")) == text

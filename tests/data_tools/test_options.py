@@ -183,6 +183,13 @@ def test_help_teaches(capsys: pytest.CaptureFixture[str]) -> None:
     assert "Side of a picture, 100 % square (default: 64)" in said
 
 
+def test_a_description_may_keep_its_lines(capsys: pytest.CaptureFixture[str]) -> None:
+    parser = cli.command("test", "A test.\n\n    shards    what is read\n")
+    with pytest.raises(SystemExit):
+        cli.parse(parser, ["--help"])
+    assert "\n    shards    what is read\n" in capsys.readouterr().out
+
+
 def test_only_and_without() -> None:
     parser = cli.command("test", "A test.")
     cli.add_options(parser, Settings, only=("size", "note"), without=("note",))

@@ -20,6 +20,7 @@ _WINDOWS = 256  # compared at once: all differences at once would take 130 kB a 
 
 REACH = 15  # frames to either side that are searched, as in the literature
 TOLERANCE = 1  # frames; the literature counts an offset within one frame as right
+REACH = 15  # frames to either side, as in the literature and the official command line
 
 
 def shift_distances(lips_NKD: torch.Tensor, sound_NLD: torch.Tensor) -> torch.Tensor:
