@@ -27,8 +27,8 @@ from benchmarks.result import report
 from data_tools.errors import UserError
 from data_tools.pack import PackOptions, pack
 from trainer.data.dataset import Dataset
+from trainer.model.fold import fold
 from trainer.model.weights import load_model
-from trainer.score.embed import fold
 from trainer.score.evaluation import CONTEXTS, PARTS, EvaluationOptions, evaluate
 from trainer.score.intervals import summarise
 from trainer.train.rounds import read_summary

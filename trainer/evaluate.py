@@ -19,17 +19,17 @@ are alike. The same command gives the same files.
 import sys
 from pathlib import Path
 
-import torch
 from jsonargparse import ArgumentParser, Namespace
 from jsonargparse.typing import NonNegativeInt
 from rich.console import Console
 
 from data_tools import cli
 from data_tools.atomic import try_folder
-from data_tools.errors import UsageError, UserError
+from data_tools.errors import UsageError
 from data_tools.lock import locked
+from trainer.model.device import find_device, naming_device_faults
+from trainer.model.fold import fold
 from trainer.model.weights import load_model
-from trainer.score.embed import fold
 from trainer.score.evaluation import CHANCE, EvaluationOptions, evaluate, read_offsets
 from trainer.score.evaluation_report import (
     CLIPS,
@@ -40,7 +40,6 @@ from trainer.score.evaluation_report import (
     write_report,
 )
 from trainer.score.intervals import Evaluation, summarise
-from trainer.train.distributed import find_device
 
 _EPILOG = """\
 examples:
@@ -100,7 +99,7 @@ def _run(argv: list[str] | None) -> int:
         try_folder(out)
     except OSError as error:
         raise UsageError(f"--out: {error}") from None
-    with locked(out, "evaluate"):
+    with locked(out, "evaluate"), naming_device_faults():
         evaluation, left_out = _measure(args, options, device, out)
     return _show(evaluation, left_out, options, out)
 
@@ -109,14 +108,11 @@ def _measure(
     args: Namespace, options: EvaluationOptions, device: str, out: Path
 ) -> tuple[Evaluation, dict[str, str]]:
     """Measure and write all files; returns the figures, and what was left out and why."""
-    try:
-        model = fold(load_model(args.weights)).to(device)
-        own = read_offsets(args.offsets) if args.offsets else None
-        measured, left_out = evaluate(
-            args.data.shards, model, options, own=own, device=device, threads=args.threads
-        )
-    except torch.OutOfMemoryError as error:
-        raise UserError(str(error)) from None
+    model = fold(load_model(args.weights)).to(device)
+    own = read_offsets(args.offsets) if args.offsets else None
+    measured, left_out = evaluate(
+        args.data.shards, model, options, own=own, device=device, threads=args.threads
+    )
     evaluation = summarise(measured, options)
     write_report(
         out,

@@ -18,7 +18,6 @@ from trainer.model.losses import distance
 
 _WINDOWS = 256  # compared at once: all differences at once would take 130 kB a window
 
-REACH = 15  # frames to either side that are searched, as in the literature
 TOLERANCE = 1  # frames; the literature counts an offset within one frame as right
 REACH = 15  # frames to either side, as in the literature and the official command line
 
