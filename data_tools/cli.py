@@ -53,6 +53,11 @@ def file_name(text: str) -> Path:
     return Path(text)
 
 
+def any_path(text: str) -> Path:
+    """A type for files and folders of any name; `Path` itself refuses those that are not UTF-8."""
+    return Path(text)
+
+
 def command(program: str, description: str, epilog: str = "") -> ArgumentParser:
     """An empty command line; `parse` reads it.
 
@@ -262,6 +267,9 @@ def sentence(problem: str) -> str:
         return f"{option} must be {words}, not {bound[1] or 0}"
     if literal := re.match(r"Expected a typing.Literal\[(.*)\]. Got value: (.*)", text):
         return f"{option} must be one of {literal[1]}, not {literal[2][:100]}"
+    if number := re.match(r"Expected a <class '(int|float)'>. Got value: (.*)", text):
+        what = "a whole number" if number[1] == "int" else "a number"
+        return f"{option} must be {what}, not {number[2][:100]}"
     if number := re.search(r"invalid literal for int\(\) with base 10: (.*)", text):
         return f"{option} must be a whole number, not {number[1][:100]}"
     if number := re.search(r"could not convert string to float: (.*)", text):

@@ -57,19 +57,28 @@ exit status: 0 measured, 1 bad data or a shift test that fails, 2 wrong usage
 def _parser() -> ArgumentParser:
     parser = cli.command("python -m trainer.evaluate", __doc__ or "", _EPILOG)
     add = parser.add_argument
-    add("--weights", type=Path, required=True, help="best.pt of a run, or any SyncNet's weights")
+    add(
+        "--weights",
+        type=cli.any_path,
+        required=True,
+        help="best.pt of a run, or any SyncNet's weights",
+    )
     add(
         "--data.shards",
-        type=Path,
+        type=cli.any_path,
         required=True,
         metavar="DIR",
         help="shards that `data_tools pack` wrote; the clips must be in sync, or see --offsets",
     )
-    add("--out", type=Path, help="folder for the files; default evaluations/<weights>-<split>")
+    add(
+        "--out",
+        type=cli.any_path,
+        help="folder for the files; default evaluations/<weights>-<split>",
+    )
     cli.add_options(parser, EvaluationOptions)
     add(
         "--offsets",
-        type=Path,
+        type=cli.any_path,
         metavar="CSV",
         help="by how much clips are off themselves, which is then right instead of 0 (columns clip "
         "and offset_frames: truth.csv of `data_tools synth`, or clips.csv of another network here)",

@@ -55,14 +55,19 @@ def _parser() -> ArgumentParser:
     add = parser.add_argument
     add(
         "--data.shards",
-        type=Path,
+        type=cli.any_path,
         required=True,
         metavar="DIR",
         help="shards that `data_tools pack` wrote; their training clips are scored",
     )
-    add("--out", type=Path, help="folder of the results; default runs/refine-<name of DIR>")
+    add("--out", type=cli.any_path, help="folder of the results; default runs/refine-<name of DIR>")
     add("--rounds", type=int, default=2, metavar="N", help="trainings in all")
-    add("--weights", type=Path, metavar="W", help="of any SyncNet; stand in for the first training")
+    add(
+        "--weights",
+        type=cli.any_path,
+        metavar="W",
+        help="of any SyncNet; stand in for the first training",
+    )
     add("--score-only", action="store_true", help="score with --weights, train nothing")
     cli.add_options(parser, VerdictOptions, without=("device",))
     add("--device", type=str, default="auto", help="of the scoring: auto, cpu or cuda[:n]")

@@ -84,7 +84,7 @@ def test_every_type() -> None:
         (["--size", "8"], "--size must be at least 16 and at most 4096, not 8"),
         (["--size", "0"], "--size must be at least 16 and at most 4096, not 0"),
         (["--size", "x"], "--size must be a whole number, not 'x'"),
-        (["--rate", "x"], "--rate"),
+        (["--rate", "x"], "--rate must be a number, not x"),
         (["--share", "nan"], "--share must be at least 0 and at most 1, not nan"),
         (["--split-by", "y"], "--split-by must be one of 'source', 'clip', not y"),
         (["--spli", "clip"], "unrecognized arguments: --spli"),
@@ -157,6 +157,13 @@ def test_options_of_others_are_passed_on() -> None:
     assert cli.known(parser, mixed) == (ours, theirs)
     assert cli.known(parser, ["--flac", "--", "--flac"]) == (["--flac"], ["--", "--flac"])
     assert cli.known(parser, ["a", "--note"]) == (["--note"], ["a"])
+
+
+def test_a_path_may_have_any_name() -> None:
+    parser = cli.command("test", "A test.")
+    parser.add_argument("--out", type=cli.any_path)
+    for name in ("#", "null", "12", "[x", "a: b", "é\udcff"):
+        assert cli.parse(parser, ["--out", name]).out == Path(name)
 
 
 def test_a_file_may_have_any_name_but_none() -> None:
