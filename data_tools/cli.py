@@ -10,7 +10,7 @@ from argparse import SUPPRESS, Action, ArgumentTypeError, RawDescriptionHelpForm
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import MISSING, fields
 from pathlib import Path
-from typing import Annotated, Any, TypeVar, get_args, get_origin
+from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
 
 import docstring_parser
 from jsonargparse import ArgumentError, ArgumentParser, DefaultHelpFormatter, Namespace
@@ -117,17 +117,22 @@ def read_options(settings: type[Settings], args: Namespace, **more: Any) -> Sett
 
 
 def check_options(settings: Any) -> None:
-    """Check numbers against the limits in their types, for settings that no command line made.
+    """Check values against the limits in their types, for settings that no command line made.
 
     Args:
-        settings: a dataclass whose fields are like `Annotated[int, Meta(ge=16)]`, or anything else.
+        settings: a dataclass whose fields are like `Annotated[int, Meta(ge=16)]`, a Literal, or
+            anything else.
 
     Raises:
-        UsageError: a number is beyond its limits; says which option it is and what it may be.
+        UsageError: a value is none of those allowed; says which option it is and what it may be.
     """
     for field in fields(settings):
         value = getattr(settings, field.name)
+        option = f"--{field.name.replace('_', '-')}"
         for kind in (field.type, *get_args(field.type)):
+            if value is not None and get_origin(kind) is Literal and value not in get_args(kind):
+                words = ", ".join(map(repr, get_args(kind)))
+                raise UsageError(f"{option} must be one of {words}, not {value!r}")
             if value is None or get_origin(kind) is not Annotated:
                 continue
             try:
@@ -197,31 +202,6 @@ def parted(parser: ArgumentParser, argv: list[str]) -> tuple[list[str], list[str
     return options, arguments + argv[end + 1 :]
 
 
-def known(parser: ArgumentParser, argv: list[str]) -> tuple[list[str], list[str]]:
-    """The words of a command line that are options of `parser`, for `parse`, and all others.
-
-    For a program that passes the others on. (jsonargparse refuses `parse_known_args`.)
-    """
-    takes_value = {
-        name: action.nargs != 0 for action in parser._actions for name in action.option_strings
-    }
-    own: list[str] = []
-    others: list[str] = []
-    words = iter(argv)
-    for word in words:
-        if word == "--":
-            others += [word, *words]
-            break
-        name, equals, _ = word.partition("=")
-        if name not in takes_value:
-            others.append(word)
-            continue
-        own.append(word)
-        if takes_value[name] and not equals:
-            own += [value for value in (next(words, None),) if value is not None]
-    return own, others
-
-
 def check_outputs(outputs: Mapping[str, Path | None], inputs: Mapping[str, Iterable[Path]]) -> None:
     """Whether every output can be written and is no input and no other output.
 
@@ -251,6 +231,31 @@ def _same(one: Path, other: Path) -> bool:
     if one.exists() and other.exists():
         return one.samefile(other)  # also by links
     return one.resolve() == other.resolve()
+
+
+def known(parser: ArgumentParser, argv: list[str]) -> tuple[list[str], list[str]]:
+    """The words of a command line that are options of `parser`, for `parse`, and all others.
+
+    For a program that passes the others on. (jsonargparse refuses `parse_known_args`.)
+    """
+    takes_value = {
+        name: action.nargs != 0 for action in parser._actions for name in action.option_strings
+    }
+    own: list[str] = []
+    others: list[str] = []
+    words = iter(argv)
+    for word in words:
+        if word == "--":
+            others += [word, *words]
+            break
+        name, equals, _ = word.partition("=")
+        if name not in takes_value:
+            others.append(word)
+            continue
+        own.append(word)
+        if takes_value[name] and not equals:
+            own += [value for value in (next(words, None),) if value is not None]
+    return own, others
 
 
 def sentence(problem: str) -> str:

@@ -134,6 +134,12 @@ def test_settings_made_in_python_are_checked_alike(settings: Limited, said: str)
     assert str(error.value) == said
 
 
+def test_words_of_settings_made_in_python_are_checked_too() -> None:
+    cli.check_options(Settings(split_by="clip"))
+    with pytest.raises(UsageError, match="--split-by must be one of 'source', 'clip', not 'y'"):
+        cli.check_options(Settings(split_by="y"))  # type: ignore[arg-type]
+
+
 def test_two_names_for_the_same_limits() -> None:
     assert cli.whole("Other", 16, 4096) is Size
 
@@ -180,6 +186,22 @@ def test_examples_keep_their_lines(capsys: pytest.CaptureFixture[str]) -> None:
         cli.parse(cli.command("test", "What\n\n    it does", "examples:\n  test x\n"), ["--help"])
     said = capsys.readouterr().out
     assert "What\n\n    it does\n" in said and "examples:\n  test x\n" in said
+
+
+def test_outputs_are_no_inputs_and_can_be_written(tmp_path: Path) -> None:
+    video = tmp_path / "a.mp4"
+    video.touch()
+    (tmp_path / "link.mp4").symlink_to(video)
+    cli.check_outputs({"--csv": tmp_path / "a.csv", "--json": None}, {"a video": [video]})
+    assert [path.name for path in sorted(tmp_path.iterdir())] == ["a.mp4", "link.mp4"]
+    for outputs, said in (
+        ({"--fix": tmp_path / "link.mp4"}, "link.mp4 is a video, which is never overwritten"),
+        ({"--csv": tmp_path / "a", "--json": tmp_path / "x/../a"}, "is what --csv writes"),
+        ({"--csv": tmp_path / "no" / "a"}, "--csv: .* cannot be written: its folder is missing"),
+        ({"--csv": tmp_path / (300 * "a")}, "--csv: .* file name too long"),
+    ):
+        with pytest.raises(UsageError, match=said):
+            cli.check_outputs(outputs, {"a video": [video]})
 
 
 def test_help_teaches(capsys: pytest.CaptureFixture[str]) -> None:
