@@ -21,12 +21,13 @@ from benchmarks.loaders.ours import open_loader
 from benchmarks.options import AtLeastOne, AtLeastTwo, check_device, command_line, run
 from benchmarks.result import report
 from benchmarks.sources import synthetic_shards
-from benchmarks.step import TrainingStep, synchronise
+from benchmarks.step import replay, synchronise, training_step
 from trainer.data.dataset import Dataset
 from trainer.data.sampler import TrainSampler
 from trainer.model.syncnet import PRESETS
 from trainer.train import timing
 from trainer.train.distributed import Processes
+from trainer.train.step import TrainStep
 from trainer.train.timing import StepClock, StepLog
 
 SEED = {"compute_samples_per_s": 4920, "real_samples_per_s": 512}
@@ -49,10 +50,8 @@ def measure(
         dataset, sampler, model, device=str(device), hw_decoder_load=best_load
     ) as loader:
         replayed = next(loader)
-    step = TrainingStep(model, device)
-    replay_ms = step.replay(
-        replayed.frames_NRHWC, replayed.mfcc_NFC, replayed.runs.label, max(6, steps)
-    )
+    step = training_step(model, device)
+    replay_ms = replay(step, replayed, max(6, steps))
     together = _together(dataset, sampler, model, device, step, epochs, steps, best_load)
     replay_rate = batch_size / replay_ms * 1e3
     figures: dict[str, Any] = {
@@ -106,7 +105,7 @@ def _together(
     sampler: TrainSampler,
     model: str,
     device: torch.device,
-    step: TrainingStep,
+    step: TrainStep,
     epochs: int,
     steps: int,
     load: float,
@@ -123,7 +122,7 @@ def _together(
             clock.begin()
             batch = next(loader)
             clock.mark("data")
-            value = step.run(batch.frames_NRHWC, batch.mfcc_NFC, batch.runs.label, clock)
+            value = step(batch, number, clock)
             log.add(number // steps + 1, number, "train", value, clock.end())
             if number == steps - 1:  # the first epoch holds all the warming up
                 synchronise(device)

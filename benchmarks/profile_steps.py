@@ -42,7 +42,7 @@ from benchmarks.processes import isolated, start_fast
 from benchmarks.profiling import Compute, Profile, figure_rows, figures, profile
 from benchmarks.result import Result, try_writing
 from benchmarks.sources import Source, own_source, synthetic_source
-from benchmarks.step import EmulatedStep, TrainingStep
+from benchmarks.step import EmulatedStep, training_step
 from data_tools.atomic import atomic_path
 from data_tools.cli import exit_status, parse
 from data_tools.errors import UsageError, UserError
@@ -134,7 +134,7 @@ def _profile_here(
 ) -> list[StepRow]:
     model, milliseconds = step
     compute: Compute = (
-        TrainingStep(model, torch.device(settings.device)) if model else EmulatedStep(milliseconds)
+        training_step(model, torch.device(settings.device)) if model else EmulatedStep(milliseconds)
     )
     return profile(name, source, settings, compute, epochs, val_every)
 

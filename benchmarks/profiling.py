@@ -3,17 +3,18 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from statistics import median
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from benchmarks.loaders import open_by_name
 from benchmarks.loaders.batches import Settings
 from benchmarks.sources import Source
+from benchmarks.step import EmulatedStep, batch_of, validate
 from data_tools.errors import UserError
 from trainer.train import timing
+from trainer.train.step import TrainStep
 from trainer.train.timing import StepClock, StepRow
 
 PHASES = (*timing.PHASES, "compute")
@@ -28,22 +29,7 @@ NAMES = {
 }
 
 
-class Compute(Protocol):
-    """What follows the loader in a step: see `benchmarks.step`."""
-
-    def run(
-        self,
-        frames_NRHWC: torch.Tensor,
-        mfcc_NFC: torch.Tensor,
-        label_N: NDArray[np.int64],
-        clock: StepClock,
-    ) -> torch.Tensor:
-        """A training step, its phases marked on `clock`; returns the loss."""
-
-    def validate(
-        self, frames_NRHWC: torch.Tensor, mfcc_NFC: torch.Tensor, label_N: NDArray[np.int64]
-    ) -> None:
-        """A step of validation."""
+Compute = EmulatedStep | TrainStep
 
 
 @dataclass(frozen=True)
@@ -97,9 +83,10 @@ def profile(
                     batches = train()
                 frames, mfcc = next(batches)
                 clock.mark("data")
-                loss = compute.run(frames, mfcc, label, clock)
+                batch = batch_of(frames, mfcc, label)
+                loss = compute(batch, len(rows), clock)
                 if number == source.steps - 1:
-                    del frames, mfcc
+                    del frames, mfcc, batch
                     next(batches, None)  # the loader ends its epoch, workers and all
                     clock.mark("boundary")
                 row = {"epoch": epoch, "step": len(rows), "phase": "train", "loss": float(loss)}
@@ -128,7 +115,7 @@ def _validate(name: str, source: Source, settings: Settings, compute: Compute) -
     label = np.arange(source.batch_size) % 2
     with open_by_name(name, held_out, settings) as epochs:
         for frames, mfcc in epochs():
-            compute.validate(frames, mfcc, label)
+            validate(compute, batch_of(frames, mfcc, label))
     clock.mark("validation")
     return clock.end().milliseconds()["validation_ms"]
 

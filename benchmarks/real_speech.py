@@ -28,8 +28,8 @@ from data_tools.errors import UserError
 from data_tools.packing import pack
 from data_tools.plan import PackOptions
 from trainer.data.dataset import Dataset
+from trainer.model.fold import fold
 from trainer.model.weights import load_model
-from trainer.score.embed import fold
 from trainer.score.evaluation import CONTEXTS, PARTS, EvaluationOptions, evaluate
 from trainer.score.intervals import summarise
 from trainer.train.rounds import read_summary

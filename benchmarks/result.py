@@ -1,6 +1,5 @@
 """What a benchmark found, as a JSON file that says how and where it was measured."""
 
-import importlib.metadata
 import json
 import os
 import platform
@@ -12,6 +11,7 @@ from typing import Any
 
 from data_tools.atomic import write_json
 from data_tools.errors import UsageError
+from data_tools.versions import versions
 
 RESULTS = Path(__file__).parent / "results"
 _PACKAGES = ("torch", "nvidia-dali-cuda120", "nvidia-dali-cuda130", "simplejpeg", "numpy")
@@ -21,12 +21,6 @@ def machine() -> dict[str, Any]:
     """Processor, cores, GPU and versions, so that a figure can be judged."""
     import torch
 
-    versions = {}
-    for package in _PACKAGES:
-        try:
-            versions[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            continue
     model = [
         line.split(":", 1)[1].strip()
         for line in Path("/proc/cpuinfo").read_text().splitlines()
@@ -37,7 +31,7 @@ def machine() -> dict[str, Any]:
         "cores": len(os.sched_getaffinity(0)),
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         "python": platform.python_version(),
-        "versions": versions,
+        "versions": versions(*_PACKAGES),
     }
 
 

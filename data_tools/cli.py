@@ -76,6 +76,11 @@ def file_name(text: str) -> Path:
     return Path(text)
 
 
+def any_path(text: str) -> Path:
+    """A type for files and folders of any name; `Path` itself refuses those that are not UTF-8."""
+    return Path(text)
+
+
 def command(program: str, description: str, epilog: str = "") -> ArgumentParser:
     """An empty command line; `parse` reads it.
 

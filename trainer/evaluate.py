@@ -19,17 +19,17 @@ are alike. The same command gives the same files.
 import sys
 from pathlib import Path
 
-import torch
 from jsonargparse import ArgumentParser, Namespace
 from jsonargparse.typing import NonNegativeInt
 from rich.console import Console
 
 from data_tools import cli
 from data_tools.atomic import try_folder
-from data_tools.errors import UsageError, UserError
+from data_tools.errors import UsageError
 from data_tools.lock import locked
+from trainer.model.device import find_device, naming_device_faults
+from trainer.model.fold import fold
 from trainer.model.weights import load_model
-from trainer.score.embed import fold
 from trainer.score.evaluation import CHANCE, EvaluationOptions, evaluate, read_offsets
 from trainer.score.evaluation_report import (
     CLIPS,
@@ -40,7 +40,6 @@ from trainer.score.evaluation_report import (
     write_report,
 )
 from trainer.score.intervals import Evaluation, summarise
-from trainer.train.distributed import find_device
 
 _EPILOG = """\
 examples:
@@ -58,19 +57,28 @@ exit status: 0 measured, 1 bad data or a shift test that fails, 2 wrong usage
 def _parser() -> ArgumentParser:
     parser = cli.command("python -m trainer.evaluate", __doc__ or "", _EPILOG)
     add = parser.add_argument
-    add("--weights", type=Path, required=True, help="best.pt of a run, or any SyncNet's weights")
+    add(
+        "--weights",
+        type=cli.any_path,
+        required=True,
+        help="best.pt of a run, or any SyncNet's weights",
+    )
     add(
         "--data.shards",
-        type=Path,
+        type=cli.any_path,
         required=True,
         metavar="DIR",
         help="shards that `data_tools pack` wrote; the clips must be in sync, or see --offsets",
     )
-    add("--out", type=Path, help="folder for the files; default evaluations/<weights>-<split>")
+    add(
+        "--out",
+        type=cli.any_path,
+        help="folder for the files; default evaluations/<weights>-<split>",
+    )
     cli.add_options(parser, EvaluationOptions)
     add(
         "--offsets",
-        type=Path,
+        type=cli.any_path,
         metavar="CSV",
         help="by how much clips are off themselves, which is then right instead of 0 (columns clip "
         "and offset_frames: truth.csv of `data_tools synth`, or clips.csv of another network here)",
@@ -100,7 +108,7 @@ def _run(argv: list[str] | None) -> int:
         try_folder(out)
     except OSError as error:
         raise UsageError(f"--out: {error}") from None
-    with locked(out, "evaluate"):
+    with locked(out, "evaluate"), naming_device_faults():
         evaluation, left_out = _measure(args, options, device, out)
     return _show(evaluation, left_out, options, out)
 
@@ -109,14 +117,11 @@ def _measure(
     args: Namespace, options: EvaluationOptions, device: str, out: Path
 ) -> tuple[Evaluation, dict[str, str]]:
     """Measure and write all files; returns the figures, and what was left out and why."""
-    try:
-        model = fold(load_model(args.weights)).to(device)
-        own = read_offsets(args.offsets) if args.offsets else None
-        measured, left_out = evaluate(
-            args.data.shards, model, options, own=own, device=device, threads=args.threads
-        )
-    except torch.OutOfMemoryError as error:
-        raise UserError(str(error)) from None
+    model = fold(load_model(args.weights)).to(device)
+    own = read_offsets(args.offsets) if args.offsets else None
+    measured, left_out = evaluate(
+        args.data.shards, model, options, own=own, device=device, threads=args.threads
+    )
     evaluation = summarise(measured, options)
     write_report(
         out,

@@ -15,19 +15,18 @@ import math
 import sys
 from pathlib import Path
 
-import torch
 from jsonargparse import ArgumentParser, Namespace
 from rich.console import Console
 
 from data_tools import cli
 from data_tools.atomic import try_folder
-from data_tools.errors import UsageError, UserError
+from data_tools.errors import UsageError
 from data_tools.lock import locked
 from trainer.config import check, parse
 from trainer.data.dataset import Dataset
+from trainer.model.device import find_device, naming_device_faults
 from trainer.model.weights import load_model
 from trainer.score.verdicts import VerdictOptions, score_and_judge
-from trainer.train.distributed import find_device
 from trainer.train.rounds import (
     OWN_OPTIONS,
     RESULT,
@@ -56,14 +55,19 @@ def _parser() -> ArgumentParser:
     add = parser.add_argument
     add(
         "--data.shards",
-        type=Path,
+        type=cli.any_path,
         required=True,
         metavar="DIR",
         help="shards that `data_tools pack` wrote; their training clips are scored",
     )
-    add("--out", type=Path, help="folder of the results; default runs/refine-<name of DIR>")
+    add("--out", type=cli.any_path, help="folder of the results; default runs/refine-<name of DIR>")
     add("--rounds", type=int, default=2, metavar="N", help="trainings in all")
-    add("--weights", type=Path, metavar="W", help="of any SyncNet; stand in for the first training")
+    add(
+        "--weights",
+        type=cli.any_path,
+        metavar="W",
+        help="of any SyncNet; stand in for the first training",
+    )
     add("--score-only", action="store_true", help="score with --weights, train nothing")
     cli.add_options(parser, VerdictOptions, without=("device",))
     add("--device", type=str, default="auto", help="of the scoring: auto, cpu or cuda[:n]")
@@ -95,20 +99,17 @@ def _run(argv: list[str] | None) -> None:
     def say(text: str) -> None:
         console.print(text, soft_wrap=True)
 
-    try:
-        with locked(out, "refine"):
-            if args.score_only:
-                score_and_judge(shards, weights, out, options, say)
-                return
-            # refuses wrong options now, and bad shards
-            config, _ = parse(training_arguments(shards, round_folder(out, 1) / "run", training))
-            check(config)
-            Dataset(shards, "train")
-            if weights is not None:
-                load_model(weights)
-            best = refine(shards, out, args.rounds, options, training, say, weights)
-    except torch.OutOfMemoryError as error:
-        raise UserError(str(error)) from None
+    with locked(out, "refine"), naming_device_faults():
+        if args.score_only:
+            score_and_judge(shards, weights, out, options, say)
+            return
+        # refuses wrong options now, and bad shards
+        config, _ = parse(training_arguments(shards, round_folder(out, 1) / "run", training))
+        check(config)
+        Dataset(shards, "train")
+        if weights is not None:
+            load_model(weights)
+        best = refine(shards, out, args.rounds, options, training, say, weights)
     say(f"wrote {out / RESULT}: accuracy and verdicts of each round")
     say(f"wrote {best}: the network trained on what was kept")
 

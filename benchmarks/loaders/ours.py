@@ -6,8 +6,9 @@ from typing import Any
 
 from benchmarks.loaders.batches import Epochs, Settings, epochs_of
 from benchmarks.sources import Source, frame_shape
+from trainer.data.batch import Shape
 from trainer.data.dataset import Dataset
-from trainer.data.loader import Loader, Shape
+from trainer.data.loader import Loader
 from trainer.data.sampler import TrainSampler
 from trainer.model.syncnet import PRESETS
 

@@ -26,11 +26,11 @@ from trainer.config import Config, Data, Loss, Model, Options, Run, Train
 from trainer.data.augment import Augment
 from trainer.data.dataset import Dataset
 from trainer.data.sampler import Pairing
+from trainer.model.device import find_device
+from trainer.model.fold import fold
 from trainer.model.weights import load_model
-from trainer.score.embed import fold
 from trainer.score.evaluation import EvaluationOptions, evaluate
 from trainer.score.intervals import summarise
-from trainer.train.distributed import find_device
 from trainer.train.trainer import train
 
 RUN_FRAMES = 20  # of multiway: 16 windows, whose shifts reach as far as offsets are searched

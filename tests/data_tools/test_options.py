@@ -175,6 +175,13 @@ def test_options_of_others_are_passed_on() -> None:
     assert cli.known(parser, ["a", "--note"]) == (["--note"], ["a"])
 
 
+def test_a_path_may_have_any_name() -> None:
+    parser = cli.command("test", "A test.")
+    parser.add_argument("--out", type=cli.any_path)
+    for name in ("#", "null", "12", "[x", "a: b", "é\udcff"):
+        assert cli.parse(parser, ["--out", name]).out == Path(name)
+
+
 def test_a_file_may_have_any_name_but_none() -> None:
     parser = cli.command("test", "A test.")
     parser.add_argument("--out", type=cli.file_name)

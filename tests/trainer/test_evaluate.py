@@ -136,6 +136,9 @@ def test_a_broken_clip_is_listed(shards_folder: Path, weights: Path, tmp_path: P
         ({"--out": "/proc/evaluation"}, 2, "cannot be written"),
         ({"--split": "dev"}, 2, "--split must be one of 'train', 'val', 'test', not dev"),
         ({"--device": "toaster"}, 2, "--device"),
+        ({"--weights": "#"}, 1, "# is no file"),
+        ({"--resamples": "0"}, 2, "--resamples must be at least 1"),
+        ({"--threads": "-1"}, 2, "--threads must be at least 0"),
     ],
 )
 def test_bad_input_is_one_sentence(

@@ -207,7 +207,7 @@ rank, out = os.environ.get("RANK", "0"), sys.argv.pop(1)
 following = Loader.__next__
 def spying(self):
     batch = following(self)
-    if self.shape.run_frames == 5:
+    if self.shape.sample_frames == 5:
         r = batch.runs
         rows = [r.clip, r.start, r.audio_start, r.label]
         with open(f"{out}/{rank}.jsonl", "a") as stream:

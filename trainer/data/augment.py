@@ -1,8 +1,8 @@
 """Augmentation: pictures turned, moved and dimmed on the device, sound changed in its features.
 
-What a sample suffers depends on its key alone, not on who loads it or when: a resumed run and
-another number of processes see the very same pictures. All frames of a run suffer alike, so that
-the movement of the lips stays what it was; only the quality of JPEG differs from run to run.
+A sample's augmentation depends only on its key, not on who loads it or when: a resumed run and
+another number of processes see the very same pictures. All frames of a sample are changed alike, so
+that the movement of the lips stays what it was.
 """
 
 from collections.abc import Iterator
@@ -92,7 +92,7 @@ def check(augment: Augment) -> None:
 
 
 def picture_arguments(
-    augment: Augment, key: Ints, run_frames: int, size: int
+    augment: Augment, key: Ints, sample_frames: int, size: int
 ) -> dict[str, NDArray[Any]]:
     """What `augmented` takes for N runs, a row a frame, by the names of `Augment.pictures`.
 
@@ -122,7 +122,7 @@ def picture_arguments(
         "contrast": contrast.astype(np.float32),
         "quality": quality,
     }
-    return {name: np.repeat(rows[name], run_frames, axis=0) for name in augment.pictures}
+    return {name: np.repeat(rows[name], sample_frames, axis=0) for name in augment.pictures}
 
 
 def augmented(frames: Any, arguments: dict[str, Any], size: int, channels: int) -> Any:

@@ -67,7 +67,7 @@ class TrainSampler:
     picture's nor the sound's position tells a genuine pair from a false one.
 
     "paired": every window comes with its genuine sound and a false one of the same draw: two pairs
-    for one decode. "multiway": a sample is a run of `run_frames` frames with its sound, whose
+    for one decode. "multiway": a sample is a run of `sample_frames` frames with its sound, whose
     windows are each other's false pairs.
 
     Attributes:
@@ -77,7 +77,7 @@ class TrainSampler:
         min_shift, max_shift: frames.
         seed: any integer >= 0.
         pairing: what a sample is.
-        run_frames: frames of a sample ("multiway" only; else 5).
+        sample_frames: frames of a sample ("multiway" only; else 5).
         curriculum: epochs over which the smallest shift falls from half of the largest to
             `min_shift`, easy pairs first; 0: none.
 
@@ -92,7 +92,7 @@ class TrainSampler:
     max_shift: int = 50
     seed: int = 0
     pairing: Pairing = "independent"
-    run_frames: int = WINDOW_FRAMES
+    sample_frames: int = WINDOW_FRAMES
     curriculum: int = 0
 
     def __post_init__(self) -> None:
@@ -100,9 +100,9 @@ class TrainSampler:
             raise UsageError(f"batch_size {self.batch_size} must be even: half are genuine pairs")
         if self.batch_size < 1:
             raise UsageError(f"batch_size must be at least 1, not {self.batch_size}")
-        if self.pairing == "multiway" and self.run_frames - WINDOW_FRAMES < self.min_shift:
+        if self.pairing == "multiway" and self.sample_frames - WINDOW_FRAMES < self.min_shift:
             raise UsageError(
-                f"run_frames {self.run_frames} must exceed min_shift {self.min_shift} by "
+                f"run_frames {self.sample_frames} must exceed min_shift {self.min_shift} by "
                 f"{WINDOW_FRAMES} or more: a window's false pairs are the others of its run"
             )
         if not 1 <= self.min_shift <= self.max_shift:
@@ -115,7 +115,7 @@ class TrainSampler:
         if len(self.eligible) == 0:
             what, setting = f"a shift of {self.min_shift} frames", "data.min_shift"
             if self.pairing == "multiway":
-                what, setting = f"a run of {self.run_frames} frames", "data.run_frames"
+                what, setting = f"a run of {self.sample_frames} frames", "data.run_frames"
             raise UsageError(
                 f"no clip is long enough for {what} "
                 f"(longest: {max(self.windows, default=0)} windows); lower {setting}"
@@ -130,7 +130,7 @@ class TrainSampler:
     @cached_property
     def eligible(self) -> Ints:
         """Clips long enough for a sample."""
-        least = self.min_shift if self.pairing != "multiway" else self.run_frames - WINDOW_FRAMES
+        least = self.min_shift if self.pairing != "multiway" else self.sample_frames - WINDOW_FRAMES
         return cast(Ints, np.flatnonzero(self.windows > least))
 
     @property
@@ -171,7 +171,7 @@ class TrainSampler:
         key = cast(Ints, mixed.view(np.int64))
         genuine = np.ones_like(clip)
         if self.pairing == "multiway":
-            places = self.windows[clip] - (self.run_frames - WINDOW_FRAMES)
+            places = self.windows[clip] - (self.sample_frames - WINDOW_FRAMES)
             start = (uniform(self.seed, epoch, sample, _START) * places).astype(np.int64)
             return Runs(clip, start, clip, start, genuine, key=key)
         start, shifted = self._draw_pair(clip, sample, epoch)
@@ -188,7 +188,7 @@ class TrainSampler:
         left = 1 - epoch / self.curriculum
         easy = self.max_shift
         if self.pairing == "multiway":
-            easy = min(easy, self.run_frames - WINDOW_FRAMES)
+            easy = min(easy, self.sample_frames - WINDOW_FRAMES)
         return self.min_shift + round(max(0, easy // 2 - self.min_shift) * left)
 
     def _draw_pair(self, clip: Ints, sample: Ints, epoch: int) -> tuple[Ints, Ints]:
@@ -221,16 +221,16 @@ class TrainSampler:
         return np.where(np.isin(clip, barred), allowed[other.astype(np.int64)], clip)
 
 
-def fixed_runs(windows: Ints, run_frames: int, reach: int, per_clip: int) -> Runs:
+def fixed_runs(windows: Ints, sample_frames: int, reach: int, per_clip: int) -> Runs:
     """Runs for validation, the same each time: up to `per_clip` of each clip, evenly spaced.
 
     Where the clip is long enough every shift within +-reach stays inside it. The sound begins
-    `reach` frames before the run, so it must span run_frames + 2 reach frames. Clips shorter than a
-    run give none.
+    `reach` frames before the run, so it must span sample_frames + 2 reach frames. Clips shorter
+    than a run give none.
     """
     clips, starts = [], []
     for number, count in enumerate(windows.tolist()):
-        last = count - (run_frames - 4)
+        last = count - (sample_frames - 4)
         if last < 0:
             continue
         low, high = (reach, last - reach) if last >= 2 * reach else (last // 2, last // 2)

@@ -20,9 +20,9 @@ from data_tools.atomic import atomic_path, sync
 from data_tools.progress import progress
 from data_tools.records import Count, RecordError, decode_record, read_lines
 from trainer.data.dataset import Dataset
+from trainer.model.fold import fold
 from trainer.model.weights import WeightsError, load_model
 from trainer.score.clip_distances import Unreadable, clip_distances, embed_clips
-from trainer.score.embed import fold
 from trainer.score.scoring import REACH, TOLERANCE, score_distances
 
 SCORES, PARTIAL = "scores.jsonl", "scores.jsonl.partial"

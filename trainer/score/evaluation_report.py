@@ -12,6 +12,7 @@ import numpy as np
 from rich.table import Table
 
 from data_tools.atomic import atomic_path, write_json
+from data_tools.figure import save_figure
 from data_tools.mfcc import FPS
 from trainer.score.evaluation import CONTEXTS, MOVES, PARTS, ClipMeasurement, EvaluationOptions
 from trainer.score.intervals import Evaluation, Figure, ShiftRow
@@ -131,8 +132,7 @@ def plot(evaluation: Evaluation, path: Path) -> None:
         axes.set(title=title + share, xlabel="offset error, frames (positive: found early)")
         axes.spines[["top", "right"]].set_visible(False)
     picture.axes[0].set_ylabel("share")
-    with atomic_path(path) as partial:
-        picture.savefig(partial, dpi=110, format="png")
+    save_figure(picture, path)
 
 
 def write_rows(measured: list[ClipMeasurement], left_out: dict[str, str], path: Path) -> None:

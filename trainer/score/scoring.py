@@ -18,7 +18,7 @@ from trainer.model.losses import distance
 
 _WINDOWS = 256  # compared at once: all differences at once would take 130 kB a window
 
-REACH = 15  # frames to either side that are searched, as in the literature
+REACH = 15  # frames to either side, as in the literature and the official command line
 TOLERANCE = 1  # frames; the literature counts an offset within one frame as right
 
 

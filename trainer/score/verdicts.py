@@ -9,8 +9,8 @@ import numpy as np
 from msgspec import Meta
 
 from data_tools import keep
-from data_tools.atomic import atomic_path
 from data_tools.errors import UserError
+from data_tools.figure import save_figure
 from data_tools.keep import Row, write_keep
 from trainer.score.clip_scores import ClipScore, score_clips
 from trainer.score.mixture import (
@@ -164,5 +164,4 @@ def plot(scores: list[ClipScore], threshold: Threshold, path: Path) -> None:
     )
     axes.set_title(threshold.words, fontsize=8)
     axes.spines[["top", "right"]].set_visible(False)
-    with atomic_path(path) as partial:
-        figure.savefig(partial, dpi=110, format="png")
+    save_figure(figure, path)

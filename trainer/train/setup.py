@@ -17,10 +17,12 @@ from data_tools.keep import Row, read_keep
 from data_tools.mfcc import WINDOW_FRAMES
 from data_tools.shards import open_shards, read_manifest
 from trainer.config import Config, Options, check, save_config
+from trainer.data.batch import Shape
 from trainer.data.dataset import Dataset
-from trainer.data.loader import Loader, Requests, Shape
+from trainer.data.loader import Loader, Requests
 from trainer.data.sampler import Runs, TrainSampler
 from trainer.model.syncnet import PRESETS
+from trainer.score.scoring import REACH
 from trainer.train import display, distributed
 from trainer.train.checkpoint import Resumed
 from trainer.train.demo import make_shards
@@ -28,7 +30,7 @@ from trainer.train.distributed import Processes
 from trainer.train.guard import Guard
 from trainer.train.resume import first_step, open_folder
 from trainer.train.step import TrainStep, warmup_steps
-from trainer.train.validate import REACH, NoRuns, Validation
+from trainer.train.validate import NoRuns, Validation
 
 
 @dataclass(frozen=True)

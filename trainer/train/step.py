@@ -13,7 +13,7 @@ from torch import nn
 from data_tools.errors import UsageError
 from data_tools.mfcc import CEPSTRA, WINDOW_COLUMNS, WINDOW_FRAMES
 from trainer.config.settings import Config, Train
-from trainer.data.loader import Batch
+from trainer.data.batch import Batch
 from trainer.model.ema import average
 from trainer.model.losses import Pairs, labelled, make_loss, shifted
 from trainer.model.syncnet import PRESETS, SyncNet
