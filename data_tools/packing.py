@@ -10,7 +10,8 @@ from functools import partial
 from pathlib import Path
 
 from data_tools.atomic import remove_partials, write_json
-from data_tools.clips import SPLITS, ClipError, find_clips, load_clip, realign
+from data_tools.clip_data import load_clip, realign
+from data_tools.clips import SPLITS, ClipError, find_clips
 from data_tools.errors import UsageError
 from data_tools.keep import Row
 from data_tools.lock import locked

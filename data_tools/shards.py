@@ -30,7 +30,8 @@ from msgspec import Meta
 from numpy.typing import NDArray
 
 from data_tools.atomic import atomic_path, write_json
-from data_tools.clips import SPLITS, ClipData
+from data_tools.clip_data import ClipData
+from data_tools.clips import SPLITS
 from data_tools.mfcc import CEPSTRA, FPS, SAMPLE_RATE
 from data_tools.records import Count, RecordError, read_record, read_whole
 

@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from data_tools.clips import ClipError, decode_jpeg, read_npy
+from data_tools.clips import ClipError
+from data_tools.jpeg import decode_jpeg
 from data_tools.mfcc import CEPSTRA
 from data_tools.progress import progress
 from data_tools.records import RecordError, decode_record
@@ -26,6 +27,7 @@ from data_tools.shards import (
     read_manifest,
     read_stats,
 )
+from data_tools.sound import read_npy
 from data_tools.workers import each_result
 
 

@@ -21,16 +21,9 @@ import simplejpeg
 import soundfile
 from hypothesis import strategies as st
 
-from data_tools.clips import (
-    MAX_SIDE,
-    Clip,
-    ClipData,
-    ClipError,
-    decode_jpeg,
-    find_clips,
-    jpeg_size,
-    load_clip,
-)
+from data_tools.clip_data import ClipData, load_clip
+from data_tools.clips import Clip, ClipError, find_clips
+from data_tools.jpeg import MAX_SIDE, decode_jpeg, jpeg_size
 from data_tools.mfcc import CEPSTRA, WINDOW_COLUMNS, mfcc
 from data_tools.packing import pack
 from data_tools.plan import PackOptions

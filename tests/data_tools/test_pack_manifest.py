@@ -11,7 +11,8 @@ import simplejpeg
 import soundfile
 
 from data_tools.__main__ import main
-from data_tools.clips import Clip, ClipError, load_clip, realign
+from data_tools.clip_data import load_clip, realign
+from data_tools.clips import Clip, ClipError
 from data_tools.keep import KEEP, REALIGN, SHIFTED, KeepError, Row, write_keep
 from data_tools.mfcc import SAMPLES_PER_FRAME
 from data_tools.packing import pack

@@ -13,7 +13,8 @@ import pytest
 import soundfile
 import webdataset
 
-from data_tools.clips import Clip, load_clip
+from data_tools.clip_data import load_clip
+from data_tools.clips import Clip
 from data_tools.packing import pack
 from data_tools.plan import PackOptions
 from data_tools.shards import Shard, ShardError, index_tar, open_shards, read_manifest, write_shard
