@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from benchmarks.measure import frame_shape, synthetic_shards
 from data_tools.mfcc import COLUMNS_PER_FRAME
-from data_tools.shards import format_idx, index_tar
+from data_tools.tar_index import format_idx, index_tar
 from trainer.data.dataset import Dataset
 from trainer.data.sampler import TrainSampler
 

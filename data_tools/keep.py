@@ -18,8 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from data_tools.atomic import atomic_path
+from data_tools.manifest import ShardError
 from data_tools.records import RecordError, number, read_table, whole_number
-from data_tools.shards import ShardError
 
 KEEP, REALIGN = "keep", "realign"
 SHIFTED, NO_MINIMUM, UNREADABLE = "shifted", "no minimum", "unreadable"

@@ -24,8 +24,8 @@ from data_tools.clips import SPLITS, Clip
 from data_tools.errors import UsageError
 from data_tools.jpeg import Conversion
 from data_tools.keep import KeepError, Row
+from data_tools.manifest import FORMAT
 from data_tools.records import Count, read_record
-from data_tools.shards import FORMAT
 from data_tools.splits import assign_splits
 
 PLAN = "plan.json"

@@ -8,26 +8,23 @@ import numpy as np
 
 from data_tools.clips import ClipError
 from data_tools.jpeg import decode_jpeg
-from data_tools.mfcc import CEPSTRA
-from data_tools.progress import progress
-from data_tools.records import RecordError, decode_record
-from data_tools.shards import (
+from data_tools.manifest import (
     MANIFEST,
     NOTHING,
     ClipRecord,
     Manifest,
-    Member,
-    Shard,
     ShardError,
-    content_hash,
-    describe,
-    format_idx,
     in_two_splits,
-    index_tar,
     read_manifest,
     read_stats,
 )
+from data_tools.mfcc import CEPSTRA
+from data_tools.progress import progress
+from data_tools.records import RecordError, decode_record
+from data_tools.shard_writer import content_hash, describe
+from data_tools.shards import Shard
 from data_tools.sound import read_npy
+from data_tools.tar_index import Member, format_idx, index_tar
 from data_tools.workers import each_result
 
 
