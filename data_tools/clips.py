@@ -71,10 +71,10 @@ def find_clips(root: Path, source_pattern: str | None = None) -> list[Clip]:
     if not root.is_dir():
         raise UsageError(f"{root} is not a folder of clips")
     pattern = _compile(source_pattern)
-    found, again = _clip_folders(root)
+    folders, again = _clip_folders(root)
     clips: dict[Path, Clip] = {}
     names = set()
-    for folder in found:
+    for folder in folders:
         parts = _parts(folder, root)
         split = _split(parts)
         inner = parts[1:] if split else parts
@@ -104,7 +104,7 @@ def _clip_folders(root: Path) -> tuple[list[Path], list[tuple[Path, Path]]]:
     two names the one without a link counts.
     """
     entered: dict[tuple[int, int], Path] = {}
-    found: list[Path] = []
+    clip_folders: list[Path] = []
     repeats: list[tuple[Path, Path]] = []
     folders, links = [root], deque[Path]()
     while folders or links:
@@ -117,7 +117,7 @@ def _clip_folders(root: Path) -> tuple[list[Path], list[tuple[Path, Path]]]:
         with os.scandir(here) as entries:
             inside = [e for e in entries if not e.name.startswith(".") and _is_folder(e)]
         if here != root and any(entry.name == "frames" for entry in inside):
-            found.append(here)
+            clip_folders.append(here)
             continue
         inside.sort(key=lambda entry: entry.name)
         links += [here / entry.name for entry in inside if entry.is_symlink()]
@@ -129,10 +129,10 @@ def _clip_folders(root: Path) -> tuple[list[Path], list[tuple[Path, Path]]]:
             continue  # a loop leads to no clip that it does not lie beside
         again += [
             (here / folder.relative_to(known), folder)
-            for folder in found
+            for folder in clip_folders
             if folder.is_relative_to(known)
         ]
-    return found, again
+    return clip_folders, again
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:
@@ -170,10 +170,10 @@ def frame_files(clip: Clip) -> list[Path]:
         raise ClipError("too long", f"{len(files)} frames; cut it into clips of {MAX_FRAMES}")
     numbered: dict[int, Path] = {}
     for file in files:
-        found = _LAST_NUMBER.search(file.stem)
-        if found is None:
+        match = _LAST_NUMBER.search(file.stem)
+        if match is None:
             raise ClipError("frame without a number", f"frames/{shown(file.name)}")
-        number = int(found[1])
+        number = int(match[1])
         if number in numbered:
             raise ClipError(
                 "frame doubled",
@@ -232,10 +232,10 @@ def _source(
         )
         return shown(about.source)
     if pattern is not None:
-        found = pattern.search("/".join(inner))
-        if found is None or found[1] is None:
+        match = pattern.search("/".join(inner))
+        if match is None or match[1] is None:
             raise UsageError(f"--source-pattern matches nothing in {'/'.join(inner)!r}")
-        return found[1]
+        return match[1]
     return "/".join(default)
 
 

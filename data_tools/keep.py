@@ -1,4 +1,4 @@
-"""Which clips to train on, after they were scored: `keep.csv`, one row a clip.
+"""Which clips to train on, after they were scored: `keep.csv`, one row per clip.
 
     clip,score,offset,verdict,reason
     clip_00007,0.91,0,keep,

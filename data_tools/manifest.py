@@ -136,10 +136,10 @@ class Manifest:
 
     def as_dict(self) -> dict[str, Any]:
         """What manifest.json holds."""
-        found = asdict(self)
+        content = asdict(self)
         if self.rejected is None:
-            del found["rejected"]
-        return found
+            del content["rejected"]
+        return content
 
 
 def read_stats(tar: Path) -> ShardStats:
@@ -190,13 +190,13 @@ def in_two_splits(tars: Iterable[Path]) -> list[str]:
         ShardError: the statistics of a shard are missing or damaged.
     """
     first: dict[str, tuple[str, str]] = {}
-    found = []
+    repeated = []
     for tar in tars:
         stats = read_stats(tar)
         for record in stats.clips:
             split, clip = first.setdefault(record.hash, (stats.split, record.clip))
             if split != stats.split:
-                found.append(
+                repeated.append(
                     f"{clip} ({split}) and {record.clip} ({stats.split}) are the same clip"
                 )
-    return found
+    return repeated

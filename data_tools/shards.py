@@ -1,11 +1,11 @@
 """The shard format: plain WebDataset tars with DALI's own index beside them, nothing else.
 
-    train-000000.tar    one sample a clip, members in this order:
+    train-000000.tar    one sample per clip, members in this order:
         <key>.json          clip, fps, frames, source, split, hash, height, width, channels, columns
         <key>.mfcc.npy      (T, 13) float32
         <key>.flac          the sound, if asked for
         <key>.00000.jpg ... the frames, contiguous and in order
-    train-000000.idx    what DALI's wds2idx writes (v1.2): "ext offset size name" a member
+    train-000000.idx    what DALI's wds2idx writes (v1.2): "ext offset size name" per member
     train-000000.json   statistics; its presence says that tar and idx are complete
 
 Tar and idx hold every byte range, so `Shard` maps the tar and hands out views without a copy.
@@ -31,7 +31,7 @@ class Shard:
 
     Attributes:
         split: that it belongs to.
-        keys: one a clip.
+        keys: of the clips, in order.
         records: what the statistics say of each clip.
         first_frame: (clips + 1,) int64, clip c owns frames first_frame[c]..first_frame[c+1]-1.
         offset, size: (frames,) int64, the byte range of each frame's JPEG.

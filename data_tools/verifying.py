@@ -29,7 +29,7 @@ from data_tools.workers import each_result
 
 
 def verify(folder: Path, workers: int = 1) -> list[str]:
-    """Check manifest, tars, indices, hashes, MFCC and every frame; returns the faults, one a line.
+    """Check manifest, tars, indices, hashes, MFCC and every frame; returns one line per fault.
 
     Raises:
         ShardError: the folder holds no manifest of shards.
@@ -44,12 +44,12 @@ def verify(folder: Path, workers: int = 1) -> list[str]:
             faults.append(f"{path.name}: left over from a killed run; run pack again")
     tars = [folder / entry.name for entry in manifest.shards]
     with progress("verifying", len(tars), "shards") as advance:
-        found = {}
+        faults_of = {}
         for tar, own in each_result(verify_shard, tars, workers, "verifying"):
-            found[tar] = own
+            faults_of[tar] = own
             advance(1)
     for tar in tars:
-        faults += found[tar]
+        faults += faults_of[tar]
     return faults + list(_manifest_faults(manifest, tars))
 
 
@@ -74,8 +74,8 @@ def verify_shard(tar: Path) -> list[str]:
             for member in members:
                 stream.seek(member.offset)
                 contents.append(stream.read(member.size))
-            found = _clip_faults(record, split, members, contents)
-            faults += (f"{tar.name}: {fault}" for fault in found)
+            wrong = _clip_faults(record, split, members, contents)
+            faults += (f"{tar.name}: {fault}" for fault in wrong)
     return faults
 
 
@@ -90,14 +90,14 @@ def _manifest_faults(manifest: Manifest, tars: list[Path]) -> Iterator[str]:
         except ShardError:
             damaged = True  # named already
             continue
-        found = stats.totals
+        own = stats.totals
         if stats.split != entry.split:
             yield f"{tar.name}: of {stats.split}, the manifest says {entry.split}"
         for what in ("clips", "frames", "bytes"):
-            count, said = getattr(found, what), getattr(entry, what)
-            if count != said:
-                yield f"{tar.name}: {count} {what}, the manifest says {said}"
-        totals[entry.split] += found
+            count, listed = getattr(own, what), getattr(entry, what)
+            if count != listed:
+                yield f"{tar.name}: {count} {what}, the manifest says {listed}"
+        totals[entry.split] += own
         dropped += [(row.clip, row.reason) for row in stats.dropped]
     if damaged:
         return  # without one shard's counts there is no total
