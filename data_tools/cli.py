@@ -113,7 +113,7 @@ def add_options(
         only: the fields to take; all if empty.
         without: fields to leave out.
     """
-    said = {
+    helps = {
         entry.arg_name: " ".join((entry.description or "").split())
         for entry in docstring_parser.parse(settings.__doc__ or "").params
     }
@@ -123,7 +123,7 @@ def add_options(
         default = field.default if field.default_factory is MISSING else field.default_factory()
         must = {"required": True} if default is MISSING else {"default": default}
         option = f"--{field.name.replace('_', '-')}"
-        words = said.get(field.name, "")
+        words = helps.get(field.name, "")
         if field.type is bool and default is False:
             parser.add_argument(option, action="store_true", help=words)
             continue
@@ -299,7 +299,7 @@ def sentence(problem: str) -> str:
     if bound := re.match(
         r"(?:Not of type \w+: )?(.*?) ?does not conform to restriction (.*)", text
     ):
-        words = re.sub(r"v(>=|<=|>|<)", lambda found: f"{_BOUNDS[found[1]]} ", bound[2])
+        words = re.sub(r"v(>=|<=|>|<)", lambda sign: f"{_BOUNDS[sign[1]]} ", bound[2])
         return f"{option} must be {words}, not {bound[1][:100] or 0}"
     if literal := re.match(r"Expected a typing.Literal\[(.*)\]. Got value: (.*)", text):
         return f"{option} must be one of {literal[1]}, not {literal[2][:100]}"
@@ -328,10 +328,10 @@ def exit_status(
     try:
         return work() or 0
     except UsageError as error:
-        status, said = 2, str(error)
+        status, words = 2, str(error)
     except (UserError, OSError) as error:
-        status, said = 1, str(error)
+        status, words = 1, str(error)
     except KeyboardInterrupt:
-        status, said = 130, interrupted
-    print(f"{program}: {said}", file=sys.stderr)
+        status, words = 130, interrupted
+    print(f"{program}: {words}", file=sys.stderr)
     return status

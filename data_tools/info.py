@@ -13,10 +13,12 @@ from rich.console import Console
 from rich.table import Table
 
 from data_tools.cli import check_options
-from data_tools.clips import SPLITS, decode_jpeg
+from data_tools.clips import SPLITS
+from data_tools.jpeg import decode_jpeg
+from data_tools.manifest import Manifest, ShardError, read_manifest
 from data_tools.mfcc import COLUMNS_PER_FRAME, FPS
 from data_tools.plan import MAX_SEED
-from data_tools.shards import Manifest, Shard, ShardError, open_shards, read_manifest
+from data_tools.shards import Shard, open_shards
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

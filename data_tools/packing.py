@@ -10,10 +10,21 @@ from functools import partial
 from pathlib import Path
 
 from data_tools.atomic import remove_partials, write_json
-from data_tools.clips import SPLITS, ClipError, find_clips, load_clip, realign
+from data_tools.clip_data import load_clip, realign
+from data_tools.clips import SPLITS, ClipError, find_clips
 from data_tools.errors import UsageError
 from data_tools.keep import Row
 from data_tools.lock import locked
+from data_tools.manifest import (
+    MANIFEST,
+    NOTHING,
+    ClipRecord,
+    DroppedClip,
+    Manifest,
+    RejectedClip,
+    ShardEntry,
+    read_stats,
+)
 from data_tools.plan import (
     PackOptions,
     ShardPlan,
@@ -24,19 +35,7 @@ from data_tools.plan import (
 )
 from data_tools.progress import progress
 from data_tools.records import utf8
-from data_tools.shards import (
-    MANIFEST,
-    NOTHING,
-    ClipRecord,
-    DroppedClip,
-    Manifest,
-    RejectedClip,
-    ShardEntry,
-    clip_members,
-    commit_shard,
-    read_stats,
-    write_shard,
-)
+from data_tools.shard_writer import clip_members, commit_shard, write_shard
 from data_tools.workers import each_result
 
 _DEFAULTS = PackOptions()

@@ -19,11 +19,13 @@ from msgspec import Meta
 
 from data_tools.atomic import write_json
 from data_tools.cli import check_options
-from data_tools.clips import SPLITS, Clip, Conversion, content_digest
+from data_tools.clip_data import content_digest
+from data_tools.clips import SPLITS, Clip
 from data_tools.errors import UsageError
+from data_tools.jpeg import Conversion
 from data_tools.keep import KeepError, Row
+from data_tools.manifest import FORMAT
 from data_tools.records import Count, read_record
-from data_tools.shards import FORMAT
 from data_tools.splits import assign_splits
 
 PLAN = "plan.json"

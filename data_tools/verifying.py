@@ -6,31 +6,30 @@ from typing import Any
 
 import numpy as np
 
-from data_tools.clips import ClipError, decode_jpeg, read_npy
-from data_tools.mfcc import CEPSTRA
-from data_tools.progress import progress
-from data_tools.records import RecordError, decode_record
-from data_tools.shards import (
+from data_tools.clips import ClipError
+from data_tools.jpeg import decode_jpeg
+from data_tools.manifest import (
     MANIFEST,
     NOTHING,
     ClipRecord,
     Manifest,
-    Member,
-    Shard,
     ShardError,
-    content_hash,
-    describe,
-    format_idx,
     in_two_splits,
-    index_tar,
     read_manifest,
     read_stats,
 )
+from data_tools.mfcc import CEPSTRA
+from data_tools.progress import progress
+from data_tools.records import RecordError, decode_record
+from data_tools.shard_writer import content_hash, describe
+from data_tools.shards import Shard
+from data_tools.sound import read_npy
+from data_tools.tar_index import Member, format_idx, index_tar
 from data_tools.workers import each_result
 
 
 def verify(folder: Path, workers: int = 1) -> list[str]:
-    """Check manifest, tars, indices, hashes, MFCC and every frame; returns the faults, one a line.
+    """Check manifest, tars, indices, hashes, MFCC and every frame; returns one line per fault.
 
     Raises:
         ShardError: the folder holds no manifest of shards.
@@ -45,12 +44,12 @@ def verify(folder: Path, workers: int = 1) -> list[str]:
             faults.append(f"{path.name}: left over from a killed run; run pack again")
     tars = [folder / entry.name for entry in manifest.shards]
     with progress("verifying", len(tars), "shards") as advance:
-        found = {}
+        faults_of = {}
         for tar, own in each_result(verify_shard, tars, workers, "verifying"):
-            found[tar] = own
+            faults_of[tar] = own
             advance(1)
     for tar in tars:
-        faults += found[tar]
+        faults += faults_of[tar]
     return faults + list(_manifest_faults(manifest, tars))
 
 
@@ -75,8 +74,8 @@ def verify_shard(tar: Path) -> list[str]:
             for member in members:
                 stream.seek(member.offset)
                 contents.append(stream.read(member.size))
-            found = _clip_faults(record, split, members, contents)
-            faults += (f"{tar.name}: {fault}" for fault in found)
+            wrong = _clip_faults(record, split, members, contents)
+            faults += (f"{tar.name}: {fault}" for fault in wrong)
     return faults
 
 
@@ -91,14 +90,14 @@ def _manifest_faults(manifest: Manifest, tars: list[Path]) -> Iterator[str]:
         except ShardError:
             damaged = True  # named already
             continue
-        found = stats.totals
+        own = stats.totals
         if stats.split != entry.split:
             yield f"{tar.name}: of {stats.split}, the manifest says {entry.split}"
         for what in ("clips", "frames", "bytes"):
-            count, said = getattr(found, what), getattr(entry, what)
-            if count != said:
-                yield f"{tar.name}: {count} {what}, the manifest says {said}"
-        totals[entry.split] += found
+            count, listed = getattr(own, what), getattr(entry, what)
+            if count != listed:
+                yield f"{tar.name}: {count} {what}, the manifest says {listed}"
+        totals[entry.split] += own
         dropped += [(row.clip, row.reason) for row in stats.dropped]
     if damaged:
         return  # without one shard's counts there is no total

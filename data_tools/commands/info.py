@@ -6,7 +6,7 @@ from rich.console import Console
 
 from data_tools.cli import add_options, command, exit_status, parse, read_options
 from data_tools.info import MontageOptions, montage, summarise
-from data_tools.shards import read_manifest
+from data_tools.manifest import read_manifest
 
 PROGRAM = "python -m data_tools info"
 

@@ -13,9 +13,9 @@ from data_tools.cli import add_options, command, exit_status, parse, read_option
 from data_tools.errors import UsageError, UserError
 from data_tools.info import printable, summarise
 from data_tools.keep import in_words, read_keep
+from data_tools.manifest import MANIFEST, Manifest, in_two_splits
 from data_tools.packing import pack
 from data_tools.plan import PackOptions
-from data_tools.shards import MANIFEST, Manifest, in_two_splits
 from data_tools.workers import WorkerOptions, process_count
 
 PROGRAM = "python -m data_tools pack"

@@ -2,7 +2,7 @@
 
     python -m data_tools synth OUT --clips 250 --seed 1 --size 96 --seconds 3 --offsync 0.2
 
-writes OUT/<clip>/audio.wav (16 kHz mono, 16 bit), OUT/<clip>/frames/frame0.jpg ... (25 a second)
+writes OUT/<clip>/audio.wav (16 kHz mono, 16 bit), OUT/<clip>/frames/frame0.jpg ... (25 per second)
 and OUT/truth.csv. Every clip is another person and another voice. Clip k depends only on the seed,
 k, the size and the length (and, off sync, on its kind), so fewer clips are a prefix of more.
 A run that was killed goes on where it stopped when started again with the same arguments.

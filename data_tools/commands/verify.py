@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from data_tools.cli import add_options, command, exit_status, parse
-from data_tools.shards import read_manifest
+from data_tools.manifest import read_manifest
 from data_tools.verifying import verify
 from data_tools.workers import WorkerOptions, process_count
 

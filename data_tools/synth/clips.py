@@ -2,7 +2,7 @@
 
     python -m data_tools synth OUT --clips 250 --seed 1 --size 96 --seconds 3 --offsync 0.2
 
-writes OUT/<clip>/audio.wav (16 kHz mono, 16 bit), OUT/<clip>/frames/frame0.jpg ... (25 a second)
+writes OUT/<clip>/audio.wav (16 kHz mono, 16 bit), OUT/<clip>/frames/frame0.jpg ... (25 per second)
 and OUT/truth.csv. Every clip is another person and another voice. Clip k depends only on the seed,
 k, the size and the length (and, off sync, on its kind), so fewer clips are a prefix of more.
 A run that was killed goes on where it stopped when started again with the same arguments.
@@ -222,10 +222,10 @@ def _claim(out: Path, record: dict[str, object]) -> None:
     path = out / _RECORD
     if path.exists():
         try:
-            found = read_record(path, dict[str, Any], "is damaged", "choose another folder")
+            earlier = read_record(path, dict[str, Any], "is damaged", "choose another folder")
         except RecordError:
-            found = None
-        if found != record:
+            earlier = None
+        if earlier != record:
             raise UsageError(f"{out} holds clips made with other arguments; choose another folder")
         remove_partials(out)
         return

@@ -18,9 +18,11 @@ from hypothesis import strategies as st
 import hostile_clips as hostile
 from data_tools.__main__ import main
 from data_tools.clips import SPLITS, Clip, find_clips
+from data_tools.manifest import ClipRecord, in_two_splits
 from data_tools.packing import pack
 from data_tools.plan import PackOptions, plan_shards
-from data_tools.shards import ClipRecord, in_two_splits, index_tar, open_shards
+from data_tools.shards import open_shards
+from data_tools.tar_index import index_tar
 from data_tools.verifying import verify
 
 MakeClip = Callable[..., Path]

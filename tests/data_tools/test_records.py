@@ -25,6 +25,7 @@ from data_tools.clips import SPLITS, find_clips
 from data_tools.commands import prepare as prepare_command
 from data_tools.info import summarise
 from data_tools.keep import COLUMNS, KeepError, read_keep, write_keep
+from data_tools.manifest import Manifest, ShardError, ShardStats, read_manifest
 from data_tools.packing import _is_complete, pack
 from data_tools.plan import ShardPlan
 from data_tools.records import (
@@ -37,15 +38,9 @@ from data_tools.records import (
     whole_number,
 )
 from data_tools.report import write_report
-from data_tools.shards import (
-    Manifest,
-    ShardError,
-    ShardStats,
-    index_tar,
-    open_shards,
-    read_manifest,
-)
+from data_tools.shards import open_shards
 from data_tools.synth.clips import synthesize
+from data_tools.tar_index import index_tar
 from data_tools.verifying import verify
 from data_tools.video.record import Row as VideoRow
 from data_tools.video.record import (

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from data_tools.shards import ClipRecord
+from data_tools.manifest import ClipRecord
 from trainer.score.clip_distances import clip_distances
 from trainer.score.clip_scores import ClipScore, score_clip
 from trainer.score.scoring import REACH

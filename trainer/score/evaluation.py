@@ -22,9 +22,9 @@ from msgspec import Meta
 from numpy.typing import NDArray
 
 from data_tools.errors import UserError
+from data_tools.manifest import ClipRecord
 from data_tools.progress import progress
 from data_tools.records import RecordError, read_table, whole_number
-from data_tools.shards import ClipRecord
 from trainer.data.dataset import Dataset
 from trainer.model.syncnet import SyncNet
 from trainer.score.clip_distances import (

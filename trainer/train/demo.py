@@ -6,9 +6,9 @@ from pathlib import Path
 
 from rich.console import Console
 
+from data_tools.manifest import MANIFEST, ShardError
 from data_tools.packing import pack
 from data_tools.plan import PackOptions
-from data_tools.shards import MANIFEST, ShardError
 from data_tools.synth.clips import synthesize
 from data_tools.verifying import verify
 from trainer.config.settings import Data, Options

@@ -14,8 +14,9 @@ from rich.console import Console
 
 from data_tools.errors import UsageError
 from data_tools.keep import Row, read_keep
+from data_tools.manifest import read_manifest
 from data_tools.mfcc import WINDOW_FRAMES
-from data_tools.shards import open_shards, read_manifest
+from data_tools.shards import open_shards
 from trainer.config import Config, Options, check, save_config
 from trainer.data.batch import Shape
 from trainer.data.dataset import Dataset

@@ -11,9 +11,10 @@ import pytest
 
 from data_tools.__main__ import main
 from data_tools.clips import SPLITS
+from data_tools.manifest import ShardError
 from data_tools.packing import pack
 from data_tools.plan import PackOptions
-from data_tools.shards import Shard, ShardError, open_shards
+from data_tools.shards import Shard, open_shards
 from data_tools.verifying import verify
 
 MakeClip = Callable[..., Path]
