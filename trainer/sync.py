@@ -17,7 +17,7 @@ from data_tools import cli
 from data_tools.atomic import write_json
 from data_tools.errors import UsageError, UserError
 from data_tools.names import first_line, shown
-from trainer.model.device import find_device, is_device_fault
+from trainer.model.device import find_device, naming_device_faults
 from trainer.model.network import load_network
 from trainer.model.weights import default_weights
 from trainer.score.mend import mend_video, mended_as_json, print_mended
@@ -103,12 +103,9 @@ def _work(argv: list[str]) -> int:
     weights = _check(args)
     options = replace(options, device=find_device(options.device, "--device"))
     try:
-        return _run(args, weights, options)
+        with naming_device_faults():
+            return _run(args, weights, options)
     except OSError as error:
-        raise UserError(first_line(error)) from None
-    except RuntimeError as error:
-        if not is_device_fault(error):
-            raise
         raise UserError(first_line(error)) from None
 
 
