@@ -1,9 +1,9 @@
-"""README tables from results/*.json:  python -m benchmarks.report  (--check: fail if they differ)
+"""Tables of README.md and docs/*.md from results/*.json:  python -m benchmarks.report
 
-Between `<!-- results: NAME -->` and `<!-- end -->` the README holds nothing that was typed.
+Between `<!-- results: NAME -->` and `<!-- end -->` a page holds nothing that was typed. Every block
+stands in one page, once. --check changes nothing and fails where a page differs.
 """
 
-import argparse
 import json
 import re
 import sys
@@ -13,12 +13,18 @@ from typing import Any
 
 from benchmarks.attribute import ALONE, LADDER
 from benchmarks.loaders import CEILINGS, LOADERS
-from benchmarks.measure import RESULTS, exit_status
+from benchmarks.measure import RESULTS
 from benchmarks.studies import augmentation, loss, margin, min_shift, pairing, refinement
 from data_tools.atomic import atomic_path
+from data_tools.cli import command, exit_status, parse
+from data_tools.errors import UserError
 
-README = Path(__file__).parents[1] / "README.md"
-_BLOCK = re.compile(r"(<!-- results: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
+ROOT = Path(__file__).parents[1]
+_MARKER = re.compile(r"^<!-- results: (\w+) -->$", re.MULTILINE)
+_BLOCK = re.compile(
+    r"^(<!-- results: (\w+) -->\n)(?:(?!^<!-- results: ).)*?^(<!-- end -->)$",
+    re.DOTALL | re.MULTILINE,
+)
 
 
 def _read(name: str) -> dict[str, Any]:
@@ -26,7 +32,7 @@ def _read(name: str) -> dict[str, Any]:
     try:
         found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except ValueError:
-        raise RuntimeError(f"{path} is no JSON; measure it again") from None
+        raise UserError(f"{path} is no JSON; measure it again") from None
     return found
 
 
@@ -478,12 +484,40 @@ TABLES: dict[str, Callable[[], str]] = {
 }
 
 
-def rendered(text: str) -> str:
-    """The README's text with every block made anew.
+def pages() -> list[Path]:
+    """The files that may hold blocks: README.md and docs/*.md."""
+    return [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def check_places(texts: dict[Path, str]) -> None:
+    """Check that every block stands in one of the pages, once, and that all are known.
 
     Raises:
-        KeyError: a block names no table.
-        RuntimeError: a result is older than its table.
+        UserError: one does not; names the block and the page.
+    """
+    places: dict[str, list[str]] = {name: [] for name in TABLES}
+    for path, text in texts.items():
+        page = path.relative_to(ROOT).as_posix()
+        for name in _MARKER.findall(text):
+            if name not in places:
+                raise UserError(
+                    f"{page} has a block {name!r}, which is unknown; there are {', '.join(TABLES)}"
+                )
+            places[name].append(page)
+        if len(_MARKER.findall(text)) != len(_BLOCK.findall(text)):
+            raise UserError(f"{page}: a block lacks its <!-- end -->")
+    for name, where in places.items():
+        if not where:
+            raise UserError(f"the block {name!r} stands in no page: README.md or docs/*.md")
+        if len(where) > 1:
+            raise UserError(f"the block {name!r} stands twice: {', '.join(where)}")
+
+
+def rendered(text: str) -> str:
+    """The text of a page with every block made anew.
+
+    Raises:
+        UserError: a result is older than its table.
     """
 
     def block(match: re.Match[str]) -> str:
@@ -491,7 +525,7 @@ def rendered(text: str) -> str:
         try:
             return f"{match[1]}{table()}{match[3]}"
         except KeyError as error:
-            raise RuntimeError(
+            raise UserError(
                 f"the result of the table {match[2]!r} has no {error}: measure it again"
             ) from None
 
@@ -500,24 +534,26 @@ def rendered(text: str) -> str:
 
 def main(argv: list[str] | None = None) -> int:
     """Command line; 1 if --check finds a difference or a result cannot be read."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = command("python -m benchmarks.report", __doc__ or "")
     parser.add_argument("--check", action="store_true", help="change nothing, fail if they differ")
-    args = parser.parse_args(argv)
 
     def work() -> None:
-        text = README.read_text(encoding="utf-8")
-        new = rendered(text)
-        if args.check:
-            if new != text:
-                raise RuntimeError(
-                    "README.md differs from benchmarks/results; run python -m benchmarks.report"
-                )
-            return
-        with atomic_path(README) as partial:
-            partial.write_text(new, encoding="utf-8")
-        print(f"wrote {README.name}")
+        args = parse(parser, argv)
+        texts = {path: path.read_text(encoding="utf-8") for path in pages()}
+        check_places(texts)
+        changed = {path: new for path, text in texts.items() if (new := rendered(text)) != text}
+        names = ", ".join(path.relative_to(ROOT).as_posix() for path in changed)
+        if args.check and changed:
+            raise UserError(
+                f"{names}: differs from benchmarks/results; run python -m benchmarks.report"
+            )
+        for path, text in changed.items():
+            with atomic_path(path) as partial:
+                partial.write_text(text, encoding="utf-8")
+        if not args.check:
+            print(f"wrote {names}" if changed else "all pages hold the results")
 
-    return exit_status("report", None, work)
+    return exit_status("report", work)
 
 
 if __name__ == "__main__":

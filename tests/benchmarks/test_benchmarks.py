@@ -18,7 +18,6 @@ from benchmarks import (
     pack_speed,
     prepare_speed,
     profile_steps,
-    report,
     timing_cost,
 )
 
@@ -156,33 +155,3 @@ def test_a_result_names_machine_and_command(tmp_path: Path) -> None:
     written: dict[str, Any] = json.loads(report_file.read_text())
     assert written["answer"] == 42 and written["machine"]["cores"] >= 1
     assert "torch" in written["machine"]["versions"] and "benchmarks.x" in written["command"]
-
-
-def test_the_readme_holds_the_committed_figures() -> None:
-    text = report.README.read_text()
-    assert report.rendered(text) == text
-
-
-def test_the_check_fails_where_a_figure_was_typed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    copy = tmp_path / "README.md"
-    copy.write_text(report.README.read_text().replace("| libjpeg-turbo", "| libjpeg", 1))
-    monkeypatch.setattr(report, "README", copy)
-    assert report.main(["--check"]) == 1 and "differs" in capsys.readouterr().err
-    assert report.main([]) == 0 and report.main(["--check"]) == 0
-
-
-def test_a_result_older_than_its_table_is_named(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr(report, "_read", lambda name: {"videos": 3})
-    assert report.main(["--check"]) == 1
-    said = capsys.readouterr().err
-    assert "has no '" in said and "measure it again" in said and said.count("\n") == 1
-
-
-def test_a_typed_figure_would_be_found() -> None:
-    text = report.README.read_text()
-    row = next(line for line in text.splitlines() if line.startswith("| libjpeg-turbo"))
-    assert report.rendered(text.replace(row, row + " 1")) == text
