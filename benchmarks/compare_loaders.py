@@ -238,6 +238,37 @@ def table(figures: dict[str, Any]) -> Table:
     return shown
 
 
+def short_table(result: dict[str, Any]) -> tuple[list[str], list[list[str]], str]:
+    """Header, five rows and a note for the README: the torch row is the fastest of them all."""
+    found = result["loaders"]
+    torch_names = [name for name in found if name.startswith("torch-")]
+    best = max(torch_names, key=lambda name: found[name]["samples_per_s"])
+    names = {
+        "torch-seed": "torch DataLoader, a batch per worker",
+        best: f"torch DataLoader, fastest of {len(torch_names)} set-ups (`{best}`)",
+        "webdataset": "webdataset",
+        "spdl-simplejpeg": "SPDL, tuned (`spdl-simplejpeg`)",
+        "ours": "**this project**",
+    }
+    rows = [
+        [
+            what,
+            f"{found[name]['first_step_wait_ms']:,.1f} ms",
+            f"{found[name]['samples_per_s']:,}",
+            f"{found[name]['utilisation']:.1%}",
+        ]
+        for name, what in names.items()
+    ]
+    machine = result["machine"]
+    note = (
+        f"{result['frame']} frames, batches of {result['batch_size']}, steps of "
+        f"{result['step_ms']:.0f} ms, medians of {result['repetitions']} rounds in turns; "
+        f"{machine['cores']} cores of {machine['processor']}, {machine['gpu'] or 'no GPU'}."
+    )
+    header = ["loader", "first step of an epoch waits", "samples/s", "utilisation"]
+    return header, rows, note
+
+
 def main(argv: list[str] | None = None) -> int:
     """Command line; 2 wrong usage, 1 the data cannot be read."""
     parser = argparse.ArgumentParser(

@@ -11,9 +11,11 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+from benchmarks import compare_loaders, real_speech
 from benchmarks.attribute import ALONE, LADDER
 from benchmarks.loaders import CEILINGS, LOADERS
 from benchmarks.measure import RESULTS
+from benchmarks.module_map import module_map
 from benchmarks.studies import augmentation, loss, margin, min_shift, pairing, refinement
 from data_tools.atomic import atomic_path
 from data_tools.cli import command, exit_status, parse
@@ -468,7 +470,23 @@ def shifts() -> str:
     return _table(["shift recovery", "measured"], rows)
 
 
+def _short(header: list[str], rows: list[list[str]], note: str) -> str:
+    return f"{_table(header, rows)}\n{note}\n"
+
+
+def loaders_short() -> str:
+    """The README's five loaders."""
+    return _short(*compare_loaders.short_table(_read("compare_loaders")))
+
+
+def how_good() -> str:
+    """The README's figures of accuracy, with chance and limits."""
+    return _short(*real_speech.short_table(_read("real_speech"), _read("demo")))
+
+
 TABLES: dict[str, Callable[[], str]] = {
+    "loaders_short": loaders_short,
+    "how_good": how_good,
     "compare": compare,
     "steps": steps,
     "cost": cost,
@@ -481,6 +499,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "refined": refined,
     "shifts": shifts,
     "studies": studies,
+    "modules": module_map,
 }
 
 
