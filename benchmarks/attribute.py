@@ -17,10 +17,12 @@ from typing import Any
 
 from rich.table import Table
 
-from benchmarks import draw
-from benchmarks.loaders import LOADERS, PARTS, Files, Kind, Settings, torch_loader
-from benchmarks.measure import isolated
-from benchmarks.sources import Source
+from benchmarks.loaders import LOADERS, Kind
+from benchmarks.loaders.batches import Settings
+from benchmarks.processes import isolated
+from benchmarks.profiling import Profile, figures, profile
+from benchmarks.sources import PARTS, Source
+from benchmarks.step import EmulatedStep
 from trainer.train import timing
 from trainer.train.timing import StepRow
 
@@ -66,7 +68,7 @@ def loader(name: str) -> Kind:
     """The loader of a trial."""
     if name == "ours":
         return LOADERS["ours"]
-    return Kind(name, torch_loader(Files, **_WAYS[name]))
+    return Kind(name, "torch_files", options=_WAYS[name])
 
 
 @dataclass(frozen=True)
@@ -176,13 +178,11 @@ class Causes:
             f"{small:+.0%}, with a loader that decodes as fast as the cores can by {ours:+.0%}.",
         ]
 
-    def profiles(
-        self, figures: Callable[[list[StepRow], int], dict[str, Any]], batch_size: int
-    ) -> list[draw.Profile]:
+    def profiles(self, batch_size: int) -> list[Profile]:
         """For table and page."""
         what = {trial.name: trial.what for trial in (*LADDER, *ALONE)}
         return [
-            draw.Profile(name, what[name], rows, figures(rows, batch_size))
+            Profile(name, what[name], rows, figures(rows, batch_size))
             for name, rows in self.rows.items()
         ]
 
@@ -205,8 +205,5 @@ def measure(
 def _trial(
     name: str, source: Source, settings: Settings, step_ms: float, epochs: int
 ) -> list[StepRow]:
-    from benchmarks.profile_steps import profile
-    from benchmarks.step import EmulatedStep
-
     LOADERS[_TRIED + name] = loader(name)  # in this process alone
     return profile(_TRIED + name, source, settings, EmulatedStep(step_ms), epochs)

@@ -16,30 +16,32 @@ wanted, and a loader half as fast must wait. Ceilings: libjpeg-turbo decoding th
 cores into memory that is used again, copying a batch, and replaying batches kept in memory.
 """
 
-import argparse
 import sys
-import tempfile
 import time
-from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from statistics import median, quantiles
 from typing import Any
 
 import torch
+from jsonargparse import Namespace
+from jsonargparse.typing import PositiveFloat
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.loaders import LOADERS, Settings, open_by_name, runnable
-from benchmarks.measure import (
-    Result,
-    at_least,
+from benchmarks import turbo
+from benchmarks.loaders import CEILINGS, LOADERS, open_by_name, runnable
+from benchmarks.loaders.batches import Settings
+from benchmarks.markdown import Row, in_order, machine_line, table
+from benchmarks.options import (
+    AtLeastOne,
+    AtLeastTwo,
+    add_data,
     check_device,
-    cpu_seconds,
-    decode_all,
-    exit_status,
-    isolated,
-    start_fast,
+    check_even,
+    command_line,
+    run,
 )
+from benchmarks.processes import cpu_seconds, isolated, start_fast
+from benchmarks.result import Result
 from benchmarks.sources import RUN, Source, own_source, synthetic_source
 from benchmarks.step import synchronise
 
@@ -62,6 +64,7 @@ def measure_one(
     """One round of one loader: first batch, free rate, then waits before steps of `step_ms`."""
     device = torch.device(settings.device)
     samples = source.batch_size * source.steps
+    LOADERS[name].load()
     start = time.perf_counter()
     with open_by_name(name, source, settings) as loader:
         batches = loader()
@@ -114,12 +117,11 @@ def turbo_rate(source: Source, settings: Settings, seconds: float = 2.0) -> dict
     """Samples/s of libjpeg-turbo alone on all cores."""
     sampler, cores = source.sampler, settings.cores
     jpegs = [bytes(jpeg) for jpeg in source.dataset.jpegs(sampler.batch(0), RUN)]
-    parts = [decode_all(jpegs[core::cores], source.frame_shape[2]) for core in range(cores)]
-    with ThreadPoolExecutor(cores) as pool:
-        list(pool.map(lambda part: part(), parts))
+    with turbo.decoding(jpegs, source.frame_shape[2], cores) as decode:
+        decode()
         turns, cpu, start = 0, cpu_seconds(), time.perf_counter()
         while time.perf_counter() - start < seconds:
-            list(pool.map(lambda part: part(), parts))
+            decode()
             turns += 1
         rate = turns * source.batch_size / (time.perf_counter() - start)
     cpu = cpu_seconds() - cpu
@@ -139,21 +141,7 @@ def measure(
     _make_forms(names, source)
     ours, _ = isolated(measure_one, "ours", source, settings, 1, 0.0)
     step_ms = headroom * 1e3 * source.batch_size / ours["samples_per_s"]
-    found: dict[str, list[dict[str, Any]]] = {name: [] for name in (*names, TURBO)}
-    for number in range(1, rounds + 1):
-        for name in list(found):
-            say.print(f"round {number} of {rounds}: {name}")
-            if name == TURBO:
-                one, _ = isolated(turbo_rate, source, settings)
-            else:
-                try:
-                    one, peak = isolated(measure_one, name, source, settings, epochs, step_ms)
-                except RuntimeError as error:
-                    say.print(f"{name} failed and is left out: {error}", soft_wrap=True)
-                    del found[name]
-                    continue
-                one |= peak
-            found[name].append(one)
+    found = _rounds(names, source, settings, rounds, epochs, step_ms, say)
     height, width, channels = source.frame_shape
     loaders = {name: _summary(rows) for name, rows in found.items() if name != TURBO}
     turbo = [row["samples_per_s"] for row in found[TURBO]]
@@ -174,6 +162,34 @@ def measure(
         "libjpeg_turbo_samples_per_s": round(median(turbo)),
         "loaders": loaders,
     }
+
+
+def _rounds(
+    names: list[str],
+    source: Source,
+    settings: Settings,
+    rounds: int,
+    epochs: int,
+    step_ms: float,
+    say: Console,
+) -> dict[str, list[dict[str, Any]]]:
+    """What every loader, and libjpeg-turbo, did in each round; one that fails is left out."""
+    found: dict[str, list[dict[str, Any]]] = {name: [] for name in (*names, TURBO)}
+    for number in range(1, rounds + 1):
+        for name in list(found):
+            say.print(f"round {number} of {rounds}: {name}")
+            if name == TURBO:
+                row, _ = isolated(turbo_rate, source, settings)
+            else:
+                try:
+                    row, peak = isolated(measure_one, name, source, settings, epochs, step_ms)
+                except RuntimeError as error:
+                    say.print(f"{name} failed and is left out: {error}", soft_wrap=True)
+                    del found[name]
+                    continue
+                row |= peak
+            found[name].append(row)
+    return found
 
 
 def _make_forms(names: list[str], source: Source) -> None:
@@ -214,9 +230,9 @@ def _p99(values: list[float]) -> float:
     return quantiles(values, n=100, method="inclusive")[98] if len(values) > 1 else values[0]
 
 
-def table(figures: dict[str, Any]) -> Table:
+def shown(figures: dict[str, Any]) -> Table:
     """For the terminal."""
-    shown = Table(
+    columns = Table(
         "loader",
         *(f"{title}" for title in COLUMNS.values()),
         title=f"{figures['frame']}, batches of {figures['batch_size']}, steps of "
@@ -224,7 +240,7 @@ def table(figures: dict[str, Any]) -> Table:
         "samples/s",
     )
     for name, row in figures["loaders"].items():
-        shown.add_row(
+        columns.add_row(
             name,
             f"{row['cold_start_s']:.2f} s",
             f"{row['first_step_wait_ms']:,.2f} ms",
@@ -235,14 +251,94 @@ def table(figures: dict[str, Any]) -> Table:
             f"{row['processes']}",
             f"{row['cpu_s_per_1000']:.2f} s",
         )
-    return shown
+    return columns
 
 
-def short_table(result: dict[str, Any]) -> tuple[list[str], list[list[str]], str]:
-    """Header, five rows and a note for the README: the torch row is the fastest of them all."""
-    found = result["loaders"]
-    torch_names = [name for name in found if name.startswith("torch-")]
-    best = max(torch_names, key=lambda name: found[name]["samples_per_s"])
+def readme(result: dict[str, Any]) -> str:
+    """Every loader on the same frames, and what follows for ours."""
+    loaders = _compared(result)
+    header = ["loader", "first step waits", "p99", "samples/s", "utilisation", "first batch"]
+    header += ["memory", "processes", "CPU for 1,000"]
+    what = "".join(f"- **{name}**: {LOADERS[name].what}\n" for name in loaders)
+    return (
+        table(header, [_readme_row(name, row) for name, row in loaders.items()])
+        + f"\n{result['frame']} frames, batches of {result['batch_size']}, steps of "
+        f"{result['step_ms']:.0f} ms ({result['headroom']:g} times what ours took for a batch in a "
+        "trial before the rounds), "
+        f"medians of {result['repetitions']} interleaved rounds. {_claims(result)} "
+        f"Copying batches in memory gives {result['loaders']['copy']['samples_per_s']:,} "
+        f"samples/s. {machine_line(result)}\n\n"
+        "<details><summary>What each loader is and how it was set</summary>\n\n"
+        f"{what}\n</details>\n"
+    )
+
+
+def _compared(result: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """The loaders' rows in the order of the registry, without the ceilings."""
+    rows = in_order(result["loaders"], LOADERS)
+    return {name: row for name, row in rows if name not in CEILINGS}
+
+
+def _readme_row(name: str, row: dict[str, Any]) -> Row:
+    return [
+        f"**{name}**" if name == "ours" else name,
+        f"{row['first_step_wait_ms']:,.1f} ms",
+        f"{row['first_step_wait_p99_ms']:,.1f} ms",
+        f"{row['samples_per_s']:,}",
+        f"{row['utilisation']:.1%}",
+        f"{row['cold_start_s']:.2f} s",
+        f"{row['peak_memory_mb']:,.0f} MB",
+        f"{row['processes']}",
+        f"{row['cpu_s_per_1000']:.2f} s",
+    ]
+
+
+def _claims(result: dict[str, Any]) -> str:
+    """Ours against libjpeg-turbo and the torch loaders; who is faster or level."""
+    loaders = _compared(result)
+    ours = loaders["ours"]
+
+    def fastest(names: list[str]) -> tuple[str, float]:
+        name = max(names, key=lambda name: loaders[name]["samples_per_s"])
+        return name, ours["samples_per_s"] / loaders[name]["samples_per_s"]
+
+    torches = [name for name in loaders if name.startswith("torch-")]
+    best, times = fastest(torches)
+    best_on_files, times_on_files = fastest([name for name in torches if name != "torch-shards"])
+    below = loaders["torch-persistent"]["first_step_wait_ms"] / ours["first_step_wait_ms"]
+    text = (
+        f"Ours: {ours['of_libjpeg_turbo']:.2f} of libjpeg-turbo alone on all cores "
+        f"({result['libjpeg_turbo_samples_per_s']:,} samples/s), {times:.1f} times the fastest "
+        f"torch DataLoader ({best}) and {times_on_files:.1f} times the fastest one on files "
+        f"({best_on_files}), first step {_round_down(below):,} times below torch-persistent."
+    )
+    first, ratio = fastest(list(loaders))
+    if first != "ours":
+        text += f" Free running, {first} is faster: ours reaches {ratio:.2f} of it."
+    level = [
+        name
+        for name, row in loaders.items()
+        if name != "ours" and row["samples_per_s_max"] >= ours["samples_per_s_min"]
+    ]
+    if level:
+        text += (
+            " Level with ours, by the spread of the rounds (rate, often the other columns too): "
+            f"{', '.join(level)}."
+        )
+    return text
+
+
+def _round_down(ratio: float) -> int:
+    """To one digit: of waits that take microseconds no more is known."""
+    digit = 10 ** (len(str(int(ratio))) - 1)
+    return int(ratio) // digit * digit
+
+
+def readme_short(result: dict[str, Any]) -> str:
+    """The README's five loaders; of torch the seed's and the fastest."""
+    loaders = result["loaders"]
+    torch_names = [name for name in loaders if name.startswith("torch-")]
+    best = max(torch_names, key=lambda name: loaders[name]["samples_per_s"])
     names = {
         "torch-seed": "torch DataLoader, a batch per worker",
         best: f"torch DataLoader, fastest of {len(torch_names)} set-ups (`{best}`)",
@@ -253,57 +349,45 @@ def short_table(result: dict[str, Any]) -> tuple[list[str], list[list[str]], str
     rows = [
         [
             what,
-            f"{found[name]['first_step_wait_ms']:,.1f} ms",
-            f"{found[name]['samples_per_s']:,}",
-            f"{found[name]['utilisation']:.1%}",
+            f"{loaders[name]['first_step_wait_ms']:,.1f} ms",
+            f"{loaders[name]['samples_per_s']:,}",
+            f"{loaders[name]['utilisation']:.1%}",
         ]
         for name, what in names.items()
     ]
     machine = result["machine"]
-    note = (
-        f"{result['frame']} frames, batches of {result['batch_size']}, steps of "
+    return (
+        table(["loader", "first step of an epoch waits", "samples/s", "utilisation"], rows)
+        + f"\n{result['frame']} frames, batches of {result['batch_size']}, steps of "
         f"{result['step_ms']:.0f} ms, medians of {result['repetitions']} rounds in turns; "
-        f"{machine['cores']} cores of {machine['processor']}, {machine['gpu'] or 'no GPU'}."
+        f"{machine['cores']} cores of {machine['processor']}, {machine['gpu'] or 'no GPU'}.\n"
     )
-    header = ["loader", "first step of an epoch waits", "samples/s", "utilisation"]
-    return header, rows, note
 
 
 def main(argv: list[str] | None = None) -> int:
     """Command line; 2 wrong usage, 1 the data cannot be read."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command_line("compare_loaders", __doc__)
     parser.add_argument("--loader", nargs="+", help=f"default: all of {', '.join(LOADERS)}")
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--epochs", type=int, default=4, help="of each part of a round")
-    parser.add_argument("--steps", type=int, default=15, help="of an epoch")
-    parser.add_argument("--batch-size", type=int, default=64)
-    parser.add_argument("--headroom", type=float, default=1.4, help="step time / ours's batch time")
-    parser.add_argument("--workers", type=int, default=16, help="of the loaders as the seed's")
+    parser.add_argument("--rounds", type=AtLeastOne, default=5)
+    parser.add_argument("--epochs", type=AtLeastOne, default=4, help="of each part of a round")
+    parser.add_argument("--steps", type=AtLeastOne, default=15, help="of an epoch")
+    parser.add_argument("--batch-size", type=AtLeastTwo, default=64)
+    parser.add_argument(
+        "--headroom", type=PositiveFloat, default=1.4, help="step time / ours's batch time"
+    )
+    parser.add_argument("--workers", type=AtLeastOne, default=16, help="of loaders as the seed's")
     parser.add_argument("--device", default="cpu", help="cpu or cuda: where batches are wanted")
-    parser.add_argument("--shards", type=Path, help="default: synthetic heads")
-    parser.add_argument("--clips", type=int, default=64)
-    parser.add_argument("--size", type=int, default=224)
-    parser.add_argument("--gray", action="store_true")
-    parser.add_argument("--cache", type=Path, default=Path(tempfile.gettempdir()) / "syncnet-bench")
-    parser.add_argument("--json", type=Path)
-    parser.add_argument("--quick", action="store_true", help="tiny: shows only that it works")
-    args = parser.parse_args(argv)
-    if args.quick:
-        args.rounds, args.epochs, args.steps, args.batch_size = 1, 2, 2, 8
-        args.clips, args.size, args.workers = 20, 32, 3
-        start_fast()
-    return exit_status("compare_loaders", args.json, lambda: _compare(args))
+    add_data(parser)
+    quick = {"rounds": 1, "epochs": 2, "steps": 2, "batch_size": 8}
+    quick |= {"clips": 20, "size": 32, "workers": 3}
+    return run("compare_loaders", parser, argv, _compare, quick)
 
 
-def _compare(args: argparse.Namespace) -> None:
-    at_least(args, rounds=1, epochs=1, steps=1, clips=1, size=1, workers=1, batch_size=2)
-    if args.batch_size % 2:
-        raise ValueError(f"--batch-size must be even (half are genuine pairs): {args.batch_size}")
-    if args.headroom <= 0:
-        raise ValueError(f"--headroom must be above 0, not {args.headroom:g}")
+def _compare(args: Namespace) -> None:
+    check_even("--batch-size", args.batch_size)
     check_device(args.device)
+    if args.quick:
+        start_fast()
     console = Console(width=None if sys.stdout.isatty() else 150)
     names = runnable(args.loader or LOADERS, console)
     if args.shards:
@@ -314,7 +398,7 @@ def _compare(args: argparse.Namespace) -> None:
         )
     settings = Settings(args.workers, device=args.device)
     figures = measure(names, source, settings, args.rounds, args.epochs, args.headroom, console)
-    console.print(table(figures))
+    console.print(shown(figures))
     result = Result("compare_loaders", figures, repetitions=args.rounds, quick=args.quick)
     console.print(f"wrote {result.write(args.json)}", soft_wrap=True)
 

@@ -5,15 +5,20 @@ loader needs for a batch (measured first), as a GPU leaves the cores to the load
 the training loop sees: the time inside next(loader).
 """
 
-import argparse
 import sys
-import tempfile
 import time
 from pathlib import Path
 from statistics import median
 from typing import Any
 
-from benchmarks.measure import at_least, exit_status, open_loader, report, synthetic_shards
+from jsonargparse import Namespace
+from jsonargparse.typing import PositiveFloat
+
+from benchmarks.loaders.ours import open_loader
+from benchmarks.markdown import Row
+from benchmarks.options import AtLeastTwo, add_data, command_line, run
+from benchmarks.result import report
+from benchmarks.sources import synthetic_shards
 from trainer.data.dataset import Dataset
 from trainer.data.sampler import TrainSampler
 
@@ -60,34 +65,40 @@ def measure(
     }
 
 
+def readme_rows(result: dict[str, Any]) -> list[Row]:
+    """Rows of the table of the loader."""
+    return [
+        [
+            f"wait in the first step of an epoch (median, epochs 2-{result['epochs']})",
+            f"{result['first_step_wait_ms']:.2f} ms",
+        ],
+        ["wait in the other steps (median)", f"{result['other_step_wait_ms']:.2f} ms"],
+        [
+            f"utilisation, first steps included, {result['step_ms']:.0f} ms steps of "
+            f"{result['batch_size']} samples",
+            f"{result['utilisation']:.1%}",
+        ],
+    ]
+
+
 def main(argv: list[str] | None = None) -> int:
     """Command line; 2 wrong usage, 1 the data cannot be read."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    parser = command_line("first_step", __doc__)
+    add_data(parser, gray=False)
+    parser.add_argument("--batch-size", type=AtLeastTwo, default=128)
+    parser.add_argument("--epochs", type=AtLeastTwo, default=20)
+    parser.add_argument("--steps", type=AtLeastTwo, default=15, help="of an epoch")
+    parser.add_argument(
+        "--headroom", type=PositiveFloat, default=1.4, help="step time / loader's time"
     )
-    parser.add_argument("--shards", type=Path, help="default: synthetic clips")
-    parser.add_argument("--clips", type=int, default=64, help="synthetic clips (default 64)")
-    parser.add_argument("--size", type=int, default=224)
-    parser.add_argument("--batch-size", type=int, default=128)
-    parser.add_argument("--epochs", type=int, default=20)
-    parser.add_argument("--steps", type=int, default=15, help="steps an epoch")
-    parser.add_argument("--headroom", type=float, default=1.4, help="step time / loader's time")
-    parser.add_argument("--cache", type=Path, default=Path(tempfile.gettempdir()) / "syncnet-bench")
-    parser.add_argument("--json", type=Path)
-    parser.add_argument("--quick", action="store_true", help="tiny: shows only that it works")
-    args = parser.parse_args(argv)
-    if args.quick:
-        args.clips, args.size, args.batch_size, args.epochs, args.steps = 20, 32, 8, 2, 3
+    quick = {"clips": 20, "size": 32, "batch_size": 8, "epochs": 2, "steps": 3}
+    return run("first_step", parser, argv, _measure, quick)
 
-    def work() -> None:
-        at_least(args, clips=1, size=1, batch_size=2, epochs=2, steps=2)
-        if args.headroom <= 0:
-            raise ValueError(f"--headroom must be above 0, not {args.headroom:g}")
-        shards = args.shards or synthetic_shards(args.cache, args.clips, args.size)
-        figures = measure(shards, args.batch_size, args.epochs, args.steps, args.headroom)
-        report("first_step", figures, args.json, quick=args.quick)
 
-    return exit_status("first_step", args.json, work)
+def _measure(args: Namespace) -> None:
+    shards = args.shards or synthetic_shards(args.cache, args.clips, args.size)
+    figures = measure(shards, args.batch_size, args.epochs, args.steps, args.headroom)
+    report("first_step", figures, args.json, quick=args.quick)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,6 @@ both run together. The seed's figures stand beside them: 4,920 samples/s of comp
 `--device cpu` runs the same code small, to show that it works; its figures say nothing of a GPU.
 """
 
-import argparse
 import sys
 import tempfile
 import time
@@ -16,21 +15,19 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from jsonargparse import Namespace
 
-from benchmarks.measure import (
-    at_least,
-    check_device,
-    exit_status,
-    open_loader,
-    report,
-    synthetic_shards,
-)
-from benchmarks.step import TrainingStep, synchronise
+from benchmarks.loaders.ours import open_loader
+from benchmarks.options import AtLeastOne, AtLeastTwo, check_device, command_line, run
+from benchmarks.result import report
+from benchmarks.sources import synthetic_shards
+from benchmarks.step import replay, synchronise, training_step
 from trainer.data.dataset import Dataset
 from trainer.data.sampler import TrainSampler
 from trainer.model.syncnet import PRESETS
 from trainer.train import timing
 from trainer.train.distributed import Processes
+from trainer.train.step import TrainStep
 from trainer.train.timing import StepClock, StepLog
 
 SEED = {"compute_samples_per_s": 4920, "real_samples_per_s": 512}
@@ -53,10 +50,8 @@ def measure(
         dataset, sampler, model, device=str(device), hw_decoder_load=best_load
     ) as loader:
         replayed = next(loader)
-    step = TrainingStep(model, device)
-    replay_ms = step.replay(
-        replayed.frames_NRHWC, replayed.mfcc_NFC, replayed.runs.label, max(6, steps)
-    )
+    step = training_step(model, device)
+    replay_ms = replay(step, replayed, max(6, steps))
     together = _together(dataset, sampler, model, device, step, epochs, steps, best_load)
     replay_rate = batch_size / replay_ms * 1e3
     figures: dict[str, Any] = {
@@ -110,7 +105,7 @@ def _together(
     sampler: TrainSampler,
     model: str,
     device: torch.device,
-    step: TrainingStep,
+    step: TrainStep,
     epochs: int,
     steps: int,
     load: float,
@@ -127,7 +122,7 @@ def _together(
             clock.begin()
             batch = next(loader)
             clock.mark("data")
-            value = step.run(batch.frames_NRHWC, batch.mfcc_NFC, batch.runs.label, clock)
+            value = step(batch, number, clock)
             log.add(number // steps + 1, number, "train", value, clock.end())
             if number == steps - 1:  # the first epoch holds all the warming up
                 synchronise(device)
@@ -165,33 +160,25 @@ def _batch_bytes(dataset: Dataset, sampler: TrainSampler) -> int:
 
 def main(argv: list[str] | None = None) -> int:
     """Command line; 2 wrong usage, 1 the data cannot be read."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--device", default="cuda", help="cuda (default) or cpu, to try it out")
+    parser = command_line("gpu_suite", __doc__)
+    parser.add_argument("--device", default="cuda", help="cuda, or cpu to try it out")
     parser.add_argument("--model", default="syncnet", choices=sorted(PRESETS))
-    parser.add_argument("--batch-size", type=int, default=1024)
-    parser.add_argument("--epochs", type=int, default=3)
-    parser.add_argument("--steps", type=int, default=15, help="steps an epoch")
-    parser.add_argument("--clips", type=int, default=320, help="synthetic clips to make")
-    parser.add_argument("--cache", type=Path, default=Path(tempfile.gettempdir()) / "syncnet-bench")
-    parser.add_argument("--json", type=Path)
-    parser.add_argument("--quick", action="store_true", help="tiny: shows only that it works")
-    args = parser.parse_args(argv)
-    if args.quick:
-        args.model, args.batch_size, args.epochs, args.steps, args.clips = "small", 8, 2, 2, 20
+    parser.add_argument("--batch-size", type=AtLeastTwo, default=1024)
+    parser.add_argument("--epochs", type=AtLeastTwo, default=3)
+    parser.add_argument("--steps", type=AtLeastTwo, default=15, help="of an epoch")
+    parser.add_argument("--clips", type=AtLeastOne, default=320, help="synthetic clips to make")
+    quick = {"model": "small", "batch_size": 8, "epochs": 2, "steps": 2, "clips": 20}
+    return run("gpu_suite", parser, argv, _measure, quick)
 
-    def work() -> None:
-        at_least(args, batch_size=2, epochs=2, steps=2, clips=1)
-        check_device(args.device)
-        preset = PRESETS[args.model]
-        shards = synthetic_shards(args.cache, args.clips, preset.size, gray=preset.channels == 1)
-        figures = measure(
-            shards, torch.device(args.device), args.model, args.batch_size, args.epochs, args.steps
-        )
-        report("gpu_suite", figures, args.json, quick=args.quick)
 
-    return exit_status("gpu_suite", args.json, work)
+def _measure(args: Namespace) -> None:
+    check_device(args.device)
+    preset = PRESETS[args.model]
+    shards = synthetic_shards(args.cache, args.clips, preset.size, gray=preset.channels == 1)
+    figures = measure(
+        shards, torch.device(args.device), args.model, args.batch_size, args.epochs, args.steps
+    )
+    report("gpu_suite", figures, args.json, quick=args.quick)
 
 
 if __name__ == "__main__":

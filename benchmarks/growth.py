@@ -12,36 +12,31 @@ process (opening and memory) or with a fresh loader (rates):
     windows     samples/s over the windows drawn from each clip an epoch
 """
 
-import argparse
 import json
 import os
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from statistics import median
 from typing import Any
 
+from jsonargparse import Namespace
+from jsonargparse.typing import PositiveFloat
 from rich.console import Console
 
-from benchmarks import draw
-from benchmarks.loader_rate import resident_mb
-from benchmarks.measure import (
-    Result,
-    at_least,
-    decode_all,
-    exit_status,
-    isolated,
-    open_loader,
-    start_fast,
-    synthetic_shards,
-)
+from benchmarks import draw, turbo
+from benchmarks.loaders.ours import open_loader
+from benchmarks.markdown import Row
+from benchmarks.options import AtLeastOne, AtLeastTwo, command_line, run
+from benchmarks.processes import isolated, resident_mb, start_fast
+from benchmarks.result import Result
+from benchmarks.sources import synthetic_shards
 from data_tools.atomic import write_json
 from data_tools.clips import SPLITS
+from data_tools.errors import UsageError
 from data_tools.shards import MANIFEST, NOTHING, SplitTotals, read_manifest
 from trainer.data.dataset import Dataset
 from trainer.data.sampler import TrainSampler
@@ -121,17 +116,9 @@ def rate(
             next(loader)
             done += 1
         found = done * batch_size / (time.perf_counter() - start)
-    threads = len(os.sched_getaffinity(0))
     jpegs = [bytes(jpeg) for jpeg in dataset.jpegs(sampler.batch(0), 5)]
     channels = next(iter(dataset.frame_shapes))[2]
-    parts = [decode_all(jpegs[i::threads], channels) for i in range(threads) if jpegs[i::threads]]
-    with ThreadPoolExecutor(threads) as pool:
-        list(pool.map(lambda part: part(), parts))
-        turns, start = 0, time.perf_counter()
-        while time.perf_counter() - start < seconds:
-            list(pool.map(lambda part: part(), parts))
-            turns += 1
-        ceiling = turns * batch_size / (time.perf_counter() - start)
+    ceiling = batch_size * turbo.rate(jpegs, channels, len(os.sched_getaffinity(0)), seconds)
     return {"samples_per_s": found, "libjpeg_turbo_samples_per_s": ceiling}
 
 
@@ -253,42 +240,52 @@ def panels(curves: dict[str, list[dict[str, Any]]]) -> list[dict[str, Any]]:
     return drawn
 
 
+def readme_rows(result: dict[str, Any]) -> list[Row]:
+    """Rows of the table of cost."""
+    curves = result["curves"]
+    rows = [
+        [
+            f"opening {point['x']:,} shard{'s' if point['x'] > 1 else ''} "
+            f"({point['frames']:,.0f} frames)",
+            f"{point['open_s']:.2f} s, {point['memory_mb']:,.0f} MB, first batch of an epoch drawn "
+            f"in {point['first_batch_of_epoch_ms']:.1f} ms",
+        ]
+        for point in curves["shards"]
+        if point["x"] in (1, 100, 1000)
+    ]
+    rows += [
+        [
+            f"frames of {point['x']}",
+            f"{5 * point['samples_per_s']:,.0f} frames/s, "
+            f"{point['samples_per_s'] / point['libjpeg_turbo_samples_per_s']:.2f} of libjpeg-turbo",
+        ]
+        for point in curves["frame"]
+    ]
+    rows += [
+        [f"{point['x']} % of the page cache dropped", f"{5 * point['samples_per_s']:,.0f} frames/s"]
+        for point in curves["cache"]
+    ]
+    return rows
+
+
 def main(argv: list[str] | None = None) -> int:
     """Command line; 2 wrong usage, 1 if the data cannot be made or read."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command_line("growth", __doc__)
     parser.add_argument("--from", dest="past", type=Path, help="only draw this result again")
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--seconds", type=float, default=2.0, help="of each rate")
-    parser.add_argument("--clips", type=int, default=64, help="synthetic clips")
-    parser.add_argument("--shards", type=int, default=1000, help="most shards to open")
-    parser.add_argument("--cache", type=Path, default=Path(tempfile.gettempdir()) / "syncnet-bench")
-    parser.add_argument("--json", type=Path)
-    parser.add_argument("--quick", action="store_true", help="tiny: shows only that it works")
-    args = parser.parse_args(argv)
+    parser.add_argument("--rounds", type=AtLeastOne, default=3)
+    parser.add_argument("--seconds", type=PositiveFloat, default=2.0, help="of each rate")
+    parser.add_argument("--clips", type=AtLeastTwo, default=64, help="synthetic clips")
+    parser.add_argument("--shards", type=AtLeastOne, default=1000, help="most shards to open")
+    quick = {"rounds": 1, "seconds": 0.1, "clips": 20, "shards": 10}
+    return run("growth", parser, argv, _redraw_or_measure, quick)
+
+
+def _redraw_or_measure(args: Namespace) -> None:
+    if args.past:
+        _redraw(args.past)
+        return
     if args.quick:
-        args.rounds, args.seconds, args.clips, args.shards = 1, 0.1, 20, 10
         start_fast()
-    return exit_status(
-        "growth", args.json, lambda: _redraw(args.past) if args.past else _grow(args)
-    )
-
-
-def _redraw(result: Path) -> None:
-    try:
-        drawn = panels(json.loads(result.read_text(encoding="utf-8"))["curves"])
-    except (ValueError, KeyError, TypeError):
-        raise ValueError(f"{result} is no result of growth") from None
-    picture = result.with_suffix(".png")
-    draw.curves(drawn, picture)
-    print(f"wrote {picture}")
-
-
-def _grow(args: argparse.Namespace) -> None:
-    at_least(args, rounds=1, clips=2, shards=1)
-    if args.seconds <= 0:
-        raise ValueError(f"--seconds must be above 0, not {args.seconds:g}")
     console = Console(width=None if sys.stdout.isatty() else 120)
     curves = measure(args.cache, args.rounds, args.seconds, args.clips, args.shards, console)
     result = Result("growth", {"curves": curves}, "both", args.rounds, args.quick)
@@ -300,6 +297,16 @@ def _grow(args: argparse.Namespace) -> None:
             figures = ", ".join(f"{key} {value:,g}" for key, value in point.items() if key != "x")
             console.print(f"{name} {point['x']}: {figures}", highlight=False)
     console.print(f"wrote {written} and {picture}", soft_wrap=True)
+
+
+def _redraw(result: Path) -> None:
+    try:
+        drawn = panels(json.loads(result.read_text(encoding="utf-8"))["curves"])
+    except (ValueError, KeyError, TypeError):
+        raise UsageError(f"{result} is no result of growth") from None
+    picture = result.with_suffix(".png")
+    draw.curves(drawn, picture)
+    print(f"wrote {picture}")
 
 
 if __name__ == "__main__":

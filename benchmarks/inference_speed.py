@@ -9,11 +9,9 @@ one of ten, each in a
 process of its own, with the small model, whose frames do not take all day.
 """
 
-import argparse
 import contextlib
 import io
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -22,15 +20,19 @@ from typing import Any
 
 import numpy as np
 import torch
+from jsonargparse import Namespace
 from numpy.typing import NDArray
 from torch import nn
 
 from benchmarks import official
-from benchmarks.measure import at_least, exit_status, isolated, report
-from benchmarks.prepare_speed import write_video
+from benchmarks.markdown import machine_line, table
+from benchmarks.options import AtLeastOne, command_line, run
+from benchmarks.processes import isolated
+from benchmarks.result import report
+from data_tools.cli import whole
+from data_tools.errors import UserError
 from data_tools.mfcc import FPS, SAMPLES_PER_FRAME, mfcc
 from data_tools.synth.clips import render_clip
-from trainer import sync
 from trainer.model.syncnet import SyncNet
 from trainer.score.embed import embed_lips, embed_sound, fold
 
@@ -160,6 +162,8 @@ def embed_once(name: str, frames: int) -> None:
 
 def long_video(folder: Path, seconds: int) -> Path:
     """A small talking head that repeats what it says, MP4; made once."""
+    from benchmarks.videos import write_video
+
     path = folder / f"crop-{_VIDEO}-{seconds}s.mp4"
     if path.exists():
         return path
@@ -178,12 +182,14 @@ def long_video(folder: Path, seconds: int) -> Path:
 
 def sync_once(video: Path, weights: Path) -> float:
     """Measure a video by the command; returns the seconds it took."""
+    from trainer import sync
+
     said = io.StringIO()
     start = time.perf_counter()
     with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
         status = sync.main([str(video), "--prepared", "--weights", str(weights)])
     if status != 0:
-        raise RuntimeError(f"trainer.sync ended with status {status}: {said.getvalue()}")
+        raise UserError(f"trainer.sync ended with status {status}: {said.getvalue()}")
     return time.perf_counter() - start
 
 
@@ -213,27 +219,53 @@ def memory(folder: Path, frames: int, lengths: list[int]) -> dict[str, Any]:
     }
 
 
+def readme(result: dict[str, Any]) -> str:
+    """One pass against windows batched by 20, floor, memory."""
+    peaks, by_length = result["peak_memory_mb"], result["sync_by_seconds"]
+    names = {
+        "ours": "**ours**, one pass",
+        "ours, bf16": "ours, `--bf16`",
+        "official": "windows batched by 20",
+    }
+    rows = [
+        [
+            what,
+            f"{result['video_seconds_per_s'][name]:.2f}",
+            f"{result['ms_per_window'][name]:.1f} ms",
+            f"{peaks[name]:,.0f} MB" if name in peaks else "",
+        ]
+        for name, what in names.items()
+    ]
+    (short, first), (long, last) = sorted(by_length.items(), key=lambda entry: int(entry[0]))
+    return (
+        table(["published architecture", "video seconds a second", "a window", "memory"], rows)
+        + f"\n{result['times_faster']:.1f} times faster ({result['times_faster_min']:.1f} to "
+        f"{result['times_faster_max']:.1f} over {result['repetitions']} rounds in turns, "
+        f"{result['frames']} frames of 224x224, {result['threads']} threads), embeddings equal to "
+        f"{result['largest_relative_difference']:.0e}; in bfloat16 "
+        f"{result['times_faster_bf16']:.1f} times, to "
+        f"{result['largest_relative_difference_bf16']:.0e}. A window takes "
+        f"{result['gflops_per_window']:.1f} GFLOP, which the best matrix product of this machine "
+        f"does in {result['floor_ms_per_window']:.1f} ms: ours runs at {result['of_floor']:.0%} of "
+        f"that. `trainer.sync` with the small model: {first['peak_memory_mb']:,.0f} MB for "
+        f"{int(short) / 60:.2g} min of video, {last['peak_memory_mb']:,.0f} MB for "
+        f"{int(long) / 60:.2g} min, {last['video_seconds_per_s']:.0f} seconds of video a second. "
+        f"{machine_line(result)}\n"
+    )
+
+
 def main(argv: list[str] | None = None) -> int:
     """Command line; 2 wrong usage, 1 something cannot be run."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--frames", type=int, default=164, help="of the track (default 164)")
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--cache", type=Path, default=Path(tempfile.gettempdir()) / "syncnet-bench")
-    parser.add_argument("--json", type=Path)
-    parser.add_argument("--quick", action="store_true", help="tiny: shows only that it works")
-    args = parser.parse_args(argv)
-    lengths = [60, 600]
-    if args.quick:
-        args.frames, args.rounds, lengths = 12, 1, [4, 8]
+    parser = command_line("inference_speed", __doc__)
+    parser.add_argument("--frames", type=whole("AtLeastSix", 6), default=164, help="of the track")
+    parser.add_argument("--rounds", type=AtLeastOne, default=5)
+    return run("inference_speed", parser, argv, _measure, {"frames": 12, "rounds": 1})
 
-    def work() -> None:
-        at_least(args, frames=6, rounds=1)
-        figures = speed(args.frames, args.rounds) | memory(args.cache, args.frames, lengths)
-        report("inference_speed", figures, args.json, args.rounds, quick=args.quick)
 
-    return exit_status("inference_speed", args.json, work)
+def _measure(args: Namespace) -> None:
+    lengths = [4, 8] if args.quick else [60, 600]
+    figures = speed(args.frames, args.rounds) | memory(args.cache, args.frames, lengths)
+    report("inference_speed", figures, args.json, args.rounds, quick=args.quick)
 
 
 if __name__ == "__main__":

@@ -5,33 +5,24 @@ nothing else. Loader: whole batches from shards to torch, one process. Both alte
 the ratio is taken pair by pair, since machines are noisy. Memory is read over `--epochs` epochs.
 """
 
-import argparse
 import os
 import sys
-import tempfile
 import time
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from statistics import median
 from typing import Any
 
-from benchmarks.measure import (
-    at_least,
-    decode_all,
-    exit_status,
-    frame_shape,
-    open_loader,
-    report,
-    synthetic_shards,
-)
+from jsonargparse import Namespace
+
+from benchmarks import turbo
+from benchmarks.loaders.ours import open_loader
+from benchmarks.markdown import Row
+from benchmarks.options import AtLeastOne, AtLeastTwo, add_data, command_line, run
+from benchmarks.processes import resident_mb
+from benchmarks.result import report
+from benchmarks.sources import frame_shape, synthetic_shards
 from trainer.data.dataset import Dataset
 from trainer.data.sampler import TrainSampler
-
-
-def resident_mb() -> float:
-    """Memory of this process without the pages of mapped files, MB."""
-    fields = Path("/proc/self/statm").read_text().split()
-    return (int(fields[1]) - int(fields[2])) * os.sysconf("SC_PAGE_SIZE") / 1e6
 
 
 def measure(shards: Path, batch_size: int, rounds: int, epochs: int) -> dict[str, Any]:
@@ -42,11 +33,10 @@ def measure(shards: Path, batch_size: int, rounds: int, epochs: int) -> dict[str
     frames = 5 * batch_size
     cores = len(os.sched_getaffinity(0))
     sample = [bytes(jpeg) for jpeg in dataset.jpegs(sampler.batch(0), 5)]
-    parts = [decode_all(sample[core::cores], channels) for core in range(cores)]
     loader_rates, ceiling_rates = [], []
     with (
         open_loader(dataset, sampler) as loader,
-        ThreadPoolExecutor(cores) as pool,
+        turbo.decoding(sample, channels, cores) as decode,
     ):
         for number in range(rounds + 1):
             drained = 2 + 2 + 1  # ready, inside DALI, under way: decoded before the clock starts
@@ -55,17 +45,15 @@ def measure(shards: Path, batch_size: int, rounds: int, epochs: int) -> dict[str
             start = time.perf_counter()
             for _ in range(8):
                 next(loader)
-            loader_rate = 8 * frames / (time.perf_counter() - start)
-            time.sleep(
-                8 * frames / loader_rate / 8 * (drained + 1)
-            )  # it fills its queue, then rests
+            batch_s = (time.perf_counter() - start) / 8
+            time.sleep(batch_s * (drained + 1))  # it fills its queue, then rests
             start = time.perf_counter()
             for _ in range(4):
-                list(pool.map(lambda part: part(), parts))
-            ceiling = 4 * frames / (time.perf_counter() - start)
+                decode()
+            turbo_s = (time.perf_counter() - start) / 4
             if number:  # the first round warms up
-                loader_rates.append(loader_rate)
-                ceiling_rates.append(ceiling)
+                loader_rates.append(frames / batch_s)
+                ceiling_rates.append(frames / turbo_s)
         memory = []
         for epoch in range(epochs):
             for _ in range(sampler.steps_per_epoch):
@@ -90,32 +78,40 @@ def measure(shards: Path, batch_size: int, rounds: int, epochs: int) -> dict[str
     }
 
 
+def readme_rows(result: dict[str, Any]) -> list[Row]:
+    """Rows of the table of the loader."""
+    return [
+        [
+            f"loader alone, {result['frame']} frames of {result['jpeg_bytes'] / 1000:.1f} kB",
+            f"{result['loader_frames_per_s']:,} frames/s",
+        ],
+        [
+            "libjpeg-turbo alone on all cores, same run",
+            f"{result['libjpeg_turbo_frames_per_s']:,} frames/s",
+        ],
+        ["ratio (median of pairs)", f"{result['ratio']:.2f}"],
+        [
+            f"memory after {result['epochs']} epochs against after {result['epochs'] // 10}",
+            f"{result['memory_mb'][-1] - result['memory_mb'][0]:+.0f} MB",
+        ],
+    ]
+
+
 def main(argv: list[str] | None = None) -> int:
     """Command line; 2 wrong usage, 1 the data cannot be read."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--shards", type=Path, help="default: synthetic clips")
-    parser.add_argument("--clips", type=int, default=64, help="synthetic clips (default 64)")
-    parser.add_argument("--size", type=int, default=224)
-    parser.add_argument("--gray", action="store_true")
-    parser.add_argument("--batch-size", type=int, default=256)
-    parser.add_argument("--rounds", type=int, default=9)
-    parser.add_argument("--epochs", type=int, default=100, help="for the memory (default 100)")
-    parser.add_argument("--cache", type=Path, default=Path(tempfile.gettempdir()) / "syncnet-bench")
-    parser.add_argument("--json", type=Path)
-    parser.add_argument("--quick", action="store_true", help="tiny: shows only that it works")
-    args = parser.parse_args(argv)
-    if args.quick:
-        args.clips, args.size, args.batch_size, args.rounds, args.epochs = 20, 32, 8, 1, 2
+    parser = command_line("loader_rate", __doc__)
+    add_data(parser)
+    parser.add_argument("--batch-size", type=AtLeastTwo, default=256)
+    parser.add_argument("--rounds", type=AtLeastOne, default=9)
+    parser.add_argument("--epochs", type=AtLeastOne, default=100, help="for the memory")
+    quick = {"clips": 20, "size": 32, "batch_size": 8, "rounds": 1, "epochs": 2}
+    return run("loader_rate", parser, argv, _measure, quick)
 
-    def work() -> None:
-        at_least(args, clips=1, size=1, batch_size=2, rounds=1, epochs=1)
-        shards = args.shards or synthetic_shards(args.cache, args.clips, args.size, args.gray)
-        figures = measure(shards, args.batch_size, args.rounds, args.epochs)
-        report("loader_rate", figures, args.json, args.rounds, quick=args.quick)
 
-    return exit_status("loader_rate", args.json, work)
+def _measure(args: Namespace) -> None:
+    shards = args.shards or synthetic_shards(args.cache, args.clips, args.size, args.gray)
+    figures = measure(shards, args.batch_size, args.rounds, args.epochs)
+    report("loader_rate", figures, args.json, args.rounds, quick=args.quick)
 
 
 if __name__ == "__main__":

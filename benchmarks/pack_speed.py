@@ -7,7 +7,6 @@ shards are made small enough that each process has several. All alternate in one
 taken round by round. The page cache is warm for all of them.
 """
 
-import argparse
 import os
 import shutil
 import sys
@@ -17,7 +16,12 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from benchmarks.measure import at_least, exit_status, report, synthetic_shards
+from jsonargparse import Namespace
+
+from benchmarks.markdown import Row
+from benchmarks.options import AtLeastOne, command_line, run
+from benchmarks.result import report
+from benchmarks.sources import synthetic_shards
 from data_tools.pack import PackOptions, pack
 
 
@@ -74,31 +78,37 @@ def measure(clips: Path, folder: Path, rounds: int) -> dict[str, Any]:
     }
 
 
+def readme_rows(result: dict[str, Any]) -> list[Row]:
+    """Rows of the table of cost."""
+    rows = []
+    for workers, rate in result["pack_mb_per_s"].items():
+        processes = "1 process" if workers == "1" else f"{workers} processes"
+        share = result["of_copy"][workers]
+        rows.append(
+            [
+                f"packing {result['megabytes']:,.0f} MB with {processes}",
+                f"{rate:,.0f} MB/s, {share:.2f} of a plain copy of the same bytes",
+            ]
+        )
+    return rows
+
+
 def main(argv: list[str] | None = None) -> int:
     """Command line; 2 wrong usage, 1 if the clips cannot be packed."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command_line("pack_speed", __doc__)
     parser.add_argument("--clips-dir", type=Path, help="your clips (default: synthetic heads)")
-    parser.add_argument("--clips", type=int, default=64, help="synthetic clips (default 64)")
-    parser.add_argument("--size", type=int, default=224)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--cache", type=Path, default=Path(tempfile.gettempdir()) / "syncnet-bench")
-    parser.add_argument("--json", type=Path)
-    parser.add_argument("--quick", action="store_true", help="tiny: shows only that it works")
-    args = parser.parse_args(argv)
-    if args.quick:
-        args.clips, args.size, args.rounds = 20, 32, 1
+    parser.add_argument("--clips", type=AtLeastOne, default=64, help="synthetic clips")
+    parser.add_argument("--size", type=AtLeastOne, default=224, help="of synthetic frames")
+    parser.add_argument("--rounds", type=AtLeastOne, default=5)
+    return run("pack_speed", parser, argv, _measure, {"clips": 20, "size": 32, "rounds": 1})
 
-    def work() -> None:
-        at_least(args, rounds=1, clips=1, size=1)
-        clips = args.clips_dir
-        if clips is None:
-            clips = synthetic_shards(args.cache, args.clips, args.size).parent / "clips"
-        figures = measure(clips, args.cache, args.rounds)
-        report("pack_speed", figures, args.json, args.rounds, quick=args.quick)
 
-    return exit_status("pack_speed", args.json, work)
+def _measure(args: Namespace) -> None:
+    clips = args.clips_dir
+    if clips is None:
+        clips = synthetic_shards(args.cache, args.clips, args.size).parent / "clips"
+    figures = measure(clips, args.cache, args.rounds)
+    report("pack_speed", figures, args.json, args.rounds, quick=args.quick)
 
 
 if __name__ == "__main__":

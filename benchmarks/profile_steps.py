@@ -12,41 +12,44 @@ from the second on; what an epoch needs to end and the next to begin counts as w
 step.
 """
 
-import argparse
 import json
 import os
 import sys
-import tempfile
 from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
-from statistics import median
 from typing import Any
 
-import numpy as np
 import torch
 import yaml
+from jsonargparse import ArgumentParser, Namespace
+from jsonargparse.typing import NonNegativeFloat, NonNegativeInt
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import attribute, draw
-from benchmarks.loaders import LOADERS, Settings, open_by_name, runnable
-from benchmarks.measure import (
-    Result,
-    at_least,
+from benchmarks import attribute, markdown, profile_page
+from benchmarks.attribute import ALONE, LADDER
+from benchmarks.loaders import LOADERS, runnable
+from benchmarks.loaders.batches import Settings
+from benchmarks.options import (
+    AtLeastOne,
+    add_data,
     check_device,
-    exit_status,
-    isolated,
-    start_fast,
-    try_writing,
+    check_even,
+    command_line,
 )
+from benchmarks.processes import isolated, start_fast
+from benchmarks.profiling import Compute, Profile, figure_rows, figures, profile
+from benchmarks.result import Result, try_writing
 from benchmarks.sources import Source, own_source, synthetic_source
-from benchmarks.step import EmulatedStep, TrainingStep
+from benchmarks.step import EmulatedStep, training_step
 from data_tools.atomic import atomic_path
+from data_tools.cli import exit_status, parse
+from data_tools.errors import UsageError, UserError
 from data_tools.records import RecordError
 from trainer.model.syncnet import PRESETS
 from trainer.train import timing
-from trainer.train.timing import StepClock, StepRow
+from trainer.train.timing import StepRow
 
 PAGE = "profile.html"
 SEED_STEPS = 15
@@ -55,121 +58,15 @@ SEED_STEPS = 15
 SEED_RATE = 2 * 4920
 
 
-def profile(
-    name: str,
-    source: Source,
-    settings: Settings,
-    compute: EmulatedStep | TrainingStep,
-    epochs: int,
-    val_every: int = 0,
-) -> list[StepRow]:
-    """Rows of steps.jsonl for `epochs` epochs with loader `name`, one after another.
-
-    With `val_every`, the val split is read by the same kind of loader at the end of such epochs.
-    """
-    device = torch.device(settings.device)
-    label = np.arange(source.batch_size) % 2
-    clock = StepClock(device)
-    rows: list[dict[str, Any]] = []
-    with open_by_name(name, source, settings) as train:
-        for epoch in range(1, epochs + 1):
-            batches = None
-            for number in range(source.steps):
-                clock.begin()
-                if batches is None:
-                    batches = train()
-                frames, mfcc = next(batches)
-                clock.mark("data")
-                loss = compute.run(frames, mfcc, label, clock)
-                if number == source.steps - 1:
-                    del frames, mfcc
-                    next(batches, None)  # the loader ends its epoch, workers and all
-                    clock.mark("boundary")
-                row = {"epoch": epoch, "step": len(rows), "phase": "train", "loss": float(loss)}
-                rows.append(row | clock.end().milliseconds())
-            if val_every and epoch % val_every == 0:
-                rows[-1]["validation_ms"] = _validate(name, source, settings, compute)
-    return [StepRow(**row) for row in _boundary_to_first(rows)]
-
-
-def _boundary_to_first(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Count the time in which a loader ends an epoch as wait of the next epoch's first step."""
-    for number, row in enumerate(rows):
-        ending = row.pop("boundary_ms", 0.0)
-        row["total_ms"] = max(0.0, row["total_ms"] - ending)
-        if number + 1 < len(rows):
-            rows[number + 1]["data_ms"] += ending
-            rows[number + 1]["total_ms"] += ending
-    return rows
-
-
-def _validate(
-    name: str, source: Source, settings: Settings, compute: EmulatedStep | TrainingStep
-) -> float:
-    """Milliseconds of reading and scoring the val split with a loader of its own."""
-    clock = StepClock(torch.device("cpu"))
-    clock.begin()
-    held_out = Source(source.shards, source.made, source.batch_size, 1, "val")
-    label = np.arange(source.batch_size) % 2
-    with open_by_name(name, held_out, settings) as epochs:
-        for frames, mfcc in epochs():
-            compute.validate(frames, mfcc, label)
-    clock.mark("validation")
-    return clock.end().milliseconds()["validation_ms"]
-
-
-def figures(rows: list[StepRow], batch_size: int) -> dict[str, Any]:
-    """The JSON's figures of a profile; medians over epochs >= 2 (or the only one).
-
-    `first_step_share` is the first step's part of its epoch; `utilisation` the share of the steps'
-    time not spent waiting, first steps included; `process_share` what each process takes of all
-    time, validation included.
-    """
-    epochs = timing.by_epoch(rows)
-    if not epochs:
-        raise ValueError("there is no training step to report on")
-    kept = [steps for epoch, steps in epochs.items() if epoch >= 2] or list(epochs.values())
-    total = sum(row.total_ms for steps in kept for row in steps)
-    waited = sum(row.data_ms for steps in kept for row in steps)
-    spent = {
-        phase: sum(row.spent(phase) for steps in kept for row in steps) for phase in draw.PHASES
-    }
-    validation = [row.total_ms for row in rows if row.phase == "val"]
-    validation += [row.validation_ms for row in rows if row.validation_ms]
-    numbers = {steps[0].epoch for steps in kept}
-    spent["validation"] = sum(
-        row.total_ms if row.phase == "val" else row.validation_ms
-        for row in rows
-        if row.epoch in numbers and (row.phase == "val" or row.validation_ms)
-    )
-    everything = total + spent["validation"]
-    others = [row.data_ms for steps in kept for row in steps[1:]]
-    return {
-        "epochs": len(epochs),
-        "steps_per_epoch": round(median(map(len, epochs.values()))),
-        "first_step_wait_ms": round(median(steps[0].data_ms for steps in kept), 3),
-        "other_step_wait_ms": round(median(others), 3) if others else None,
-        "first_step_share": round(
-            median(steps[0].total_ms / sum(r.total_ms for r in steps) for steps in kept), 4
-        ),
-        "utilisation": round(1 - waited / total, 4),
-        "samples_per_s": round(sum(map(len, kept)) * batch_size / total * 1e3, 1),
-        "epoch_s": round(median(sum(r.total_ms for r in steps) for steps in kept) / 1e3, 3),
-        "cold_start_ms": round(next(iter(epochs.values()))[0].data_ms, 1),
-        "validation_ms": round(median(validation), 1) if validation else None,
-        "process_share": {name: round(ms / everything, 4) for name, ms in spent.items() if ms},
-    }
-
-
-def table(profiles: list[draw.Profile]) -> Table:
+def table(profiles: list[Profile]) -> Table:
     """The figures side by side."""
     shown = Table("", *(p.name for p in profiles), title="steps, epochs from the second on")
-    for row in draw.figure_rows(profiles):
+    for row in figure_rows(profiles):
         shown.add_row(*row)
     return shown
 
 
-def read_profile(path: Path, batch_size: int | None) -> draw.Profile:
+def read_profile(path: Path, batch_size: int | None) -> Profile:
     """The profile of a past run.
 
     Args:
@@ -177,38 +74,36 @@ def read_profile(path: Path, batch_size: int | None) -> draw.Profile:
         batch_size: default: what the run's config.yaml says.
 
     Raises:
-        ValueError: there are no rows, or the batch size is not known.
+        UsageError: there are no rows, or the batch size is not known.
     """
     file = path / timing.STEPS if path.is_dir() else path
     if not file.is_file():
-        raise ValueError(f"{file} does not exist: give a run's folder or its {timing.STEPS}")
+        raise UsageError(f"{file} does not exist: give a run's folder or its {timing.STEPS}")
     try:
         rows = timing.read_rows(file)
     except RecordError as error:
-        raise ValueError(f"{file} holds a row that is none of step times: {error}") from None
+        raise UsageError(f"{file} holds a row that is none of step times: {error}") from None
     if batch_size is None:
         config = file.parent / "config.yaml"
         try:
             batch_size = int(yaml.safe_load(config.read_text())["train"]["batch_size"])
         except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError):
-            raise ValueError(f"{config} does not tell the batch size: add --batch N") from None
+            raise UsageError(f"{config} does not tell the batch size: add --batch N") from None
     name = path.name if path.is_dir() else path.stem
     try:
-        return draw.Profile(name, str(path), rows, figures(rows, batch_size))
-    except ValueError as error:
-        raise ValueError(f"{file}: {error}") from None
+        return Profile(name, str(path), rows, figures(rows, batch_size))
+    except UserError as error:
+        raise UsageError(f"{file}: {error}") from None
     except ArithmeticError:
-        raise ValueError(f"{file}: its steps took no time at all") from None
+        raise UsageError(f"{file}: its steps took no time at all") from None
 
 
-def loaders_of(args: argparse.Namespace, console: Console) -> list[str]:
+def loaders_of(args: Namespace, console: Console) -> list[str]:
     """The loaders that were asked for and can run here."""
     return runnable(args.loader or (["torch-seed", "ours"] if args.emulate else ["ours"]), console)
 
 
-def run_profiles(
-    names: list[str], args: argparse.Namespace, console: Console
-) -> list[draw.Profile]:
+def run_profiles(names: list[str], args: Namespace, console: Console) -> list[Profile]:
     """Profile loaders, each in a fresh process."""
     source, settings = make_source(args), Settings(args.workers, device=args.device)
     made = []
@@ -217,11 +112,11 @@ def run_profiles(
         rows, _ = isolated(
             _profile_here, name, source, settings, step_of(args), args.epochs, args.val_every
         )
-        made.append(draw.Profile(name, LOADERS[name].what, rows, figures(rows, args.batch)))
+        made.append(Profile(name, LOADERS[name].what, rows, figures(rows, args.batch)))
     return made
 
 
-def step_of(args: argparse.Namespace) -> tuple[str | None, float]:
+def step_of(args: Namespace) -> tuple[str | None, float]:
     """What follows the loader: (model to train, 0) or (None, milliseconds to sleep)."""
     if args.model:
         return args.model, 0.0
@@ -238,13 +133,13 @@ def _profile_here(
     val_every: int,
 ) -> list[StepRow]:
     model, milliseconds = step
-    compute: EmulatedStep | TrainingStep = (
-        TrainingStep(model, torch.device(settings.device)) if model else EmulatedStep(milliseconds)
+    compute: Compute = (
+        training_step(model, torch.device(settings.device)) if model else EmulatedStep(milliseconds)
     )
     return profile(name, source, settings, compute, epochs, val_every)
 
 
-def make_source(args: argparse.Namespace) -> Source:
+def make_source(args: Namespace) -> Source:
     """The frames: of --shards, or synthetic ones of the size that the model takes."""
     if args.shards:
         return own_source(args.shards, args.cache, args.batch, args.steps)
@@ -254,10 +149,8 @@ def make_source(args: argparse.Namespace) -> Source:
     return synthetic_source(args.cache, args.clips, size, gray, args.batch, args.steps)
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+def _parser() -> ArgumentParser:
+    parser = command_line("profile_steps", __doc__)
     what = parser.add_argument_group("what to report on")
     what.add_argument(
         "--emulate",
@@ -269,47 +162,36 @@ def _parser() -> argparse.ArgumentParser:
     what.add_argument("--from", dest="past", type=Path, metavar="RUN", help="a past run")
     what.add_argument("--compare", nargs=2, type=Path, metavar=("A", "B"), help="two past runs")
     how = parser.add_argument_group("how to measure")
-    how.add_argument("--batch", type=int, help="samples a step (default 64; of a run: its own)")
-    how.add_argument("--steps", type=int, default=SEED_STEPS, help="of an epoch (default 15)")
-    how.add_argument("--epochs", type=int, default=6)
+    how.add_argument("--batch", type=AtLeastOne, help="samples a step (default: 64; a run's own)")
+    how.add_argument("--steps", type=AtLeastOne, default=SEED_STEPS, help="of an epoch")
+    how.add_argument("--epochs", type=AtLeastOne, default=6)
     how.add_argument(
         "--step-ms",
-        type=float,
+        type=NonNegativeFloat,
         help="emulated compute of a step (default: batch / 9,840 s, the seed's)",
     )
     how.add_argument("--model", choices=sorted(PRESETS), help="train it instead of emulating")
-    how.add_argument("--val-every", type=int, default=0, help="validate every N epochs")
+    how.add_argument("--val-every", type=NonNegativeInt, default=0, help="validate every N epochs")
     how.add_argument(
         "--workers",
-        type=int,
+        type=AtLeastOne,
         default=SEED_STEPS + 1,
-        help="of the torch loaders that stay as the seed had them (default 16: more than batches)",
+        help="of the torch loaders that stay as the seed had them: more than batches",
     )
     how.add_argument("--device", default="cpu", help="cpu or cuda")
-    data = parser.add_argument_group("data")
-    data.add_argument("--shards", type=Path, help="your shards (default: synthetic heads)")
-    data.add_argument("--clips", type=int, default=64, help="synthetic clips (default 64)")
-    data.add_argument("--size", type=int, default=224, help="of synthetic frames (default 224)")
-    data.add_argument("--gray", action="store_true")
-    data.add_argument("--cache", type=Path, default=Path(tempfile.gettempdir()) / "syncnet-bench")
-    out = parser.add_argument_group("output")
-    out.add_argument(
-        "--out", type=Path, help="folder of page, JSON and rows (default runs/profile-<time>)"
+    add_data(parser)
+    parser.add_argument(
+        "--out", type=Path, help="folder of page, JSON and rows (default: runs/profile-<time>)"
     )
-    out.add_argument("--json", type=Path, help="write the figures here as well")
-    parser.add_argument("--quick", action="store_true", help="tiny: shows only that it works")
     return parser
 
 
-def _check(args: argparse.Namespace) -> None:
-    at_least(args, batch=1, steps=1, epochs=1, workers=1, clips=1, size=1, val_every=0)
-    if args.batch is not None and args.batch % 2:
-        raise ValueError(f"--batch must be even (half are genuine pairs), not {args.batch}")
-    if args.step_ms is not None and args.step_ms < 0:
-        raise ValueError("--step-ms must not be negative")
+def _check(args: Namespace) -> None:
+    if args.batch is not None:
+        check_even("--batch", args.batch)
     check_device(args.device)
     if args.past and args.compare:
-        raise ValueError("--from reports on one run, --compare on two: give one of them")
+        raise UsageError("--from reports on one run, --compare on two: give one of them")
     measuring = ("emulate", "attribute", "loader", "model", "shards", "val_every")
     if args.past or args.compare:
         _alone("--from and --compare report on past runs", args, measuring)
@@ -317,28 +199,65 @@ def _check(args: argparse.Namespace) -> None:
         _alone("--attribute tries loaders of its own", args, ("loader", "model", "val_every"))
 
 
-def _alone(why: str, args: argparse.Namespace, others: tuple[str, ...]) -> None:
+def _alone(why: str, args: Namespace, others: tuple[str, ...]) -> None:
     for name in others:
         if getattr(args, name):
-            raise ValueError(f"{why}: leave --{name.replace('_', '-')} out")
+            raise UsageError(f"{why}: leave --{name.replace('_', '-')} out")
+
+
+def readme(result: dict[str, Any]) -> str:
+    """The emulated seed: shape, causes, remedies."""
+    rows = [
+        [
+            remedy["what"],
+            f"{remedy['first_step_wait_ms']:,.0f} ms",
+            f"{result['loaders'][name]['first_step_share']:.0%}",
+            f"{remedy['epoch_wait_ms']:,.0f} ms",
+            f"{remedy['epoch_ms']:,.0f} ms",
+        ]
+        for name, remedy in markdown.in_order(
+            result["attribution"]["remedies"],
+            [trial.name for trial in (*LADDER, *ALONE)],
+        )
+    ]
+    header = ["loader", "first step waits", "its share of the epoch", "all waits", "an epoch"]
+    found = result["attribution"]
+    parts = ", ".join(
+        f"{cause} {ms:,.0f} ms"
+        for cause, ms in markdown.in_order(
+            found["first_step_wait_ms_explained"],
+            [str(trial.cause) for trial in LADDER[1:]] + ["left with ours"],
+        )
+    )
+    return (
+        markdown.table(header, rows)
+        + f"\n{result['steps']} steps of {result['batch_size']} samples, {result['workers']} "
+        f"workers, compute emulated. Of the first step's wait: {parts}. "
+        f"Main cause: {found['main_cause']}.\n"
+    )
 
 
 def main(argv: list[str] | None = None) -> int:
     """Command line; 2 wrong usage, 1 the data cannot be read."""
-    args = _parser().parse_args(argv)
-    args.out = args.out or Path("runs") / f"profile-{datetime.now():%Y%m%d-%H%M%S}"
-    console = Console(width=None if sys.stdout.isatty() else 140)
-    return exit_status("profile_steps", args.json, lambda: _report(args, console))
+
+    def work() -> None:
+        args = parse(_parser(), argv)
+        if args.json is not None:
+            try_writing(args.json)
+        args.out = args.out or Path("runs") / f"profile-{datetime.now():%Y%m%d-%H%M%S}"
+        _report(args, Console(width=None if sys.stdout.isatty() else 140))
+
+    return exit_status("profile_steps", work, "stopped")
 
 
-def _report(args: argparse.Namespace, console: Console) -> None:
+def _report(args: Namespace, console: Console) -> None:
     _check(args)
     past = args.compare or ([args.past] if args.past else None)
     causes = None
     if past:
         profiles = [read_profile(path, args.batch) for path in past]
         if len({p.name for p in profiles}) < len(profiles):
-            profiles = [draw.Profile(p.what, p.what, p.rows, p.figures) for p in profiles]
+            profiles = [Profile(p.what, p.what, p.rows, p.figures) for p in profiles]
     else:
         if args.quick:
             start_fast()
@@ -356,7 +275,7 @@ def _report(args: argparse.Namespace, console: Console) -> None:
                 args.epochs,
                 lambda text: console.print(text, soft_wrap=True),
             )
-            profiles = causes.profiles(figures, args.batch)
+            profiles = causes.profiles(args.batch)
         else:
             profiles = run_profiles(names, args, console)
     console.print(table(profiles))
@@ -378,8 +297,8 @@ def _report(args: argparse.Namespace, console: Console) -> None:
 
 
 def _write(
-    args: argparse.Namespace,
-    profiles: list[draw.Profile],
+    args: Namespace,
+    profiles: list[Profile],
     found: dict[str, Any],
     causes: attribute.Causes | None,
     console: Console,
@@ -399,7 +318,7 @@ def _write(
     page = out / PAGE
     with atomic_path(page) as partial:
         partial.write_text(
-            draw.page(
+            profile_page.page(
                 profiles,
                 result,
                 causes.verdict() if causes else [],
@@ -408,7 +327,7 @@ def _write(
             encoding="utf-8",
         )
     if args.quick:
-        console.print(draw.QUICK)
+        console.print(profile_page.QUICK)
     for path in [*written, page]:
         console.print(f"wrote {path}", soft_wrap=True, highlight=False)
 

@@ -5,7 +5,6 @@ in secret (half shifted by 3 to 12 frames, half dubbed with another sentence), r
 what was rejected against the secret; accuracy on untouched clips before and after.
 """
 
-import argparse
 import csv
 import json
 import os
@@ -17,9 +16,13 @@ from typing import Any
 
 import numpy as np
 import soundfile
+from jsonargparse import Namespace
 
-from benchmarks.measure import exit_status, report
+from benchmarks.markdown import table
+from benchmarks.options import AtLeastOne, command_line, run
+from benchmarks.result import report
 from data_tools.atomic import atomic_path
+from data_tools.errors import UserError
 from data_tools.keep import REALIGN, read_keep
 from data_tools.mfcc import SAMPLE_RATE, SAMPLES_PER_FRAME
 from data_tools.pack import PackOptions, pack
@@ -112,7 +115,7 @@ def judge(keep: Path, secret: dict[str, str], shards: Path) -> dict[str, Any]:
     }
 
 
-def run(work: Path, epochs: int, seed: int, quick: bool) -> dict[str, Any]:
+def measure(work: Path, epochs: int, seed: int) -> dict[str, Any]:
     """Spoil, refine, judge."""
     spoilt = work / f"spoilt-{seed}"
     if spoilt.exists() and not (spoilt / "secret.csv").exists():
@@ -128,7 +131,7 @@ def run(work: Path, epochs: int, seed: int, quick: bool) -> dict[str, Any]:
     command += ["--train.epochs", str(epochs), "--train.val_every", str(epochs)]
     command += ["--train.seed", str(seed)]
     if subprocess.run(command).returncode:
-        raise RuntimeError("the refinement failed; see above")
+        raise UserError("the refinement failed; see above")
     rounds = json.loads((out / "refine.json").read_text())["rounds"]
     keep = out / "round-1" / KEEP
     names = ("test_accuracy_k5", "test_accuracy_k15", "test_auc")
@@ -140,27 +143,54 @@ def run(work: Path, epochs: int, seed: int, quick: bool) -> dict[str, Any]:
     }
 
 
+def readme(result: dict[str, Any]) -> str:
+    """Real speech of which a fifth was put off sync in secret, before and after refinement."""
+    before, after = result["before"], result["after"]
+    rows = [
+        [
+            "rejected or re-aligned, of "
+            f"{result['clips']} training clips with {result['off_sync']} off sync",
+            f"{result['rejected']}",
+        ],
+        ["precision", f"{result['precision']:.1%}"],
+        [
+            "recall (shifted, dubbed)",
+            f"{result['recall']:.1%} ({result['recall_shifted']:.1%}, "
+            f"{result['recall_dubbed']:.1%})",
+        ],
+        [
+            "shift of the shifted found within +-1 frame",
+            f"{result['shift_found_within_one_frame']:.1%}",
+        ],
+        [
+            "K=5 on untouched clips, before and after",
+            f"{before['test_accuracy_k5']:.1%}, {after['test_accuracy_k5']:.1%}",
+        ],
+        [
+            "K=15 on untouched clips, before and after",
+            f"{before['test_accuracy_k15']:.1%}, {after['test_accuracy_k15']:.1%}",
+        ],
+    ]
+    note = f"\nTwo trainings of {result['epochs']} epochs each, seed {result['seed']}.\n"
+    return table(["refinement on GRID", "found"], rows) + note
+
+
 def main(argv: list[str] | None = None) -> int:
     """Command line; 1 if a step fails, 2 wrong usage."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command_line("real_refine", __doc__, cache=False)
     parser.add_argument("--work", type=Path, default=Path("runs/real"), help="of real_speech")
-    parser.add_argument("--epochs", type=int, default=20, help="of each of the two trainings")
+    parser.add_argument(
+        "--epochs", type=AtLeastOne, default=20, help="of each of the two trainings"
+    )
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--json", type=Path)
-    parser.add_argument("--quick", action="store_true", help="an epoch: shows only that it works")
-    args = parser.parse_args(argv)
+    return run("real_refine", parser, argv, _measure, {"epochs": 1})
 
-    def work() -> None:
-        if not (args.work / "grid" / "shards").is_dir():
-            raise RuntimeError(
-                f"{args.work} holds no grid/shards: run benchmarks.real_speech first"
-            )
-        found = run(args.work, 1 if args.quick else args.epochs, args.seed, args.quick)
-        report("real_refine", found, args.json, quick=args.quick)
 
-    return exit_status("real_refine", args.json, work)
+def _measure(args: Namespace) -> None:
+    if not (args.work / "grid" / "shards").is_dir():
+        raise UserError(f"{args.work} holds no grid/shards: run benchmarks.real_speech first")
+    figures = measure(args.work, args.epochs, args.seed)
+    report("real_refine", figures, args.json, quick=args.quick)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,6 @@ Synthetic heads that no training has seen become videos whose sound is -12 to +1
 mends some with `--fix`, after which the offset must be gone.
 """
 
-import argparse
 import contextlib
 import csv
 import io
@@ -18,21 +17,27 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jsonargparse import Namespace
+from jsonargparse.typing import restricted_number_type
 
-from benchmarks.measure import at_least, exit_status, report
-from benchmarks.prepare_speed import write_video
+from benchmarks.markdown import table
+from benchmarks.options import AtLeastOne, command_line, run
+from benchmarks.result import report
+from data_tools.errors import UserError
 from data_tools.mfcc import FPS, SAMPLES_PER_FRAME
 from data_tools.progress import progress
 from data_tools.synth.clips import render_clip
-from trainer import sync
 
 FARTHEST = 12
 _SIZE = 96
+Seconds = restricted_number_type("Seconds", float, (">=", 1))
 _SEEDS = 1_000_000  # far from those of any demonstration
 
 
 def shifted_video(path: Path, seed: int, frames: int, early: int) -> Path:
     """A head whose sound is early by so many frames."""
+    from benchmarks.videos import write_video
+
     pictures, sound = render_clip(np.random.default_rng(seed), frames + 2 * FARTHEST, _SIZE)
     heard = (FARTHEST + early) * SAMPLES_PER_FRAME
     write_video(
@@ -56,13 +61,15 @@ def said_of(words: str) -> int:
 
 def _sync(*arguments: str) -> list[dict[str, str]]:
     """Rows of the command's CSV."""
+    from trainer import sync
+
     quiet = io.StringIO()
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "found.csv"
         with contextlib.redirect_stdout(quiet), contextlib.redirect_stderr(quiet):
             status = sync.main([*arguments, "--prepared", "--csv", str(out)])
         if not out.exists():
-            raise RuntimeError(f"trainer.sync ended with {status}: {quiet.getvalue().strip()}")
+            raise UserError(f"trainer.sync ended with {status}: {quiet.getvalue().strip()}")
         with open(out, encoding="utf-8", newline="") as stream:
             return list(csv.DictReader(stream))
 
@@ -103,27 +110,36 @@ def measure(weights: Path, videos: int, seconds: float, mended: int) -> dict[str
     }
 
 
+def readme(result: dict[str, Any]) -> str:
+    """Shifts of synthetic videos, found and mended."""
+    rows = [
+        ["videos of " + f"{result['seconds']:g} s", f"{result['videos']}"],
+        ["offset within +-1 frame", f"{result['within_one_frame']:.1%}"],
+        ["largest error", f"{result['largest_error']} frames"],
+        ["words that state the same offset", f"{result['words_agree']:.1%}"],
+        ["trusted", f"{result['trusted']:.1%}"],
+        [
+            "after `--fix` within +-1 frame of none",
+            f"{result['mended_within_one_frame']} of {result['mended']}",
+        ],
+    ]
+    return table(["shift recovery", "measured"], rows)
+
+
 def main(argv: list[str] | None = None) -> int:
     """Command line; 1 bad data, 2 wrong usage."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command_line("shift_recovery", __doc__, cache=False)
     parser.add_argument("--weights", type=Path, required=True, help="of the demonstration")
-    parser.add_argument("--videos", type=int, default=50)
-    parser.add_argument("--seconds", type=float, default=6.0)
+    parser.add_argument("--videos", type=AtLeastOne, default=50)
+    parser.add_argument("--seconds", type=Seconds, default=6.0)
     parser.add_argument("--mended", type=int, default=8, help="videos to mend")
-    parser.add_argument("--json", type=Path)
-    parser.add_argument("--quick", action="store_true", help="tiny: shows only that it works")
-    args = parser.parse_args(argv)
-    if args.quick:
-        args.videos, args.seconds, args.mended = 2, 2.0, 1
+    quick = {"videos": 2, "seconds": 2.0, "mended": 1}
+    return run("shift_recovery", parser, argv, _measure, quick)
 
-    def work() -> None:
-        at_least(args, videos=1, seconds=1)
-        figures = measure(args.weights, args.videos, args.seconds, args.mended)
-        report("shift_recovery", figures, args.json, quick=args.quick)
 
-    return exit_status("shift_recovery", args.json, work)
+def _measure(args: Namespace) -> None:
+    figures = measure(args.weights, args.videos, args.seconds, args.mended)
+    report("shift_recovery", figures, args.json, quick=args.quick)
 
 
 if __name__ == "__main__":

@@ -23,14 +23,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.measure import frame_shape, synthetic_shards
+from data_tools.errors import UserError
 from data_tools.mfcc import COLUMNS_PER_FRAME
+from data_tools.pack import PackOptions, pack
 from data_tools.shards import format_idx, index_tar
+from data_tools.synth.clips import synthesize
 from trainer.data.dataset import Dataset
 from trainer.data.sampler import TrainSampler
 
 RUN = 5  # frames of a window
 COLUMNS = RUN * COLUMNS_PER_FRAME
+PARTS = 8  # a small batch, where a loader has them, is this part of a batch
 WINDOW_TARS = 8  # so that every worker of webdataset has some of its own
 
 
@@ -71,7 +74,7 @@ class Source:
         """Height, width, channels of every frame.
 
         Raises:
-            ValueError: they differ.
+            UserError: they differ.
         """
         return frame_shape(self.dataset)
 
@@ -107,6 +110,27 @@ class Source:
                     str(i): jpegs[RUN * row + i].tobytes() for i in range(RUN)
                 }
                 yield window | {"mfcc": mfcc[row]}
+
+
+def synthetic_shards(folder: Path, clips: int, size: int, gray: bool = False) -> Path:
+    """Shards of synthetic clips of 3 s below `folder`, made once."""
+    made = folder / f"synth-{clips}-{size}{'-gray' if gray else ''}"
+    if not (made / "shards" / "manifest.json").exists():
+        made.mkdir(parents=True, exist_ok=True)
+        synthesize(made / "clips", clips, seed=0, size=size)
+        pack(made / "clips", made / "shards", PackOptions(gray=gray, ratios=(80, 10, 10)))
+    return made / "shards"
+
+
+def frame_shape(dataset: Dataset) -> tuple[int, int, int]:
+    """Height, width and channels of every frame.
+
+    Raises:
+        UserError: they differ.
+    """
+    if len(dataset.frame_shapes) != 1:
+        raise UserError("the shards hold frames of several sizes; pack them with --size")
+    return next(iter(dataset.frame_shapes))
 
 
 def synthetic_source(

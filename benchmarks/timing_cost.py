@@ -4,7 +4,6 @@ Takes the marks of a training step around nothing, turns them into a row and wri
 does; the cost is set against the step of the small model at the same batch on this machine.
 """
 
-import argparse
 import sys
 import tempfile
 import time
@@ -13,8 +12,11 @@ from statistics import median
 from typing import Any
 
 import torch
+from jsonargparse import Namespace
 
-from benchmarks.measure import at_least, check_device, exit_status, report
+from benchmarks.markdown import Row
+from benchmarks.options import AtLeastOne, AtLeastTwo, check_device, command_line, run
+from benchmarks.result import report
 from trainer.model.losses import labelled, make_loss
 from trainer.model.syncnet import PRESETS, SyncNet
 from trainer.train.distributed import Processes
@@ -71,27 +73,29 @@ def _step_ms(device: torch.device, batch_size: int) -> float:
     return median(times[2:])
 
 
+def readme_rows(result: dict[str, Any]) -> list[Row]:
+    """Row of the table of the loader."""
+    what = "cost of timing a step, share of a step of the small model"
+    return [[what, f"{result['share']:.3%}"]]
+
+
 def main(argv: list[str] | None = None) -> int:
     """Command line; 2 wrong usage."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    parser = command_line("timing_cost", __doc__, cache=False)
+    parser.add_argument(
+        "--device",
+        default="cuda" if torch.cuda.is_available() else "cpu",
+        help="cpu or cuda (default: cuda if there is one)",
     )
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--batch-size", type=int, default=128)
-    parser.add_argument("--repetitions", type=int, default=2000)
-    parser.add_argument("--json", type=Path)
-    parser.add_argument("--quick", action="store_true", help="tiny: shows only that it works")
-    args = parser.parse_args(argv)
-    if args.quick:
-        args.batch_size, args.repetitions = 2, 20
+    parser.add_argument("--batch-size", type=AtLeastTwo, default=128)
+    parser.add_argument("--repetitions", type=AtLeastOne, default=2000)
+    return run("timing_cost", parser, argv, _measure, {"batch_size": 2, "repetitions": 20})
 
-    def work() -> None:
-        at_least(args, batch_size=2, repetitions=1)
-        check_device(args.device)
-        figures = measure(torch.device(args.device), args.batch_size, args.repetitions)
-        report("timing_cost", figures, args.json, quick=args.quick)
 
-    return exit_status("timing_cost", args.json, work)
+def _measure(args: Namespace) -> None:
+    check_device(args.device)
+    figures = measure(torch.device(args.device), args.batch_size, args.repetitions)
+    report("timing_cost", figures, args.json, quick=args.quick)
 
 
 if __name__ == "__main__":

@@ -6,25 +6,32 @@ the option's. A mistake of the user ends in one sentence; a bug of ours shows it
 
 import re
 import sys
-from argparse import SUPPRESS, Action
-from collections.abc import Callable, Collection
+from argparse import SUPPRESS, Action, ArgumentTypeError, RawDescriptionHelpFormatter
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import MISSING, fields
-from typing import Any, TypeVar, get_args
+from pathlib import Path
+from typing import Annotated, Any, TypeVar, get_args, get_origin
 
 import docstring_parser
 from jsonargparse import ArgumentError, ArgumentParser, DefaultHelpFormatter, Namespace
-from jsonargparse.typing import restricted_number_type
+from jsonargparse.typing import registered_types, restricted_number_type
+from msgspec import Meta
 
+from data_tools.atomic import try_writing
 from data_tools.errors import UsageError, UserError
-from data_tools.names import print_anything
+from data_tools.names import first_line, print_anything, shown
 
 Settings = TypeVar("Settings")
 
 _BOUNDS = {">=": "at least", "<=": "at most", ">": "above", "<": "below"}
+_LIMITS = {"ge": ">=", "gt": ">", "le": "<=", "lt": "<"}  # as msgspec's Meta calls them
 
 
-class _Help(DefaultHelpFormatter):
-    """--help without the names of types; a default is told where there is one."""
+class _Help(RawDescriptionHelpFormatter, DefaultHelpFormatter):
+    """--help without the names of types; a default is told where there is one.
+
+    Description and epilog keep their lines.
+    """
 
     def _get_help_string(self, action: Action) -> str:
         words = action.help or ""
@@ -36,19 +43,28 @@ class _Help(DefaultHelpFormatter):
 def whole(name: str, least: int, most: int | None = None) -> Any:
     """A type for whole numbers of `least` to `most`: whole("Size", 16, 4096)."""
     bounds = [(">=", least)] if most is None else [(">=", least), ("<=", most)]
-    return restricted_number_type(name, int, bounds)
+    return _restricted(name, int, bounds)
 
 
-def command(program: str, description: str) -> ArgumentParser:
+def file_name(text: str) -> Path:
+    """A type for files: any name, but not none."""
+    if not text:
+        raise ArgumentTypeError("a file name is empty")
+    return Path(text)
+
+
+def command(program: str, description: str, epilog: str = "") -> ArgumentParser:
     """An empty command line; `parse` reads it.
 
     Args:
         program: As it is called: "python -m trainer.sync".
         description: What --help says above the options.
+        epilog: And below them: examples, exit statuses.
     """
     return ArgumentParser(
         prog=program,
         description=description.strip(),
+        epilog=epilog.strip(),
         exit_on_error=False,  # or forty lines of usage would hide the one that matters
         allow_abbrev=False,
         formatter_class=_Help,
@@ -61,7 +77,8 @@ def add_options(
     """Give `parser` (or a group of it) an option for each field of a dataclass.
 
     A field `min_face` becomes --min-face; a field that is False by default becomes a switch. The
-    help is what the docstring's "Attributes" say of the field.
+    help is what the docstring's "Attributes" say of the field. A field without a default must be
+    given. A number's limits may stand in its type: `Annotated[int, Meta(ge=16, le=4096)]`.
 
     Args:
         only: the fields to take; all if empty.
@@ -75,6 +92,7 @@ def add_options(
         if (only and field.name not in only) or field.name in without:
             continue
         default = field.default if field.default_factory is MISSING else field.default_factory()
+        must = {"required": True} if default is MISSING else {"default": default}
         option = f"--{field.name.replace('_', '-')}"
         words = said.get(field.name, "")
         if field.type is bool and default is False:
@@ -84,13 +102,54 @@ def add_options(
         if default is None:  # `| None` would take the word null for nothing
             kinds = [each for each in get_args(kind) if each is not type(None)]
             kind = kinds[0] if len(kinds) == 1 else kind
-        parser.add_argument(option, type=kind, default=default, help=words)
+        parser.add_argument(option, type=_limited(kind), help=words, **must)
 
 
 def read_options(settings: type[Settings], args: Namespace, **more: Any) -> Settings:
     """The dataclass that `args` fill, for the fields that are options; `more` gives others."""
     given = {f.name: args[f.name] for f in fields(settings) if f.name in args}  # type: ignore[arg-type]
     return settings(**(given | more))
+
+
+def check_options(settings: Any) -> None:
+    """Check numbers against the limits in their types, for settings that no command line made.
+
+    Args:
+        settings: a dataclass whose fields are like `Annotated[int, Meta(ge=16)]`, or anything else.
+
+    Raises:
+        UsageError: a number is beyond its limits; says which option it is and what it may be.
+    """
+    for field in fields(settings):
+        value = getattr(settings, field.name)
+        for kind in (field.type, *get_args(field.type)):
+            if value is None or get_origin(kind) is not Annotated:
+                continue
+            try:
+                _limited(kind)(value)
+            except ValueError as error:
+                raise UsageError(sentence(f'Parser key "{field.name}": {error}')) from None
+
+
+def _limited(kind: Any) -> Any:
+    """The type that checks the limits in `Annotated[int, Meta(...)]`; any other as it is."""
+    if get_origin(kind) is not Annotated:
+        return kind
+    number, *metas = get_args(kind)
+    bounds = [
+        (sign, getattr(meta, limit))
+        for meta in metas
+        if isinstance(meta, Meta)
+        for limit, sign in _LIMITS.items()
+        if getattr(meta, limit) is not None
+    ]
+    return _restricted(None, number, bounds) if bounds else kind
+
+
+def _restricted(name: str | None, kind: type, bounds: list[tuple[str, Any]]) -> Any:
+    # jsonargparse refuses limits that have another name already, say PositiveInt
+    known = registered_types.get((tuple(sorted(bounds)), kind, "and"))
+    return known or restricted_number_type(name, kind, bounds)
 
 
 def parse(parser: ArgumentParser, argv: list[str] | None = None) -> Namespace:
@@ -103,7 +162,65 @@ def parse(parser: ArgumentParser, argv: list[str] | None = None) -> Namespace:
     try:
         return parser.parse_args(argv)
     except ArgumentError as error:
-        raise UsageError(f"{sentence(str(error.message))} (see --help)") from None
+        problem = str(error.message)
+    if missing := re.search(r"arguments are required: (.*)", problem):
+        options = {action.dest: action.option_strings for action in parser._actions}
+        names = [(options.get(name) or [name.upper()])[-1] for name in missing[1].split(", ")]
+        problem = f"{', '.join(names)} must be given"
+    raise UsageError(f"{sentence(problem)} (see --help)")
+
+
+def parted(parser: ArgumentParser, argv: list[str]) -> tuple[list[str], list[str]]:
+    """The options of a command line, for `parse`, and its arguments, which may stand among them.
+
+    Behind a "--" all are arguments. (jsonargparse has no `parse_intermixed_args`.)
+    """
+    takes_value = {
+        name for action in parser._actions if action.nargs != 0 for name in action.option_strings
+    }
+    end = argv.index("--") if "--" in argv else len(argv)
+    options: list[str] = []
+    arguments: list[str] = []
+    words = iter(argv[:end])
+    for word in words:
+        if word.startswith("-") and len(word) > 1:
+            options.append(word)
+            if word in takes_value:
+                options += [value for value in (next(words, None),) if value is not None]
+        else:
+            arguments.append(word)
+    return options, arguments + argv[end + 1 :]
+
+
+def check_outputs(outputs: Mapping[str, Path | None], inputs: Mapping[str, Iterable[Path]]) -> None:
+    """Whether every output can be written and is no input and no other output.
+
+    Args:
+        outputs: by the option that names them; None is not to be written.
+        inputs: by what they are, "the weights" for one.
+
+    Raises:
+        UsageError: one cannot.
+    """
+    taken = {what: list(files) for what, files in inputs.items()}
+    for option, out in outputs.items():
+        if out is None:
+            continue
+        try:
+            known = [what for what, files in taken.items() if any(_same(out, f) for f in files)]
+            if not known:
+                try_writing(out)
+        except OSError as error:
+            raise UsageError(f"{option}: {first_line(error)}") from None
+        if known:
+            raise UsageError(f"{option}: {shown(out)} is {known[0]}, which is never overwritten")
+        taken[f"what {option} writes"] = [out]
+
+
+def _same(one: Path, other: Path) -> bool:
+    if one.exists() and other.exists():
+        return one.samefile(other)  # also by links
+    return one.resolve() == other.resolve()
 
 
 def sentence(problem: str) -> str:
@@ -113,7 +230,9 @@ def sentence(problem: str) -> str:
     if key is None:
         return text[:500]
     option, text = "--" + key[1].replace("_", "-"), key[2]
-    if bound := re.match(r"Not of type \w+: (.*?) ?does not conform to restriction (.*)", text):
+    if bound := re.match(
+        r"(?:Not of type \w+: )?(.*?) ?does not conform to restriction (.*)", text
+    ):
         words = re.sub(r"v(>=|<=|>|<)", lambda found: f"{_BOUNDS[found[1]]} ", bound[2])
         return f"{option} must be {words}, not {bound[1] or 0}"
     if literal := re.match(r"Expected a typing.Literal\[(.*)\]. Got value: (.*)", text):

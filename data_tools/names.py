@@ -60,6 +60,13 @@ def shown(name: object) -> str:
     return _CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
+def first_line(error: BaseException) -> str:
+    """What an error says, in one line; a file's error as "name: no space left on device"."""
+    if isinstance(error, OSError) and error.filename and error.strerror:
+        return shown(f"{error.filename}: {error.strerror.lower()}")
+    return shown((str(error).strip() or type(error).__name__).splitlines()[0])
+
+
 def listed(file: Path) -> list[str]:
     """The names in a list, a line each, but for empty lines and those that begin with #.
 

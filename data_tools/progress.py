@@ -4,6 +4,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from rich.console import Console
 from rich.progress import (
@@ -14,6 +15,8 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+
+from data_tools.names import shown
 
 _PLAIN_SECONDS = 5.0
 
@@ -63,3 +66,18 @@ def progress(description: str, total: int, unit: str) -> Iterator[Callable[[int]
             )
 
     yield advance_plain
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[Callable[[int], None]]:
+    """Progress over a file, for which it is told of the bytes as they are read."""
+    size = path.stat().st_size if path.is_file() else 0
+    with progress(f"{shown(path.name)}: reading", max(1, size // 1000), "kB") as advance:
+        read = 0
+
+        def on_bytes(count: int) -> None:
+            nonlocal read
+            advance((read + count) // 1000 - read // 1000)
+            read += count
+
+        yield on_bytes

@@ -36,11 +36,10 @@ from data_tools.lock import locked
 from data_tools.names import print_anything
 from data_tools.progress import progress
 from data_tools.records import Count, RecordError, decode_record, read_lines, read_record
-from trainer.config import check
+from trainer.config import check, parse
 from trainer.data.dataset import Dataset
 from trainer.data.loader import LoaderError
 from trainer.model.weights import WeightsError, load_model
-from trainer.run import parse
 from trainer.score.clip_distances import Unreadable, clip_distances, embed_clips
 from trainer.score.embed import fold
 from trainer.score.scoring import TOLERANCE, in_words, score_distances

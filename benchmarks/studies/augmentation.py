@@ -10,20 +10,19 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+from benchmarks.studies.study import Study, main
 from benchmarks.studies.training import (
     Figures,
     Sizes,
-    Study,
     Trial,
     at_end,
     compare,
     extent,
     over_steps,
-    run,
     spread,
 )
+from trainer.config import parse
 from trainer.data.augment import Augment
-from trainer.run import parse
 
 CONFIG = Path(__file__).parents[2] / "trainer" / "configs" / "grid.yaml"
 FULL = parse(["--config", str(CONFIG)])[0].augment
@@ -64,4 +63,4 @@ def told(result: Figures) -> str:
 STUDY = Study("augmentation", __doc__, SIZES, partial(compare, TRIALS), over_steps, told)
 
 if __name__ == "__main__":
-    sys.exit(run(STUDY))
+    sys.exit(main(STUDY))

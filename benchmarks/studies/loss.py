@@ -8,17 +8,16 @@ Accuracy: offsets within a frame, over +-15, from 5 and from 15 frames of heads 
 import sys
 from functools import partial
 
+from benchmarks.studies.study import Study, main
 from benchmarks.studies.training import (
     Figures,
     Sizes,
-    Study,
     Trial,
     at_end,
     compare,
     cost,
     extent,
     over_steps,
-    run,
     spread,
 )
 
@@ -55,4 +54,4 @@ STUDY = Study(
 )
 
 if __name__ == "__main__":
-    sys.exit(run(STUDY))
+    sys.exit(main(STUDY))

@@ -7,16 +7,15 @@ and millions of pairs. Independent pairs, the small model (128 dimensions, its d
 import sys
 from functools import partial
 
+from benchmarks.studies.study import Study, main
 from benchmarks.studies.training import (
     Figures,
     Sizes,
-    Study,
     Trial,
     at_end,
     compare,
     extent,
     panel,
-    run,
     spread,
 )
 
@@ -50,4 +49,4 @@ STUDY = Study(
 )
 
 if __name__ == "__main__":
-    sys.exit(run(STUDY))
+    sys.exit(main(STUDY))

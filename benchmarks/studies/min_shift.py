@@ -7,16 +7,15 @@ contrastive loss on independent pairs, and for multi-way matching (infonce on ru
 import sys
 from functools import partial
 
+from benchmarks.studies.study import Study, main
 from benchmarks.studies.training import (
     Figures,
     Sizes,
-    Study,
     Trial,
     at_end,
     compare,
     extent,
     panel,
-    run,
     spread,
 )
 
@@ -72,4 +71,4 @@ STUDY = Study(
 )
 
 if __name__ == "__main__":
-    sys.exit(run(STUDY))
+    sys.exit(main(STUDY))

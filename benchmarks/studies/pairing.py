@@ -11,10 +11,10 @@ from functools import partial
 
 import numpy as np
 
+from benchmarks.studies.study import Study, main
 from benchmarks.studies.training import (
     Figures,
     Sizes,
-    Study,
     Trial,
     at_end,
     compare,
@@ -22,7 +22,6 @@ from benchmarks.studies.training import (
     extent,
     mean_curve,
     panel,
-    run,
     spread,
 )
 
@@ -73,4 +72,4 @@ STUDY = Study(
 )
 
 if __name__ == "__main__":
-    sys.exit(run(STUDY))
+    sys.exit(main(STUDY))

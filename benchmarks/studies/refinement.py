@@ -16,20 +16,20 @@ from statistics import mean
 
 import numpy as np
 
+from benchmarks.studies.study import Study, main
 from benchmarks.studies.training import (
     UNSEEN_SEED,
     Figures,
     Say,
     Sizes,
     Source,
-    Study,
     Trial,
     accuracy,
     heads,
     learn,
-    run,
     settings,
 )
+from data_tools.errors import UsageError
 from data_tools.keep import Row, read_keep
 from data_tools.synth.clips import DUBBED, IN_SYNC, SHIFTED
 from trainer.refine import KEEP, Options, score_and_judge
@@ -48,7 +48,7 @@ def measure(sizes: Sizes, source: Source, say: Say) -> Figures:
         seeds: one entry each: `compare_with_truth`, threshold, accuracy before and after.
     """
     if source.shards:
-        raise ValueError("--shards: what is off sync there is not known; see real_refine")
+        raise UsageError("--shards: what is off sync there is not known; see real_refine")
     cache = source.cache
     unseen = heads(cache, sizes.unseen, UNSEEN_SEED, "test") / "shards"
     found = []
@@ -192,4 +192,4 @@ STUDY = Study(
 )
 
 if __name__ == "__main__":
-    sys.exit(run(STUDY))
+    sys.exit(main(STUDY))

@@ -1,14 +1,11 @@
-"""What the studies share: clips, trainings, accuracy on clips never seen, command line.
+"""What the studies share: clips, trainings, accuracy on clips never seen.
 
 The clips are synthetic heads, or those of shards made elsewhere (`--shards`, real speech). A sample
 is a window or a run of windows, as the pairing has it; so that trainings can be compared, every
 step decodes the same number of frames and every training takes the same number of steps.
 """
 
-import argparse
 import gc
-import json
-import sys
 import tempfile
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
@@ -19,21 +16,20 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
-from benchmarks import draw
-from benchmarks.measure import Result, at_least, cpu_seconds, exit_status, told
+from benchmarks.processes import cpu_seconds
 from data_tools.keep import KEEP, Row, write_keep
 from data_tools.mfcc import WINDOW_FRAMES
 from data_tools.pack import PackOptions, pack
 from data_tools.synth.clips import synthesize
 from trainer import evaluate
-from trainer.config import Config, Data, Loss, Model, Run, Train
+from trainer.config import Config, Data, Loss, Model, Options, Run, Train
 from trainer.data.augment import Augment
 from trainer.data.dataset import Dataset
 from trainer.data.sampler import Pairing
 from trainer.model.weights import load_model
-from trainer.run import Options, train
 from trainer.score.embed import fold
 from trainer.train.distributed import find_device
+from trainer.train.trainer import train
 
 RUN_FRAMES = 20  # of multiway: 16 windows, whose shifts reach as far as offsets are searched
 CLIP_FRAMES = 40  # decoded of each clip an epoch: two runs or eight windows
@@ -286,82 +282,3 @@ def extent(result: Figures) -> str:
         f"{sizes['seeds']} "
         f"seed{'s' if sizes['seeds'] > 1 else ''}"
     )
-
-
-@dataclass(frozen=True)
-class Study:
-    """One question.
-
-    Attributes:
-        name: module under benchmarks.studies.
-        doc: its docstring.
-        sizes: what it takes when nothing else is asked for.
-        measure: trains; (sizes, source, say) -> figures.
-        panels: what to draw of them (`benchmarks.draw.curves`).
-        told: the answer, a paragraph of Markdown.
-    """
-
-    name: str
-    doc: str
-    sizes: Sizes
-    measure: Callable[[Sizes, Source, Say], Figures]
-    panels: Callable[[Figures], list[Figures]]
-    told: Callable[[Figures], str]
-
-
-def run(study: Study, argv: list[str] | None = None) -> int:
-    """Command line of a study; 2 wrong usage, 1 if the data cannot be made or read."""
-    parser = argparse.ArgumentParser(
-        description=study.doc, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--from", dest="past", type=Path, help="only draw this result again")
-    parser.add_argument("--clips", type=int, default=study.sizes.clips, help="training clips")
-    parser.add_argument("--epochs", type=int, default=study.sizes.epochs, help="of each training")
-    parser.add_argument("--seeds", type=int, default=study.sizes.seeds)
-    parser.add_argument(
-        "--shards", type=Path, help="instead of synthetic heads: real speech, with a test split"
-    )
-    parser.add_argument("--cache", type=Path, default=Path(tempfile.gettempdir()) / "syncnet-bench")
-    parser.add_argument("--json", type=Path)
-    parser.add_argument("--quick", action="store_true", help="tiny: shows only that it works")
-    arguments = sys.argv[1:] if argv is None else argv
-    args = parser.parse_args(arguments)
-
-    def work() -> None:
-        if args.past:
-            _redraw(study, args.past)
-        else:
-            _run(study, args, told(arguments))
-
-    return exit_status(study.name, args.json, work)
-
-
-def _redraw(study: Study, past: Path) -> None:
-    try:
-        result = json.loads(past.read_text(encoding="utf-8"))
-        drawn, answer = study.panels(result), study.told(result)
-    except (ValueError, KeyError, TypeError, AttributeError, IndexError):
-        raise ValueError(f"{past} is no result of studies.{study.name}") from None
-    draw.curves(drawn, past.with_suffix(".png"))
-    print(f"{answer}\nwrote {past.with_suffix('.png')}")
-
-
-def _run(study: Study, args: argparse.Namespace, command: str) -> None:
-    at_least(args, clips=8, epochs=1, seeds=1)
-    sizes = replace(study.sizes, clips=args.clips, epochs=args.epochs, seeds=args.seeds)
-    if args.quick:
-        sizes = study.sizes.quick
-    console = Console(width=None if sys.stdout.isatty() else 120)
-
-    def say(text: str) -> None:
-        console.print(text, highlight=False, soft_wrap=True)
-
-    args.cache.mkdir(parents=True, exist_ok=True)
-    figures = study.measure(sizes, Source(args.cache, args.shards), say)
-    written = Result(
-        f"studies.{study.name}", figures, "warm", sizes.seeds, args.quick, command
-    ).write(args.json)
-    picture = written.with_suffix(".png")
-    draw.curves(study.panels(figures), picture)
-    say(study.told(figures))
-    say(f"wrote {written} and {picture}")

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data_tools.clips import ClipError
-from data_tools.errors import MissingPackage
+from data_tools.errors import MissingPackage, UsageError
 from data_tools.mfcc import FPS, SAMPLE_RATE
 from data_tools.names import UNPLAIN, address, is_unplain, shown
 
@@ -466,16 +466,16 @@ def check_audio_stream(number: int, videos: Sequence[Path]) -> None:
     Of several videos some may lack it, which is said of each when it is read.
 
     Raises:
-        ValueError: no.
+        UsageError: no.
     """
     if number < 0:
-        raise ValueError(f"--audio-stream counts from 0, so it cannot be {number}")
+        raise UsageError(f"--audio-stream counts from 0, so it cannot be {number}")
     if len(videos) == 1:
         try:
             Video(videos[0], audio_stream=number).close()
         except VideoError as error:
             if error.reason == _NO_SUCH_STREAM:
-                raise ValueError(error.detail) from None
+                raise UsageError(error.detail) from None
 
 
 # Sound that is not what the lips say, or not it alone: commentaries, descriptions, dubbing.

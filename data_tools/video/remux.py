@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data_tools.atomic import NO_ROOM, atomic_path
-from data_tools.errors import MissingPackage, UserError
+from data_tools.errors import MissingPackage, UsageError, UserError
 from data_tools.names import address
 
 try:
@@ -46,15 +46,15 @@ def check_target(source: Path, out: Path) -> None:
     """Whether `shift_sound` may write `out`.
 
     Raises:
-        ValueError: `out` is `source`, by whatever name, no plain file, or no container that keeps
+        UsageError: `out` is `source`, by whatever name, no plain file, or no container that keeps
             times.
     """
     if out.exists() and source.exists() and out.samefile(source):
-        raise ValueError(f"{out} is the input, which is never overwritten; name another file")
+        raise UsageError(f"{out} is the input, which is never overwritten; name another file")
     if out.exists() and not out.is_file():
-        raise ValueError(f"{out} is no plain file, which a video needs; name another")
+        raise UsageError(f"{out} is no plain file, which a video needs; name another")
     if out.suffix.lower() not in _FORMATS:
-        raise ValueError(
+        raise UsageError(
             f"{out} must end in {', '.join(_FORMATS)}: containers that keep a time for every packet"
         )
 
@@ -79,7 +79,7 @@ def shifted(source: Path, out: Path, seconds: Fraction) -> Iterator[tuple[Path, 
     the shift (Vorbis that an edit list of MP4 cuts: within 20 ms).
 
     Raises:
-        ValueError: as `check_target`.
+        UsageError: as `check_target`.
         RemuxError: the file cannot be read, the container of `out` cannot hold its streams, or the
             copy is not what it should be.
         OSError: `out` cannot be written.
@@ -118,7 +118,7 @@ def shift_sound(source: Path, out: Path, seconds: Fraction) -> list[str]:
     """Write the copy that `shifted` gives; returns what it lacks.
 
     Raises:
-        ValueError, RemuxError, OSError: as `shifted`.
+        UsageError, RemuxError, OSError: as `shifted`.
     """
     with shifted(source, out, seconds) as (_, lacking):
         return lacking

@@ -19,6 +19,7 @@ from benchmarks import (
     prepare_speed,
     profile_steps,
     timing_cost,
+    videos,
 )
 
 
@@ -118,7 +119,7 @@ def test_a_wrong_setting_is_one_sentence(
 
 @pytest.mark.slow
 def test_prepare_speed_measures_its_floor_and_every_stage(tmp_path: Path) -> None:
-    video = prepare_speed.synthetic_video(tmp_path, seconds=4)
+    video = videos.synthetic_video(tmp_path, seconds=4)
     figures = prepare_speed.measure(video, rounds=1, copies=2)
     assert figures["seconds_of_video"] == 4 and figures["clips"] == 1
     assert figures["seconds_per_second_all_cores"] > 0 and figures["cost_over_floor"] > 0
@@ -149,7 +150,7 @@ def test_without_a_gpu_the_suite_says_so() -> None:
 
 def test_a_result_names_machine_and_command(tmp_path: Path) -> None:
     report_file = tmp_path / "x.json"
-    from benchmarks.measure import report as write
+    from benchmarks.result import report as write
 
     write("x", {"answer": 42}, report_file)
     written: dict[str, Any] = json.loads(report_file.read_text())

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from benchmarks import compare_loaders, growth, pack_speed
-from benchmarks.measure import RESULTS, Result, cpu_seconds, isolated, process_tree
+from benchmarks.processes import cpu_seconds, isolated, process_tree
+from benchmarks.result import RESULTS, Result
 
 
 @pytest.mark.slow

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks import inference_speed, prepare_speed, report
+from benchmarks import inference_speed, videos
 from benchmarks.inference_speed import flops_per_window
 from data_tools.video.decode import Sound, Video
 from trainer.model.syncnet import SyncNet
@@ -24,8 +24,7 @@ def test_flops_are_those_of_the_layers() -> None:
 
 
 @pytest.mark.slow
-def test_a_quick_run_measures_everything(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(report, "RESULTS", tmp_path)
+def test_a_quick_run_measures_everything(tmp_path: Path) -> None:
     file = tmp_path / "inference_speed.json"
     assert inference_speed.main(["--quick", "--json", str(file), "--cache", str(tmp_path)]) == 0
     result = json.loads(file.read_text())
@@ -33,7 +32,7 @@ def test_a_quick_run_measures_everything(tmp_path: Path, monkeypatch: pytest.Mon
     assert result["times_faster"] > 0 and 0 < result["of_floor"] < 3
     assert all(peak > 50 for peak in result["peak_memory_mb"].values())
     assert list(result["sync_by_seconds"]) == ["4", "8"]
-    assert "windows batched by 20" in report.inference()
+    assert "windows batched by 20" in inference_speed.readme(result)
 
 
 def test_videos_of_the_benchmarks_are_what_was_asked(tmp_path: Path) -> None:
@@ -41,7 +40,7 @@ def test_videos_of_the_benchmarks_are_what_was_asked(tmp_path: Path) -> None:
     sound = Sound(tmp_path / "sound.raw")
     with Video(path) as video:
         assert sum(1 for _ in video.pictures(sound)) == 50
-    assert prepare_speed.synthetic_video(tmp_path, 1).exists()
+    assert videos.synthetic_video(tmp_path, 1).exists()
     frames, audio = inference_speed.synthetic_track(7)
     assert frames.shape == (7, 224, 224, 3) and audio.shape == (7 * 640,)
     assert frames.dtype == np.uint8 and audio.dtype == np.int16

@@ -8,8 +8,9 @@ import pytest
 import simplejpeg
 from rich.console import Console
 
-from benchmarks.loaders import LOADERS, Settings, open_by_name, runnable
-from benchmarks.measure import isolated
+from benchmarks.loaders import LOADERS, open_by_name, runnable
+from benchmarks.loaders.batches import Settings
+from benchmarks.processes import isolated
 from benchmarks.sources import Source, seed_bins
 from data_tools.errors import MissingPackage
 

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from benchmarks import draw, profile_steps
+from benchmarks import profile_page, profile_steps, profiling
 from benchmarks.attribute import ALONE, LADDER, Causes
-from benchmarks.measure import Result
+from benchmarks.result import Result
 from trainer.train.timing import PHASES, StepRow
 
 
@@ -31,7 +31,7 @@ def steps_of(rows: list[dict[str, Any]]) -> list[StepRow]:
 def test_figures_of_a_profile() -> None:
     rows = make_rows(first=90, other=10)
     rows[0]["data_ms"], rows[0]["total_ms"] = 1000.0, 1010.0  # the cold start counts apart
-    found = profile_steps.figures(steps_of(rows), batch_size=8)
+    found = profiling.figures(steps_of(rows), batch_size=8)
     assert found["first_step_wait_ms"] == 90 and found["other_step_wait_ms"] == 10
     assert found["first_step_share"] == pytest.approx(100 / 160)
     assert found["utilisation"] == pytest.approx(40 / 160)
@@ -43,13 +43,13 @@ def test_figures_of_a_profile() -> None:
 def test_validation_is_one_of_the_processes() -> None:
     rows = make_rows(first=10, other=10)
     rows[-1]["validation_ms"] = 160.0
-    found = profile_steps.figures(steps_of(rows), batch_size=8)
+    found = profiling.figures(steps_of(rows), batch_size=8)
     assert found["process_share"] == {"data": 0.25, "forward": 0.25, "validation": 0.5}
     assert found["utilisation"] == 0.5 and found["validation_ms"] == 160
 
 
 def test_one_epoch_of_one_step_has_figures_too() -> None:
-    found = profile_steps.figures(steps_of(make_rows(5, 0, epochs=1, steps=1)), 2)
+    found = profiling.figures(steps_of(make_rows(5, 0, epochs=1, steps=1)), 2)
     assert found["other_step_wait_ms"] is None and found["first_step_share"] == 1
 
 
@@ -57,16 +57,16 @@ def test_the_end_of_an_epoch_counts_to_the_next_first_step() -> None:
     rows = make_rows(5, 1, epochs=2, steps=2)
     rows[1]["boundary_ms"] = 100.0
     rows[1]["total_ms"] += 100.0
-    moved = profile_steps._boundary_to_first(rows)
+    moved = profiling._boundary_to_first(rows)
     assert moved[1]["total_ms"] == 11 and moved[2]["data_ms"] == 105
     assert moved[2]["total_ms"] == 115
 
 
 def test_the_page_needs_no_network_and_escapes() -> None:
     rows = steps_of(make_rows(50, 1))
-    made = draw.Profile("<torch>", "as it was", rows, profile_steps.figures(rows, 8))
+    made = profiling.Profile("<torch>", "as it was", rows, profiling.figures(rows, 8))
     remedies = [["remedy", "wait"], ["<small>", "1 ms"]]
-    text = draw.page([made], Result("profile_steps", {}), ["Main cause: <b>."], remedies)
+    text = profile_page.page([made], Result("profile_steps", {}), ["Main cause: <b>."], remedies)
     assert "default-src 'none'" in text and "<small>" not in text
     assert text.count("<svg") == 5 and "<torch>" not in text and "&lt;torch&gt;" in text
     linked = re.findall(r'(?:src|href)="([^"]*)"', text)

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from benchmarks import report
-from benchmarks.measure import RESULTS
+from benchmarks.result import RESULTS
 from benchmarks.studies import (
     augmentation,
     loss,
@@ -15,6 +15,7 @@ from benchmarks.studies import (
     min_shift,
     pairing,
     refinement,
+    study,
     training,
 )
 from data_tools.keep import KEEP, NO_MINIMUM, SHIFTED, Row, read_keep
@@ -35,7 +36,7 @@ def test_a_quick_run_is_written_drawn_and_told(
     module: Any, cache: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     file = tmp_path / "x.json"
-    assert training.run(module.STUDY, ["--quick", "--cache", str(cache), "--json", str(file)]) == 0
+    assert study.main(module.STUDY, ["--quick", "--cache", str(cache), "--json", str(file)]) == 0
     told = capsys.readouterr().out
     written = json.loads(file.read_text())
     command = f"python -m benchmarks.studies.{module.STUDY.name} --quick"
@@ -44,7 +45,7 @@ def test_a_quick_run_is_written_drawn_and_told(
     picture = file.with_suffix(".png")
     assert picture.read_bytes().startswith(b"\x89PNG")
     picture.unlink()
-    assert training.run(module.STUDY, ["--from", str(file)]) == 0 and picture.exists()
+    assert study.main(module.STUDY, ["--from", str(file)]) == 0 and picture.exists()
 
 
 def test_a_study_trains_on_shards_made_elsewhere(
@@ -54,7 +55,7 @@ def test_a_study_trains_on_shards_made_elsewhere(
     shards, file = tmp_path / "shards", tmp_path / "x.json"
     pack(tmp_path / "clips", shards, PackOptions(gray=True, ratios=(60, 10, 30)))
     args = ["--quick", "--cache", str(cache), "--json", str(file), "--shards", str(shards)]
-    assert training.run(margin.STUDY, args) == 0
+    assert study.main(margin.STUDY, args) == 0
     written = json.loads(file.read_text())
     assert written["sizes"]["clips"] == 8
     assert written["sizes"]["unseen"] == len(Dataset(shards, "test"))
@@ -62,7 +63,7 @@ def test_a_study_trains_on_shards_made_elsewhere(
     assert "clips of real speech" in margin.STUDY.told(written)
     keep = read_keep(training.some_clips(shards, 5, tmp_path / "keep.csv"))
     assert len(keep) == 5 and all(row.used for row in keep.values())
-    assert training.run(refinement.STUDY, args) == 2
+    assert study.main(refinement.STUDY, args) == 2
     assert "not known; see real_refine" in capsys.readouterr().err
 
 
@@ -101,9 +102,9 @@ def test_what_was_rejected_is_compared_with_the_truth() -> None:
 def test_wrong_settings_are_one_sentence(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert training.run(loss.STUDY, ["--seeds", "0"]) == 2
+    assert study.main(loss.STUDY, ["--seeds", "0"]) == 2
     (tmp_path / "x.json").write_text('{"trials": []}')
-    assert training.run(loss.STUDY, ["--from", str(tmp_path / "x.json")]) == 2
+    assert study.main(loss.STUDY, ["--from", str(tmp_path / "x.json")]) == 2
     error = capsys.readouterr().err
     assert "--seeds must be at least 1" in error and "is no result of studies.loss" in error
     assert error.count("\n") == 2

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from data_tools.atomic import atomic_path, try_writing
-from data_tools.names import address, listed, print_anything, shown
+from data_tools.names import address, first_line, listed, print_anything, shown
 from data_tools.synth.clips import synthesize
 from videos import write_video
 
@@ -115,3 +115,8 @@ def test_folders_of_any_name_hold_clips(tmp_path):
     out = tmp_path / os.fsdecode(b"\xff:1")
     synthesize(out, clips=1, seed=0, size=32, seconds=1.0, workers=1)
     assert len(list(out.rglob("audio.wav"))) == 1
+
+
+def test_an_error_about_a_name_is_one_line() -> None:
+    name = os.fsdecode(b"a\n\xff")
+    assert first_line(OSError(2, "No such", name)) == "a\\n\\xff: no such"

@@ -2,10 +2,11 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import pytest
 from jsonargparse.typing import ClosedUnitInterval
+from msgspec import Meta
 
 from data_tools import cli
 from data_tools.clips import ClipError
@@ -36,6 +37,28 @@ class Settings:
     flac: bool = False
     note: str | None = None
     out: Path | None = None
+
+
+@dataclass(frozen=True)
+class Limited:
+    """Limits in annotations.
+
+    Attributes:
+        clips: How many; there is no default.
+        size: Side of a picture.
+        share: A share.
+    """
+
+    clips: Annotated[int, Meta(ge=1)]
+    size: Annotated[int, Meta(ge=16, le=4096)] | None = None
+    share: Annotated[float, Meta(ge=0, le=1)] = 0.5
+
+
+def read_limited(*argv: str) -> Limited:
+    parser = cli.command("test", "A test.")
+    parser.add_argument("folder", type=Path)
+    cli.add_options(parser, Limited)
+    return cli.read_options(Limited, cli.parse(parser, list(argv)))
 
 
 def read(*argv: str) -> Settings:
@@ -76,12 +99,84 @@ def test_wrong_options_are_one_sentence(argv: list[str], said: str) -> None:
     assert "\n" not in str(error.value)
 
 
+def test_limits_in_annotations_are_read() -> None:
+    assert read_limited("x", "--clips", "3", "--size=16", "--share=1") == Limited(3, 16, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("argv", "said"),
+    [
+        (["x", "--clips", "0"], "--clips must be at least 1, not 0"),
+        (["x", "--clips", "1", "--size=8"], "--size must be at least 16 and at most 4096, not 8"),
+        (["x", "--clips", "1", "--share=nan"], "--share must be at least 0 and at most 1, not nan"),
+        (["x"], "--clips must be given"),
+        (["--clips", "1"], "FOLDER must be given"),
+    ],
+)
+def test_limits_in_annotations_hold(argv: list[str], said: str) -> None:
+    with pytest.raises(UsageError) as error:
+        read_limited(*argv)
+    assert said in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        (Limited(0), "--clips must be at least 1, not 0"),
+        (Limited(1, 8), "--size must be at least 16 and at most 4096, not 8"),
+        (Limited(1, share=float("nan")), "--share must be at least 0 and at most 1, not nan"),
+    ],
+)
+def test_settings_made_in_python_are_checked_alike(settings: Limited, said: str) -> None:
+    cli.check_options(Limited(1, 16))
+    with pytest.raises(UsageError) as error:
+        cli.check_options(settings)
+    assert str(error.value) == said
+
+
+def test_two_names_for_the_same_limits() -> None:
+    assert cli.whole("Other", 16, 4096) is Size
+
+
+def test_arguments_may_stand_among_the_options() -> None:
+    parser = cli.command("test", "A test.")
+    cli.add_options(parser, Settings)
+    assert cli.parted(parser, ["a", "--note", "n", "--flac", "b", "--size=16", "--", "--note"]) == (
+        ["--note", "n", "--flac", "--size=16"],
+        ["a", "b", "--note"],
+    )
+    assert cli.parted(parser, ["-", "--odd", "b", "--note"]) == (["--odd", "--note"], ["-", "b"])
+
+
+def test_a_file_may_have_any_name_but_none() -> None:
+    parser = cli.command("test", "A test.")
+    parser.add_argument("--out", type=cli.file_name)
+    for name in ("#", "null", "12", "a b"):
+        assert cli.parse(parser, ["--out", name]).out == Path(name)
+    with pytest.raises(UsageError, match="--out: a file name is empty"):
+        cli.parse(parser, ["--out", ""])
+
+
+def test_examples_keep_their_lines(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        cli.parse(cli.command("test", "What\n\n    it does", "examples:\n  test x\n"), ["--help"])
+    said = capsys.readouterr().out
+    assert "What\n\n    it does\n" in said and "examples:\n  test x\n" in said
+
+
 def test_help_teaches(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as left:
         read("--help")
     assert left.value.code == 0
     said = " ".join(capsys.readouterr().out.split())
     assert "Side of a picture, 100 % square (default: 64)" in said
+
+
+def test_a_description_may_keep_its_lines(capsys: pytest.CaptureFixture[str]) -> None:
+    parser = cli.command("test", "A test.\n\n    shards    what is read\n")
+    with pytest.raises(SystemExit):
+        cli.parse(parser, ["--help"])
+    assert "\n    shards    what is read\n" in capsys.readouterr().out
 
 
 def test_only_and_without() -> None:

@@ -48,15 +48,16 @@ import json, os, resource, signal, sys
 import torch._dynamo  # the optimizer's, late and dear
 import trainer.run as run
 from trainer import calibrate, evaluate, export
-from trainer.train import checkpoint
+from trainer.train import checkpoint, timing
+from trainer.train.step import TrainStep
 from trainer.train.validate import Validation
 
-run.timing.plot = lambda rows, picture: None  # dear as well
+timing.plot = lambda rows, picture: None  # dear as well
 
 def disturb(job):
     place, wanted = job["at"]
     where, name = {
-        "step": (run._Training, "_step"), "validation": (Validation, "run"),
+        "step": (TrainStep, "__call__"), "validation": (Validation, "run"),
         "save": (checkpoint, "save"), "best": (os, "replace"),
         "evaluate": (evaluate, "measure_clip"), "calibrate": (calibrate, "score"),
         "export": (export.torch.jit, "trace_module"),

@@ -14,9 +14,10 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 import hostile_weights as hostile
+from runs import REPOSITORY
 from trainer import refine
-from trainer.config import Config, Data, Loss, Train, check, from_dict
-from trainer.run import main, parse, save_config
+from trainer.config import Config, Data, Loss, Train, check, from_dict, parse, save_config
+from trainer.run import main
 
 DATA = ("--data.shards", "somewhere")
 
@@ -275,3 +276,23 @@ def test_no_settings_crash_or_take_room(rng: random.Random) -> None:
 @given(st.randoms(use_true_random=False))
 def test_no_settings_in_a_checkpoint_crash(rng: random.Random) -> None:
     hostile.check_config(hostile.mutated_config(rng))
+
+
+def test_a_packaged_file_is_found_by_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    config, _ = parse(["--config", "seed.yaml", *DATA])
+    assert config == parse(["--config", str(REPOSITORY / "trainer/configs/seed.yaml"), *DATA])[0]
+    assert config.model.name == "syncnet"
+    # a file here comes first, and a name with a folder is a path
+    Path("seed.yaml").write_text("model: {name: paper}")
+    assert parse(["--config=seed.yaml", *DATA])[0].model.name == "paper"
+    for name in ("./grid.yaml", "nothing.yaml"):
+        assert main(["--config", name, *DATA]) == 2
+        said = capsys.readouterr().err
+        assert f"{name} does not exist" in said and said.count("\n") == 1
+    assert "does not exist in this folder" in said
+    assert "among the files of the package: grid.yaml, grid_mouths.yaml, seed.yaml" in said
+    # only --config takes names of the package
+    assert main(["--train", "grid.yaml", *DATA]) == 2

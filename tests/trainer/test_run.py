@@ -19,13 +19,13 @@ import torch
 from data_tools.keep import KEEP, NO_MINIMUM, REALIGN, Row, write_keep
 from data_tools.pack import PackOptions, pack
 from runs import REPOSITORY, TINY, command, losses, train_rows
-from trainer.config import Config, Data, Run, Train
+from trainer.config import Config, Data, Run, Train, parse
 from trainer.data.dataset import Dataset
 from trainer.data.loader import LoaderError
 from trainer.data.sampler import TrainSampler
-from trainer.run import main, parse
-from trainer.run import train as train_run
+from trainer.run import main
 from trainer.train import checkpoint, timing
+from trainer.train.trainer import train as train_run
 
 
 def python(
@@ -83,18 +83,19 @@ def test_killed_at_every_step_and_resumed_gives_the_same_losses_to_the_bit(
     code = """
 import os, signal, sys
 import trainer.run as run
+import trainer.train.trainer as trainer
+from trainer.train.step import TrainStep
 kill_at = int(sys.argv.pop(1))
-step = run._Training._step
-def dying(self, clock, at):
-    self.number = getattr(self, "number", self.start - 1) + 1
-    if self.number == kill_at:
+step = TrainStep.__call__
+def dying(self, batch, at, clock):
+    if at == kill_at:
         os.kill(os.getpid(), signal.SIGKILL)
-    return step(self, clock, at)
-run._Training._step = dying
+    return step(self, batch, at, clock)
+TrainStep.__call__ = dying
 if kill_at == -1:
-    def finish(self, *rest):
+    def finish(*rest):
         os.kill(os.getpid(), signal.SIGKILL)
-    run._Training._finish = finish
+    trainer.finish = finish
 sys.exit(run.main())
 """
     steps = len(losses(undisturbed))
@@ -136,8 +137,8 @@ def test_every_pairing_trains_and_resumes_to_the_bit(
     assert main(command(shards_folder, halves, *more, *epochs, "--resume", "auto")) == 0
     assert losses(whole) == losses(halves) and len(losses(whole)) >= 3
     one, other = (checkpoint.load(run / "last.pt") for run in (whole, halves))
-    for key, value in checkpoint.judged(one).items():
-        assert torch.equal(value, checkpoint.judged(other)[key])
+    for key, value in checkpoint.inference_weights(one).items():
+        assert torch.equal(value, checkpoint.inference_weights(other)[key])
     assert ("average" in one) == ("--train.average" in more)
     for key, value in one["loss"].items():
         assert torch.equal(value, other["loss"][key]) and (value != 0).any()
@@ -200,17 +201,18 @@ def test_two_processes_share_one_global_order(shards_folder: Path, tmp_path: Pat
         """
 import json, os, sys
 import trainer.run as run
+from trainer.data.loader import Loader
 rank, out = os.environ.get("RANK", "0"), sys.argv.pop(1)
-following = run.Loader.__next__
+following = Loader.__next__
 def spying(self):
     batch = following(self)
-    if self.shape.run_frames == 5:
+    if self.shape.sample_frames == 5:
         r = batch.runs
         rows = [r.clip, r.start, r.audio_start, r.label]
         with open(f"{out}/{rank}.jsonl", "a") as stream:
             stream.write(json.dumps([batch.step, [x.tolist() for x in rows]]) + "\\n")
     return batch
-run.Loader.__next__ = spying
+Loader.__next__ = spying
 sys.exit(run.main())
 """
     )

@@ -19,8 +19,9 @@ import torch
 from data_tools.lock import locked
 from runs import REPOSITORY, Forking, Job, command, losses, names, train_rows
 from trainer.model.syncnet import SyncNet
-from trainer.run import _Training, main
+from trainer.run import main
 from trainer.train import checkpoint, timing
+from trainer.train.step import TrainStep
 
 # Steps that cost next to nothing: two samples each.
 MANY = ["--train.batch_size", "2", "--train.epochs", "7", "--train.val_every", "99"]
@@ -163,15 +164,15 @@ def test_weights_that_are_no_numbers_replace_nothing(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     """Every loss is a number, but a running variance is not: only a validation would show it."""
-    honest = _Training._step
+    honest = TrainStep.__call__
 
-    def spoiling(self: Any, clock: Any, step: int) -> torch.Tensor:
-        value = honest(self, clock, step)
+    def spoiling(self: Any, batch: Any, step: int, clock: Any) -> torch.Tensor:
+        value = honest(self, batch, step, clock)
         if step == 2:
             next(b for name, b in self.model.named_buffers() if "running_var" in name)[0] = np.inf
         return value
 
-    monkeypatch.setattr(_Training, "_step", spoiling)
+    monkeypatch.setattr(TrainStep, "__call__", spoiling)
     run = tmp_path / "run"
     argv = command(shards_folder, run, "--train.epochs", "1", "--run.save_steps", "1")
     assert main([*argv, "--train.val_every", "9"]) == 1
@@ -209,15 +210,15 @@ def test_a_step_that_the_scaler_left_out_ends_no_run(
     bad: set[int],
 ) -> None:
     """As 16-bit floats overflow now and then; for ever is something else."""
-    place = _Training._place_model
+    make = TrainStep.__init__
 
-    def scaled(self: Any, resumed: Any) -> None:
-        place(self, resumed)
+    def scaled(self: Any, *given: Any, **named: Any) -> None:
+        make(self, *given, **named)
         self.scaler = torch.amp.GradScaler("cpu")
         self.loss = Overflowing(self.loss, bad)
 
-    monkeypatch.setattr(_Training, "_place_model", scaled)
-    monkeypatch.setattr("trainer.run._GUARD_STEPS", 4)
+    monkeypatch.setattr(TrainStep, "__init__", scaled)
+    monkeypatch.setattr("trainer.train.trainer.GUARD_STEPS", 4)
     argv = command(shards_folder, tmp_path / "run", "--train.epochs", "6", "--guard", "stop")
     assert main([*argv, "--train.val_every", "99"]) == (1 if len(bad) > 1 else 0)
     said = capsys.readouterr()
@@ -364,25 +365,27 @@ import json, os, resource, signal, sys
 import trainer.run as run
 from data_tools.lock import locked
 from pathlib import Path
+from trainer.train import distributed, timing
+from trainer.train.step import TrainStep
 rank, (shards, out) = int(os.environ["RANK"]), sys.argv[1:]
 tiny = ["--train.batch_size", "8", "--data.val_runs", "1", "--train.device", "cpu"]
-step, statuses = run._Training._step, []
+step, statuses = TrainStep.__call__, []
 # one group for all runs: it cannot be made anew over the same store
-processes, leave = run.distributed.setup("cpu"), run.distributed.leave
-run.distributed.setup, run.distributed.leave = lambda device: processes, lambda: None
-run.timing.plot = lambda rows, picture: None
+processes, leave = distributed.setup("cpu"), distributed.leave
+distributed.setup, distributed.leave = lambda device: processes, lambda: None
+timing.plot = lambda rows, picture: None
 def do(folder, *more):
     argv = ["--data.shards", shards, "--run.dir", f"{out}/{folder}", *tiny, *more]
     statuses.append(run.main(argv))
 do("run", "--train.epochs", "1")
 do("run", "--train.epochs", "9", "--resume", "auto", "--train.lr", "1e6", "--run.save_steps", "1")
-def asked(self, clock, number):
+def asked(self, batch, number, clock):
     if number == 5 and rank == 1:
         os.kill(os.getpid(), signal.SIGTERM)
-    return step(self, clock, number)
-run._Training._step = asked
+    return step(self, batch, number, clock)
+TrainStep.__call__ = asked
 do("asked", "--train.epochs", "9")
-run._Training._step = step
+TrainStep.__call__ = step
 if rank == 0:
     resource.setrlimit(resource.RLIMIT_FSIZE, (4_000_000, resource.RLIM_INFINITY))
 do("full", "--train.epochs", "9", "--run.save_steps", "3")

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from nvidia.dali import fn
 from nvidia.dali import types as dali_types
 
+from data_tools.errors import UsageError
 from trainer.data.sampler import Ints, uniform
 
 dali: Any = dali_types  # its members are made at import time, unseen by type checkers
@@ -78,20 +79,20 @@ def check(augment: Augment) -> None:
     """Refuse values that make no sense.
 
     Raises:
-        ValueError: names the setting.
+        UsageError: names the setting.
     """
     for name in ("shift", "zoom", "brightness", "contrast"):
         if not 0 <= getattr(augment, name) < 1:
-            raise ValueError(f"augment.{name} must lie in 0..1, not {getattr(augment, name)}")
+            raise UsageError(f"augment.{name} must lie in 0..1, not {getattr(augment, name)}")
     for name in ("turn", "gain", "timbre", "noise"):
         if not 0 <= getattr(augment, name) < 1000:
-            raise ValueError(f"augment.{name} must not be negative, not {getattr(augment, name)}")
+            raise UsageError(f"augment.{name} must not be negative, not {getattr(augment, name)}")
     if not 0 <= augment.jpeg < _NO_JPEG:
-        raise ValueError(f"augment.jpeg must be a quality of 1..99, or 0, not {augment.jpeg}")
+        raise UsageError(f"augment.jpeg must be a quality of 1..99, or 0, not {augment.jpeg}")
 
 
 def picture_arguments(
-    augment: Augment, key: Ints, run_frames: int, size: int
+    augment: Augment, key: Ints, sample_frames: int, size: int
 ) -> dict[str, NDArray[Any]]:
     """What `augmented` takes for N runs, a row a frame, by the names of `Augment.pictures`.
 
@@ -121,7 +122,7 @@ def picture_arguments(
         "contrast": contrast.astype(np.float32),
         "quality": quality,
     }
-    return {name: np.repeat(rows[name], run_frames, axis=0) for name in augment.pictures}
+    return {name: np.repeat(rows[name], sample_frames, axis=0) for name in augment.pictures}
 
 
 def augmented(frames: Any, arguments: dict[str, Any], size: int, channels: int) -> Any:

@@ -85,16 +85,16 @@ class Dataset:
     def _bytes(self) -> list[NDArray[np.uint8]]:
         return [shard.bytes for shard in self.shards]
 
-    def jpegs(self, runs: Runs, run_frames: int) -> list[NDArray[np.uint8]]:
-        """The JPEGs of all runs, frame by frame: N * run_frames views, nothing is copied.
+    def jpegs(self, runs: Runs, sample_frames: int) -> list[NDArray[np.uint8]]:
+        """The JPEGs of all runs, frame by frame: N * sample_frames views, nothing is copied.
 
         A JPEG that is larger than any frame of the records, and would take memory to match, is
         given as bytes that no decoder takes.
         """
-        frame = self._first(runs)[:, None] + np.arange(run_frames)
+        frame = self._first(runs)[:, None] + np.arange(sample_frames)
         begin = self._offset[frame].ravel().tolist()
         end = self._end[frame].ravel().tolist()
-        shard = np.repeat(self._shard[runs.clip], run_frames).tolist()
+        shard = np.repeat(self._shard[runs.clip], sample_frames).tolist()
         tars = self._bytes
         views = [tars[s][b:e] for s, b, e in zip(shard, begin, end, strict=True)]
         frame = frame.ravel()
@@ -195,11 +195,11 @@ class Dataset:
             self._loud[clip] = float(np.percentile(self._features(clip)[:, 0], 90))
         return self._loud[clip]
 
-    def advise(self, runs: Runs, run_frames: int) -> None:
+    def advise(self, runs: Runs, sample_frames: int) -> None:
         """Ask the kernel to read the runs ahead: one range each, since frames lie in a row."""
         first = self._first(runs)
         begin = self._offset[first] // PAGESIZE * PAGESIZE
-        length = self._end[first + run_frames - 1] - begin
+        length = self._end[first + sample_frames - 1] - begin
         shards = self._shard[runs.clip].tolist()
         for shard, at, size in zip(shards, begin.tolist(), length.tolist(), strict=True):
             self.shards[shard].map.madvise(MADV_WILLNEED, at, size)

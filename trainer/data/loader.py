@@ -8,8 +8,6 @@ batches ready, because what runs inside `Pipeline.run()` is otherwise data wait.
 
 import logging
 import os
-import queue
-import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -19,17 +17,17 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from nvidia.dali import fn, pipeline_def
-from nvidia.dali import types as dali_types
 
 from data_tools.errors import UserError
 from data_tools.mfcc import CEPSTRA, COLUMNS_PER_FRAME
-from trainer.data.augment import Augment, augmented, change_sound, picture_arguments
+from data_tools.prefetch import Prefetcher
+from trainer.data.augment import change_sound, picture_arguments
+from trainer.data.batch import Batch, Shape, shape_of
 from trainer.data.dataset import Dataset
-from trainer.data.sampler import Runs
+from trainer.data.pipeline import decode_pipeline, to_torch, training_pipeline
+from trainer.data.sampler import Runs, TrainSampler
 
 log = logging.getLogger(__name__)
-dali: Any = dali_types  # its members are made at import time, unseen by type checkers
 
 Requests = Callable[[int, Mapping[int, int]], Runs]
 _PREFETCH = 2  # batches inside DALI
@@ -40,65 +38,25 @@ class LoaderError(UserError, RuntimeError):
     """The loader cannot go on; says why."""
 
 
-@dataclass(frozen=True)
-class Shape:
-    """What a batch looks like.
-
-    Attributes:
-        samples: N at most.
-        run_frames: R, consecutive frames a sample.
-        audio_frames: A, frames of sound a sample; 4 A MFCC columns.
-        size: frames are size x size.
-        channels: 3 (RGB) or 1 (gray).
-        augment: how samples are varied; None where they are not.
-        quiet: whether to find the windows in which nothing is to be heard.
-    """
-
-    samples: int
-    run_frames: int
-    audio_frames: int
-    size: int
-    channels: int
-    augment: Augment | None = None
-    quiet: bool = False
-
-    @property
-    def columns_per_frame(self) -> int:
-        """MFCC columns that travel with each frame-sample, so that all outputs have one length."""
-        return -(-COLUMNS_PER_FRAME * self.audio_frames // self.run_frames)
-
-
-@dataclass(frozen=True)
-class Batch:
-    """One step's data.
-
-    Attributes:
-        step: the step it was asked for.
-        runs: what it holds.
-        frames_NRHWC: (N, R, H, W, C) uint8, RGB or gray.
-        mfcc_NFC: (N, 4 A, 13) float32.
-        quiet_NA: (N, A - 4) bool on the host: windows of sound in which nothing is to be heard;
-            (N, 0) if not asked for.
-    """
-
-    step: int
-    runs: Runs
-    frames_NRHWC: torch.Tensor
-    mfcc_NFC: torch.Tensor
-    quiet_NA: NDArray[np.bool_]
-
-
 class Loader:
     """Iterates over batches for step `start`, start + 1, ... without end; close it when done.
 
     Works from construction on: build it before the model, and the first batch is ready when the
     model is.
 
+        dataset = Dataset(Path("shards"), "train")
+        sampler = TrainSampler(dataset.windows, batch_size=64)
+        with Loader(dataset, sampler) as loader:
+            for batch in islice(loader, 3 * sampler.steps_per_epoch):
+                lips, sound = model(batch.frames_NRHWC, batch.mfcc_NFC)
+
     Args:
         dataset: the clips.
-        requests: (step, quarantine) -> the runs of that step.
-        shape: of a batch; frames of another size or colour are converted in the pipeline.
-        device: "cpu", or "cuda[:n]" to decode there (mixed decoding).
+        requests: a sampler, or (step, quarantine) -> the runs of that step: a share of a sampler's
+            batch, say, with `sampler.batch(step, rank, world, quarantine)`.
+        shape: of a batch; frames of another size or colour are converted in the pipeline. Default,
+            with a sampler: `shape_of` its batches.
+        device: "cpu", or "cuda[:n]" to decode there (mixed decoding); batches lie there.
         threads: of decoding; 0 is one a core.
         start: the first step.
         ready: batches kept ready besides those inside DALI.
@@ -112,8 +70,8 @@ class Loader:
     def __init__(
         self,
         dataset: Dataset,
-        requests: Requests,
-        shape: Shape,
+        requests: Requests | TrainSampler,
+        shape: Shape | None = None,
         *,
         device: str = "cpu",
         threads: int = 0,
@@ -122,6 +80,11 @@ class Loader:
         quarantine: Mapping[int, int] | None = None,
         hw_decoder_load: float = 0.65,
     ) -> None:
+        if isinstance(requests, TrainSampler):
+            shape = shape or shape_of(dataset, requests)
+            requests = _whole_batches(requests)
+        elif shape is None:
+            raise TypeError("requests that are no TrainSampler need a shape")
         self.dataset = dataset
         self.shape = shape
         self.quarantine = dict(quarantine or {})
@@ -135,13 +98,10 @@ class Loader:
         self._in_flight: deque[_Asked] = deque()
         self._planned: dict[int, Runs] = {}
         self._next_step = start
-        self._ready: queue.Queue[_Ready | BaseException] = queue.Queue(maxsize=ready)
-        self._stop = threading.Event()
         self._in_use: deque[tuple[Batch, torch.cuda.Event]] = deque()
         self._handed: Batch | None = None
         self._stream: torch.cuda.Stream | None = None
-        self._feeder = threading.Thread(target=self._feed, name="loader", daemon=True)
-        self._feeder.start()
+        self._batches = Prefetcher(self._make(), ready, "loader")
 
     def __iter__(self) -> Iterator[Batch]:
         return self
@@ -153,20 +113,19 @@ class Loader:
             LoaderError: no batch can be made; what the feeder thread met is the cause.
         """
         self._retire()
-        while True:
-            try:
-                item = self._ready.get(timeout=5.0)
-                break
-            except queue.Empty:
-                if not self._feeder.is_alive() and self._ready.empty():
-                    raise LoaderError("the loader is closed") from None
-        if isinstance(item, BaseException):
+        try:
+            ready = next(self._batches)
+        except StopIteration:
+            raise LoaderError("the loader is closed") from None
+        except BaseException as error:
+            if error is not self._batches.error:  # Ctrl-C while waiting
+                raise
             self.close()
-            raise LoaderError(f"loading failed: {item}") from item
-        if item.decoded is not None:
-            torch.cuda.current_stream(self._device).wait_event(item.decoded)
-            self._handed = item.batch
-        return item.batch
+            raise LoaderError(f"loading failed: {error}") from error
+        if ready.decoded is not None:
+            torch.cuda.current_stream(self._device).wait_event(ready.decoded)
+            self._handed = ready.batch
+        return ready.batch
 
     def __enter__(self) -> "Loader":
         return self
@@ -181,18 +140,7 @@ class Loader:
 
     def close(self) -> None:
         """Stop the feeder thread and let the pipeline go; safe to call twice."""
-        self._stop.set()
-        self._drain()
-        if self._feeder is not threading.current_thread():
-            self._feeder.join(timeout=30.0)
-        self._drain()
-
-    def _drain(self) -> None:
-        while True:
-            try:
-                self._ready.get_nowait()
-            except queue.Empty:
-                return
+        self._batches.close(timeout=30.0)
 
     def _retire(self) -> None:
         """GPU: keep a batch alive until the work queued on it has run.
@@ -208,35 +156,25 @@ class Loader:
         while self._in_use and self._in_use[0][1].query():
             self._in_use.popleft()
 
-    def _feed(self) -> None:
-        try:
-            pipeline = self._build()
-            while not self._stop.is_set():
-                item = self._run(pipeline)
-                if item is None:
-                    pipeline = self._build()
-                else:
-                    self._put(item)
-        except BaseException as error:  # reaches the training loop through the queue
-            self._put(error)
-
-    def _put(self, item: "_Ready | BaseException") -> None:
-        while not self._stop.is_set():
-            try:
-                self._ready.put(item, timeout=0.1)
-                return
-            except queue.Full:
-                continue
+    def _make(self) -> "Iterator[_Ready]":
+        """Batch after batch; runs in the feeder thread, which owns the pipeline."""
+        pipeline = self._build()
+        while True:
+            ready = self._run(pipeline)
+            if ready is None:
+                pipeline = self._build()
+            else:
+                yield ready
 
     def _build(self) -> Any:
         shape = self.shape
-        pipeline = _pipeline(
+        pipeline = training_pipeline(
             self._request,
             shape,
             self._resize,
             mixed=self._device.type == "cuda",
             hw_decoder_load=self._hw_decoder_load,
-            batch_size=shape.samples * shape.run_frames,
+            batch_size=shape.samples * shape.sample_frames,
             num_threads=self._threads,
             device_id=self._device_id,
             exec_dynamic=True,
@@ -260,9 +198,9 @@ class Loader:
         self._next_step += 1
         ahead = self._requests(step + _ADVISE_AHEAD, self.quarantine)
         self._planned[step + _ADVISE_AHEAD] = ahead
-        self.dataset.advise(ahead, shape.run_frames)
+        self.dataset.advise(ahead, shape.sample_frames)
         columns = shape.columns_per_frame
-        sound = self.dataset.mfcc(runs, shape.audio_frames, shape.run_frames * columns)
+        sound = self.dataset.mfcc(runs, shape.audio_frames, shape.sample_frames * columns)
         heard = COLUMNS_PER_FRAME * shape.audio_frames if shape.quiet else 0
         quiet = self.dataset.quiet(runs, sound, heard)
         arguments: tuple[Any, ...] = ()
@@ -270,12 +208,12 @@ class Loader:
             assert runs.key is not None  # the sampler of training gives one
             if shape.augment.sound:
                 change_sound(shape.augment, runs.key, sound)
-            pictures = picture_arguments(shape.augment, runs.key, shape.run_frames, shape.size)
+            pictures = picture_arguments(shape.augment, runs.key, shape.sample_frames, shape.size)
             arguments = tuple(pictures.values())
         sound = sound.reshape(-1, columns, CEPSTRA)
         # DALI reads the arrays later and does not own them: they live here until the batch is out.
         self._in_flight.append(_Asked(step, runs, quiet, (sound, *arguments)))
-        return self.dataset.jpegs(runs, shape.run_frames), sound, *arguments
+        return self.dataset.jpegs(runs, shape.sample_frames), sound, *arguments
 
     def _run(self, pipeline: Any) -> "_Ready | None":
         """The next batch; None if the pipeline has to be built anew without a bad clip."""
@@ -307,15 +245,15 @@ class Loader:
             if self._stream is None:
                 self._stream = torch.cuda.Stream(self._device)
             with torch.cuda.stream(self._stream):
-                pixels, features = _to_torch(frames), _to_torch(sound)
+                pixels, features = to_torch(frames), to_torch(sound)
                 decoded = torch.cuda.Event()
                 decoded.record(self._stream)
         else:
-            pixels, features = _to_torch(frames), _to_torch(sound)
+            pixels, features = to_torch(frames), to_torch(sound)
         batch = Batch(
             step,
             runs,
-            pixels.view(n, shape.run_frames, size, size, channels),
+            pixels.view(n, shape.sample_frames, size, size, channels),
             features.view(n, -1, CEPSTRA)[:, : COLUMNS_PER_FRAME * shape.audio_frames],
             asked.quiet,
         )
@@ -329,7 +267,7 @@ class Loader:
         if not self._in_flight:
             raise error
         runs = self._in_flight[0].runs
-        jpegs = self.dataset.jpegs(runs, self.shape.run_frames)
+        jpegs = self.dataset.jpegs(runs, self.shape.sample_frames)
         bad = [
             (at, "cannot be decoded")
             for first in range(0, len(jpegs), 64)
@@ -341,7 +279,7 @@ class Loader:
 
     def _undecodable(self, jpegs: list[NDArray[np.uint8]], first: int, end: int) -> list[int]:
         """Which of the frames first..end-1 fail, found by halving."""
-        pipeline = _decode_only(
+        pipeline = decode_pipeline(
             lambda: jpegs[first:end],
             self.shape.channels,
             mixed=self._device.type == "cuda",
@@ -369,7 +307,7 @@ class Loader:
         step, runs = self._in_flight[0].step, self._in_flight[0].runs
         known = len(self.quarantine)
         for at, fault in bad:
-            row, frame = divmod(at, self.shape.run_frames)
+            row, frame = divmod(at, self.shape.sample_frames)
             clip = int(runs.clip[row])
             if clip not in self.quarantine:
                 self.quarantine[clip] = step
@@ -383,7 +321,7 @@ class Loader:
                 )
         if len(self.quarantine) == known:
             # The requests do not heed the quarantine: going back would meet the frame for ever.
-            rows = {at // self.shape.run_frames for at, _ in bad}
+            rows = {at // self.shape.sample_frames for at, _ in bad}
             clips = {self.dataset.keys[int(runs.clip[row])] for row in rows}
             raise LoaderError(
                 f"clips {', '.join(sorted(clips))} have frames that cannot be decoded, but are "
@@ -392,6 +330,10 @@ class Loader:
         self._in_flight.clear()
         self._planned.clear()
         self._next_step = step
+
+
+def _whole_batches(sampler: TrainSampler) -> Requests:
+    return lambda step, quarantine: sampler.batch(step, quarantine=quarantine)
 
 
 @dataclass(frozen=True)
@@ -408,61 +350,3 @@ class _Asked:
 class _Ready:
     batch: Batch
     decoded: torch.cuda.Event | None
-
-
-def _to_torch(output: Any) -> torch.Tensor:
-    """A view of DALI's output, which stays alive as long as the tensor does."""
-    tensor: torch.Tensor = torch.from_dlpack(output.as_tensor())
-    return tensor
-
-
-@pipeline_def
-def _pipeline(source: Any, shape: Shape, resize: bool, mixed: bool, hw_decoder_load: float) -> Any:
-    varied = {} if shape.augment is None else shape.augment.pictures
-    kinds = [(dali.UINT8, 1), (dali.FLOAT, 2), *varied.values()]
-    jpegs, sound, *arguments = fn.external_source(
-        source=source,
-        num_outputs=len(kinds),
-        batch=True,
-        # The views stay valid: they point into the mapped shards.
-        no_copy=True,
-        dtype=[kind for kind, _ in kinds],
-        ndim=[axes for _, axes in kinds],
-    )
-    frames = _decoded(jpegs, shape.channels, mixed, hw_decoder_load)
-    if resize:
-        frames = fn.resize(frames, size=[shape.size, shape.size])
-    frames = augmented(
-        frames, dict(zip(varied, arguments, strict=True)), shape.size, shape.channels
-    )
-    return frames, (sound.gpu() if mixed else sound)
-
-
-@pipeline_def
-def _decode_only(source: Any, channels: int, mixed: bool) -> Any:
-    jpegs = fn.external_source(source=source, batch=True, dtype=dali.UINT8, ndim=1)
-    return _decoded(jpegs, channels, mixed, 0.65)
-
-
-def _decoded(jpegs: Any, channels: int, mixed: bool, hw_decoder_load: float) -> Any:
-    # RGB, although SyncNet's weights are for BGR: DALI 2.4 decodes to BGR 2.4 times slower
-    # (measured on a CPU), so the model turns its first kernel round instead.
-    output = dali.RGB if channels == 3 else dali.GRAY
-    # A header that cannot be parsed must not reach the decoder: DALI 2.4 parses part of the batch
-    # in the executor's thread, and when that part throws, it unwinds the frame that its pool is
-    # still working in, which ends the process (SIGSEGV). This operator throws safely, and the
-    # decoder waits for it through `rel_shape`, which is always [1].
-    # Pictures are taken as stored, as `verify` and every other decoder here takes them.
-    upright: Any = {"adjust_orientation": False}
-    height = fn.peek_image_shape(jpegs, dtype=dali.FLOAT, **upright)[0:1]
-    jpegs = fn.reinterpret(jpegs, rel_shape=height / height)
-    if mixed:
-        return fn.decoders.image(
-            jpegs,
-            device="mixed",
-            output_type=output,
-            hw_decoder_load=hw_decoder_load,
-            jpeg_fancy_upsampling=True,  # as the CPU's decoder does
-            **upright,
-        )
-    return fn.decoders.image(jpegs, device="cpu", output_type=output, **upright)

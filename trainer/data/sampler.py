@@ -14,6 +14,7 @@ from typing import Any, Literal, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from data_tools.errors import UsageError
 from data_tools.mfcc import WINDOW_FRAMES
 
 Ints = NDArray[np.int64]
@@ -66,7 +67,7 @@ class TrainSampler:
     picture's nor the sound's position tells a genuine pair from a false one.
 
     "paired": every window comes with its genuine sound and a false one of the same draw: two pairs
-    for one decode. "multiway": a sample is a run of `run_frames` frames with its sound, whose
+    for one decode. "multiway": a sample is a run of `sample_frames` frames with its sound, whose
     windows are each other's false pairs.
 
     Attributes:
@@ -76,12 +77,12 @@ class TrainSampler:
         min_shift, max_shift: frames.
         seed: any integer >= 0.
         pairing: what a sample is.
-        run_frames: frames of a sample ("multiway" only; else 5).
+        sample_frames: frames of a sample ("multiway" only; else 5).
         curriculum: epochs over which the smallest shift falls from half of the largest to
             `min_shift`, easy pairs first; 0: none.
 
     Raises:
-        ValueError: settings under which no batch can be made.
+        UsageError: settings under which no batch can be made.
     """
 
     windows: Ints
@@ -91,36 +92,36 @@ class TrainSampler:
     max_shift: int = 50
     seed: int = 0
     pairing: Pairing = "independent"
-    run_frames: int = WINDOW_FRAMES
+    sample_frames: int = WINDOW_FRAMES
     curriculum: int = 0
 
     def __post_init__(self) -> None:
         if self.pairing == "independent" and (self.batch_size < 2 or self.batch_size % 2):
-            raise ValueError(f"batch_size {self.batch_size} must be even: half are genuine pairs")
+            raise UsageError(f"batch_size {self.batch_size} must be even: half are genuine pairs")
         if self.batch_size < 1:
-            raise ValueError(f"batch_size must be at least 1, not {self.batch_size}")
-        if self.pairing == "multiway" and self.run_frames - WINDOW_FRAMES < self.min_shift:
-            raise ValueError(
-                f"run_frames {self.run_frames} must exceed min_shift {self.min_shift} by "
+            raise UsageError(f"batch_size must be at least 1, not {self.batch_size}")
+        if self.pairing == "multiway" and self.sample_frames - WINDOW_FRAMES < self.min_shift:
+            raise UsageError(
+                f"run_frames {self.sample_frames} must exceed min_shift {self.min_shift} by "
                 f"{WINDOW_FRAMES} or more: a window's false pairs are the others of its run"
             )
         if not 1 <= self.min_shift <= self.max_shift:
-            raise ValueError(
+            raise UsageError(
                 f"min_shift {self.min_shift} and max_shift {self.max_shift} must satisfy "
                 "1 <= min_shift <= max_shift"
             )
         if self.windows_per_clip < 1:
-            raise ValueError("windows_per_clip must be at least 1")
+            raise UsageError("windows_per_clip must be at least 1")
         if len(self.eligible) == 0:
             what, setting = f"a shift of {self.min_shift} frames", "data.min_shift"
             if self.pairing == "multiway":
-                what, setting = f"a run of {self.run_frames} frames", "data.run_frames"
-            raise ValueError(
+                what, setting = f"a run of {self.sample_frames} frames", "data.run_frames"
+            raise UsageError(
                 f"no clip is long enough for {what} "
                 f"(longest: {max(self.windows, default=0)} windows); lower {setting}"
             )
         if self.steps_per_epoch == 0:
-            raise ValueError(
+            raise UsageError(
                 f"batch_size {self.batch_size} exceeds the {self.samples_per_epoch} samples of an "
                 f"epoch ({len(self.eligible)} clips x {self.windows_per_clip}); lower "
                 "train.batch_size or raise data.windows_per_clip"
@@ -129,7 +130,7 @@ class TrainSampler:
     @cached_property
     def eligible(self) -> Ints:
         """Clips long enough for a sample."""
-        least = self.min_shift if self.pairing != "multiway" else self.run_frames - WINDOW_FRAMES
+        least = self.min_shift if self.pairing != "multiway" else self.sample_frames - WINDOW_FRAMES
         return cast(Ints, np.flatnonzero(self.windows > least))
 
     @property
@@ -154,10 +155,10 @@ class TrainSampler:
         `quarantine` maps a clip to the step from which on others are drawn in its place.
 
         Raises:
-            ValueError: batch_size cannot be shared equally, or every clip is in quarantine.
+            UsageError: batch_size cannot be shared equally, or every clip is in quarantine.
         """
         if self.batch_size % world:
-            raise ValueError(f"batch_size {self.batch_size} is not divisible by {world} processes")
+            raise UsageError(f"batch_size {self.batch_size} is not divisible by {world} processes")
         share = self.batch_size // world
         epoch, i = divmod(step, self.steps_per_epoch)
         position = i * self.batch_size + np.arange(rank * share, (rank + 1) * share)
@@ -170,7 +171,7 @@ class TrainSampler:
         key = cast(Ints, mixed.view(np.int64))
         genuine = np.ones_like(clip)
         if self.pairing == "multiway":
-            places = self.windows[clip] - (self.run_frames - WINDOW_FRAMES)
+            places = self.windows[clip] - (self.sample_frames - WINDOW_FRAMES)
             start = (uniform(self.seed, epoch, sample, _START) * places).astype(np.int64)
             return Runs(clip, start, clip, start, genuine, key=key)
         start, shifted = self._draw_pair(clip, sample, epoch)
@@ -187,7 +188,7 @@ class TrainSampler:
         left = 1 - epoch / self.curriculum
         easy = self.max_shift
         if self.pairing == "multiway":
-            easy = min(easy, self.run_frames - WINDOW_FRAMES)
+            easy = min(easy, self.sample_frames - WINDOW_FRAMES)
         return self.min_shift + round(max(0, easy // 2 - self.min_shift) * left)
 
     def _draw_pair(self, clip: Ints, sample: Ints, epoch: int) -> tuple[Ints, Ints]:
@@ -215,21 +216,21 @@ class TrainSampler:
     def _replace(self, clip: Ints, sample: Ints, epoch: int, barred: list[int]) -> Ints:
         allowed = np.setdiff1d(self.eligible, barred)
         if len(allowed) == 0:
-            raise ValueError("every clip is in quarantine: no frame of this set can be decoded")
+            raise UsageError("every clip is in quarantine: no frame of this set can be decoded")
         other = uniform(self.seed, epoch, sample, _REPLACEMENT) * len(allowed)
         return np.where(np.isin(clip, barred), allowed[other.astype(np.int64)], clip)
 
 
-def fixed_runs(windows: Ints, run_frames: int, reach: int, per_clip: int) -> Runs:
+def fixed_runs(windows: Ints, sample_frames: int, reach: int, per_clip: int) -> Runs:
     """Runs for validation, the same each time: up to `per_clip` of each clip, evenly spaced.
 
     Where the clip is long enough every shift within +-reach stays inside it. The sound begins
-    `reach` frames before the run, so it must span run_frames + 2 reach frames. Clips shorter than a
-    run give none.
+    `reach` frames before the run, so it must span sample_frames + 2 reach frames. Clips shorter
+    than a run give none.
     """
     clips, starts = [], []
     for number, count in enumerate(windows.tolist()):
-        last = count - (run_frames - 4)
+        last = count - (sample_frames - 4)
         if last < 0:
             continue
         low, high = (reach, last - reach) if last >= 2 * reach else (last // 2, last // 2)

@@ -11,6 +11,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from data_tools.errors import UsageError
+
 
 @dataclass(frozen=True)
 class Pairs:
@@ -157,12 +159,12 @@ def make_loss(name: str, margin: float, embedding: int) -> nn.Module:
     """The loss registered as `name`; only "contrastive" heeds the margin, "bins" has weights.
 
     Raises:
-        ValueError: no such loss, or a margin that is not positive.
+        UsageError: no such loss, or a margin that is not positive.
     """
     if name not in LOSSES:
-        raise ValueError(f"no loss {name!r}; there are {', '.join(LOSSES)}")
+        raise UsageError(f"no loss {name!r}; there are {', '.join(LOSSES)}")
     if not margin > 0:
-        raise ValueError(f"loss.margin must be positive, not {margin}")
+        raise UsageError(f"loss.margin must be positive, not {margin}")
     return LOSSES[name](margin, embedding)
 
 

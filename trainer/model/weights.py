@@ -21,7 +21,7 @@ from data_tools.records import RecordError, decode_record
 from trainer.model import torch_file
 from trainer.model.syncnet import PRESETS, SyncNet
 from trainer.model.torch_file import NotOfTorch, TorchFileError, open_regular, plain_name
-from trainer.train.checkpoint import CheckpointError, judged
+from trainer.train.checkpoint import CheckpointError, inference_weights
 
 _MOST_HEADER = 1 << 20  # bytes of a safetensors header; a SyncNet's takes 10,000
 _MOST_POINTS = 10_000  # of a calibration
@@ -149,7 +149,7 @@ def read_state(path: Path) -> dict[str, torch.Tensor]:
             raise WeightsError(f"{path} {error}") from None
     if isinstance(state, dict) and isinstance(state.get("model"), dict):
         try:
-            state = judged(state)  # our checkpoints
+            state = inference_weights(state)  # our checkpoints
         except CheckpointError as error:
             raise WeightsError(f"{path} is damaged: {error}") from None
     elif isinstance(state, dict) and isinstance(state.get("state_dict"), dict):

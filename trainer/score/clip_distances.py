@@ -13,8 +13,9 @@ import torch
 from numpy.typing import NDArray
 
 from data_tools.mfcc import WINDOW_FRAMES
+from trainer.data.batch import Shape
 from trainer.data.dataset import Dataset
-from trainer.data.loader import Loader, LoaderError, Shape
+from trainer.data.loader import Loader, LoaderError
 from trainer.data.sampler import Runs
 from trainer.model.syncnet import SyncNet
 from trainer.score.embed import embed_sound

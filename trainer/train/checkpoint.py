@@ -231,12 +231,11 @@ def weights(path: Path, model: nn.Module) -> dict[str, torch.Tensor]:
     """
     state = load(path)
     entry = "average" if "average" in state else "model"
-    return cast(
-        dict[str, torch.Tensor], _checked(path, _like, judged(state), model.state_dict(), entry)
-    )
+    found = inference_weights(state)
+    return cast(dict[str, torch.Tensor], _checked(path, _like, found, model.state_dict(), entry))
 
 
-def judged(state: dict[str, Any]) -> dict[str, torch.Tensor]:
+def inference_weights(state: dict[str, Any]) -> dict[str, torch.Tensor]:
     """The weights to use of a checkpoint: the running average where the run kept one.
 
     Raises:

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from data_tools.errors import MissingPackage
+from data_tools.errors import MissingPackage, UsageError
 
 TRACKERS = ("tensorboard", "wandb")
 _PLAIN_SECONDS = 5.0
@@ -79,12 +79,12 @@ def check_trackers(names: Iterable[str]) -> None:
     """Refuse trackers that cannot work, before anything else is done.
 
     Raises:
-        ValueError: an unknown tracker.
+        UsageError: an unknown tracker.
         MissingPackage: its package is not installed.
     """
     for name in names:
         if name not in TRACKERS:
-            raise ValueError(f"--log {name!r}: there are {', '.join(TRACKERS)}")
+            raise UsageError(f"--log {name!r}: there are {', '.join(TRACKERS)}")
         if importlib.util.find_spec(name) is None:
             raise MissingPackage(
                 f"--log {name} needs the package {name}: pip install 'syncnet-trainer[{name}]'"

@@ -1,13 +1,14 @@
 """One process or several: what torchrun's environment says, and the few collectives needed."""
 
 import os
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
+
+from trainer.model.device import find_device as find_device
 
 T = TypeVar("T")
 
@@ -79,52 +80,6 @@ class Processes:
         """Wait until all processes are here."""
         if self.world > 1:
             dist.barrier(group=self.control)
-
-
-def find_device(asked: str, option: str) -> str:
-    """The device that "auto" means, or `asked`, "cpu" or "cuda[:n]", if torch can use it.
-
-    option: what the user set, for the message.
-
-    Raises:
-        ValueError: no such device.
-    """
-    if asked == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    if not re.fullmatch(r"cpu|cuda(:\d+)?", asked):
-        raise ValueError(f"{option} {asked!r} must be auto, cpu or cuda[:n]")
-    if asked != "cpu" and not torch.cuda.is_available():
-        raise ValueError(
-            f"{option} {asked}: torch {torch.__version__} finds no GPU; use cpu, or install "
-            "a CUDA build of torch and a driver"
-        )
-    if ":" in asked and int(asked.split(":")[1]) >= torch.cuda.device_count():
-        raise ValueError(f"{option} {asked}: there are {torch.cuda.device_count()} GPUs, from 0 on")
-    return asked
-
-
-class Agreement:
-    """Whether any process wants to stop, known to all at the same step, without waiting for it.
-
-    The answer to step n's question is read at step n + 1, when it has long arrived.
-    """
-
-    def __init__(self, processes: Processes) -> None:
-        self._processes = processes
-        self._flag = torch.zeros(1)
-        self._pending: Any = None
-
-    def ask(self, wanted: bool) -> bool:
-        """Say whether this process wants to stop; returns whether all shall stop now."""
-        if self._processes.world == 1:
-            return wanted
-        agreed = False
-        if self._pending is not None:
-            self._pending.wait()
-            agreed = bool(self._flag.item() > 0)
-        self._flag = torch.tensor([float(wanted)])
-        self._pending = dist.all_reduce(self._flag, group=self._processes.control, async_op=True)
-        return agreed
 
 
 def setup(device: str) -> Processes:

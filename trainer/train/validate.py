@@ -14,8 +14,9 @@ import numpy as np
 import torch
 
 from data_tools.errors import UsageError
+from trainer.data.batch import Shape
 from trainer.data.dataset import Dataset
-from trainer.data.loader import Loader, Shape
+from trainer.data.loader import Loader
 from trainer.data.sampler import Runs, fixed_runs, swap_audio
 from trainer.model.losses import Pairs, shifted
 from trainer.model.syncnet import Preset, SyncNet

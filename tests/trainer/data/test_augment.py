@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trainer.data.augment import Augment, change_sound, check, picture_arguments
+from trainer.data.batch import Batch, Shape
 from trainer.data.dataset import Dataset
-from trainer.data.loader import Batch, Loader, Shape
+from trainer.data.loader import Loader
 from trainer.data.sampler import Runs
 
 KEYS = np.array([3, 141, 59265], np.int64)

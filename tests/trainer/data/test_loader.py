@@ -21,13 +21,14 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional
 
+from trainer.data.batch import Shape
 from trainer.data.dataset import Dataset
-from trainer.data.loader import Loader, LoaderError, Shape
-from trainer.data.sampler import Runs, TrainSampler
+from trainer.data.loader import Loader, LoaderError
+from trainer.data.sampler import Pairing, Runs, TrainSampler
 
 pytestmark = pytest.mark.timeout(60)
 
-SMALL = Shape(samples=4, run_frames=5, audio_frames=5, size=64, channels=3)
+SMALL = Shape(samples=4, sample_frames=5, audio_frames=5, size=64, channels=3)
 Quarantine = Mapping[int, int]
 
 
@@ -42,8 +43,8 @@ class Walk:
         self.steps.append(step)
         sample = step * self.shape.samples + np.arange(self.shape.samples)
         clip = sample % len(self.dataset)
-        start = sample * 3 % (50 - self.shape.run_frames + 1)
-        reach = (self.shape.audio_frames - self.shape.run_frames) // 2
+        start = sample * 3 % (50 - self.shape.sample_frames + 1)
+        reach = (self.shape.audio_frames - self.shape.sample_frames) // 2
         return Runs(clip, start, clip, start - reach, np.ones_like(clip))
 
 
@@ -72,13 +73,13 @@ def small(dataset: Dataset, shape: Shape = SMALL, **options: Any) -> Loader:
     return Loader(dataset, Walk(dataset, shape), shape, threads=1, **options)
 
 
-def decoded(dataset: Dataset, runs: Runs, run_frames: int, colours: str = "RGB") -> torch.Tensor:
+def decoded(dataset: Dataset, runs: Runs, sample_frames: int, colours: str = "RGB") -> torch.Tensor:
     """(N, R, H, W, C): the runs' frames as libjpeg-turbo decodes them at its most exact."""
     frames = [
         simplejpeg.decode_jpeg(jpeg.tobytes(), colours, fastdct=False, fastupsample=False)
-        for jpeg in dataset.jpegs(runs, run_frames)
+        for jpeg in dataset.jpegs(runs, sample_frames)
     ]
-    return torch.from_numpy(np.stack(frames)).unflatten(0, (len(runs), run_frames))
+    return torch.from_numpy(np.stack(frames)).unflatten(0, (len(runs), sample_frames))
 
 
 def same(a: Runs, b: Runs) -> bool:
@@ -109,20 +110,41 @@ def feeders() -> list[threading.Thread]:
 # ------------------------------------------------------------------------------ the contents
 
 
-@pytest.mark.parametrize(("run_frames", "audio_frames"), [(5, 5), (15, 45), (7, 3)])
+@pytest.mark.parametrize(("sample_frames", "audio_frames"), [(5, 5), (15, 45), (7, 3)])
 def test_a_batch_holds_exactly_the_frames_and_sound_asked_for(
-    dataset: Dataset, run_frames: int, audio_frames: int
+    dataset: Dataset, sample_frames: int, audio_frames: int
 ) -> None:
-    shape = Shape(4, run_frames, audio_frames, 64, 3)
+    shape = Shape(4, sample_frames, audio_frames, 64, 3)
     with small(dataset, shape) as loader:
         for batch in islice(loader, 6):
-            assert batch.frames_NRHWC.shape == (4, run_frames, 64, 64, 3)
+            assert batch.frames_NRHWC.shape == (4, sample_frames, 64, 64, 3)
             assert batch.frames_NRHWC.dtype == torch.uint8
-            assert torch.equal(batch.frames_NRHWC, decoded(dataset, batch.runs, run_frames))
+            assert torch.equal(batch.frames_NRHWC, decoded(dataset, batch.runs, sample_frames))
             assert batch.mfcc_NFC.shape == (4, 4 * audio_frames, 13)
             expected = dataset.mfcc(batch.runs, audio_frames, 4 * audio_frames)
             assert np.array_equal(batch.mfcc_NFC.numpy(), expected)
             assert same(batch.runs, Walk(dataset, shape)(batch.step, {}))
+
+
+@pytest.mark.parametrize(
+    ("pairing", "frames", "audio_frames"),
+    [("independent", 5, 5), ("paired", 5, 10), ("multiway", 12, 12)],
+)
+def test_a_dataset_and_a_sampler_are_enough(
+    dataset: Dataset, pairing: Pairing, frames: int, audio_frames: int
+) -> None:
+    sampler = TrainSampler(
+        dataset.windows, 4, pairing=pairing, sample_frames=frames, min_shift=1, max_shift=5
+    )
+    with Loader(dataset, sampler, start=3) as loader:
+        for batch in islice(loader, 3):
+            assert same(batch.runs, sampler.batch(batch.step))
+            assert batch.frames_NRHWC.shape == (4, frames, 64, 64, 3)
+            assert batch.mfcc_NFC.shape == (4, 4 * audio_frames, 13)
+            assert batch.quiet_NA.shape == (4, 0 if pairing == "independent" else audio_frames - 4)
+        assert batch.step == 5
+    with pytest.raises(TypeError, match="shape"):
+        Loader(dataset, lambda step, quarantine: sampler.batch(step))
 
 
 def test_sound_is_right_in_batch_after_batch(dataset: Dataset) -> None:

@@ -297,16 +297,16 @@ def test_a_batch_that_cannot_be_shared_is_refused() -> None:
 
 @given(
     windows=st.lists(st.integers(0, 150), max_size=10),
-    run_frames=st.integers(5, 40),
+    sample_frames=st.integers(5, 40),
     reach=st.integers(0, 20),
     per_clip=st.integers(1, 6),
 )
 def test_fixed_runs_lie_in_the_clip_and_inside_it_where_it_is_long_enough(
-    windows: list[int], run_frames: int, reach: int, per_clip: int
+    windows: list[int], sample_frames: int, reach: int, per_clip: int
 ) -> None:
     count = np.array(windows, dtype=np.int64)
-    runs = fixed_runs(count, run_frames, reach, per_clip)
-    last = count[runs.clip] - (run_frames - 4)
+    runs = fixed_runs(count, sample_frames, reach, per_clip)
+    last = count[runs.clip] - (sample_frames - 4)
     assert ((runs.start >= 0) & (runs.start <= last)).all()
     assert np.array_equal(runs.audio_start, runs.start - reach)
     assert (runs.label == 1).all()
@@ -374,7 +374,7 @@ def test_paired_windows_come_with_both_sounds_of_the_same_draw() -> None:
 )
 def test_multiway_runs_lie_inside_their_clips(windows: list[int], frames: int, step: int) -> None:
     fits = np.array(windows) >= frames - 4
-    changes = {"windows": np.array(windows), "pairing": "multiway", "run_frames": frames}
+    changes = {"windows": np.array(windows), "pairing": "multiway", "sample_frames": frames}
     if not fits.any():
         with pytest.raises(ValueError, match=f"a run of {frames} frames"):
             sampler(**changes)
@@ -388,7 +388,7 @@ def test_multiway_runs_lie_inside_their_clips(windows: list[int], frames: int, s
 
 def test_multiway_needs_room_for_false_pairs() -> None:
     with pytest.raises(ValueError, match="must exceed min_shift"):
-        sampler(pairing="multiway", run_frames=7, min_shift=3)
+        sampler(pairing="multiway", sample_frames=7, min_shift=3)
 
 
 def test_a_curriculum_brings_the_false_pairs_nearer() -> None:

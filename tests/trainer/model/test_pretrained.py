@@ -6,20 +6,17 @@ import numpy as np
 import pytest
 
 from benchmarks.real_speech import listed
-from trainer.model.weights import default_weights, load_model, read_calibration
-from trainer.score.embed import fold
-from trainer.sync import Found, How, measure
+from trainer.model.weights import default_weights, read_calibration
+from trainer.score.options import MeasureOptions
+from trainer.score.trust import TrackResult
+from trainer.score.video import measure_video
 from videos import write_video
 
 LISTED = Path(__file__).parents[3] / "benchmarks" / "real_offsets.csv"
 
 
-def ask(path: Path, prepared: bool = False) -> list[Found]:
-    weights = default_weights()
-    assert weights is not None
-    how = How(prepared=prepared, calibration=read_calibration(weights))
-    found, _ = measure(path, fold(load_model(weights)), how)
-    return found
+def ask(path: Path, prepared: bool = False) -> list[TrackResult]:
+    return measure_video(path, MeasureOptions(prepared=prepared, device="cpu"))
 
 
 def test_it_comes_small_calibrated_and_with_its_card() -> None:

@@ -17,7 +17,7 @@ from benchmarks import official
 from data_tools.mfcc import mfcc
 from trainer.model.syncnet import SyncNet
 from trainer.score.embed import PIECE, ahead, embed_lips, embed_sound, features, fold
-from trainer.sync import PARITY, score_track
+from trainer.score.track import score_track
 
 
 def model_with_statistics(name: str = "small") -> SyncNet:
@@ -119,7 +119,7 @@ def check_parity(
     count = len(lips)
     assert close(own_lips[:count], lips) and close(own_sound[:count], sound)
     offset, confidence, distances, frames = official.score(lips, sound, reach)
-    found = score_track(model, [rgb], audio, reach, PARITY)
+    found = score_track(model, [rgb], audio, reach, "parity")
     assert found.offset == offset
     assert found.confidence == pytest.approx(confidence, rel=1e-2)
     np.testing.assert_allclose(found.means_S, distances.mean(0), rtol=1e-3)
@@ -159,7 +159,7 @@ def test_parity_with_what_the_official_code_computed(real_clips: Path) -> None:
     lips, sound = embed_lips(model, [rgb]), embed_sound(model, mfcc(audio))
     assert close(lips[:40], torch.from_numpy(expected["video"]))
     assert close(sound[:40], torch.from_numpy(expected["audio"]))
-    found = score_track(model, [rgb], audio, 15, PARITY)
+    found = score_track(model, [rgb], audio, 15, "parity")
     assert len(found.frames_K) == len(expected["dist"])
     np.testing.assert_allclose(found.means_S, expected["dist"].mean(0), rtol=1e-3)
     assert found.offset == int(expected["offset"])

@@ -1,0 +1,95 @@
+"""A study: one question, its command line, its result and picture."""
+
+import json
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from jsonargparse import Namespace
+from rich.console import Console
+
+from benchmarks import draw
+from benchmarks.options import AtLeastOne, command_line, run
+from benchmarks.result import Result, told
+from benchmarks.studies.training import Figures, Say, Sizes, Source
+from data_tools.cli import whole
+from data_tools.errors import UsageError
+
+_AtLeastEight = whole("AtLeastEight", 8)
+
+
+@dataclass(frozen=True)
+class Study:
+    """One question.
+
+    Attributes:
+        name: module under benchmarks.studies.
+        doc: its docstring.
+        sizes: what it takes when nothing else is asked for.
+        measure: trains; (sizes, source, say) -> figures.
+        panels: what to draw of them (`benchmarks.draw.curves`).
+        told: the answer, a paragraph of Markdown.
+    """
+
+    name: str
+    doc: str
+    sizes: Sizes
+    measure: Callable[[Sizes, Source, Say], Figures]
+    panels: Callable[[Figures], list[Figures]]
+    told: Callable[[Figures], str]
+
+
+def main(study: Study, argv: list[str] | None = None) -> int:
+    """Command line of a study; 2 wrong usage, 1 if the data cannot be made or read."""
+    parser = command_line(f"studies.{study.name}", study.doc)
+    parser.add_argument("--from", dest="past", type=Path, help="only draw this result again")
+    parser.add_argument(
+        "--clips", type=_AtLeastEight, default=study.sizes.clips, help="training clips"
+    )
+    parser.add_argument(
+        "--epochs", type=AtLeastOne, default=study.sizes.epochs, help="of each training"
+    )
+    parser.add_argument("--seeds", type=AtLeastOne, default=study.sizes.seeds)
+    parser.add_argument(
+        "--shards", type=Path, help="instead of synthetic heads: real speech, with a test split"
+    )
+    arguments = sys.argv[1:] if argv is None else argv
+
+    def work(args: Namespace) -> None:
+        if args.past:
+            _redraw(study, args.past)
+        else:
+            _measure(study, args, told(arguments))
+
+    return run(study.name, parser, argv, work)
+
+
+def _redraw(study: Study, past: Path) -> None:
+    try:
+        result = json.loads(past.read_text(encoding="utf-8"))
+        drawn, answer = study.panels(result), study.told(result)
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError):
+        raise UsageError(f"{past} is no result of studies.{study.name}") from None
+    draw.curves(drawn, past.with_suffix(".png"))
+    print(f"{answer}\nwrote {past.with_suffix('.png')}")
+
+
+def _measure(study: Study, args: Namespace, command: str) -> None:
+    sizes = replace(study.sizes, clips=args.clips, epochs=args.epochs, seeds=args.seeds)
+    if args.quick:
+        sizes = study.sizes.quick
+    console = Console(width=None if sys.stdout.isatty() else 120)
+
+    def say(text: str) -> None:
+        console.print(text, highlight=False, soft_wrap=True)
+
+    args.cache.mkdir(parents=True, exist_ok=True)
+    figures = study.measure(sizes, Source(args.cache, args.shards), say)
+    written = Result(
+        f"studies.{study.name}", figures, "warm", sizes.seeds, args.quick, command
+    ).write(args.json)
+    picture = written.with_suffix(".png")
+    draw.curves(study.panels(figures), picture)
+    say(study.told(figures))
+    say(f"wrote {written} and {picture}")

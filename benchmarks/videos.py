@@ -1,0 +1,57 @@
+"""Videos of synthetic heads, for benchmarks that begin with a file."""
+
+from collections.abc import Iterable, Iterator
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from data_tools.atomic import atomic_path
+from data_tools.synth.clips import render_clip
+
+_HEIGHT, _WIDTH, _HEAD = 720, 1280, 400
+
+
+def synthetic_video(folder: Path, seconds: float) -> Path:
+    """A talking head before a moving, noisy background, 720p, H.264 and AAC; made once."""
+    path = folder / f"head-{seconds:g}s.mp4"
+    if path.exists():
+        return path
+    folder.mkdir(parents=True, exist_ok=True)
+    rng = np.random.default_rng(0)
+    heads, sound = render_clip(rng, round(25 * seconds), _HEAD)
+    texture = cv2.GaussianBlur(rng.integers(0, 256, (_HEIGHT, 2 * _WIDTH, 3), np.uint8), (0, 0), 3)
+
+    def pictures() -> Iterator[NDArray[np.uint8]]:
+        for number, head in enumerate(heads):
+            picture = np.array(texture[:, number % _WIDTH :][:, :_WIDTH], np.uint8)
+            top, left = (_HEIGHT - _HEAD) // 2, (_WIDTH - _HEAD) // 2
+            picture[top : top + _HEAD, left : left + _HEAD] = head
+            yield picture
+
+    write_video(path, pictures(), sound, (_WIDTH, _HEIGHT))
+    return path
+
+
+def write_video(
+    path: Path, pictures: Iterable[NDArray[np.uint8]], sound: NDArray[np.int16], size: Any
+) -> None:
+    """Encode RGB pictures of `size` (width, height), 25 a second, and 16 kHz sound as MP4."""
+    with atomic_path(path) as partial, av.open(str(partial), "w", format="mp4") as container:
+        stream: Any = container.add_stream("libx264", rate=25)
+        stream.width, stream.height = size
+        stream.pix_fmt = "yuv420p"
+        audio: Any = container.add_stream("aac", rate=16000, layout="mono")
+        for picture in pictures:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, "rgb24")))
+        container.mux(stream.encode(None))
+        for begin in range(0, len(sound), 1024):
+            part = sound[None, begin : begin + 1024].astype(np.float32) / 32768
+            frame = av.AudioFrame.from_ndarray(part, "fltp", "mono")
+            frame.sample_rate, frame.pts, frame.time_base = 16000, begin, Fraction(1, 16000)
+            container.mux(audio.encode(frame))
+        container.mux(audio.encode(None))

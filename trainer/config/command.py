@@ -1,0 +1,171 @@
+"""The command line of a training: sections of settings, --config, --resume, --guard, --overfit."""
+
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+
+import yaml
+from jsonargparse import ArgumentError, ArgumentParser, Namespace, set_loader
+
+from data_tools.atomic import atomic_path
+from data_tools.errors import UsageError
+from trainer.config.files import check_value, load_value, packaged, settings
+from trainer.config.settings import DEMO_TRAIN, SECTIONS, SETTINGS, Config, Options, from_dict
+from trainer.data.augment import Augment
+from trainer.train import checkpoint
+from trainer.train.checkpoint import CheckpointError
+from trainer.train.guard import Action
+
+_DESCRIPTION = """Train SyncNet: `python -m trainer.run --data.shards DIR --model.name syncnet ...`.
+
+Without arguments it makes a synthetic set once, packs it, trains the small model and evaluates it:
+a three-minute look at everything. On several GPUs:
+`torchrun --nproc-per-node N -m trainer.run ...`.
+"""
+
+
+def parser() -> ArgumentParser:
+    """The command line: configuration groups, --config, --resume, --log."""
+    # exit_on_error would print forty lines of usage before the one that matters
+    set_loader("settings", load_value, exceptions=(yaml.YAMLError,))
+    result = ArgumentParser(
+        prog="python -m trainer.run",
+        description=_DESCRIPTION,
+        exit_on_error=False,
+        parser_mode="settings",
+        allow_abbrev=False,  # `_without_files` and trainer.refine look for names
+    )
+    files = ", ".join(packaged())
+    result.add_argument(
+        "--config",
+        action="config",
+        help=f"YAML with any of the settings below: a file, or one of the package: {files}",
+    )
+    for name, section in SECTIONS.items():
+        result.add_argument(f"--{name}", type=section, default=section())
+    result.add_argument(
+        "--resume",
+        type=str | None,
+        default=None,
+        help="auto (the run in run.dir, else the newest below runs/), a run's folder, or a "
+        "checkpoint; its settings hold unless given anew",
+    )
+    result.add_argument(
+        "--guard",
+        type=Action,
+        default="warn",
+        help="warn (default): say in words when nothing is being learnt; stop: end the run then; "
+        "off",
+    )
+    result.add_argument(
+        "--overfit",
+        type=int,
+        default=0,
+        metavar="N",
+        help="self-check before a long run: learn N batches by heart, without augmentation, and "
+        "leave; exit status 1 if that fails",
+    )
+    result.add_argument(
+        "--log", type=str, default="", help="trackers, separated by commas: tensorboard, wandb"
+    )
+    return result
+
+
+def parse(argv: list[str]) -> tuple[Config, Options]:
+    """Read the command line.
+
+    Raises:
+        UsageError: unknown names or wrong types, a file of settings is not what it should be, or
+            a value makes no sense.
+        CheckpointError: --resume names no checkpoint, or one that is damaged.
+    """
+    command, argv = parser(), _without_files(argv)
+    given = _given(command, argv)
+    demo = given.data.shards is None and given.data.clips is None
+    if given.resume:
+        source = checkpoint.find(given.resume, Path(given.run.dir) if given.run.dir else None)
+        if source is not None:
+            saved = saved_config(source, checkpoint.load(source)).as_dict()
+            saved["run"].pop("dir", None)  # the folder may have moved
+            command.set_defaults(
+                {f"{g}.{name}": v for g, values in saved.items() for name, v in values.items()}
+            )
+            given = _given(command, argv)
+            demo = False
+    if demo:
+        command.set_defaults(DEMO_TRAIN)
+        given = _given(command, argv)
+    built = command.instantiate(given)
+    config = Config(built.data, built.model, built.loss, built.augment, built.train, built.run)
+    trackers = tuple(name.strip() for name in given.log.split(",") if name.strip())
+    if given.overfit < 0:
+        raise UsageError(f"--overfit must not be negative, not {given.overfit}")
+    if given.overfit:
+        if given.resume:
+            raise UsageError("--overfit starts afresh: it cannot be combined with --resume")
+        train = replace(config.train, schedule="constant", warmup_steps=0)
+        config = replace(config, augment=Augment(), train=train)
+    return config, Options(given.resume, trackers, demo, given.guard, given.overfit)
+
+
+def _without_files(argv: list[str]) -> list[str]:
+    """The command line with what --config FILE or --data FILE say, in place of the files.
+
+    Raises:
+        UsageError: a file of settings is not what it should be, or a number is none.
+    """
+    sections = ("config", *(section.name for section in fields(Config)))
+    kinds = SETTINGS | {"overfit": int, "resume": str, "guard": str, "log": str}
+    result, left = [], iter(argv)
+    for word in left:
+        name, equals, value = word.removeprefix("--").partition("=")
+        known = word.startswith("--") and (name in sections or name in kinds)
+        given = value if equals else next(left, None) if known else None
+        if not known or given is None:
+            result.append(word)
+        elif name in sections:
+            result.append(f"--{name}={settings(name, given)}")
+        else:
+            check_value(name, kinds[name], given)
+            result.append(f"--{name}={given}")
+    return result
+
+
+def _given(command: ArgumentParser, argv: list[str]) -> Namespace:
+    """What the command line says.
+
+    Raises:
+        UsageError: unknown names or wrong types, in one sentence of bounded length.
+    """
+    try:
+        return command.parse_args(argv)
+    except ArgumentError as error:
+        problem = str(error.message).removeprefix("error: ")
+    except OverflowError:
+        problem = "a number is too large for any setting"
+    if len(problem) > 1000:
+        problem = f"{problem[:1000]} ..."
+    words = " ".join(line.strip() for line in problem.splitlines())
+    raise UsageError(f"{words} (see python -m trainer.run --help)")
+
+
+def save_config(config: Config, path: Path) -> None:
+    """Write the settings as YAML that --config reads."""
+    # in ASCII: YAML takes some letters of Unicode for ends of lines
+    text = yaml.safe_dump(config.as_dict(), sort_keys=False)
+    with atomic_path(path) as partial_path:
+        partial_path.write_text(text, encoding="utf-8")
+
+
+def saved_config(source: Path, state: dict[str, Any]) -> Config:
+    """The settings of the run that wrote a checkpoint.
+
+    Raises:
+        CheckpointError: they make no sense.
+    """
+    try:
+        return from_dict(state["config"])
+    except UsageError as error:
+        raise CheckpointError(
+            f"{source} is damaged: {error}; resume from another checkpoint, or start afresh"
+        ) from None

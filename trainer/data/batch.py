@@ -1,0 +1,78 @@
+"""What the loader gives: one step's frames and sound, and the shape they come in."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from data_tools.mfcc import COLUMNS_PER_FRAME, WINDOW_FRAMES
+from trainer.data.augment import Augment
+from trainer.data.dataset import Dataset
+from trainer.data.sampler import Runs, TrainSampler
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What a batch looks like.
+
+    Attributes:
+        samples: N at most.
+        sample_frames: R, consecutive frames a sample.
+        audio_frames: A, frames of sound a sample; 4 A MFCC columns.
+        size: frames are size x size.
+        channels: 3 (RGB) or 1 (gray).
+        augment: how samples are varied; None where they are not.
+        quiet: whether to find the windows in which nothing is to be heard.
+    """
+
+    samples: int
+    sample_frames: int
+    audio_frames: int
+    size: int
+    channels: int
+    augment: Augment | None = None
+    quiet: bool = False
+
+    @property
+    def columns_per_frame(self) -> int:
+        """MFCC columns that travel with each frame-sample, so that all outputs have one length."""
+        return -(-COLUMNS_PER_FRAME * self.audio_frames // self.sample_frames)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One step's data.
+
+    Attributes:
+        step: the step it was asked for.
+        runs: what it holds.
+        frames_NRHWC: (N, R, H, W, C) uint8, RGB or gray.
+        mfcc_NFC: (N, 4 A, 13) float32.
+        quiet_NA: (N, A - 4) bool on the host: windows of sound in which nothing is to be heard;
+            (N, 0) if not asked for.
+    """
+
+    step: int
+    runs: Runs
+    frames_NRHWC: torch.Tensor
+    mfcc_NFC: torch.Tensor
+    quiet_NA: NDArray[np.bool_]
+
+
+def shape_of(dataset: Dataset, sampler: TrainSampler) -> Shape:
+    """The shape of the sampler's batches, at the size and colour that most of the clips have.
+
+    Frames that are not square are taken at their height. Nothing is augmented.
+    """
+    (height, _, channels), _ = dataset.frame_shapes.most_common(1)[0]
+    sounds = 2 if sampler.pairing == "paired" else 1
+    frames = sampler.sample_frames if sampler.pairing == "multiway" else WINDOW_FRAMES
+    return Shape(
+        sampler.batch_size,
+        frames,
+        sounds * frames,
+        height,
+        channels,
+        quiet=sampler.pairing != "independent",
+    )

@@ -1,0 +1,36 @@
+"""Where a network computes."""
+
+import re
+
+import torch
+
+from data_tools.errors import UsageError
+
+
+def find_device(asked: str, option: str) -> str:
+    """The device that "auto" means, or `asked`, "cpu" or "cuda[:n]", if torch can use it.
+
+    Args:
+        option: what the user set, for the message.
+
+    Raises:
+        UsageError: no such device.
+    """
+    if asked == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if not re.fullmatch(r"cpu|cuda(:\d+)?", asked):
+        raise UsageError(f"{option} {asked!r} must be auto, cpu or cuda[:n]")
+    if asked != "cpu" and not torch.cuda.is_available():
+        raise UsageError(
+            f"{option} {asked}: torch {torch.__version__} finds no GPU; use cpu, or install "
+            "a CUDA build of torch and a driver"
+        )
+    if ":" in asked and int(asked.split(":")[1]) >= torch.cuda.device_count():
+        raise UsageError(f"{option} {asked}: there are {torch.cuda.device_count()} GPUs, from 0 on")
+    return asked
+
+
+def is_device_fault(error: RuntimeError) -> bool:
+    """Whether torch raised it for memory that is full or a GPU that failed, not for a bug."""
+    faults = torch.OutOfMemoryError, getattr(torch, "AcceleratorError", torch.OutOfMemoryError)
+    return isinstance(error, faults) or "DefaultCPUAllocator" in str(error)

@@ -1,0 +1,54 @@
+"""Weights that are ready to measure with: loaded, folded, on their device, with what they know of
+their own errors."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from trainer.model.device import find_device
+from trainer.model.fold import fold
+from trainer.model.syncnet import SyncNet
+from trainer.model.weights import (
+    Calibration,
+    WeightsError,
+    default_weights,
+    load_model,
+    read_calibration,
+)
+
+
+@dataclass(frozen=True)
+class Network:
+    """A SyncNet for inference.
+
+    Attributes:
+        model: folded (`trainer.model.fold`), in evaluation mode, on `device`.
+        device: "cpu", "cuda" or "cuda:n".
+        calibration: how often its offsets are right; None where the weights do not say.
+    """
+
+    model: SyncNet
+    device: str = "cpu"
+    calibration: Calibration | None = None
+
+    @property
+    def crop(self) -> str:
+        """The crop that it is taken to be trained on, "face" or "mouth"; weights do not say."""
+        return "face" if self.model.name == "syncnet" else "mouth"
+
+
+def load_network(weights: Path | None = None, device: str = "auto") -> Network:
+    """The network with the weights of a file.
+
+    Args:
+        weights: best.pt of a run, syncnet_v2.model or .safetensors; those of the package if None.
+        device: "auto" (a GPU if there is one), "cpu" or "cuda[:n]".
+
+    Raises:
+        WeightsError: the file is missing, damaged or holds no SyncNet, or there is none.
+        UsageError: there is no such device.
+    """
+    device = find_device(device, "--device")
+    weights = weights or default_weights()
+    if weights is None:
+        raise WeightsError("this package comes without weights; train or give some")
+    return Network(fold(load_model(weights)).to(device), device, read_calibration(weights))

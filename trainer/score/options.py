@@ -1,0 +1,50 @@
+"""What decides how videos are measured, besides the weights."""
+
+from dataclasses import dataclass
+from typing import Annotated, Literal, TypeAlias
+
+from msgspec import Meta
+
+from trainer.model.network import Network
+from trainer.score.scoring import REACH
+
+Mode: TypeAlias = Literal["masked", "parity"]
+
+
+@dataclass(frozen=True)
+class MeasureOptions:
+    """How a video is measured. The defaults suit any video and the weights of the package.
+
+    Attributes:
+        prepared: the whole picture is the crop of one face already, as the weights need it: the
+            mouth for those of the package, the face for syncnet_v2.model.
+        crop: the crop to take, "face" or "mouth", or, with --prepared, the one that it is (default:
+            face for syncnet, mouth for the others).
+        mode: masked (default): only sound that exists counts, every window; parity: as the official
+            code scores, zeros beyond the ends and the last window left out.
+        max_shift: frames of 40 ms to search to either side, 1..500; memory and time grow with it.
+        device: auto (default: a GPU if there is one), cpu or cuda[:n].
+        bf16: compute in bfloat16 on a CPU, too: faster where it has AVX512-BF16 or AMX.
+        audio_stream: measure this audio stream, counted from 0 as in FFmpeg's a:N (default: the one
+            meant for everybody, no commentary, description or dubbing).
+    """
+
+    prepared: bool = False
+    crop: Literal["face", "mouth"] | None = None
+    mode: Mode = "masked"
+    max_shift: Annotated[int, Meta(ge=1, le=500)] = REACH
+    device: str = "auto"
+    bf16: bool = False
+    audio_stream: Annotated[int, Meta(ge=0)] | None = None
+
+
+def crop_note(network: Network, options: MeasureOptions) -> str:
+    """One line where the pictures may be other crops than the network needs; empty otherwise."""
+    needed = network.crop
+    if options.crop == needed or (options.crop is None and not options.prepared):
+        return ""
+    note = (
+        f"note: these weights take {needed} crops, unless they were trained on others; of any "
+        "other crop the offset is wrong"
+    )
+    return note if options.crop else f"{note}; if the picture is one, say so with --crop {needed}"

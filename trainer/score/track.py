@@ -1,0 +1,107 @@
+"""One track, its crops against its sound, in memory that does not depend on its length."""
+
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
+from typing import BinaryIO, TypeAlias
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from data_tools.errors import UserError
+from data_tools.mfcc import SAMPLES_PER_FRAME, WINDOW_FRAMES
+from trainer.model.syncnet import SyncNet
+from trainer.score.embed import Samples, ahead, features, lip_pieces, part_of, sound_pieces
+from trainer.score.options import Mode
+from trainer.score.scoring import (
+    REACH,
+    Score,
+    distances_in_pieces,
+    score_distances,
+    score_distances_official,
+)
+
+Pieces: TypeAlias = Iterable[NDArray[np.uint8]]  # a track's crops in order, (n, H, W, C) each
+Sound: TypeAlias = Callable[[int], tuple[Samples, int]]  # crops -> a reader and its samples
+
+PIECE_FRAMES = 25  # frames decoded at once
+CLIP_SECONDS = 60.0  # of a track that are on disk as one piece, whatever its length
+
+_BEYOND = 400 - 160  # samples
+_WINDOWS = 256  # read back from disk at once
+
+
+class TrackError(UserError, ValueError):
+    """A track that cannot be scored; says why in one sentence."""
+
+
+def score_track(
+    model: SyncNet,
+    pieces: Pieces,
+    audio: NDArray[np.int16] | Sound,
+    reach: int = REACH,
+    mode: Mode = "masked",
+    device: str = "cpu",
+    bf16: bool = False,
+) -> Score:
+    """Score one track: its crops against its sound. Memory does not depend on its length.
+
+    T frames with sound give T - 4 windows, in parity mode T - 5.
+
+    Args:
+        model: in evaluation mode, folded or not, on `device`.
+        pieces: crops in order as (n, H, W, C) uint8 of the model's size, RGB or gray; decoded by a
+            thread of their own while the model computes.
+        audio: (samples,) int16 at 16 kHz from the first crop on; or what gives, once all crops are
+            through, for their number, a reader of any part of it and how many samples there are.
+        reach: largest shift, frames.
+        mode: "masked", or "parity" to score as the official code does.
+        bf16: compute in bfloat16 on a CPU, too.
+
+    Raises:
+        TrackError: too short to be scored.
+    """
+    with tempfile.TemporaryFile() as stored:
+        windows = 0
+        for embeddings_KD in lip_pieces(model, ahead(pieces), device, bf16):
+            stored.write(embeddings_KD.numpy().tobytes())
+            windows += len(embeddings_KD)
+        frames = windows + WINDOW_FRAMES - 1 if windows else 0
+        read, samples = audio(frames) if callable(audio) else (part_of(audio), len(audio))
+        frames = min(frames, samples // SAMPLES_PER_FRAME)
+        count = frames - (WINDOW_FRAMES - 1)
+        if mode == "parity":
+            count -= 1  # the official code leaves out the last
+        if count < 1:
+            raise TrackError("too short: a track needs at least five frames with sound")
+        if mode == "masked":
+            # The last window's last column, 25 ms long every 10 ms, reaches beyond the last frame.
+            read, samples = _lengthened(read, samples), frames * SAMPLES_PER_FRAME + _BEYOND
+        heard = sound_pieces(model, features(read, samples), device, bf16)
+        seen = _stored_windows(stored, model.preset.embedding)
+        distances = distances_in_pieces(_first(count, seen), _first(count, heard), reach, count)
+    return score_distances_official(distances) if mode == "parity" else score_distances(distances)
+
+
+def _lengthened(read: Samples, samples: int) -> Samples:
+    """The same sound, with silence behind its end."""
+
+    def longer(first: int, count: int) -> NDArray[np.int16]:
+        part = read(first, max(0, min(count, samples - first)))
+        return np.pad(part, (0, count - len(part)))
+
+    return longer
+
+
+def _stored_windows(file: BinaryIO, width: int) -> Iterator[torch.Tensor]:
+    file.seek(0)
+    while read := file.read(4 * width * _WINDOWS):
+        yield torch.frombuffer(bytearray(read), dtype=torch.float32).view(-1, width)
+
+
+def _first(count: int, pieces: Iterable[torch.Tensor]) -> Iterator[torch.Tensor]:
+    for piece in pieces:
+        yield piece[:count]
+        count -= len(piece)
+        if count <= 0:
+            return

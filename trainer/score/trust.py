@@ -1,0 +1,162 @@
+"""What was found about a face track, and whether to trust it."""
+
+from dataclasses import dataclass
+
+from data_tools.errors import UserError
+from data_tools.mfcc import FPS, WINDOW_FRAMES
+from trainer.model.weights import Calibration
+from trainer.score.options import Mode
+from trainer.score.scoring import REACH, Score, in_words
+
+MIN_WINDOWS = 21  # a second of video; fewer average too little
+MIN_SPEECH = 0.1  # share of the sound
+# Without a calibration: of random curves of 31 shifts the smallest value rarely lies 3 deviations
+# below the others' mean.
+MIN_CLEARNESS = 3.0
+MIN_PROBABILITY = 0.8  # with one: wrong once in five is too often to mend by
+
+
+class SyncError(UserError):
+    """A video whose sync cannot be measured or mended; says why in one sentence."""
+
+
+@dataclass(frozen=True)
+class Doubt:
+    """A reason not to trust an offset.
+
+    Attributes:
+        words: with the figures of this track: "too short (20 frames)".
+        reason: the same for every track that it concerns: "too short (fewer than 25 frames)"; by
+            default `words`.
+    """
+
+    words: str
+    reason: str = ""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "reason", self.reason or self.words)
+
+    def __str__(self) -> str:
+        return self.words
+
+
+@dataclass(frozen=True)
+class TrackResult:
+    """What was found about one face track.
+
+    Attributes:
+        video: its file, as it was given.
+        track: name of the track; "" for a prepared crop.
+        start_seconds, end_seconds: where it lies in the video.
+        speech: share of the sound that is speech, 0..1.
+        score: its offset and what led to it, curves included.
+        probability: chance that the offset is right within a frame, 0..1; None without a
+            calibration.
+        doubts: why not to trust it; empty if there is no reason.
+        notes: what happened to the video that its user should know, in words.
+    """
+
+    video: str
+    track: str
+    start_seconds: float
+    end_seconds: float
+    speech: float
+    score: Score
+    probability: float | None = None
+    doubts: tuple[Doubt, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    @property
+    def offset_frames(self) -> int:
+        """Frames of 40 ms by which the sound is off; positive: it is early and has to be delayed.
+
+        The best guess where `trusted` is false.
+        """
+        return self.score.offset
+
+    @property
+    def offset_ms(self) -> int:
+        """The same in milliseconds."""
+        return 1000 * self.score.offset // FPS
+
+    @property
+    def meaning(self) -> str:
+        """The same in words: "audio is 120 ms early; delay it by 120 ms"."""
+        return in_words(self.score.offset)
+
+    @property
+    def confidence(self) -> float:
+        """Median of the mean distances over all shifts less the smallest (LSE-C)."""
+        return self.score.confidence
+
+    @property
+    def trusted(self) -> bool:
+        """Whether nothing speaks against the offset."""
+        return not self.doubts
+
+    @property
+    def windows(self) -> int:
+        """Five-frame windows that were scored."""
+        return len(self.score.frames_K)
+
+
+def chance_right(
+    score: Score, calibration: Calibration | None, mode: Mode = "masked"
+) -> float | None:
+    """Chance that the offset is right within a frame, 0..1; None where that was not measured.
+
+    A calibration holds for the masked mode over +-15 frames alone.
+    """
+    if calibration is None or mode != "masked" or score.reach != REACH:
+        return None
+    return calibration.probability(score.clearness)
+
+
+def doubts_about(score: Score, speech: float, probability: float | None) -> tuple[Doubt, ...]:
+    """Why not to trust the offset of a track; empty if there is no reason.
+
+    Args:
+        speech: share of the sound that is speech.
+        probability: as `chance_right` gives it.
+    """
+    windows = len(score.frames_K)
+    doubts = []
+    if windows < MIN_WINDOWS:
+        doubts.append(
+            Doubt(
+                f"too short ({windows + WINDOW_FRAMES - 1} frames)",
+                f"too short (fewer than {MIN_WINDOWS + WINDOW_FRAMES - 1} frames)",
+            )
+        )
+    if speech < MIN_SPEECH:
+        doubts.append(
+            Doubt(
+                f"hardly any speech ({percent(speech)} of the sound)",
+                f"hardly any speech (less than {percent(MIN_SPEECH)} of the sound)",
+            )
+        )
+    if probability is None and score.clearness < MIN_CLEARNESS:
+        deviations = int(10 * score.clearness) / 10  # rounded down, as percentages are
+        doubts.append(
+            Doubt(
+                f"no clear minimum ({deviations} deviations, below the {MIN_CLEARNESS:g} needed)",
+                f"no clear minimum (fewer than the {MIN_CLEARNESS:g} deviations needed)",
+            )
+        )
+    if probability is not None and probability < MIN_PROBABILITY:
+        needed = percent(MIN_PROBABILITY)
+        doubts.append(
+            Doubt(
+                f"no clear minimum (chance of being right: {percent(probability)}, below the "
+                f"{needed} needed)",
+                f"no clear minimum (a chance of being right below the {needed} needed)",
+            )
+        )
+    if abs(score.offset) == score.reach:
+        doubts.append(Doubt("the minimum lies at the edge of the search: try a larger --max-shift"))
+    return tuple(doubts)
+
+
+def percent(share: float) -> str:
+    """A share as "79 %", rounded down, so that what is below a bound does not read as the bound."""
+    return f"{int(100 * share + 1e-6)} %"

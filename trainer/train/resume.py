@@ -1,0 +1,88 @@
+"""Where a run writes and what it goes on from."""
+
+from contextlib import ExitStack
+from datetime import datetime
+from pathlib import Path
+
+from data_tools.errors import UsageError
+from data_tools.lock import locked
+from trainer.config import FIXED_ON_RESUME, Config, Options, saved_config
+from trainer.data.sampler import TrainSampler
+from trainer.train import checkpoint, timing
+from trainer.train.checkpoint import CheckpointError, Resumed
+from trainer.train.distributed import Processes
+
+
+def open_folder(
+    config: Config, options: Options, processes: Processes, stack: ExitStack
+) -> tuple[Path, Resumed | None]:
+    """This run's folder (the same on all processes), and the checkpoint to go on from, if any.
+
+    The folder is locked until `stack` is closed.
+
+    Raises:
+        InUse: another process is writing there.
+        UsageError: it holds a run that is not to be gone on with, or a setting that must not
+            change differs from the checkpoint's.
+        CheckpointError: there is no such checkpoint, or it is damaged.
+    """
+    asked = Path(config.run.dir) if config.run.dir else None
+    source = checkpoint.find(options.resume, asked) if options.resume else None
+    name = f"{datetime.now():%Y%m%d-%H%M%S}-{config.model.name}"
+    folder = asked or (source.parent if source else Path("runs") / name)
+    folder = processes.gather(folder)[0]  # clocks differ between processes
+
+    def claim() -> Path | None:
+        stack.enter_context(locked(folder, "run"))
+        checkpoint.clear(folder)
+        # Now that nobody writes any more; one may just have been saved by whoever did.
+        path = checkpoint.find(options.resume, folder) if options.resume else None
+        ours = options.resume == "auto" or (path is not None and path.parent.samefile(folder))
+        if not ours and (folder / timing.STEPS).exists():
+            raise UsageError(
+                f"{folder} already holds a run: add --resume auto to go on with it, or choose "
+                "another run.dir"
+            )
+        return path
+
+    source = processes.together(claim)
+    resumed = checkpoint.resume(source) if source else None
+    if resumed:
+        _check_same(config, resumed)
+    return folder, resumed
+
+
+def _check_same(config: Config, resumed: Resumed) -> None:
+    now = config.as_dict()
+    before = saved_config(resumed.path, resumed.state).as_dict()
+    for name in FIXED_ON_RESUME:
+        group, key = name.split(".")
+        if before[group][key] != now[group][key]:
+            raise UsageError(
+                f"{resumed.path} was trained with {name} {before[group][key]}, not "
+                f"{now[group][key]}: the samples would not go on where they stopped"
+            )
+
+
+def first_step(resumed: Resumed | None, sampler: TrainSampler, total: int) -> int:
+    """The first step to do, of `total`.
+
+    Raises:
+        UsageError: it lies beyond the last.
+        CheckpointError: the run that wrote the checkpoint cannot have come so far.
+    """
+    if resumed is None:
+        return 0
+    step, epochs = resumed.progress.step, saved_config(resumed.path, resumed.state).train.epochs
+    if step > epochs * sampler.steps_per_epoch:
+        raise CheckpointError(
+            f"{resumed.path} does not fit this run: it says that {step} steps are done, but "
+            f"{epochs} epochs of these shards are {epochs * sampler.steps_per_epoch}; give the "
+            "shards that it was trained on"
+        )
+    if step > total:
+        raise UsageError(
+            f"{resumed.path} has come to step {step}, beyond the {total} of train.epochs: give "
+            "more epochs to go on"
+        )
+    return step

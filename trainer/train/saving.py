@@ -1,0 +1,71 @@
+"""Saves a run: its state in a checkpoint, as long as its weights are numbers."""
+
+from typing import Any
+
+from trainer.train import checkpoint
+from trainer.train.ending import end_blown_up
+from trainer.train.setup import Opened
+
+
+class Saver:
+    """Writes the checkpoints of a run; every process calls it, the first writes."""
+
+    def __init__(self, opened: Opened) -> None:
+        self._opened = opened
+        self._told = False  # that the weights are no numbers
+
+    def save(self, step: int, best_accuracy: float, best: bool = False) -> None:
+        """Save the state in which `step` is the next to do.
+
+        Weights that are no numbers are not saved: a checkpoint of them would be of no use, and
+        those that are there are.
+
+        Args:
+            best_accuracy: the largest K=5 accuracy so far.
+            best: whether these are the weights that reached it.
+
+        Raises:
+            NotLearning: the weights are no numbers, which ends the run unless the guard is off.
+            OSError: the checkpoint cannot be written.
+        """
+        opened = self._opened
+        quarantine: dict[str, int] = {}
+        for barred in opened.processes.gather(dict(opened.loader.quarantine)):
+            quarantine |= {opened.dataset.keys[clip]: since for clip, since in barred.items()}
+
+        def write() -> bool:
+            state = self._state(step, best_accuracy, quarantine)
+            if not checkpoint.finite(state):
+                return False
+            there = (opened.folder / checkpoint.LAST).exists()
+            try:
+                checkpoint.save(opened.folder, state, opened.config.run.keep, best)
+            except OSError as error:
+                words = f"step {step}: {error}"
+                if there:
+                    words += f"; those of before are whole: --resume {opened.folder} goes on from "
+                    words += "there"
+                raise OSError(words) from None
+            return True
+
+        if opened.processes.together(write) or self._told:
+            return
+        if opened.options.guard != "off":
+            end_blown_up(opened, step, "the weights are no longer finite")
+        self._told = True
+        opened.console.print(
+            f"[bold red]step {step}[/]: the weights are no longer finite, so they are not saved "
+            "(the guard is off: the run goes on)",
+            soft_wrap=True,
+        )
+
+    def _state(self, step: int, best: float, quarantine: dict[str, int]) -> dict[str, Any]:
+        """What a checkpoint holds."""
+        return {
+            **self._opened.step.state_dict(),
+            "step": step,
+            "best": best,
+            "seconds": self._opened.seconds(),
+            "quarantine": quarantine,
+            "config": self._opened.config.as_dict(),
+        }

@@ -1,0 +1,374 @@
+"""Opens everything that a training needs, in the order that hides the waiting."""
+
+import os
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+
+from data_tools.errors import UsageError
+from data_tools.keep import Row, read_keep
+from data_tools.mfcc import WINDOW_FRAMES
+from data_tools.shards import open_shards, read_manifest
+from trainer.config import Config, Options, check, save_config
+from trainer.data.batch import Shape
+from trainer.data.dataset import Dataset
+from trainer.data.loader import Loader, Requests
+from trainer.data.sampler import Runs, TrainSampler
+from trainer.model.syncnet import PRESETS
+from trainer.train import display, distributed
+from trainer.train.checkpoint import Resumed
+from trainer.train.demo import make_shards
+from trainer.train.distributed import Processes
+from trainer.train.guard import Guard
+from trainer.train.resume import first_step, open_folder
+from trainer.train.step import TrainStep, warmup_steps
+from trainer.train.validate import REACH, NoRuns, Validation
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A run whose parts are open, ready for its first step.
+
+    Attributes:
+        config: as asked, data.shards filled in.
+        options: what the command line said besides.
+        processes: this process's place among all.
+        console: where to print; silent on every process but the first.
+        folder: of the run, locked.
+        dataset: the training split.
+        sampler: which samples each step is made of.
+        loader: at work from step `start` on.
+        loader_options: what any other loader of this run is to be opened with.
+        validation: of the val split; None where there is nothing to validate with.
+        step: model, loss, optimizer, as they were if resumed.
+        guard: watches `step`, unless it is off.
+        tracker: sends figures to those of --log.
+        start: the first step to do, of `total`.
+        total: steps of the whole training.
+        best: largest K=5 accuracy of validations so far, 0..1; -1 before the first.
+        began: time.monotonic() at which the run would have begun without its interruptions.
+    """
+
+    config: Config
+    options: Options
+    processes: Processes
+    console: Console
+    folder: Path
+    dataset: Dataset
+    sampler: TrainSampler
+    loader: Loader
+    loader_options: dict[str, Any]
+    validation: Validation | None
+    step: TrainStep
+    guard: Guard
+    tracker: display.Tracker
+    start: int
+    total: int
+    best: float
+    began: float
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model is."""
+        return self.step.device
+
+    def say(self, text: str) -> None:
+        """Print a line, however long, in one colour."""
+        self.console.print(text, highlight=False, soft_wrap=True)
+
+    def seconds(self) -> float:
+        """How long the run has taken so far, interruptions left out."""
+        return time.monotonic() - self.began
+
+
+@contextmanager
+def open_run(
+    config: Config, options: Options | None = None, console: Console | None = None
+) -> Iterator[Opened]:
+    """Open a training: `with open_run(config) as opened: ...`.
+
+    All is closed at the end, and also when opening the next part fails. Under torchrun every
+    process calls it.
+
+    Raises:
+        UsageError: settings that no run could use, or a run.dir that another process writes to.
+        RecordError, LoaderError, CheckpointError: bad data; the message says what to do.
+        MissingPackage: a tracker is not installed.
+        Elsewhere: any of these, on the first process.
+    """
+    options = options or Options()
+    check(config)
+    display.check_trackers(options.trackers)
+    kind = distributed.find_device(config.train.device, "train.device").split(":")[0]
+    processes = distributed.setup(kind)
+    console = console or Console(quiet=not processes.first)
+    try:
+        with ExitStack() as stack:
+            device = _device(kind, config.train.device, processes)
+            yield _open(config, options, device, processes, console, stack)
+    finally:
+        distributed.leave()
+
+
+def _open(
+    config: Config,
+    options: Options,
+    device: torch.device,
+    processes: Processes,
+    console: Console,
+    stack: ExitStack,
+) -> Opened:
+    began = time.monotonic()
+    folder, resumed = open_folder(config, options, processes, stack)
+    shards = make_shards(config.data, folder, options, processes, console)
+    config = replace(config, data=replace(config.data, shards=str(shards)))
+    dataset, used = _open_dataset(config, shards, console)
+    open_shards(shards, "test")  # its faults should be known now, not after days of training
+    sampler = make_sampler(config, dataset)
+    sampler.batch(0, processes.rank, processes.world)  # refuses an unequal share now
+    total = config.train.epochs * sampler.steps_per_epoch
+    start = first_step(resumed, sampler, total)
+    loader_options = _loader_options(config, device, processes)
+    # Before the model: the first batches are decoded while it is built.
+    loader = Loader(
+        dataset,
+        _requests(sampler, options.overfit, processes),
+        _shape(config, processes),
+        start=start,
+        quarantine=_quarantine(dataset, resumed),
+        **loader_options,
+    )
+    stack.callback(loader.close)
+    validation = None
+    if not options.overfit:
+        validation = open_validation(config, "val", processes, console, loader_options)
+    if validation is not None:
+        stack.callback(validation.close)
+    _announce(config, dataset, sampler, used, device, processes, console)
+    if start:
+        console.print(f"resumed at step {start} of {total}", highlight=False, soft_wrap=True)
+    step, guard = _make_step(config, options, sampler, device, processes, resumed)
+    trackers = list(options.trackers) if processes.first else []
+    tracker = display.Tracker(trackers, folder, config.as_dict())
+    stack.callback(tracker.close)
+    processes.together(partial(save_config, config, folder / "config.yaml"))
+    best, seconds = (resumed.progress.best, resumed.progress.seconds) if resumed else (-1.0, 0.0)
+    return Opened(
+        config, options, processes, console, folder, dataset, sampler, loader, loader_options,
+        validation, step, guard, tracker, start, total, best, began - seconds,
+    )  # fmt: skip
+
+
+def _device(kind: str, asked: str, processes: Processes) -> torch.device:
+    if kind == "cpu":
+        return torch.device("cpu")
+    index = int(asked.split(":")[1]) if ":" in asked else processes.local_rank
+    torch.cuda.set_device(index)
+    return torch.device("cuda", index)
+
+
+def _open_dataset(config: Config, shards: Path, console: Console) -> tuple[Dataset, int]:
+    """The training split, and how many of its clips are used: those of the manifest, if any."""
+    if config.data.manifest is None:
+        dataset = Dataset(shards, "train")
+        return dataset, len(dataset)
+    rows = read_keep(Path(config.data.manifest))
+    # each clip with the frames by which its sound is early
+    keep = {clip: -row.audio_shift for clip, row in rows.items() if row.used}
+    dataset = Dataset(shards, "train", keep)
+    return dataset, _announce_manifest(rows, dataset, config, console)
+
+
+def _announce_manifest(
+    rows: Mapping[str, Row], dataset: Dataset, config: Config, console: Console
+) -> int:
+    """Say what the manifest does; returns how many clips it lets through.
+
+    Raises:
+        UsageError: none.
+    """
+    listed = [rows[key] for key in dataset.keys if key in rows]
+    used = [row for row in listed if row.used]
+    if not used:
+        raise UsageError(
+            f"data.manifest {config.data.manifest} keeps none of the training clips in "
+            f"{config.data.shards}: it is of other shards"
+        )
+    moved = sum(row.audio_shift != 0 for row in used)
+    console.print(
+        f"manifest: {len(used):,} of {len(dataset):,} training clips used, {moved:,} of "
+        f"them re-aligned; {len(listed) - len(used):,} rejected, "
+        f"{len(dataset) - len(listed):,} not listed",
+        highlight=False,
+        soft_wrap=True,
+    )
+    return len(used)
+
+
+def make_sampler(config: Config, dataset: Dataset) -> TrainSampler:
+    """The order of the training samples that the settings ask for.
+
+    Raises:
+        UsageError: settings under which no batch can be made.
+    """
+    data = config.data
+    return TrainSampler(
+        dataset.windows,
+        config.train.batch_size,
+        data.windows_per_clip,
+        data.nearest,
+        data.max_shift,
+        config.train.seed,
+        data.pairing,
+        data.sample_frames,
+        data.curriculum,
+    )
+
+
+def _requests(sampler: TrainSampler, overfit: int, processes: Processes) -> Requests:
+    """What the loader asks for each step; --overfit has but so many steps, again and again."""
+
+    def request(step: int, quarantine: Mapping[int, int]) -> Runs:
+        number = step % overfit if overfit else step
+        return sampler.batch(number, processes.rank, processes.world, quarantine)
+
+    return request
+
+
+def _shape(config: Config, processes: Processes) -> Shape:
+    """Of one process's share of a batch."""
+    preset, data, augment = PRESETS[config.model.name], config.data, config.augment
+    return Shape(
+        config.train.batch_size // processes.world,
+        data.sample_frames,
+        data.audio_frames,
+        preset.size,
+        preset.channels,
+        augment if augment.pictures or augment.sound else None,
+        quiet=data.skip_quiet and data.pairing != "independent",
+    )
+
+
+def _loader_options(config: Config, device: torch.device, processes: Processes) -> dict[str, Any]:
+    cores = len(os.sched_getaffinity(0))
+    return {
+        "device": str(device),
+        "threads": config.data.threads or max(1, cores // processes.local_world),
+        "ready": config.data.ready,
+        "hw_decoder_load": config.data.hw_decoder_load,
+    }
+
+
+def _quarantine(dataset: Dataset, resumed: Resumed | None) -> dict[int, int]:
+    """The bad clips that a checkpoint knows of, by their numbers here."""
+    if not resumed:
+        return {}
+    number = {key: clip for clip, key in enumerate(dataset.keys)}
+    barred = resumed.progress.quarantine.items()
+    return {number[key]: since for key, since in barred if key in number}
+
+
+def open_validation(
+    config: Config,
+    split: str,
+    processes: Processes,
+    console: Console,
+    loader_options: Mapping[str, Any],
+    swapped: bool = False,
+) -> Validation | None:
+    """The validation of a split; None, said aloud, where the split cannot give one.
+
+    Args:
+        loader_options: for its `Loader`.
+        swapped: pair each clip with another clip's sound: the control that must score at chance.
+    """
+    data = config.data
+    assert data.shards is not None
+    if read_manifest(Path(data.shards)).splits[split].clips == 0:
+        console.print(f"note: no clip in the {split} split, so none is measured there")
+        return None
+    try:
+        return Validation(
+            Path(data.shards),
+            split,
+            PRESETS[config.model.name],
+            processes,
+            max_clips=data.val_clips,
+            runs_per_clip=data.val_runs,
+            # Eleven windows a run and no gradients: about the memory of a training step.
+            batch_runs=max(1, min(64, config.train.batch_size // 8)),
+            min_shift=min(data.nearest, REACH),
+            swapped=swapped,
+            **loader_options,
+        )
+    except NoRuns as reason:
+        console.print(f"note: {reason}, so none is measured there", soft_wrap=True)
+        return None
+
+
+def _announce(
+    config: Config,
+    dataset: Dataset,
+    sampler: TrainSampler,
+    used: int,
+    device: torch.device,
+    processes: Processes,
+    console: Console,
+) -> None:
+    """Say what is about to be trained, on what and where."""
+    say = partial(console.print, highlight=False, soft_wrap=True)
+    preset = PRESETS[config.model.name]
+    say(
+        f"{len(sampler.eligible):,} clips, {sampler.steps_per_epoch:,} steps an epoch of "
+        f"{config.train.batch_size} samples, {config.train.epochs} epochs; model "
+        f"{config.model.name} on {device}, {processes.world} process(es)"
+    )
+    if short := used - len(sampler.eligible):
+        say(f"note: {short:,} clips are too short and are not used")
+    wanted = (preset.size, preset.size, preset.channels)
+    other = {shape: n for shape, n in dataset.frame_shapes.items() if shape != wanted}
+    for (height, width, channels), clips in other.items():
+        say(
+            f"note: frames of {clips:,} clips are {width}x{height} {_colour(channels)}, the "
+            f"model takes {preset.size}x{preset.size} {_colour(preset.channels)}: converted in "
+            "the pipeline, at a cost; `data_tools pack --size/--gray` stores them as needed"
+        )
+
+
+def _colour(channels: int) -> str:
+    return "colour" if channels == 3 else "gray"
+
+
+def _make_step(
+    config: Config,
+    options: Options,
+    sampler: TrainSampler,
+    device: torch.device,
+    processes: Processes,
+    resumed: Resumed | None,
+) -> tuple[TrainStep, Guard]:
+    """The step, as it was if resumed, and what watches it."""
+    total = config.train.epochs * sampler.steps_per_epoch
+    guard = Guard(
+        config.train.lr,
+        warmup_steps(config.train, total),
+        config.train.batch_size * (config.data.sample_frames - WINDOW_FRAMES + 1),
+    )
+    step = TrainStep(
+        config,
+        device,
+        total,
+        processes=processes,
+        min_shift_at=sampler.min_shift_at,
+        guard=None if options.guard == "off" else guard,
+    )
+    if resumed:
+        step.load_state_dict(resumed)
+    return step, guard
