@@ -188,6 +188,18 @@ def test_files_that_a_page_names_exist(page: Path) -> None:
             assert (REPOSITORY / code).exists(), code
 
 
+def test_the_files_to_read_exist() -> None:
+    """The README's table of files: a folder in code, then names of files in it."""
+    named = 0
+    for line in text_of(README).splitlines():
+        folder = REPOSITORY
+        for code in re.findall(r"`([\w/]+(?:/|\.py))`", line):
+            folder = REPOSITORY / code if code.endswith("/") else folder
+            assert (folder if code.endswith("/") else folder / code).exists(), line
+            named += 1
+    assert named > 10
+
+
 def test_the_map_names_every_module() -> None:
     architecture = text_of(REPOSITORY / "docs" / "ARCHITECTURE.md")
     for path in (path for package in PACKAGES for path in modules(package)):
