@@ -340,7 +340,7 @@ def readme_short(result: dict[str, Any]) -> str:
     torch_names = [name for name in loaders if name.startswith("torch-")]
     best = max(torch_names, key=lambda name: loaders[name]["samples_per_s"])
     names = {
-        "torch-seed": "torch DataLoader, a batch per worker",
+        "torch-seed": "torch DataLoader as the seed had it",
         best: f"torch DataLoader, fastest of {len(torch_names)} set-ups (`{best}`)",
         "webdataset": "webdataset",
         "spdl-simplejpeg": "SPDL, tuned (`spdl-simplejpeg`)",
