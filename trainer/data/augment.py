@@ -1,8 +1,8 @@
 """Augmentation: pictures turned, moved and dimmed on the device, sound changed in its features.
 
-What a sample suffers depends on its key alone, not on who loads it or when: a resumed run and
-another number of processes see the very same pictures. All frames of a run suffer alike, so that
-the movement of the lips stays what it was; only the quality of JPEG differs from run to run.
+A sample's augmentation depends only on its key, not on who loads it or when: a resumed run and
+another number of processes see the very same pictures. All frames of a sample are changed alike, so
+that the movement of the lips stays what it was.
 """
 
 from collections.abc import Iterator

@@ -45,6 +45,11 @@ def shifted(
     return Pairs((apart == 0).expand(shape), (apart.abs() >= min_shift).expand(shape))
 
 
+def masked_mean(values: torch.Tensor, chosen: torch.Tensor) -> torch.Tensor:
+    """Mean of the values where `chosen` (bool, same shape); zero where none is."""
+    return torch.where(chosen, values, 0).sum() / chosen.sum().clamp(min=1)
+
+
 def distance(lips: torch.Tensor, sound: torch.Tensor) -> torch.Tensor:
     """Euclidean distance over the last axis, float32, with a finite gradient at zero."""
     squared = (lips.float() - sound.float()).square().sum(-1)
@@ -73,8 +78,8 @@ class Contrastive(nn.Module):
     ) -> torch.Tensor:
         """Scalar loss."""
         d = distances(lips_BKD, sound_BLD)
-        pulled = _mean(d.square(), pairs.genuine_BKL)
-        pushed = _mean((self.margin - d).clamp(min=0).square(), pairs.false_BKL)
+        pulled = masked_mean(d.square(), pairs.genuine_BKL)
+        pushed = masked_mean((self.margin - d).clamp(min=0).square(), pairs.false_BKL)
         return (pulled + pushed) / 4
 
 
@@ -97,7 +102,9 @@ class InfoNCE(nn.Module):
         logits = logits.masked_fill(~(pairs.genuine_BKL | pairs.false_BKL), -1e9)
         per_lips = -logits.log_softmax(2).masked_fill(~pairs.genuine_BKL, 0)
         per_sound = -logits.log_softmax(1).masked_fill(~pairs.genuine_BKL, 0)
-        return (_mean(per_lips, pairs.genuine_BKL) + _mean(per_sound, pairs.genuine_BKL)) / 2
+        return (
+            masked_mean(per_lips, pairs.genuine_BKL) + masked_mean(per_sound, pairs.genuine_BKL)
+        ) / 2
 
 
 class CosineBCE(nn.Module):
@@ -117,8 +124,8 @@ class CosineBCE(nn.Module):
         lips = functional.normalize(lips_BKD.float(), dim=-1)
         sound = functional.normalize(sound_BLD.float(), dim=-1)
         likely = ((1 + lips @ sound.transpose(1, 2)) / 2).clamp(1e-6, 1 - 1e-6)
-        genuine = _mean(-likely.log(), pairs.genuine_BKL)
-        false = _mean(-(1 - likely).log(), pairs.false_BKL)
+        genuine = masked_mean(-likely.log(), pairs.genuine_BKL)
+        false = masked_mean(-(1 - likely).log(), pairs.false_BKL)
         return (genuine + false) / 2
 
 
@@ -142,8 +149,8 @@ class Bins(nn.Module):
         weight = functional.softplus(self.weight) / len(self.weight) ** 0.5
         apart = (lips_BKD.float()[:, :, None] - sound_BLD.float()[:, None]).abs()
         in_sync = self.bias - (apart * weight).sum(-1)
-        genuine = _mean(functional.softplus(-in_sync), pairs.genuine_BKL)
-        false = _mean(functional.softplus(in_sync), pairs.false_BKL)
+        genuine = masked_mean(functional.softplus(-in_sync), pairs.genuine_BKL)
+        false = masked_mean(functional.softplus(in_sync), pairs.false_BKL)
         return (genuine + false) / 2
 
 
@@ -174,8 +181,3 @@ def _squared(lips_BKD: torch.Tensor, sound_BLD: torch.Tensor) -> torch.Tensor:
         product = lips_BKD @ sound_BLD.transpose(1, 2)
     lengths = lips_BKD.square().sum(-1)[:, :, None] + sound_BLD.square().sum(-1)[:, None]
     return (lengths - 2 * product).clamp(min=0)
-
-
-def _mean(values: torch.Tensor, chosen: torch.Tensor) -> torch.Tensor:
-    """Mean over the chosen pairs; zero where there is none."""
-    return torch.where(chosen, values, 0).sum() / chosen.sum().clamp(min=1)

@@ -16,7 +16,7 @@ from typing import Any, Literal
 import torch
 
 from data_tools.errors import UserError
-from trainer.model.losses import Pairs, distances
+from trainer.model.losses import Pairs, distances, masked_mean
 
 Action = Literal["warn", "stop", "off"]
 EVERY = 5  # steps between looks, once there are the fewest that a judgement needs
@@ -96,7 +96,7 @@ class Guard:
         d = distances(lips_BKD, sound_BLD)
         genuine, false = pairs.genuine_BKL, pairs.false_BKL
         figures = [loss.detach().float(), _spread(lips_BKD), _spread(sound_BLD)]
-        figures += [_mean(d, genuine), _mean(d, false), _order(d, genuine, false)]
+        figures += [masked_mean(d, genuine), masked_mean(d, false), _order(d, genuine, false)]
         self._looks.append(torch.stack(figures))
 
     def order_now(self) -> float:
@@ -196,14 +196,10 @@ def _spread(x_BKD: torch.Tensor) -> torch.Tensor:
     return deviation / flat.square().mean().sqrt().clamp(min=1e-12)
 
 
-def _mean(d: torch.Tensor, chosen: torch.Tensor) -> torch.Tensor:
-    return torch.where(chosen, d, 0).sum() / chosen.sum().clamp(min=1)
-
-
 def _order(d: torch.Tensor, genuine: torch.Tensor, false: torch.Tensor) -> torch.Tensor:
     """Share of (genuine, false) pairs of pairs in which the genuine is nearer; ties count half."""
     others = torch.where(false, d, torch.inf).flatten().sort().values
     count = false.sum().clamp(min=1)
     own = torch.where(genuine, d, 0).flatten()
     below = torch.searchsorted(others, own) + torch.searchsorted(others, own, right=True)
-    return _mean(1 - below.clamp(max=2 * count) / (2 * count), genuine.flatten())
+    return masked_mean(1 - below.clamp(max=2 * count) / (2 * count), genuine.flatten())

@@ -22,6 +22,7 @@ from trainer.data.dataset import Dataset
 from trainer.data.loader import Loader, Requests
 from trainer.data.sampler import Runs, TrainSampler
 from trainer.model.syncnet import PRESETS
+from trainer.score.scoring import REACH
 from trainer.train import display, distributed
 from trainer.train.checkpoint import Resumed
 from trainer.train.demo import make_shards
@@ -29,7 +30,7 @@ from trainer.train.distributed import Processes
 from trainer.train.guard import Guard
 from trainer.train.resume import first_step, open_folder
 from trainer.train.step import TrainStep, warmup_steps
-from trainer.train.validate import REACH, NoRuns, Validation
+from trainer.train.validate import NoRuns, Validation
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,7 @@ import torch
 from msgspec import Meta
 
 from data_tools.atomic import atomic_path
+from data_tools.figure import save_figure
 from data_tools.records import Count, RecordError, decode_record, read_lines
 from trainer.train.distributed import Processes
 
@@ -314,5 +315,4 @@ def plot(rows: list[StepRow], picture: Path) -> None:
     losses = [math.nan if row.loss is None else row.loss for row in train]
     loss.plot([row.step for row in train], losses, linewidth=0.8)
     loss.set(title="training loss", xlabel="step")
-    with atomic_path(picture) as partial:
-        figure.savefig(partial, dpi=110, format="png")
+    save_figure(figure, picture)

@@ -20,11 +20,17 @@ from trainer.data.loader import Loader
 from trainer.data.sampler import Runs, fixed_runs, swap_audio
 from trainer.model.losses import Pairs, shifted
 from trainer.model.syncnet import Preset, SyncNet
-from trainer.score.scoring import accuracy, auc, mean_over_windows, shift_distances, valid_shifts
+from trainer.score.scoring import (
+    REACH,
+    accuracy,
+    auc,
+    mean_over_windows,
+    shift_distances,
+    valid_shifts,
+)
 from trainer.train.distributed import Processes
 from trainer.train.timing import StepClock, StepTimes
 
-REACH = 15  # frames to either side, as in the literature
 RUN_FRAMES = 15  # K = 15: the distances of 11 windows are averaged
 _SHIFTS = 2 * REACH + 1
 

@@ -1,0 +1,87 @@
+"""The training step alone: what it marks, learns, and saves."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from data_tools.errors import UsageError
+from trainer.config import Config, Data, Loss, Model, Train
+from trainer.data.batch import Batch
+from trainer.data.sampler import Runs
+from trainer.train import checkpoint
+from trainer.train.step import TrainStep, lr_factor
+from trainer.train.timing import PHASES, StepClock
+
+CPU = torch.device("cpu")
+
+
+def made_batch(samples: int = 4, frames: int = 5, audio_frames: int = 5) -> Batch:
+    generator = torch.Generator().manual_seed(1)
+    shape = (samples, frames, 64, 64, 1)
+    pixels = torch.randint(0, 256, shape, dtype=torch.uint8, generator=generator)
+    mfcc = torch.randn(samples, 4 * audio_frames, 13, generator=generator)
+    number = np.arange(samples)
+    runs = Runs(number, number, number, number, number % 2)
+    return Batch(0, runs, pixels, mfcc, np.zeros((samples, audio_frames - 4), np.bool_))
+
+
+@pytest.mark.parametrize(
+    ("data", "loss", "frames", "audio_frames", "windows"),
+    [
+        (Data(), Loss(), 5, 5, (1, 1)),
+        (Data(pairing="paired"), Loss("bins"), 5, 10, (1, 2)),
+        (Data(pairing="multiway", run_frames=7), Loss("infonce"), 7, 7, (3, 3)),
+    ],
+)
+def test_a_step_learns_and_marks_its_phases(
+    data: Data, loss: Loss, frames: int, audio_frames: int, windows: tuple[int, int]
+) -> None:
+    config = Config(data, Model("small"), loss, train=Train(warmup_steps=0, average=0.9))
+    step, clock = TrainStep(config, CPU, 10), StepClock(CPU)
+    batch = made_batch(4, frames, audio_frames)
+    lips, sound = step.embed(batch)
+    assert (lips.shape[1], sound.shape[1]) == windows
+    assert step.pairs(batch, 0).genuine_BKL.shape == (4, *windows)
+    before = {name: value.clone() for name, value in step.model.state_dict().items()}
+    clock.begin()
+    clock.mark("data")
+    value = step(batch, 0, clock)
+    assert value.shape == () and value.isfinite() and not value.requires_grad
+    times = clock.end().milliseconds()
+    assert all(times[f"{phase}_ms"] > 0 for phase in PHASES)
+    assert any(not torch.equal(before[k], v) for k, v in step.model.state_dict().items())
+    assert step.inference_model is not step.model
+
+
+def test_a_saved_step_goes_on_to_the_bit(tmp_path: Path) -> None:
+    config = Config(train=Train(epochs=1, average=0.5))
+    step, clock, batch = TrainStep(config, CPU, 10), StepClock(CPU), made_batch()
+    step(batch, 0, clock)
+    progress = {"step": 1, "best": 0.5, "seconds": 1.0, "quarantine": {}}
+    torch.save({**step.state_dict(), **progress, "config": config.as_dict()}, tmp_path / "last.pt")
+    wanted = [float(step(batch, number, clock)) for number in (1, 2)]
+    again = TrainStep(config, CPU, 10)
+    again.load_state_dict(checkpoint.resume(tmp_path / "last.pt"))
+    assert [float(again(batch, number, clock)) for number in (1, 2)] == wanted
+    # an average that is asked for from now on begins with the weights
+    del (state := checkpoint.load(tmp_path / "last.pt"))["average"]
+    torch.save(state, tmp_path / "last.pt")
+    late = TrainStep(config, CPU, 10)
+    late.load_state_dict(checkpoint.resume(tmp_path / "last.pt"))
+    for name, value in late.inference_model.state_dict().items():
+        assert torch.equal(value, state["model"][name])
+
+
+def test_the_learning_rate_rises_then_falls() -> None:
+    config = Train(warmup_steps=4)
+    factors = [lr_factor(step, config, 20) for step in range(21)]
+    assert factors[:4] == [0.25, 0.5, 0.75, 1.0] and factors[4] == 1.0
+    assert factors[4:] == sorted(factors[4:], reverse=True) and factors[-1] == 0.0
+    assert lr_factor(15, Train(schedule="constant"), 20) == 1.0
+
+
+def test_what_a_cpu_cannot_do_is_refused() -> None:
+    with pytest.raises(UsageError, match="fp16 needs a GPU"):
+        TrainStep(Config(train=Train(precision="fp16")), CPU, 10)
