@@ -140,7 +140,7 @@ def _milliseconds(wait: float) -> str:
 
 def main(argv: list[str] | None = None) -> int:
     """Command line; 2 wrong usage, 1 if the picture cannot be made."""
-    parser = command("python -m benchmarks.front_picture", __doc__ or "", verbatim=True)
+    parser = command("python -m benchmarks.front_picture", __doc__ or "")
     parser.add_argument("--out", type=Path, default=PICTURE, help="PNG to write")
     parser.add_argument("--seconds", type=_Seconds, default=12.0, help="of the video")
 
