@@ -27,7 +27,7 @@ from data_tools.keep import REALIGN, read_keep
 from data_tools.mfcc import SAMPLE_RATE, SAMPLES_PER_FRAME
 from data_tools.pack import PackOptions, pack
 from data_tools.shards import open_shards
-from trainer.refine import KEEP
+from trainer.score.verdicts import KEEP_FILE
 
 CONFIG = Path(__file__).parents[1] / "trainer" / "configs" / "grid.yaml"
 SHARE, NEAREST, FARTHEST = 0.2, 3, 12
@@ -133,7 +133,7 @@ def measure(work: Path, epochs: int, seed: int) -> dict[str, Any]:
     if subprocess.run(command).returncode:
         raise UserError("the refinement failed; see above")
     rounds = json.loads((out / "refine.json").read_text())["rounds"]
-    keep = out / "round-1" / KEEP
+    keep = out / "round-1" / KEEP_FILE
     names = ("test_accuracy_k5", "test_accuracy_k15", "test_auc")
     return judge(keep, secret, spoilt / "shards") | {
         "epochs": epochs,

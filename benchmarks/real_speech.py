@@ -27,10 +27,11 @@ from benchmarks.result import report
 from data_tools.errors import UserError
 from data_tools.pack import PackOptions, pack
 from trainer.data.dataset import Dataset
-from trainer.evaluate import CONTEXTS, PARTS, Options, evaluate, figures
+from trainer.model.fold import fold
 from trainer.model.weights import load_model
-from trainer.refine import read_summary
-from trainer.score.embed import fold
+from trainer.score.evaluation import CONTEXTS, PARTS, EvaluationOptions, evaluate
+from trainer.score.intervals import summarise
+from trainer.train.rounds import read_summary
 
 CONFIGS = Path(__file__).parents[1] / "trainer" / "configs"
 _CONTRASTIVE = ["--model.name", "small", "--train.batch_size", "128", "--train.val_every", "50"]
@@ -67,20 +68,21 @@ def measure(shards: Path, weights: Path) -> dict[str, Any]:
     """Accuracy of the literature with intervals, and of the control with swapped sound."""
     model = fold(load_model(weights))
     found = {}
-    for name, options in (("own", Options()), ("swapped", Options(swapped=True))):
+    for name, swapped in (("own", False), ("swapped", True)):
+        options = EvaluationOptions(swapped=swapped)
         measured, _ = evaluate(shards, model, options)
-        found[name] = figures(measured, options)
+        found[name] = summarise(measured, options).as_dict()
     return _short(found["own"]) | {"swapped": _short(found["swapped"])["accuracy"]}
 
 
 def measure_own(shards: Path, weights: Path, judge: Path) -> dict[str, Any]:
     """Accuracy against the offsets of whole clips that the network of `judge` finds."""
-    options = Options()
+    options = EvaluationOptions()
     judged, _ = evaluate(shards, fold(load_model(judge)), options)
     own = {one.record.key: one.score.offset for one in judged}
     measured, _ = evaluate(shards, fold(load_model(weights)), options, own=own)
     offsets = Counter(own.values())
-    return _short(figures(measured, options)) | {
+    return _short(summarise(measured, options).as_dict()) | {
         "own_offsets": {f"{offset:+d}": offsets[offset] for offset in sorted(offsets)}
     }
 
@@ -166,7 +168,7 @@ def measure_all(args: Namespace) -> dict[str, Any]:
     began = time.monotonic()
     measured = ridge.measure(Dataset(shards, "train"), Dataset(shards, "test"))
     found["trained"]["ridge"] = {"seconds": round(time.monotonic() - began, 1)}
-    found["unseen_clips"]["ridge"] = _short(figures(measured, Options()))
+    found["unseen_clips"]["ridge"] = _short(summarise(measured, EvaluationOptions()).as_dict())
     best = folders[first] / "best.pt"
     shipped = args.work / "syncnet_mouth.safetensors"
     calibration = ["--half", "--weights", str(best), "--data.shards", str(shards)]

@@ -14,13 +14,18 @@ from numpy.typing import NDArray
 from data_tools.mfcc import COLUMNS_PER_FRAME, WINDOW_FRAMES
 from trainer.data.dataset import Dataset
 from trainer.data.sampler import Runs
-from trainer.evaluate import SPEECH, Measured, Options, measure_clip
+from trainer.score.evaluation import (
+    SPEECH,
+    ClipMeasurement,
+    EvaluationOptions,
+    measure_clip,
+)
 
 _SIDE = 12  # pixels to which frames are reduced
 _PENALTY = 100.0  # on standardised features
 
 
-def measure(shards_train: Dataset, test: Dataset) -> list[Measured]:
+def measure(shards_train: Dataset, test: Dataset) -> list[ClipMeasurement]:
     """Fit on the one, measure every clip of the other as `trainer.evaluate` does."""
     seen, heard = zip(*_windows(shards_train), strict=True)
     x, y = np.concatenate(seen), np.concatenate(heard)
@@ -30,7 +35,7 @@ def measure(shards_train: Dataset, test: Dataset) -> list[Measured]:
     gram = x.T @ x + _PENALTY * len(x) / 1000 * np.eye(x.shape[1], dtype=x.dtype)
     weights = np.linalg.solve(gram, x.T @ ((y - y_mean) / y_scale))
     records = [record for shard in test.shards for record in shard.records]
-    options = Options()
+    options = EvaluationOptions()
     return [
         measure_clip(
             record,

@@ -10,7 +10,7 @@ from argparse import SUPPRESS, Action, ArgumentTypeError, RawDescriptionHelpForm
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import MISSING, fields
 from pathlib import Path
-from typing import Annotated, Any, TypeVar, get_args, get_origin
+from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
 
 import docstring_parser
 from jsonargparse import ArgumentError, ArgumentParser, DefaultHelpFormatter, Namespace
@@ -50,6 +50,11 @@ def file_name(text: str) -> Path:
     """A type for files: any name, but not none."""
     if not text:
         raise ArgumentTypeError("a file name is empty")
+    return Path(text)
+
+
+def any_path(text: str) -> Path:
+    """A type for files and folders of any name; `Path` itself refuses those that are not UTF-8."""
     return Path(text)
 
 
@@ -112,17 +117,22 @@ def read_options(settings: type[Settings], args: Namespace, **more: Any) -> Sett
 
 
 def check_options(settings: Any) -> None:
-    """Check numbers against the limits in their types, for settings that no command line made.
+    """Check values against the limits in their types, for settings that no command line made.
 
     Args:
-        settings: a dataclass whose fields are like `Annotated[int, Meta(ge=16)]`, or anything else.
+        settings: a dataclass whose fields are like `Annotated[int, Meta(ge=16)]`, a Literal, or
+            anything else.
 
     Raises:
-        UsageError: a number is beyond its limits; says which option it is and what it may be.
+        UsageError: a value is none of those allowed; says which option it is and what it may be.
     """
     for field in fields(settings):
         value = getattr(settings, field.name)
+        option = f"--{field.name.replace('_', '-')}"
         for kind in (field.type, *get_args(field.type)):
+            if value is not None and get_origin(kind) is Literal and value not in get_args(kind):
+                words = ", ".join(map(repr, get_args(kind)))
+                raise UsageError(f"{option} must be one of {words}, not {value!r}")
             if value is None or get_origin(kind) is not Annotated:
                 continue
             try:
@@ -223,6 +233,31 @@ def _same(one: Path, other: Path) -> bool:
     return one.resolve() == other.resolve()
 
 
+def known(parser: ArgumentParser, argv: list[str]) -> tuple[list[str], list[str]]:
+    """The words of a command line that are options of `parser`, for `parse`, and all others.
+
+    For a program that passes the others on. (jsonargparse refuses `parse_known_args`.)
+    """
+    takes_value = {
+        name: action.nargs != 0 for action in parser._actions for name in action.option_strings
+    }
+    own: list[str] = []
+    others: list[str] = []
+    words = iter(argv)
+    for word in words:
+        if word == "--":
+            others += [word, *words]
+            break
+        name, equals, _ = word.partition("=")
+        if name not in takes_value:
+            others.append(word)
+            continue
+        own.append(word)
+        if takes_value[name] and not equals:
+            own += [value for value in (next(words, None),) if value is not None]
+    return own, others
+
+
 def sentence(problem: str) -> str:
     """What jsonargparse says of a wrong value, in the words of the command line."""
     text = " ".join(problem.removeprefix("error: ").split())
@@ -237,6 +272,9 @@ def sentence(problem: str) -> str:
         return f"{option} must be {words}, not {bound[1] or 0}"
     if literal := re.match(r"Expected a typing.Literal\[(.*)\]. Got value: (.*)", text):
         return f"{option} must be one of {literal[1]}, not {literal[2][:100]}"
+    if number := re.match(r"Expected a <class '(int|float)'>. Got value: (.*)", text):
+        what = "a whole number" if number[1] == "int" else "a number"
+        return f"{option} must be {what}, not {number[2][:100]}"
     if number := re.search(r"invalid literal for int\(\) with base 10: (.*)", text):
         return f"{option} must be a whole number, not {number[1][:100]}"
     if number := re.search(r"could not convert string to float: (.*)", text):

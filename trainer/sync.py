@@ -18,9 +18,9 @@ from data_tools.atomic import write_json
 from data_tools.errors import UsageError, UserError
 from data_tools.names import first_line, shown
 from trainer.model.device import find_device, is_device_fault
-from trainer.model.network import Network, load_network
+from trainer.model.network import load_network
 from trainer.model.weights import default_weights
-from trainer.score.mend import Mended, mend_video, mended_as_json, print_mended
+from trainer.score.mend import mend_video, mended_as_json, print_mended
 from trainer.score.options import MeasureOptions, crop_note
 from trainer.score.report import as_json, plot, print_tracks, write_csv
 from trainer.score.trust import SyncError, TrackResult
@@ -166,12 +166,16 @@ def _run(args: Namespace, weights: Path, options: MeasureOptions) -> int:
     result: dict[str, Any] = {"mode": options.mode, "tracks": as_json(tracks), "left_out": left_out}
     written = []
     if args.fix:
-        mended, against = _fix(args.videos[0], args.fix, tracks, network, options)
-        if mended is not None:
+        try:
+            mended = mend_video(args.videos[0], args.fix, tracks, network, options)
+        except (SyncError, OSError) as error:
+            against = first_line(error)
+        else:
             print_mended(mended, args.fix, console)
             result["fix"] = mended_as_json(mended)
-        if mended is not None and mended.written:
-            written.append(args.fix)
+            against = mended.against
+            if mended.written:
+                written.append(args.fix)
         if against:
             print(f"sync: --fix: {against}", file=sys.stderr)
             status = 1
@@ -191,17 +195,6 @@ def _run(args: Namespace, weights: Path, options: MeasureOptions) -> int:
     for path in written:
         console.print(f"wrote {shown(path)}", soft_wrap=True)
     return status
-
-
-def _fix(
-    path: Path, out: Path, tracks: list[TrackResult], network: Network, options: MeasureOptions
-) -> tuple[Mended | None, str]:
-    """What became of the mend, and what speaks against it."""
-    try:
-        mended = mend_video(path, out, tracks, network, options)
-    except (SyncError, OSError) as error:
-        return None, first_line(error)
-    return mended, mended.against
 
 
 if __name__ == "__main__":

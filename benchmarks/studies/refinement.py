@@ -32,8 +32,8 @@ from benchmarks.studies.training import (
 from data_tools.errors import UsageError
 from data_tools.keep import Row, read_keep
 from data_tools.synth.clips import DUBBED, IN_SYNC, SHIFTED
-from trainer.refine import KEEP, Options, score_and_judge
 from trainer.score.scoring import TOLERANCE
+from trainer.score.verdicts import KEEP_FILE, VerdictOptions, score_and_judge
 
 OFFSYNC = 0.2
 TRIAL = Trial("infonce", "multiway")
@@ -70,16 +70,16 @@ def _refine(noisy: Path, unseen: Path, sizes: Sizes, seed: int, folder: Path, sa
     first = settings(TRIAL, sizes, seed, shards, folder / "before")
     learn(first)
     before = folder / "before" / "best.pt"
-    summary = score_and_judge(shards, before, folder, Options(), say)
-    manifest = folder / KEEP
+    verdicts = score_and_judge(shards, before, folder, VerdictOptions(), say)
+    manifest = folder / KEEP_FILE
     config = settings(TRIAL, sizes, seed, shards, folder / "after")
     learn(replace(config, data=replace(config.data, manifest=str(manifest))))
 
     with open(noisy / "clips" / "truth.csv", encoding="utf-8") as stream:
         truth = {row["clip"]: row for row in csv.DictReader(stream)}
     return compare_with_truth(read_keep(manifest), truth) | {
-        "threshold": summary["threshold"],
-        "threshold_in_words": summary["threshold_in_words"],
+        "threshold": verdicts.threshold,
+        "threshold_in_words": verdicts.threshold_in_words,
         "before": accuracy(before, unseen),
         "after": accuracy(folder / "after" / "best.pt", unseen),
     }

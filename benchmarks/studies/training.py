@@ -21,14 +21,15 @@ from data_tools.keep import KEEP, Row, write_keep
 from data_tools.mfcc import WINDOW_FRAMES
 from data_tools.pack import PackOptions, pack
 from data_tools.synth.clips import synthesize
-from trainer import evaluate
 from trainer.config import Config, Data, Loss, Model, Options, Run, Train
 from trainer.data.augment import Augment
 from trainer.data.dataset import Dataset
 from trainer.data.sampler import Pairing
+from trainer.model.device import find_device
+from trainer.model.fold import fold
 from trainer.model.weights import load_model
-from trainer.score.embed import fold
-from trainer.train.distributed import find_device
+from trainer.score.evaluation import EvaluationOptions, evaluate
+from trainer.score.intervals import summarise
 from trainer.train.trainer import train
 
 RUN_FRAMES = 20  # of multiway: 16 windows, whose shifts reach as far as offsets are searched
@@ -146,13 +147,12 @@ def learn(config: Config) -> float:
 def accuracy(weights: Path, unseen: Path) -> dict[str, float]:
     """Share of offsets within a frame from 5 and from 15 frames, and AUC, on heads never seen."""
     device = find_device("auto", "device")
-    options = evaluate.Options(resamples=1)  # intervals come from seeds here
-    measured, _ = evaluate.evaluate(
-        unseen, fold(load_model(weights)).to(device), options, device=device
-    )
-    found = evaluate.figures(measured, options)
-    figures = {"k5": found["accuracy"]["k5"], "k15": found["accuracy"]["k15"], "auc": found["auc"]}
-    return {name: round(figure["value"], 4) for name, figure in figures.items()}
+    options = EvaluationOptions(resamples=1)  # intervals come from seeds here
+    measured, _ = evaluate(unseen, fold(load_model(weights)).to(device), options, device=device)
+    found = summarise(measured, options)
+    figures = {"k5": found.accuracy["k5"], "k15": found.accuracy["k15"], "auc": found.auc}
+    values = {name: figure.value for name, figure in figures.items()}
+    return {name: round(value, 4) for name, value in values.items() if value is not None}
 
 
 def compare(trials: dict[str, Trial], sizes: Sizes, source: Source, say: Say) -> Figures:

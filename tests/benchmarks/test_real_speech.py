@@ -13,7 +13,8 @@ from data_tools.pack import PackOptions, pack
 from data_tools.shards import open_shards
 from data_tools.synth.clips import synthesize
 from trainer.data.dataset import Dataset
-from trainer.evaluate import Options, figures
+from trainer.score.evaluation import EvaluationOptions
+from trainer.score.intervals import summarise
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +80,7 @@ def test_verdicts_are_held_against_the_secret(work: Path, tmp_path: Path) -> Non
 def test_the_regression_hears_more_than_chance(work: Path) -> None:
     shards = work / "grid" / "shards"
     measured = ridge.measure(Dataset(shards, "train"), Dataset(shards, "train"))
-    found = figures(measured, Options())
+    found = summarise(measured, EvaluationOptions()).as_dict()
     assert found["accuracy"]["k15"]["value"] > 0.3  # of what it was fitted to
 
 

@@ -84,7 +84,7 @@ def test_every_type() -> None:
         (["--size", "8"], "--size must be at least 16 and at most 4096, not 8"),
         (["--size", "0"], "--size must be at least 16 and at most 4096, not 0"),
         (["--size", "x"], "--size must be a whole number, not 'x'"),
-        (["--rate", "x"], "--rate"),
+        (["--rate", "x"], "--rate must be a number, not x"),
         (["--share", "nan"], "--share must be at least 0 and at most 1, not nan"),
         (["--split-by", "y"], "--split-by must be one of 'source', 'clip', not y"),
         (["--spli", "clip"], "unrecognized arguments: --spli"),
@@ -134,6 +134,12 @@ def test_settings_made_in_python_are_checked_alike(settings: Limited, said: str)
     assert str(error.value) == said
 
 
+def test_words_of_settings_made_in_python_are_checked_too() -> None:
+    cli.check_options(Settings(split_by="clip"))
+    with pytest.raises(UsageError, match="--split-by must be one of 'source', 'clip', not 'y'"):
+        cli.check_options(Settings(split_by="y"))  # type: ignore[arg-type]
+
+
 def test_two_names_for_the_same_limits() -> None:
     assert cli.whole("Other", 16, 4096) is Size
 
@@ -146,6 +152,24 @@ def test_arguments_may_stand_among_the_options() -> None:
         ["a", "b", "--note"],
     )
     assert cli.parted(parser, ["-", "--odd", "b", "--note"]) == (["--odd", "--note"], ["-", "b"])
+
+
+def test_options_of_others_are_passed_on() -> None:
+    parser = cli.command("test", "A test.")
+    cli.add_options(parser, Settings)
+    theirs = ["--config=#", "--train.lr", "-1", "--not", "word", "--siz", "3"]
+    ours = ["--note", "--not", "--flac", "--size=16", "--rate", "-2"]
+    mixed = [*theirs[:1], *ours[:2], *theirs[1:4], *ours[2:4], *theirs[4:], *ours[4:]]
+    assert cli.known(parser, mixed) == (ours, theirs)
+    assert cli.known(parser, ["--flac", "--", "--flac"]) == (["--flac"], ["--", "--flac"])
+    assert cli.known(parser, ["a", "--note"]) == (["--note"], ["a"])
+
+
+def test_a_path_may_have_any_name() -> None:
+    parser = cli.command("test", "A test.")
+    parser.add_argument("--out", type=cli.any_path)
+    for name in ("#", "null", "12", "[x", "a: b", "é\udcff"):
+        assert cli.parse(parser, ["--out", name]).out == Path(name)
 
 
 def test_a_file_may_have_any_name_but_none() -> None:
@@ -162,6 +186,22 @@ def test_examples_keep_their_lines(capsys: pytest.CaptureFixture[str]) -> None:
         cli.parse(cli.command("test", "What\n\n    it does", "examples:\n  test x\n"), ["--help"])
     said = capsys.readouterr().out
     assert "What\n\n    it does\n" in said and "examples:\n  test x\n" in said
+
+
+def test_outputs_are_no_inputs_and_can_be_written(tmp_path: Path) -> None:
+    video = tmp_path / "a.mp4"
+    video.touch()
+    (tmp_path / "link.mp4").symlink_to(video)
+    cli.check_outputs({"--csv": tmp_path / "a.csv", "--json": None}, {"a video": [video]})
+    assert [path.name for path in sorted(tmp_path.iterdir())] == ["a.mp4", "link.mp4"]
+    for outputs, said in (
+        ({"--fix": tmp_path / "link.mp4"}, "link.mp4 is a video, which is never overwritten"),
+        ({"--csv": tmp_path / "a", "--json": tmp_path / "x/../a"}, "is what --csv writes"),
+        ({"--csv": tmp_path / "no" / "a"}, "--csv: .* cannot be written: its folder is missing"),
+        ({"--csv": tmp_path / (300 * "a")}, "--csv: .* file name too long"),
+    ):
+        with pytest.raises(UsageError, match=said):
+            cli.check_outputs(outputs, {"a video": [video]})
 
 
 def test_help_teaches(capsys: pytest.CaptureFixture[str]) -> None:

@@ -48,6 +48,7 @@ import json, os, resource, signal, sys
 import torch._dynamo  # the optimizer's, late and dear
 import trainer.run as run
 from trainer import calibrate, evaluate, export
+from trainer.score import calibration, evaluation
 from trainer.train import checkpoint, timing
 from trainer.train.step import TrainStep
 from trainer.train.validate import Validation
@@ -59,8 +60,8 @@ def disturb(job):
     where, name = {
         "step": (TrainStep, "__call__"), "validation": (Validation, "run"),
         "save": (checkpoint, "save"), "best": (os, "replace"),
-        "evaluate": (evaluate, "measure_clip"), "calibrate": (calibrate, "score"),
-        "export": (export.torch.jit, "trace_module"),
+        "evaluate": (evaluation, "measure_clip"), "calibrate": (calibration, "score"),
+        "export": (torch.jit, "trace_module"),
     }[place]
     honest, seen = getattr(where, name), []
     def disturbed(*given, **named):

@@ -1,42 +1,23 @@
-"""Accuracy, intervals, the shift test and the files of `python -m trainer.evaluate`."""
+"""The shift test, the control and the files of `python -m trainer.evaluate`."""
 
 import csv
 import json
 import shutil
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from data_tools.lock import locked
-from data_tools.shards import ClipRecord
-from mutations import changed_bytes, documented
-from trainer import evaluate as module
 from trainer.data.dataset import Dataset
-from trainer.evaluate import (
-    CONTEXTS,
-    MOVES,
-    REACH,
-    EvaluationError,
-    Measured,
-    Options,
-    figures,
-    main,
-    measure_clip,
-    read_offsets,
-    sliding_means,
-)
+from trainer.evaluate import main
 from trainer.model.syncnet import SyncNet
-from trainer.score.clip_distances import Embedded, clip_distances
-from trainer.score.scoring import accuracy, mean_over_windows
-
-RECORD = ClipRecord("clip", "clip", "source", 60, 240, 64, 64, 1, 0, "")
+from trainer.score import evaluation as module
+from trainer.score.clip_distances import Embedded
+from trainer.score.evaluation import MOVES
 
 
 @pytest.fixture(scope="module")
@@ -46,132 +27,6 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("weights") / "fresh.pt"
     torch.save(SyncNet("small").state_dict(), path)
     return path
-
-
-def embeddings(early: int, windows: int, noise: float, seed: int = 0) -> Any:
-    rng = np.random.default_rng(seed)
-    content = rng.normal(size=(windows + 100, 8))
-    lips = content[50 : 50 + windows] + noise * rng.normal(size=(windows, 8))
-    sound = content[50 + early : 50 + early + windows]
-    return torch.from_numpy(lips).float(), torch.from_numpy(sound).float()
-
-
-@settings(max_examples=30, deadline=None)
-@given(st.integers(1, 50), st.integers(1, 11), st.integers(0, 5))
-def test_sliding_means_are_those_of_every_run(windows: int, width: int, seed: int) -> None:
-    distances, valid = clip_distances(*embeddings(0, windows, 1.0, seed), REACH)
-    found = sliding_means(distances, valid, width)
-    assert len(found) == max(0, windows - width + 1)
-    for start, means in enumerate(found):
-        part = slice(start, start + width)
-        expected = mean_over_windows(distances[None, part], valid[None, part])[0]
-        np.testing.assert_allclose(means, expected, rtol=1e-6)
-
-
-@pytest.mark.parametrize("early", [-9, 0, 1, 4])
-def test_a_clip_is_right_where_its_offset_is_nought(early: int) -> None:
-    found = measure_clip(RECORD, *embeddings(early, 60, 0.1), Options(), 100)
-    assert found.runs.tolist() == [60 - (context - 4) + 1 for context in CONTEXTS]
-    assert found.score.offset == early
-    assert found.histogram.sum(1).tolist() == found.runs.tolist()
-    if abs(early) <= 1:
-        # of the first window alone the right shift may lie before the clip
-        assert (found.runs - found.right <= abs(early)).all()
-    else:  # near an end the right shift lies outside the clip
-        assert (found.right < 0.3 * found.runs).all()
-        assert (found.histogram[:, early + REACH] > 0.6 * found.runs).all()
-
-
-def test_an_own_offset_takes_the_place_of_nought() -> None:
-    in_sync = measure_clip(RECORD, *embeddings(0, 60, 0.1), Options(), 100)
-    early = measure_clip(RECORD, *embeddings(4, 60, 0.1), Options(), 100, own=4)
-    wrong = measure_clip(RECORD, *embeddings(0, 60, 0.1), Options(), 100, own=4)
-    assert early.parts["inside"].tolist() == in_sync.parts["inside"].tolist()
-    assert (early.right > 0.8 * early.runs).all() and not wrong.right.any()
-    assert early.genuine.mean() == pytest.approx(in_sync.genuine.mean(), rel=0.3)
-    assert wrong.genuine.mean() > 3 * in_sync.genuine.mean()
-    result = [figures([one], Options(resamples=5)) for one in (early, wrong)]
-    assert [found["accuracy"]["clip"]["value"] for found in result] == [1.0, 0.0]
-    assert result[1]["offset_histogram"]["clip"][REACH - 4] == 1
-    assert early.row()["own_offset_frames"] == 4 and early.row()["offset_frames"] == 4
-
-
-def test_offsets_are_read_from_what_synth_and_evaluate_write(tmp_path: Path) -> None:
-    file = tmp_path / "truth.csv"
-    file.write_text("clip,kind,offset_frames\na,in_sync,0\nb,shifted,-4\nc,dubbed,\n")
-    assert read_offsets(file) == {"a": 0, "b": -4}
-    for text, said in (
-        ("clip,offset\na,0\n", "no column offset_frames"),
-        ("clip,offset_frames\na,x\n", "line 2: the offset of a, 'x', is no whole number"),
-        ("clip,offset_frames\na,0\nb,16\n", "line 3: b is off by 16 frames, more than 15"),
-        ("clip,offset_frames\na,1_0\n", "'1_0', is no whole number"),
-        ("clip,offset_frames\na\n", "line 2: 1 fields, not 2"),
-        ("clip,offset_frames\na,1\na,2\n", "line 3: clip 'a' is twice"),
-        ("clip,offset_frames,clip\na,1,b\n", "a column twice"),
-        ("", "no column clip and no offset_frames"),
-        ('clip,offset_frames\na,"1\n', "line 2"),
-    ):
-        file.write_text(text)
-        with pytest.raises(EvaluationError, match=said):
-            read_offsets(file)
-    with pytest.raises(EvaluationError, match="cannot be read"):
-        read_offsets(tmp_path / "none.csv")
-
-
-def test_accuracy_is_that_of_the_scoring() -> None:
-    lips, sound = embeddings(0, 50, 2.0)
-    speech = np.arange(50) % 7 < 2
-    found = measure_clip(RECORD, lips, sound, Options(), 100, speech_K=speech)
-    distances, valid = clip_distances(lips, sound, REACH)
-    for i, context in enumerate(CONTEXTS):
-        width = context - 4
-        cut = range(50 - width + 1)
-        runs = np.stack([distances[start : start + width] for start in cut])
-        inside = np.stack([valid[start : start + width] for start in cut])
-        expected = accuracy(mean_over_windows(runs, inside))
-        assert found.right[i] / found.runs[i] == pytest.approx(expected)
-        zeros = accuracy(mean_over_windows(runs, np.ones_like(inside)))
-        assert found.right_padded[i] / found.runs[i] == pytest.approx(zeros)
-        away = [start for start in cut if start >= REACH and start + width + REACH <= 50]
-        starts, right = found.parts["inside"][i]
-        assert starts == len(away) > 0 and inside[away].all()
-        expected = accuracy(mean_over_windows(runs[away], inside[away]))
-        assert right / starts == pytest.approx(expected)
-        spoken = [start for start in away if speech[start : start + width].any()]
-        starts, right = found.parts["speech"][i]
-        assert starts == len(spoken) > 0
-        expected = accuracy(mean_over_windows(runs[spoken], inside[spoken]))
-        assert right / starts == pytest.approx(expected)
-
-
-def test_short_clips_and_subsets_of_starts() -> None:
-    few = measure_clip(RECORD, *embeddings(0, 60, 0.1), Options(starts=4), 100)
-    assert few.runs.tolist() == [4] * len(CONTEXTS)
-    short = measure_clip(RECORD, *embeddings(0, 4, 0.1), Options(), 100)
-    assert short.runs.tolist() == [4, 2, 0, 0, 0, 0]
-    result = figures([short], Options(resamples=20))
-    assert result["accuracy"]["k15"] == {"value": None, "low": None, "high": None}
-
-
-def test_intervals_come_from_sources() -> None:
-    """A hundred clips of two sources say no more of others than two clips do."""
-
-    def clips(each: int) -> list[Measured]:
-        good = measure_clip(RECORD, *embeddings(0, 40, 0.1), Options(), 100)
-        bad = measure_clip(RECORD, *embeddings(9, 40, 0.1), Options(), 100)
-        bad = replace(bad, record=replace(RECORD, source="other"))
-        return [good, bad] * each
-
-    few, many = (figures(clips(each), Options(resamples=300)) for each in (1, 50))
-    for name in ("accuracy", "accuracy_zero_padded"):
-        assert few[name] == many[name]
-    assert few["accuracy"]["k15"]["low"] == pytest.approx(0, abs=0.1)
-    assert few["accuracy"]["k15"]["high"] == 1
-    for name in ("auc", "eer", "lse_c", "lse_d"):
-        figure = many[name]
-        assert figure["low"] <= figure["value"] + 0.01 and figure["value"] - 0.01 <= figure["high"]
-    alone = figures([clips(1)[0]], Options(resamples=20))
-    assert alone["auc"]["low"] is None and alone["auc"]["value"] == 1.0
 
 
 def command(shards: Path, weights: Path, out: Path, *more: str) -> list[str]:
@@ -279,8 +134,11 @@ def test_a_broken_clip_is_listed(shards_folder: Path, weights: Path, tmp_path: P
         ({"--out": __file__}, 2, "is a file, not a folder"),
         ({"--out": f"{__file__}/below"}, 2, "is a file, not a folder"),
         ({"--out": "/proc/evaluation"}, 2, "cannot be written"),
-        ({"--split": "dev"}, 2, "invalid choice"),
+        ({"--split": "dev"}, 2, "--split must be one of 'train', 'val', 'test', not dev"),
         ({"--device": "toaster"}, 2, "--device"),
+        ({"--weights": "#"}, 1, "# is no file"),
+        ({"--resamples": "0"}, 2, "--resamples must be at least 1"),
+        ({"--threads": "-1"}, 2, "--threads must be at least 0"),
     ],
 )
 def test_bad_input_is_one_sentence(
@@ -301,14 +159,6 @@ def test_bad_input_is_one_sentence(
         assert left.code == status
     shown = capsys.readouterr().err
     assert problem in shown and "Traceback" not in shown
-
-
-@settings(deadline=None, max_examples=300)
-@given(data=changed_bytes(b"clip,kind,offset_frames\na,in_sync,0\nb,shifted,-4\nc,dubbed,\n"))
-def test_any_file_of_offsets(tmp_path_factory: pytest.TempPathFactory, data: bytes) -> None:
-    file = tmp_path_factory.getbasetemp() / "offsets.csv"
-    file.write_bytes(data)
-    documented(lambda: read_offsets(file), (EvaluationError,))
 
 
 def test_a_folder_that_another_is_writing_to_is_refused(

@@ -1,10 +1,13 @@
 """Where a network computes."""
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 
-from data_tools.errors import UsageError
+from data_tools.errors import UsageError, UserError
+from data_tools.names import first_line
 
 
 def find_device(asked: str, option: str) -> str:
@@ -34,3 +37,14 @@ def is_device_fault(error: RuntimeError) -> bool:
     """Whether torch raised it for memory that is full or a GPU that failed, not for a bug."""
     faults = torch.OutOfMemoryError, getattr(torch, "AcceleratorError", torch.OutOfMemoryError)
     return isinstance(error, faults) or "DefaultCPUAllocator" in str(error)
+
+
+@contextmanager
+def naming_device_faults() -> Iterator[None]:
+    """Raise as `UserError`, in one line, what torch raises for full memory or a failed GPU."""
+    try:
+        yield
+    except RuntimeError as error:
+        if not is_device_fault(error):
+            raise
+        raise UserError(first_line(error)) from None

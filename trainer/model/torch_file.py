@@ -19,7 +19,7 @@ import zipfile
 from collections import OrderedDict
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, ClassVar
+from typing import IO, Any, ClassVar, cast
 
 import torch
 
@@ -96,6 +96,19 @@ def read(path: Path) -> Any:
             raise TorchFileError(
                 f"is damaged or truncated ({detail}); fetch or save it again"
             ) from None
+
+
+def write(content: Any, path: Path) -> None:
+    """torch.save to `path`, with the file's own error if it cannot be written.
+
+    Raises:
+        OSError: as the file gave it.
+    """
+    with open(path, "wb") as stream:
+        sink = _Sink(stream)
+        torch.save(content, cast(IO[bytes], sink))
+        if sink.error is not None:
+            raise sink.error
 
 
 def open_regular(path: Path) -> IO[bytes]:
@@ -206,6 +219,26 @@ def _outline_legacy(stream: IO[bytes], size: int) -> None:
         if stream.read(8) != struct.pack("<q", numbers) or size - stream.tell() < length:
             raise TorchFileError("is damaged or truncated; fetch or save it again")
         stream.seek(length, os.SEEK_CUR)
+
+
+class _Sink:
+    """Takes what torch writes; keeps the first error, behind which torch would put its own."""
+
+    def __init__(self, stream: IO[bytes]) -> None:
+        self._stream = stream
+        self.error: OSError | None = None
+
+    def write(self, data: bytes) -> int:
+        """Write `data`, unless the file has failed already."""
+        if self.error is None:
+            try:
+                self._stream.write(data)
+            except OSError as error:
+                self.error = error
+        return len(data)
+
+    def flush(self) -> None:
+        """Nothing: closing the file does."""
 
 
 class _Counted:

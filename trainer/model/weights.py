@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -21,7 +21,6 @@ from data_tools.records import RecordError, decode_record
 from trainer.model import torch_file
 from trainer.model.syncnet import PRESETS, SyncNet
 from trainer.model.torch_file import NotOfTorch, TorchFileError, open_regular, plain_name
-from trainer.train.checkpoint import CheckpointError, inference_weights
 
 _MOST_HEADER = 1 << 20  # bytes of a safetensors header; a SyncNet's takes 10,000
 _MOST_POINTS = 10_000  # of a calibration
@@ -150,7 +149,7 @@ def read_state(path: Path) -> dict[str, torch.Tensor]:
     if isinstance(state, dict) and isinstance(state.get("model"), dict):
         try:
             state = inference_weights(state)  # our checkpoints
-        except CheckpointError as error:
+        except WeightsError as error:
             raise WeightsError(f"{path} is damaged: {error}") from None
     elif isinstance(state, dict) and isinstance(state.get("state_dict"), dict):
         state = state["state_dict"]
@@ -162,6 +161,24 @@ def read_state(path: Path) -> dict[str, torch.Tensor]:
         if state and all(key.startswith(prefix) for key in state):
             state = {key.removeprefix(prefix): value for key, value in state.items()}
     return {key: value.detach() for key, value in state.items()}
+
+
+def inference_weights(state: dict[str, Any]) -> dict[str, torch.Tensor]:
+    """The weights to use of a checkpoint: the running average where the run kept one.
+
+    Raises:
+        WeightsError: the average is no table of tensors.
+    """
+    if "average" not in state:
+        return cast(dict[str, torch.Tensor], state["model"])
+    average = state["average"]
+    if not isinstance(average, dict) or not all(isinstance(key, str) for key in average):
+        raise WeightsError("its entry average is no table of named tensors")
+    return {
+        key.removeprefix("module."): value
+        for key, value in average.items()
+        if key.startswith("module.")
+    }
 
 
 def preset_of(state: dict[str, torch.Tensor], path: Path) -> str:

@@ -5,7 +5,7 @@ frames, the last one moved back to end with it, and its embeddings are put toget
 shorter than a run are covered by shorter runs.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -130,21 +130,9 @@ def _embed(
     preset = model.preset
     samples = max(1, _BATCH_PIXELS // (length * preset.size**2))
     batches = [everything[at : at + samples] for at in range(0, len(everything), samples)]
-
-    def request(number: int, quarantine: Mapping[int, int]) -> Runs:
-        # The loader asks ahead, beyond the last batch too.
-        asked = batches[min(number, len(batches) - 1)]
-        if not quarantine:
-            return asked
-        barred = list(quarantine)
-        for runs in (asked, everything):  # any good clip stands in where none of a batch is left
-            good = np.flatnonzero(~np.isin(runs.clip, barred))
-            if len(good):
-                return runs[good if runs is asked else good[:1]]
-        raise _NothingLeft
-
     shape = Shape(len(batches[0]), length, length, preset.size, preset.channels)
-    found: dict[int, torch.Tensor] = {}
+    partial: dict[int, torch.Tensor] = {}  # lips of clips that are not done
+    request = _good_runs(batches, everything)
     with Loader(dataset, request, shape, device=device, threads=threads) as loader:
         for asked in batches:
             try:
@@ -162,21 +150,43 @@ def _embed(
             for clip, start, part in rows:
                 if clip not in asked.clip or clip not in left or clip in loader.quarantine:
                     continue
-                if clip not in found:
-                    found[clip] = torch.empty(int(dataset.windows[clip]), lips.shape[2])
-                found[clip][start : start + step] = part
+                if clip not in partial:
+                    partial[clip] = torch.empty(int(dataset.windows[clip]), lips.shape[2])
+                partial[clip][start : start + step] = part
                 left[clip] -= 1
                 if left[clip] == 0:
                     del left[clip]
-                    yield Embedded(
-                        clip, found.pop(clip), clip_sound(dataset, model, clip, 0, device)
-                    )
+                    sound = clip_sound(dataset, model, clip, 0, device)
+                    yield Embedded(clip, partial.pop(clip), sound)
             for clip in [clip for clip in left if clip in loader.quarantine]:
                 del left[clip]
-                found.pop(clip, None)
+                partial.pop(clip, None)
                 yield Unreadable(clip, "a frame cannot be decoded")
         for clip in left:  # only when nothing was left to decode
             yield Unreadable(clip, "a frame cannot be decoded")
+
+
+def _good_runs(
+    batches: Sequence[Runs], everything: Runs
+) -> Callable[[int, Mapping[int, int]], Runs]:
+    """What the loader asks for its batch n: the runs of clips that can be decoded.
+
+    Any good clip stands in where none of a batch is left.
+    """
+
+    def request(number: int, quarantine: Mapping[int, int]) -> Runs:
+        # The loader asks ahead, beyond the last batch too.
+        asked = batches[min(number, len(batches) - 1)]
+        if not quarantine:
+            return asked
+        barred = list(quarantine)
+        for runs in (asked, everything):
+            good = np.flatnonzero(~np.isin(runs.clip, barred))
+            if len(good):
+                return runs[good if runs is asked else good[:1]]
+        raise _NothingLeft
+
+    return request
 
 
 class _NothingLeft(Exception):

@@ -18,8 +18,8 @@ from trainer.model.losses import distance
 
 _WINDOWS = 256  # compared at once: all differences at once would take 130 kB a window
 
-TOLERANCE = 1  # frames; the literature counts an offset within one frame as right
 REACH = 15  # frames to either side, as in the literature and the official command line
+TOLERANCE = 1  # frames; the literature counts an offset within one frame as right
 
 
 def shift_distances(lips_NKD: torch.Tensor, sound_NLD: torch.Tensor) -> torch.Tensor:

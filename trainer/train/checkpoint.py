@@ -12,7 +12,7 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Annotated, Any, cast
+from typing import Annotated, Any, cast
 
 import torch
 from msgspec import Meta
@@ -23,7 +23,8 @@ from data_tools.atomic import atomic_path, remove_partials, sync
 from data_tools.errors import UserError
 from data_tools.records import Count, RecordError, convert
 from trainer.model import torch_file
-from trainer.model.torch_file import NotOfTorch, TorchFileError, plain_name
+from trainer.model.torch_file import NotOfTorch, TorchFileError, plain_name, write
+from trainer.model.weights import WeightsError, inference_weights
 
 LAST, BEST = "last.pt", "best.pt"
 _KEPT = "step-*.pt"
@@ -128,39 +129,6 @@ def save(folder: Path, state: dict[str, Any], keep: int, best: bool) -> None:
         old.unlink()
 
 
-def write(content: Any, path: Path) -> None:
-    """torch.save to `path`, with the file's own error if it cannot be written.
-
-    Raises:
-        OSError: as the file gave it.
-    """
-    with open(path, "wb") as stream:
-        sink = _Sink(stream)
-        torch.save(content, cast(IO[bytes], sink))
-        if sink.error is not None:
-            raise sink.error
-
-
-class _Sink:
-    """Takes what torch writes; keeps the first error, behind which torch would put its own."""
-
-    def __init__(self, stream: IO[bytes]) -> None:
-        self._stream = stream
-        self.error: OSError | None = None
-
-    def write(self, data: bytes) -> int:
-        """Write `data`, unless the file has failed already."""
-        if self.error is None:
-            try:
-                self._stream.write(data)
-            except OSError as error:
-                self.error = error
-        return len(data)
-
-    def flush(self) -> None:
-        """Nothing: closing the file does."""
-
-
 def finite(state: Any) -> bool:
     """Whether every number of the tensors in nested dictionaries, lists and tuples is finite.
 
@@ -231,26 +199,11 @@ def weights(path: Path, model: nn.Module) -> dict[str, torch.Tensor]:
     """
     state = load(path)
     entry = "average" if "average" in state else "model"
-    found = inference_weights(state)
+    try:
+        found = inference_weights(state)
+    except WeightsError as error:
+        raise CheckpointError(f"{path} is damaged: {error}") from None
     return cast(dict[str, torch.Tensor], _checked(path, _like, found, model.state_dict(), entry))
-
-
-def inference_weights(state: dict[str, Any]) -> dict[str, torch.Tensor]:
-    """The weights to use of a checkpoint: the running average where the run kept one.
-
-    Raises:
-        CheckpointError: the average is no table of tensors.
-    """
-    if "average" not in state:
-        return cast(dict[str, torch.Tensor], state["model"])
-    average = state["average"]
-    if not isinstance(average, dict) or not all(isinstance(key, str) for key in average):
-        raise CheckpointError("its entry average is no table of named tensors")
-    return {
-        key.removeprefix("module."): value
-        for key, value in average.items()
-        if key.startswith("module.")
-    }
 
 
 def find(resume: str, run_dir: Path | None) -> Path | None:

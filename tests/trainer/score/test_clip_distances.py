@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from data_tools.pack import PackOptions, pack
 from trainer.data.dataset import Dataset
 from trainer.data.sampler import fixed_runs
+from trainer.model.fold import fold
 from trainer.model.syncnet import SyncNet
 from trainer.score.clip_distances import (
     Embedded,
@@ -23,7 +24,6 @@ from trainer.score.clip_distances import (
     embed_clips,
     run_starts,
 )
-from trainer.score.embed import fold
 
 # frames; the sound of n frames gives n - 5 windows, runs take 1, 8 and 32
 LENGTHS = [6, 7, 12, 13, 14, 36, 37, 38, 90]

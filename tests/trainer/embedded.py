@@ -1,0 +1,34 @@
+"""Embeddings as a network that tells offsets would give them."""
+
+from typing import Any
+
+import numpy as np
+import torch
+
+from data_tools.shards import ClipRecord
+from trainer.score.clip_distances import clip_distances
+from trainer.score.clip_scores import ClipScore, score_clip
+from trainer.score.scoring import REACH
+
+RECORD = ClipRecord("clip", "clip", "source", 60, 240, 64, 64, 1, 0, "")
+
+
+def embeddings(early: int, windows: int, noise: float, seed: int = 0) -> Any:
+    """(windows, 8) float32 of lips, and of sound that is early by so many frames."""
+    rng = np.random.default_rng(seed)
+    content = rng.normal(size=(windows + 100, 8))
+    lips = content[50 : 50 + windows] + noise * rng.normal(size=(windows, 8))
+    sound = content[50 + early : 50 + early + windows]
+    return torch.from_numpy(lips).float(), torch.from_numpy(sound).float()
+
+
+def scored(early: int | None, seed: int = 0, hidden: int = 0) -> ClipScore:
+    """A clip whose audio is `early`, or dubbed (None); `hidden` windows see nothing of the lips."""
+    rng = np.random.default_rng(seed)
+    said = rng.normal(size=(200, 16))
+    lips = said[60:130] + 0.5 * rng.normal(size=(70, 16))
+    lips[:hidden] = 30 * rng.normal(size=(hidden, 16))
+    heard = rng.normal(size=(200, 16)) if early is None else said
+    sound = heard[60 + (early or 0) :][:70]
+    parts = torch.from_numpy(lips).float(), torch.from_numpy(sound).float()
+    return score_clip(f"{early}-{seed}", *clip_distances(*parts, REACH))

@@ -1,0 +1,161 @@
+"""The rounds of a refinement: train, score, reject, train again; and what a finished run says.
+
+Each training runs in a process of its own and in a folder of its own, and goes on where it was
+stopped.
+"""
+
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from data_tools.atomic import write_json
+from data_tools.records import Count, read_record
+from trainer.score.verdicts import KEEP_FILE, RefineError, VerdictOptions, score_and_judge
+from trainer.train import checkpoint
+
+RESULT = "refine.json"
+# What a refinement says to `trainer.run` itself.
+OWN_OPTIONS = ("--run.dir", "--resume", "--data.manifest", "--data.clips")
+
+
+@dataclass(frozen=True)
+class RunSummary:
+    """What we read of a run's summary.json; scores are None where there are none."""
+
+    finished: bool = False
+    seconds: float = 0.0
+    steps: Count = 0
+    parameters: Count = 0
+    first_step_wait_ms: float | None = None
+    utilisation: float = 0.0
+    val_accuracy_k5: float | None = None
+    val_accuracy_k15: float | None = None
+    val_auc: float | None = None
+    test_accuracy_k5: float | None = None
+    test_accuracy_k15: float | None = None
+    test_auc: float | None = None
+
+
+def read_summary(run: Path) -> RunSummary | None:
+    """What a run's folder says of it; None before its end.
+
+    Raises:
+        RecordError: its summary.json is damaged.
+    """
+    try:
+        return read_record(
+            run / "summary.json",
+            RunSummary,
+            "is not the summary of a run",
+            "delete it, and the same command writes it anew",
+            as_python=True,  # earlier versions wrote NaN
+        )
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+
+
+def refine(
+    shards: Path,
+    folder: Path,
+    rounds: int,
+    options: VerdictOptions,
+    training: list[str],
+    say: Callable[[str], None],
+    weights: Path | None = None,
+) -> Path:
+    """Train, score, reject and train again, `rounds` trainings in all; returns the last's weights.
+
+    Every training starts from fresh weights, so that what it learnt from rejected clips is gone,
+    and has a folder of its own below `folder`. Finished parts are not done again.
+
+    Args:
+        training: options for `trainer.run`.
+        say: shows a line to the user.
+        weights: stand in for the first training.
+
+    Raises:
+        RefineError: a training failed; and as `score_and_judge`.
+    """
+    summary: list[dict[str, Any]] = []
+    manifest: Path | None = None
+    for number in range(1, rounds + 1):
+        own = round_folder(folder, number)
+        if number == 1 and weights is not None:
+            best = weights
+        else:
+            on = f" on {manifest}" if manifest else ""
+            say(f"round {number} of {rounds}: training{on}")
+            best = _train(shards, own / "run", manifest, training)
+        summary.append({"weights": str(best)} | _final_scores(own / "run"))
+        if number < rounds:
+            summary[-1] |= score_and_judge(shards, best, own, options, say).as_dict()
+            manifest = own / KEEP_FILE
+        write_json(folder / RESULT, {"rounds": summary})
+    return best
+
+
+def round_folder(folder: Path, number: int) -> Path:
+    """Where a refinement in `folder` keeps its round, 1 on."""
+    return folder / f"round-{number}"
+
+
+def training_arguments(shards: Path, run: Path, training: list[str]) -> list[str]:
+    """The command line of a training in the folder `run`, with the user's options `training`."""
+    own = ["--data.shards", str(shards), "--run.dir", str(run), "--resume", "auto"]
+    return [*training, *own]
+
+
+def _train(shards: Path, run: Path, manifest: Path | None, training: list[str]) -> Path:
+    """Train in a process of its own, going on where one was stopped; returns the best weights."""
+    best = run / checkpoint.BEST
+    if _finished(run):
+        return best
+    command = [sys.executable, "-m", "trainer.run", *training_arguments(shards, run, training)]
+    if manifest is not None:
+        command += ["--data.manifest", str(manifest)]
+    status = _wait_for(command)
+    if status < 0:
+        raise RefineError(
+            f"training in {run} was killed by signal {-status}; the same command goes on with it"
+        )
+    if status > 0:
+        raise RefineError(f"training in {run} failed, see above")
+    if not _finished(run) or not best.exists():
+        raise RefineError(f"training in {run} was stopped; the same command goes on with it")
+    return best
+
+
+def _wait_for(command: list[str]) -> int:
+    """Run a training to its end; what would end this process lets it save first."""
+    with subprocess.Popen(command) as process:
+        before = signal.signal(signal.SIGTERM, lambda number, frame: process.terminate())
+        try:
+            return process.wait()
+        except KeyboardInterrupt:
+            # Ctrl-C in a terminal reaches it as well, any other way it does not; a second SIGINT,
+            # unlike this, would interrupt its saving.
+            process.terminate()
+            process.wait()
+            raise
+        finally:
+            signal.signal(signal.SIGTERM, before)
+
+
+def _finished(run: Path) -> bool:
+    summary = read_summary(run)
+    return summary is not None and summary.finished
+
+
+def _final_scores(run: Path) -> dict[str, Any]:
+    """What the training's own evaluation found, for comparison over the rounds."""
+    summary = read_summary(run)
+    if summary is None or not summary.finished:
+        return {}
+    names = ("accuracy_k5", "accuracy_k15", "auc")
+    wanted = [f"{split}_{name}" for split in ("val", "test") for name in names]
+    scores = {name: getattr(summary, name) for name in wanted}
+    return {name: value for name, value in scores.items() if value is not None}
