@@ -334,6 +334,36 @@ def _round_down(ratio: float) -> int:
     return int(ratio) // digit * digit
 
 
+def readme_short(result: dict[str, Any]) -> str:
+    """The README's five loaders; of torch the seed's and the fastest."""
+    loaders = result["loaders"]
+    torch_names = [name for name in loaders if name.startswith("torch-")]
+    best = max(torch_names, key=lambda name: loaders[name]["samples_per_s"])
+    names = {
+        "torch-seed": "torch DataLoader as the seed had it",
+        best: f"torch DataLoader, fastest of {len(torch_names)} set-ups (`{best}`)",
+        "webdataset": "webdataset",
+        "spdl-simplejpeg": "SPDL, tuned (`spdl-simplejpeg`)",
+        "ours": "**this project**",
+    }
+    rows = [
+        [
+            what,
+            f"{loaders[name]['first_step_wait_ms']:,.1f} ms",
+            f"{loaders[name]['samples_per_s']:,}",
+            f"{loaders[name]['utilisation']:.1%}",
+        ]
+        for name, what in names.items()
+    ]
+    machine = result["machine"]
+    return (
+        table(["loader", "first step of an epoch waits", "samples/s", "utilisation"], rows)
+        + f"\n{result['frame']} frames, batches of {result['batch_size']}, steps of "
+        f"{result['step_ms']:.0f} ms, medians of {result['repetitions']} rounds in turns; "
+        f"{machine['cores']} cores of {machine['processor']}, {machine['gpu'] or 'no GPU'}.\n"
+    )
+
+
 def main(argv: list[str] | None = None) -> int:
     """Command line; 2 wrong usage, 1 the data cannot be read."""
     parser = command_line("compare_loaders", __doc__)

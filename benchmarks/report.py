@@ -17,6 +17,7 @@ from benchmarks import (
     demonstrations,
     first_step,
     growth,
+    how_good,
     inference_speed,
     loader_rate,
     pack_speed,
@@ -28,6 +29,7 @@ from benchmarks import (
     timing_cost,
 )
 from benchmarks.markdown import machine_line, table
+from benchmarks.module_map import module_map
 from benchmarks.result import RESULTS
 from benchmarks.studies import augmentation, loss, margin, min_shift, pairing, refinement
 from data_tools.atomic import atomic_path
@@ -75,6 +77,11 @@ def _training() -> str:
     return demonstrations.readme({name: _read(name) for name in demonstrations.RESULTS})
 
 
+def _how_good() -> str:
+    """The README's figures of accuracy."""
+    return how_good.readme(_read("real_speech"), _read("demo"))
+
+
 def studies() -> str:
     """A paragraph for each study."""
     modules = (loss, pairing, refinement, margin, min_shift, augmentation)
@@ -87,6 +94,8 @@ def studies() -> str:
 
 
 TABLES: dict[str, Callable[[], str]] = {
+    "loaders_short": _one("compare_loaders", compare_loaders.readme_short),
+    "how_good": _how_good,
     "compare": _one("compare_loaders", compare_loaders.readme),
     "steps": _one("profile_steps", profile_steps.readme),
     "cost": _cost,
@@ -99,6 +108,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "refined": _one("real_refine", real_refine.readme),
     "shifts": _one("shift_recovery", shift_recovery.readme),
     "studies": studies,
+    "modules": module_map,
 }
 
 

@@ -11,19 +11,26 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data_tools.atomic import atomic_path
+from data_tools.mfcc import FPS, SAMPLES_PER_FRAME
 from data_tools.synth.clips import render_clip
 
 _HEIGHT, _WIDTH, _HEAD = 720, 1280, 400
 
 
-def synthetic_video(folder: Path, seconds: float) -> Path:
-    """A talking head before a moving, noisy background, 720p, H.264 and AAC; made once."""
-    path = folder / f"head-{seconds:g}s.mp4"
+def synthetic_video(folder: Path, seconds: float, early: int = 0) -> Path:
+    """A talking head before a moving, noisy background, 720p, H.264 and AAC; made once.
+
+    Args:
+        early: frames by which the sound is early.
+    """
+    path = folder / f"head-{seconds:g}s{f'-early-{early}' if early else ''}.mp4"
     if path.exists():
         return path
     folder.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(0)
-    heads, sound = render_clip(rng, round(25 * seconds), _HEAD)
+    frames = round(FPS * seconds)
+    heads, sound = render_clip(rng, frames + early, _HEAD)
+    heads, sound = heads[:frames], sound[early * SAMPLES_PER_FRAME :]
     texture = cv2.GaussianBlur(rng.integers(0, 256, (_HEIGHT, 2 * _WIDTH, 3), np.uint8), (0, 0), 3)
 
     def pictures() -> Iterator[NDArray[np.uint8]]:

@@ -24,9 +24,8 @@ from benchmarks.studies.training import (
 from trainer.config import parse
 from trainer.data.augment import Augment
 
-FULL = parse(["--config", str(Path(__file__).parents[2] / "trainer" / "configs" / "grid.yaml")])[
-    0
-].augment
+CONFIG = Path(__file__).parents[2] / "trainer" / "configs" / "grid.yaml"
+FULL = parse(["--config", str(CONFIG)])[0].augment
 ALL = Trial("infonce", "multiway", min_shift=2, augment=FULL)
 SIZES = Sizes(clips=240, epochs=32, seeds=1)
 BASE = "all of it"
