@@ -152,7 +152,7 @@ def rendered(text: str) -> str:
 
 def main(argv: list[str] | None = None) -> int:
     """Command line; 1 if --check finds a difference or a result cannot be read."""
-    parser = command("python -m benchmarks.report", __doc__ or "")
+    parser = command("python -m benchmarks.report", __doc__ or "", verbatim=True)
     parser.add_argument("--check", action="store_true", help="change nothing, fail if they differ")
 
     def work() -> None:
