@@ -37,7 +37,7 @@ from benchmarks.sources import synthetic_shards
 from data_tools.atomic import write_json
 from data_tools.clips import SPLITS
 from data_tools.errors import UsageError
-from data_tools.shards import MANIFEST, NOTHING, SplitTotals, read_manifest
+from data_tools.manifest import MANIFEST, NOTHING, SplitTotals, read_manifest
 from trainer.data.dataset import Dataset
 from trainer.data.sampler import TrainSampler
 

@@ -22,7 +22,8 @@ from benchmarks.markdown import Row
 from benchmarks.options import AtLeastOne, command_line, run
 from benchmarks.result import report
 from benchmarks.sources import synthetic_shards
-from data_tools.pack import PackOptions, pack
+from data_tools.packing import pack
+from data_tools.plan import PackOptions
 
 
 def plain_copy(files: list[Path], out: Path) -> float:

@@ -25,7 +25,8 @@ from data_tools.atomic import atomic_path
 from data_tools.errors import UserError
 from data_tools.keep import REALIGN, read_keep
 from data_tools.mfcc import SAMPLE_RATE, SAMPLES_PER_FRAME
-from data_tools.pack import PackOptions, pack
+from data_tools.packing import pack
+from data_tools.plan import PackOptions
 from data_tools.shards import open_shards
 from trainer.refine import KEEP
 

@@ -25,7 +25,8 @@ from benchmarks.markdown import interval, machine_line, table
 from benchmarks.options import AtLeastOne, command_line, run
 from benchmarks.result import report
 from data_tools.errors import UserError
-from data_tools.pack import PackOptions, pack
+from data_tools.packing import pack
+from data_tools.plan import PackOptions
 from trainer.data.dataset import Dataset
 from trainer.evaluate import CONTEXTS, PARTS, Options, evaluate, figures
 from trainer.model.weights import load_model

@@ -25,9 +25,10 @@ from numpy.typing import NDArray
 
 from data_tools.errors import UserError
 from data_tools.mfcc import COLUMNS_PER_FRAME
-from data_tools.pack import PackOptions, pack
-from data_tools.shards import format_idx, index_tar
+from data_tools.packing import pack
+from data_tools.plan import PackOptions
 from data_tools.synth.clips import synthesize
+from data_tools.tar_index import format_idx, index_tar
 from trainer.data.dataset import Dataset
 from trainer.data.sampler import TrainSampler
 

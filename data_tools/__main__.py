@@ -1,49 +1,37 @@
 """`python -m data_tools COMMAND`: prepare, pack, check and look at training clips."""
 
-import argparse
 import sys
-from types import ModuleType
+from importlib import import_module
 
-from data_tools import info, pack, prepare, verify
-from data_tools.clips import ClipError
-from data_tools.names import print_anything
-from data_tools.records import RecordError
-from data_tools.synth import clips as synth
-
-COMMANDS: dict[str, tuple[ModuleType, str]] = {
-    "prepare": (prepare, "cut training clips out of any video"),
-    "pack": (pack, "pack clips into WebDataset shards with DALI indices"),
-    "verify": (verify, "re-read shards and name every fault"),
-    "info": (info, "show what shards hold, as a table and as a picture"),
-    "synth": (synth, "make synthetic talking heads to try everything on"),
+COMMANDS = {
+    "prepare": "cut training clips out of any video",
+    "pack": "pack clips into WebDataset shards with DALI indices",
+    "verify": "re-read shards and name every fault",
+    "info": "show what shards hold, as a table and as a picture",
+    "synth": "make synthetic talking heads to try everything on",
 }
+_PROGRAM = "python -m data_tools"
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run one command; 0 done, 1 the data is bad, 2 the command line is wrong."""
-    parser = argparse.ArgumentParser(
-        prog="python -m data_tools", description="Prepare, pack, check and look at training clips."
-    )
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for name, (module, purpose) in COMMANDS.items():
-        command = commands.add_parser(
-            name, help=purpose, description=(module.__doc__ or "").strip()
-        )
-        module.add_arguments(command)
-    print_anything()
-    args = parser.parse_args(argv)
-    try:
-        status: int = COMMANDS[args.command][0].main(args)
+    """Run one command; 0 done, 1 the data are bad, 2 the command line is wrong."""
+    arguments = sys.argv[1:] if argv is None else argv
+    name = arguments[0] if arguments else ""
+    if name in COMMANDS:  # its libraries alone are loaded
+        status: int = import_module(f"data_tools.commands.{name}").main(arguments[1:])
         return status
-    except ValueError as error:
-        print(f"{parser.prog} {args.command}: {error}", file=sys.stderr)
-        return 2
-    except (ClipError, RecordError, RuntimeError, OSError) as error:
-        print(f"{parser.prog} {args.command}: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print(f"{parser.prog} {args.command}: interrupted; run it again to go on", file=sys.stderr)
-        return 130
+    if name in ("-h", "--help"):
+        print(_table())
+        return 0
+    wrong = f"there is no command {name!r}" if name else "a command must be given"
+    print(f"{_table()}\n\n{_PROGRAM}: {wrong}", file=sys.stderr)
+    return 2
+
+
+def _table() -> str:
+    rows = [f"  {name:<9}{purpose}" for name, purpose in COMMANDS.items()]
+    head = f"usage: {_PROGRAM} COMMAND ...", "", "Prepare, pack, check and look at training clips."
+    return "\n".join([*head, "", *rows, "", f"{_PROGRAM} COMMAND --help shows its options."])
 
 
 if __name__ == "__main__":

@@ -9,11 +9,20 @@ import sys
 from argparse import SUPPRESS, Action, RawDescriptionHelpFormatter
 from collections.abc import Callable, Collection
 from dataclasses import MISSING, fields
-from typing import Any, TypeVar, get_args
+from typing import Annotated, Any, TypeVar, get_args, get_origin
 
 import docstring_parser
-from jsonargparse import ArgumentError, ArgumentParser, DefaultHelpFormatter, Namespace
-from jsonargparse.typing import restricted_number_type
+import yaml
+from jsonargparse import (
+    ArgumentError,
+    ArgumentParser,
+    DefaultHelpFormatter,
+    Namespace,
+    get_loader,
+    set_loader,
+)
+from jsonargparse.typing import registered_types, restricted_number_type
+from msgspec import Meta
 
 from data_tools.errors import UsageError, UserError
 from data_tools.names import print_anything
@@ -21,6 +30,10 @@ from data_tools.names import print_anything
 Settings = TypeVar("Settings")
 
 _BOUNDS = {">=": "at least", "<=": "at most", ">": "above", "<": "below"}
+_LIMITS = {"ge": ">=", "gt": ">", "le": "<=", "lt": "<"}  # as msgspec's Meta calls them
+
+_MODE = "words or yaml"
+_KINDS = {"int": "a whole number", "float": "a number", "bool": "true or false"}
 
 
 class _Help(DefaultHelpFormatter):
@@ -28,7 +41,8 @@ class _Help(DefaultHelpFormatter):
 
     def _get_help_string(self, action: Action) -> str:
         words = action.help or ""
-        if action.default in (None, False, SUPPRESS) or "default" in words:
+        none = action.default is False or action.default in (None, SUPPRESS)  # 0 is a default
+        if none or "default" in words:
             return words
         return f"{words.rstrip('.')} (default: {action.default})"
 
@@ -37,10 +51,21 @@ class _VerbatimHelp(_Help, RawDescriptionHelpFormatter):
     """The same with the description's own lines."""
 
 
+def _load(words: str) -> Any:
+    """What an option's words hold; YAML fails at file names that are no UTF-8, and at [[[[[..."""
+    try:
+        return get_loader("yaml")(words)
+    except (UnicodeError, RecursionError):
+        return words
+
+
+set_loader(_MODE, _load, (yaml.YAMLError,))
+
+
 def whole(name: str, least: int, most: int | None = None) -> Any:
     """A type for whole numbers of `least` to `most`: whole("Size", 16, 4096)."""
     bounds = [(">=", least)] if most is None else [(">=", least), ("<=", most)]
-    return restricted_number_type(name, int, bounds)
+    return _restricted(name, int, bounds)
 
 
 def command(program: str, description: str, verbatim: bool = False) -> ArgumentParser:
@@ -57,6 +82,7 @@ def command(program: str, description: str, verbatim: bool = False) -> ArgumentP
         exit_on_error=False,  # or forty lines of usage would hide the one that matters
         allow_abbrev=False,
         formatter_class=_VerbatimHelp if verbatim else _Help,
+        parser_mode=_MODE,
     )
 
 
@@ -66,13 +92,14 @@ def add_options(
     """Give `parser` (or a group of it) an option for each field of a dataclass.
 
     A field `min_face` becomes --min-face; a field that is False by default becomes a switch. The
-    help is what the docstring's "Attributes" say of the field.
+    help is what the docstring's "Attributes" say of the field. A field without a default must be
+    given. A number's limits may stand in its type: `Annotated[int, Meta(ge=16, le=4096)]`.
 
     Args:
         only: the fields to take; all if empty.
         without: fields to leave out.
     """
-    said = {
+    helps = {
         entry.arg_name: " ".join((entry.description or "").split())
         for entry in docstring_parser.parse(settings.__doc__ or "").params
     }
@@ -80,8 +107,9 @@ def add_options(
         if (only and field.name not in only) or field.name in without:
             continue
         default = field.default if field.default_factory is MISSING else field.default_factory()
+        must = {"required": True} if default is MISSING else {"default": default}
         option = f"--{field.name.replace('_', '-')}"
-        words = said.get(field.name, "")
+        words = helps.get(field.name, "")
         if field.type is bool and default is False:
             parser.add_argument(option, action="store_true", help=words)
             continue
@@ -89,13 +117,61 @@ def add_options(
         if default is None:  # `| None` would take the word null for nothing
             kinds = [each for each in get_args(kind) if each is not type(None)]
             kind = kinds[0] if len(kinds) == 1 else kind
-        parser.add_argument(option, type=kind, default=default, help=words)
+        parser.add_argument(option, type=_limited(kind), help=words, **must)
 
 
 def read_options(settings: type[Settings], args: Namespace, **more: Any) -> Settings:
     """The dataclass that `args` fill, for the fields that are options; `more` gives others."""
-    given = {f.name: args[f.name] for f in fields(settings) if f.name in args}  # type: ignore[arg-type]
+    given = {f.name: _plain(args[f.name]) for f in fields(settings) if f.name in args}  # type: ignore[arg-type]
     return settings(**(given | more))
+
+
+def _plain(value: Any) -> Any:
+    """A number as itself, not as jsonargparse's own type, which other processes do not know."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return int(value)
+    return float(value) if isinstance(value, float) else value
+
+
+def check_options(settings: Any) -> None:
+    """Check numbers against the limits in their types, for settings that no command line made.
+
+    Args:
+        settings: a dataclass whose fields are like `Annotated[int, Meta(ge=16)]`, or anything else.
+
+    Raises:
+        UsageError: a number is beyond its limits; says which option it is and what it may be.
+    """
+    for field in fields(settings):
+        value = getattr(settings, field.name)
+        for kind in (field.type, *get_args(field.type)):
+            if value is None or get_origin(kind) is not Annotated:
+                continue
+            try:
+                _limited(kind)(value)
+            except ValueError as error:
+                raise UsageError(sentence(f'Parser key "{field.name}": {error}')) from None
+
+
+def _limited(kind: Any) -> Any:
+    """The type that checks the limits in `Annotated[int, Meta(...)]`; any other as it is."""
+    if get_origin(kind) is not Annotated:
+        return kind
+    number, *metas = get_args(kind)
+    bounds = [
+        (sign, getattr(meta, limit))
+        for meta in metas
+        if isinstance(meta, Meta)
+        for limit, sign in _LIMITS.items()
+        if getattr(meta, limit) is not None
+    ]
+    return _restricted(None, number, bounds) if bounds else kind
+
+
+def _restricted(name: str | None, kind: type, bounds: list[tuple[str, Any]]) -> Any:
+    # jsonargparse refuses limits that have another name already, say PositiveInt
+    known = registered_types.get((tuple(sorted(bounds)), kind, "and"))
+    return known or restricted_number_type(name, kind, bounds)
 
 
 def parse(parser: ArgumentParser, argv: list[str] | None = None) -> Namespace:
@@ -108,7 +184,12 @@ def parse(parser: ArgumentParser, argv: list[str] | None = None) -> Namespace:
     try:
         return parser.parse_args(argv)
     except ArgumentError as error:
-        raise UsageError(f"{sentence(str(error.message))} (see --help)") from None
+        problem = str(error.message)
+    if missing := re.search(r"arguments are required: (.*)", problem):
+        options = {action.dest: action.option_strings for action in parser._actions}
+        names = [(options.get(name) or [name.upper()])[-1] for name in missing[1].split(", ")]
+        problem = f"{', '.join(names)} must be given"
+    raise UsageError(f"{sentence(problem)} (see --help)")
 
 
 def sentence(problem: str) -> str:
@@ -118,11 +199,15 @@ def sentence(problem: str) -> str:
     if key is None:
         return text[:500]
     option, text = "--" + key[1].replace("_", "-"), key[2]
-    if bound := re.match(r"Not of type \w+: (.*?) ?does not conform to restriction (.*)", text):
-        words = re.sub(r"v(>=|<=|>|<)", lambda found: f"{_BOUNDS[found[1]]} ", bound[2])
-        return f"{option} must be {words}, not {bound[1] or 0}"
+    if bound := re.match(
+        r"(?:Not of type \w+: )?(.*?) ?does not conform to restriction (.*)", text
+    ):
+        words = re.sub(r"v(>=|<=|>|<)", lambda sign: f"{_BOUNDS[sign[1]]} ", bound[2])
+        return f"{option} must be {words}, not {bound[1][:100] or 0}"
     if literal := re.match(r"Expected a typing.Literal\[(.*)\]. Got value: (.*)", text):
         return f"{option} must be one of {literal[1]}, not {literal[2][:100]}"
+    if wrong := re.match(r"Expected a <class '(int|float|bool)'>. Got value: (.*)", text):
+        return f"{option} must be {_KINDS[wrong[1]]}, not {wrong[2][:100]}"
     if number := re.search(r"invalid literal for int\(\) with base 10: (.*)", text):
         return f"{option} must be a whole number, not {number[1][:100]}"
     if number := re.search(r"could not convert string to float: (.*)", text):
@@ -146,10 +231,10 @@ def exit_status(
     try:
         return work() or 0
     except UsageError as error:
-        status, said = 2, str(error)
+        status, words = 2, str(error)
     except (UserError, OSError) as error:
-        status, said = 1, str(error)
+        status, words = 1, str(error)
     except KeyboardInterrupt:
-        status, said = 130, interrupted
-    print(f"{program}: {said}", file=sys.stderr)
+        status, words = 130, interrupted
+    print(f"{program}: {words}", file=sys.stderr)
     return status

@@ -1,78 +1,140 @@
-"""What a folder of shards holds, as a table and as a picture: `python -m data_tools info OUT`."""
+"""What a folder of shards holds, as a table and as a picture."""
 
-import argparse
+from collections import Counter
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import cv2
 import numpy as np
+from msgspec import Meta
 from numpy.typing import NDArray
 from rich.console import Console
+from rich.table import Table
 
-from data_tools.clips import decode_jpeg
-from data_tools.mfcc import COLUMNS_PER_FRAME
-from data_tools.pack import MAX_SEED, summarise
-from data_tools.shards import Shard, ShardError, open_shards, read_manifest
+from data_tools.cli import check_options
+from data_tools.clips import SPLITS
+from data_tools.jpeg import decode_jpeg
+from data_tools.manifest import Manifest, ShardError, read_manifest
+from data_tools.mfcc import COLUMNS_PER_FRAME, FPS
+from data_tools.plan import MAX_SEED
+from data_tools.shards import Shard, open_shards
 
-MAX_CLIPS, MAX_FRAMES = 50, 50  # of a montage
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
 _DRAWN = 256  # pixels of a frame's longer side, more than are seen
 
 
-def montage(folder: Path, picture: Path, clips: int = 6, frames: int = 12, seed: int = 0) -> None:
-    """Draw `clips` clips chosen by `seed`: a strip of consecutive frames above their MFCC.
+@dataclass(frozen=True)
+class MontageOptions:
+    """What a montage shows.
+
+    Attributes:
+        clips: Clips in the montage.
+        frames: Consecutive frames of each clip.
+        seed: Which clips.
+    """
+
+    clips: Annotated[int, Meta(ge=1, le=50)] = 6
+    frames: Annotated[int, Meta(ge=1, le=50)] = 12
+    seed: Annotated[int, Meta(ge=0, le=MAX_SEED)] = 0
+
+
+def summarise(manifest: Manifest, out: Path, console: Console) -> None:
+    """Print what went into the shards and what was left out, by reason."""
+    table = Table(title=f"{out}")
+    for name in ("split", "clips", "hours", "frames", "MB"):
+        table.add_column(name, justify="left" if name == "split" else "right")
+    for split in SPLITS:
+        total = manifest.splits[split]
+        hours = total.frames / FPS / 3600
+        table.add_row(
+            split,
+            f"{total.clips:,}",
+            f"{hours:.2f}",
+            f"{total.frames:,}",
+            f"{total.bytes / 1e6:,.1f}",
+        )
+    console.print(table)
+    dropped = manifest.dropped
+    if not dropped:
+        return
+    reasons = Table(title=f"{len(dropped)} of {manifest.clips_found} clips left out")
+    for name in ("reason", "clips", "for example"):
+        reasons.add_column(name, justify="right" if name == "clips" else "left")
+    for reason, count in Counter(row.reason for row in dropped).most_common():
+        example = next(row for row in dropped if row.reason == reason)
+        words = f"{example.clip}: {example.detail}"
+        reasons.add_row(reason, str(count), printable(words))
+    console.print(reasons)
+
+
+def printable(words: str) -> str:
+    """`words` on one line: a clip's name may hold line breaks and what turns a line round."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in words)
+
+
+def montage(folder: Path, picture: Path, options: MontageOptions = MontageOptions()) -> None:
+    """Draw clips chosen by chance into `picture`: a strip of consecutive frames above their MFCC.
 
     Raises:
         ShardError: the shards are damaged or hold no clip.
+        UsageError: an option is out of range.
     """
     from matplotlib.figure import Figure  # half a second to import, for this picture alone
 
-    manifest = read_manifest(folder)
-    found: list[tuple[Shard, int, str]] = []
-    for split in manifest.splits:
+    check_options(options)
+    clips: list[tuple[Shard, int]] = []
+    for split in read_manifest(folder).splits:
         for shard in open_shards(folder, split):
-            found += [(shard, clip, split) for clip in range(len(shard.keys))]
-    if not found:
+            clips += [(shard, clip) for clip in range(len(shard.keys))]
+    if not clips:
         raise ShardError(f"{folder} holds no clip to draw")
-    rng = np.random.default_rng(seed)
-    chosen = sorted(rng.choice(len(found), min(clips, len(found)), replace=False))
+    rng = np.random.default_rng(options.seed)
+    chosen = sorted(rng.choice(len(clips), min(options.clips, len(clips)), replace=False))
     figure = Figure(figsize=(12, 1.9 * len(chosen)), layout="constrained")
     axes = figure.subplots(2 * len(chosen), 1, height_ratios=[2, 1] * len(chosen), squeeze=False)
     for row, index in enumerate(chosen):
-        shard, clip, split = found[index]
-        record = shard.records[clip]
-        count = min(frames, record.frames)
-        start = int(rng.integers(record.frames - count + 1))
-        pictures = [
-            decode_jpeg(bytes(shard.jpeg(clip, start + i)), record.key) for i in range(count)
-        ]
-        stored = (record.height, record.width, record.channels)
-        if any(picture.shape != stored for picture in pictures):
-            raise ShardError(f"{shard.tar}: frames of {record.key} are not {stored}; run verify")
-        strip = np.concatenate([_small(picture) for picture in pictures], axis=1)
-        columns = shard.mfcc(clip)[start * COLUMNS_PER_FRAME : (start + count) * COLUMNS_PER_FRAME]
-        above, below = axes[2 * row, 0], axes[2 * row + 1, 0]
-        # The extent is in frames on both axes' x, so that picture and sound stand aligned.
-        extent = (start, start + count)
-        gray = {"cmap": "gray", "vmin": 0, "vmax": 255} if strip.shape[2] == 1 else {}
-        pixels = strip[:, :, 0] if strip.shape[2] == 1 else strip
-        above.imshow(pixels, aspect="auto", extent=(*extent, 0, 1), **gray)
-        above.set_title(
-            f"{record.clip} ({split}, {record.width}x{record.height}, {record.frames} frames)",
-            fontsize=8,
-            loc="left",
-            parse_math=False,  # a name may hold dollars
-        )
-        above.axis("off")
-        below.imshow(
-            columns[:, 1:].T,  # c0, the log energy, would drown the others
-            aspect="auto",
-            origin="lower",
-            extent=(start, start + len(columns) / COLUMNS_PER_FRAME, 1, 13),
-        )
-        below.set_xlim(*extent)
-        below.set_ylabel("MFCC", fontsize=7)
-        below.tick_params(labelsize=6)
+        shard, clip = clips[index]
+        frames = shard.records[clip].frames
+        count = min(options.frames, frames)
+        start = int(rng.integers(frames - count + 1))
+        _draw_clip(axes[2 * row, 0], axes[2 * row + 1, 0], shard, clip, range(start, start + count))
     axes[-1, 0].set_xlabel("frame", fontsize=7)
     figure.savefig(picture, dpi=110)
+
+
+def _draw_clip(above: "Axes", below: "Axes", shard: Shard, clip: int, shown: range) -> None:
+    """Draw the `shown` frames of a clip above the MFCC columns that belong to them."""
+    record = shard.records[clip]
+    pictures = [decode_jpeg(bytes(shard.jpeg(clip, frame)), record.key) for frame in shown]
+    stored = (record.height, record.width, record.channels)
+    if any(picture.shape != stored for picture in pictures):
+        raise ShardError(f"{shard.tar}: frames of {record.key} are not {stored}; run verify")
+    strip = np.concatenate([_small(picture) for picture in pictures], axis=1)
+    columns = shard.mfcc(clip)[shown.start * COLUMNS_PER_FRAME : shown.stop * COLUMNS_PER_FRAME]
+    # The extent is in frames on both axes' x, so that picture and sound stand aligned.
+    extent = (shown.start, shown.stop)
+    pixels = strip[:, :, 0] if strip.shape[2] == 1 else strip
+    # colours need neither map nor range
+    above.imshow(pixels, "gray", aspect="auto", extent=(*extent, 0, 1), vmin=0, vmax=255)
+    above.set_title(
+        f"{record.clip} ({shard.split}, {record.width}x{record.height}, {record.frames} frames)",
+        fontsize=8,
+        loc="left",
+        parse_math=False,  # a name may hold dollars
+    )
+    above.axis("off")
+    below.imshow(
+        columns[:, 1:].T,  # c0, the log energy, would drown the others
+        aspect="auto",
+        origin="lower",
+        extent=(shown.start, shown.start + len(columns) / COLUMNS_PER_FRAME, 1, 13),
+    )
+    below.set_xlim(*extent)
+    below.set_ylabel("MFCC", fontsize=7)
+    below.tick_params(labelsize=6)
 
 
 def _small(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -83,31 +145,3 @@ def _small(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
     size = max(1, round(scale * width)), max(1, round(scale * height))
     smaller = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)
     return np.asarray(smaller, np.uint8).reshape(*size[::-1], channels)
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The command line of `info`."""
-    parser.add_argument("out", type=Path, help="folder of shards")
-    parser.add_argument(
-        "--montage", type=Path, metavar="FILE.png", help="draw frames and MFCC of sampled clips"
-    )
-    parser.add_argument("--clips", type=int, default=6, help="clips in the montage (default 6)")
-    parser.add_argument("--frames", type=int, default=12, help="frames a clip in it (default 12)")
-    parser.add_argument("--seed", type=int, default=0, help="which clips (default 0)")
-
-
-def main(args: argparse.Namespace) -> int:
-    """Run `info` from the command line."""
-    if not (1 <= args.clips <= MAX_CLIPS and 1 <= args.frames <= MAX_FRAMES):
-        raise ValueError(
-            f"--clips must be at least 1 and at most {MAX_CLIPS}, --frames must be at least 1 and "
-            f"at most {MAX_FRAMES}"
-        )
-    if not 0 <= args.seed <= MAX_SEED:
-        raise ValueError(f"--seed must not be negative or above {MAX_SEED}")
-    console = Console(markup=False, highlight=False, emoji=False)  # a name may hold [brackets]
-    summarise(read_manifest(args.out), args.out, console)
-    if args.montage is not None:
-        montage(args.out, args.montage, args.clips, args.frames, args.seed)
-        print(f"montage: {args.montage}")
-    return 0

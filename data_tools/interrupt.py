@@ -14,7 +14,7 @@ def watch_start() -> None:
     name = os.path.basename(sys.argv[0])
     if name == "-m" and "-m" in sys.orig_argv:  # so while Python looks for the module
         name = sys.orig_argv[sys.orig_argv.index("-m") + 1]
-    elif name not in ("syncnet", "syncnet-train"):
+    elif name not in ("syncnet", "syncnet-train", "syncnet-data"):
         return
     before = sys.excepthook
 

@@ -1,4 +1,4 @@
-"""Which clips to train on, after they were scored: `keep.csv`, one row a clip.
+"""Which clips to train on, after they were scored: `keep.csv`, one row per clip.
 
     clip,score,offset,verdict,reason
     clip_00007,0.91,0,keep,
@@ -18,8 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from data_tools.atomic import atomic_path
+from data_tools.manifest import ShardError
 from data_tools.records import RecordError, number, read_table, whole_number
-from data_tools.shards import ShardError
 
 KEEP, REALIGN = "keep", "realign"
 SHIFTED, NO_MINIMUM, UNREADABLE = "shifted", "no minimum", "unreadable"

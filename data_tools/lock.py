@@ -148,8 +148,8 @@ def _say_holder(descriptor: int, who: str) -> None:
 def _who_has(file: Path, who: str, folder: Path) -> str:
     try:
         with file.open(encoding="utf-8", errors="replace") as stream:
-            found = _HOLDER.fullmatch(stream.read(200))
+            holder = _HOLDER.fullmatch(stream.read(200))
     except OSError:
-        found = None
-    kind, where = found.groups() if found else (who, "")
+        holder = None
+    kind, where = holder.groups() if holder else (who, "")
     return f"another {kind} is writing to {folder}; wait for it" + (f" ({where})" if where else "")

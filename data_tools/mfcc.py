@@ -20,7 +20,7 @@ WINDOW_COLUMNS = WINDOW_FRAMES * COLUMNS_PER_FRAME  # 20
 
 
 def mfcc(audio: NDArray[np.int16]) -> NDArray[np.float32]:
-    """MFCC as SyncNet's published weights expect them: (T, 13) float32, 100 columns a second.
+    """MFCC as SyncNet's published weights expect them: (T, 13) float32, 100 columns per second.
 
     `audio`: (n,) int16 at 16 kHz, n >= 1; T = 1 + ceil((n - 400) / 160), at least 1. Magnitudes
     must be those of int16: floats in [-1, 1] would move the first cepstrum (log energy) by 20.8.

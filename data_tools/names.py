@@ -57,7 +57,7 @@ def shown(name: object) -> str:
     Bytes that are no UTF-8, and characters that end a line or command a terminal, are escaped.
     """
     text = os.fsencode(str(name)).decode("utf-8", "backslashreplace")
-    return _CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+    return _CONTROL.sub(lambda match: match[0].encode("unicode_escape").decode(), text)
 
 
 def listed(file: Path) -> list[str]:

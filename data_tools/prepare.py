@@ -29,7 +29,6 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.table import Table
 
-from data_tools import pack
 from data_tools.atomic import atomic_path, remove_partials, write_json
 from data_tools.clips import SPLITS
 from data_tools.engines import run_local, run_ray
@@ -567,11 +566,9 @@ def main(args: argparse.Namespace) -> int:
     if args.shards is None:
         console.print(f"next:    python -m data_tools pack {args.out} SHARDS", soft_wrap=True)
         return 0
-    parser = argparse.ArgumentParser()
-    pack.add_arguments(parser)
-    return pack.main(
-        parser.parse_args(["--workers", str(workers), "--", str(args.out), str(args.shards)])
-    )
+    from data_tools.commands.pack import main as pack
+
+    return pack(["--workers", str(workers), "--", str(args.out), str(args.shards)])
 
 
 def _check(args: argparse.Namespace) -> None:

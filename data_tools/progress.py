@@ -15,51 +15,79 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-_PLAIN_SECONDS = 5.0
+PLAIN_SECONDS = 5.0  # between two plain lines
 
 
 @contextmanager
 def progress(description: str, total: int, unit: str) -> Iterator[Callable[[int], None]]:
     """Yield `advance(count)`; shows what is done of `total`, at what rate, until when."""
     console = Console(stderr=True)
-    start = time.monotonic()
-    done = 0
-    if console.is_terminal:
-        columns = (
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[rate]}"),
-            TimeElapsedColumn(),
-            TextColumn("ETA"),
-            TimeRemainingColumn(),
-        )
-        with Progress(*columns, console=console) as bar:
-            task = bar.add_task(description, total=total, rate="")
+    pace = Pace(total)
+    if not console.is_terminal:
 
-            def advance(count: int) -> None:
-                nonlocal done
-                done += count
-                rate = done / max(time.monotonic() - start, 1e-6)
-                bar.update(task, advance=count, rate=f"{rate:.1f} {unit}/s")
+        def advance_plain(count: int) -> None:
+            pace.advance(count)
+            if pace.due(PLAIN_SECONDS):
+                print(
+                    f"{description}: {pace.done}/{total} {unit}, {pace.rate:.1f} {unit}/s, "
+                    f"{pace.seconds_left:.0f} s left",
+                    file=sys.stderr,
+                    flush=True,
+                )
 
-            yield advance
+        yield advance_plain
         return
 
-    said = start
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]}"),
+        TimeElapsedColumn(),
+        TextColumn("ETA"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console) as bar:
+        task = bar.add_task(description, total=total, rate="")
 
-    def advance_plain(count: int) -> None:
-        nonlocal done, said
-        done += count
+        def advance(count: int) -> None:
+            pace.advance(count)
+            bar.update(task, advance=count, rate=f"{pace.rate:.1f} {unit}/s")
+
+        yield advance
+
+
+class Pace:
+    """Counts what is done; knows the rate, the time left, and when to say so again.
+
+    Attributes:
+        total, done: in whatever is counted; `done` may begin above 0, for work that goes on.
+    """
+
+    def __init__(self, total: int, done: int = 0) -> None:
+        self.total, self.done = total, done
+        self._first = done
+        self._start = self._told = time.monotonic()
+
+    def advance(self, count: int = 1) -> None:
+        """So many more are done."""
+        self.done += count
+
+    @property
+    def rate(self) -> float:
+        """What was done per second since this object was made."""
+        return (self.done - self._first) / max(time.monotonic() - self._start, 1e-6)
+
+    @property
+    def seconds_left(self) -> float:
+        """How long the rest takes at this rate; 0 while there is none."""
+        rate = self.rate
+        return (self.total - self.done) / rate if rate else 0.0
+
+    def due(self, seconds: float) -> bool:
+        """Whether `seconds` have passed since this was true last."""
         now = time.monotonic()
-        if now - said >= _PLAIN_SECONDS:
-            said = now
-            rate = done / (now - start)
-            left = (total - done) / rate if rate else 0.0
-            print(
-                f"{description}: {done}/{total} {unit}, {rate:.1f} {unit}/s, {left:.0f} s left",
-                file=sys.stderr,
-                flush=True,
-            )
-
-    yield advance_plain
+        if now - self._told < seconds:
+            return False
+        self._told = now
+        return True

@@ -196,11 +196,11 @@ def utf8(text: str) -> str:
 
 def _field_first(message: str) -> str:
     """msgspec's "Expected `int`, got `str` - at `$.clips[0].frames`", the field put first."""
-    found = _PLACE.fullmatch(message)
-    if found is None:
+    place = _PLACE.fullmatch(message)
+    if place is None:
         return _plain(message)
-    where = found["where"].replace("`", "").replace("$.", "").replace("$", "")
-    return f"{where}: {_plain(found['what'])}"
+    where = place["where"].replace("`", "").replace("$.", "").replace("$", "")
+    return f"{where}: {_plain(place['what'])}"
 
 
 def _plain(message: str) -> str:

@@ -3,24 +3,86 @@
 import multiprocessing
 import os
 import signal
-from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
+from dataclasses import dataclass
 from multiprocessing.connection import wait
 from threading import Thread
+from typing import Annotated, TypeVar
+
+from msgspec import Meta
+
+from data_tools.errors import UsageError, UserError
 
 MAX_WORKERS = 1024
 
+Task = TypeVar("Task")
+Result = TypeVar("Result")
+
+
+class WorkerDied(UserError):
+    """A worker process was killed; says what to do."""
+
+
+@dataclass(frozen=True)
+class WorkerOptions:
+    """How much is done at once.
+
+    Attributes:
+        workers: Processes; 0: one per core.
+    """
+
+    workers: Annotated[int, Meta(ge=0, le=MAX_WORKERS)] = 0
+
 
 def process_count(workers: int) -> int:
-    """How many processes `--workers` asks for; 0 is one a core.
+    """How many processes `--workers` asks for; 0 is one per core.
 
     Raises:
-        ValueError: it is negative or above MAX_WORKERS.
+        UsageError: it is negative or above MAX_WORKERS.
     """
     if not 0 <= workers <= MAX_WORKERS:
-        raise ValueError(f"--workers must be 0 (one a core) or more, {MAX_WORKERS} at most")
+        raise UsageError(f"--workers must be 0 (one per core) or more, {MAX_WORKERS} at most")
     return workers or len(os.sched_getaffinity(0))
+
+
+def each_result(
+    function: Callable[[Task], Result], tasks: Sequence[Task], workers: int, work: str
+) -> Iterator[tuple[Task, Result]]:
+    """Call function(task) for every task; yields (task, result) as each ends, in no set order.
+
+    With one worker or one task all is done in this process, in order. Otherwise `function`, tasks
+    and results cross to other processes and back. When the caller stops early, or a task raises,
+    tasks that have not begun are not done.
+
+    Args:
+        workers: processes, at least 1.
+        work: what is done, for a sentence like "a packing process was killed".
+
+    Raises:
+        WorkerDied: a process was killed.
+        Exception: whatever `function` raises.
+    """
+    workers = min(workers, len(tasks))
+    if workers <= 1:
+        for task in tasks:
+            yield task, function(task)
+        return
+    with worker_pool(workers) as pool:
+        running = {pool.submit(function, task): task for task in tasks}
+        try:
+            for done in as_completed(running):
+                yield running[done], done.result()
+        except BrokenProcessPool:
+            raise WorkerDied(
+                f"a {work} process was killed (out of memory?); run the same command again to go "
+                "on, with fewer --workers"
+            ) from None
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
 
 
 @contextmanager

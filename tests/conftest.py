@@ -13,7 +13,8 @@ import simplejpeg
 import soundfile
 
 from data_tools.mfcc import SAMPLE_RATE, SAMPLES_PER_FRAME
-from data_tools.pack import PackOptions, pack
+from data_tools.packing import pack
+from data_tools.plan import PackOptions
 from data_tools.synth.clips import synthesize
 
 MakeClip = Callable[..., Path]

@@ -36,10 +36,10 @@ from data_tools.atomic import atomic_path, try_folder, write_json
 from data_tools.clips import SPLITS
 from data_tools.errors import MissingPackage, UserError
 from data_tools.lock import InUse, locked
+from data_tools.manifest import ClipRecord
 from data_tools.names import print_anything
 from data_tools.progress import progress
 from data_tools.records import RecordError, read_table, whole_number
-from data_tools.shards import ClipRecord
 from trainer.data.dataset import Dataset
 from trainer.data.loader import LoaderError
 from trainer.model.syncnet import SyncNet

@@ -35,14 +35,16 @@ from data_tools.atomic import atomic_path, write_json
 from data_tools.errors import MissingPackage
 from data_tools.keep import Row, read_keep
 from data_tools.lock import locked
+from data_tools.manifest import MANIFEST, ShardError, read_manifest
 from data_tools.mfcc import CEPSTRA, WINDOW_COLUMNS, WINDOW_FRAMES
 from data_tools.names import print_anything
-from data_tools.pack import PackOptions, pack
+from data_tools.packing import pack
+from data_tools.plan import PackOptions
 from data_tools.progress import progress
 from data_tools.records import RecordError
-from data_tools.shards import MANIFEST, ShardError, open_shards, read_manifest
+from data_tools.shards import open_shards
 from data_tools.synth.clips import synthesize
-from data_tools.verify import verify
+from data_tools.verifying import verify
 from trainer.config import (
     FIXED_ON_RESUME,
     SETTINGS,

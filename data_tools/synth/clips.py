@@ -2,43 +2,41 @@
 
     python -m data_tools synth OUT --clips 250 --seed 1 --size 96 --seconds 3 --offsync 0.2
 
-writes OUT/<clip>/audio.wav (16 kHz mono, 16 bit), OUT/<clip>/frames/frame0.jpg ... (25 a second)
+writes OUT/<clip>/audio.wav (16 kHz mono, 16 bit), OUT/<clip>/frames/frame0.jpg ... (25 per second)
 and OUT/truth.csv. Every clip is another person and another voice. Clip k depends only on the seed,
 k, the size and the length (and, off sync, on its kind), so fewer clips are a prefix of more.
 A run that was killed goes on where it stopped when started again with the same arguments.
 """
 
-from __future__ import annotations
-
-import argparse
 import csv
 import io
 import os
 import shutil
-import time
 from collections.abc import Callable
-from concurrent.futures import as_completed
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import cv2
 import numpy as np
 import simplejpeg
 import soundfile
+from msgspec import Meta
 from numpy.typing import NDArray
 
 from data_tools.atomic import atomic_path, remove_partials, write_json
+from data_tools.cli import check_options
+from data_tools.errors import UsageError
 from data_tools.mfcc import FPS, SAMPLE_RATE, SAMPLES_PER_FRAME
-from data_tools.progress import progress
 from data_tools.records import RecordError, read_record
 from data_tools.synth.face import render_face
 from data_tools.synth.voice import Speech, render_voice, speak
-from data_tools.workers import MAX_WORKERS, process_count, worker_pool
+from data_tools.workers import each_result, process_count
 
 IN_SYNC, SHIFTED, DUBBED = "in_sync", "shifted", "dubbed"
 MIN_SHIFT, MAX_SHIFT = 3, 12
-MAX_CLIPS, MAX_SECONDS, MAX_SEED = 10_000_000, 300, 2**63 - 1
+TRUTH = "truth.csv"
 
 # Raise when the same arguments come to mean other files.
 _VERSION = 1
@@ -49,7 +47,26 @@ _MAX_CLIP_BYTES = 1 << 30  # of a clip's pictures in memory
 # Frames of timeline on each side of the picture: the largest shift, and one frame for filters.
 _MARGIN = MAX_SHIFT + 2
 _RECORD = "synth.json"
-_TRUTH = "truth.csv"
+
+
+@dataclass(frozen=True)
+class SynthOptions:
+    """What decides the bytes of synthetic clips.
+
+    Attributes:
+        clips: How many clips.
+        seed: Random seed.
+        size: Side of the square pictures, in pixels.
+        seconds: Length of each clip, rounded to whole frames of 40 ms.
+        offsync: Share of clips put off sync: half shifted by 3 to 12 frames either way, half
+            dubbed with another speaker.
+    """
+
+    clips: Annotated[int, Meta(ge=1, le=10_000_000)]
+    seed: Annotated[int, Meta(ge=0, le=2**63 - 1)] = 0
+    size: Annotated[int, Meta(ge=32, le=1024)] = 224
+    seconds: Annotated[float, Meta(ge=1, le=300)] = 3.0
+    offsync: Annotated[float, Meta(ge=0, le=1)] = 0.0
 
 
 @dataclass(frozen=True)
@@ -68,10 +85,10 @@ class ClipTruth:
 def synthesize(
     out: Path,
     clips: int,
-    seed: int = 0,
-    size: int = 224,
-    seconds: float = 3.0,
-    offsync: float = 0.0,
+    seed: int = SynthOptions.seed,
+    size: int = SynthOptions.size,
+    seconds: float = SynthOptions.seconds,
+    offsync: float = SynthOptions.offsync,
     workers: int = 0,
     on_clip: Callable[[], None] | None = None,
 ) -> None:
@@ -80,32 +97,23 @@ def synthesize(
     The same arguments give byte-identical files, whatever `workers` is. Each clip folder appears
     whole or not at all; truth.csv comes last, so its presence means that the set is complete.
 
-    clips: at most MAX_CLIPS.
-    size: side of the square pictures, pixels, 32..1024.
-    seconds: length of each clip, 1..MAX_SECONDS, rounded to whole frames of 40 ms; a clip's
-        pictures may take 1 GB of memory.
-    offsync: chance 0..1 that a clip is off sync: half of those shifted by 3..12 frames either way,
-        half dubbed with another speaker.
-    workers: processes; 0 is one per core, 1 is this process.
-    on_clip: called in this process after each clip, also for one found already made.
+    Args:
+        clips, seed, size, seconds, offsync: see `SynthOptions`; a clip's pictures may take 1 GB of
+            memory.
+        workers: processes; 0 is one per core, 1 is this process.
+        on_clip: called in this process after each clip, also for one found already made.
 
-    Raises ValueError for an argument out of range, when `out` holds anything but an output
-    (finished or not) of the same arguments, or when the disk has no room for the clips.
+    Raises:
+        UsageError: an argument is out of range, `out` holds anything but an output (finished or
+            not) of the same arguments, or the disk has no room for the clips.
+        WorkerDied: a process was killed.
     """
-    _check_arguments(clips, seed, size, seconds, offsync, workers)
+    options = SynthOptions(clips, seed, size, float(seconds), float(offsync))
+    _check_arguments(options)
+    workers = process_count(workers)
     out = Path(out)
-    frames = frames_per_clip(seconds)
-    _check_room(out, clips, frames, size)
-    record = {
-        "made_by": "data_tools synth",
-        "version": _VERSION,
-        "clips": clips,
-        "seed": seed,
-        "size": size,
-        "seconds": float(seconds),
-        "offsync": float(offsync),
-    }
-    _claim(out, record)
+    _check_room(out, options)
+    _claim(out, {"made_by": "data_tools synth", "version": _VERSION, **asdict(options)})
     done = on_clip or (lambda: None)
     missing = []
     for index in range(clips):
@@ -113,20 +121,15 @@ def synthesize(
             done()
         else:
             missing.append(index)
-    processes = min(process_count(workers), len(missing))
-    if processes <= 1:
-        for index in missing:
-            _write_clip(out, seed, index, frames, size, offsync)
-            done()
-    else:
-        _write_clips_in_pool(out, seed, missing, frames, size, offsync, processes, done)
+    for _ in each_result(partial(_write_clip, out, options), missing, workers, "rendering"):
+        done()
     table = io.StringIO()
     writer = csv.writer(table, lineterminator="\n")
     writer.writerow(["clip", "kind", "offset_frames", "audio_from"])
     for index in range(clips):
         writer.writerow(clip_truth(seed, index, offsync).row(clip_name(index)))
-    with atomic_path(out / _TRUTH) as partial:
-        partial.write_text(table.getvalue(), encoding="utf-8")
+    with atomic_path(out / TRUTH) as unfinished:
+        unfinished.write_text(table.getvalue(), encoding="utf-8")
 
 
 def clip_name(index: int) -> str:
@@ -170,87 +173,31 @@ def draw_timeline(rng: np.random.Generator, frames: int) -> Speech:
     return speak(rng, frames + 2 * _MARGIN)
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments of `python -m data_tools synth` to `parser`."""
-    parser.add_argument("out", type=Path, metavar="OUT", help="folder to make (empty or not there)")
-    parser.add_argument("--clips", type=int, required=True, metavar="N", help="how many clips")
-    parser.add_argument("--seed", type=int, default=0, metavar="S", help="random seed (default 0)")
-    parser.add_argument(
-        "--size", type=int, default=224, metavar="PX", help="side of the pictures (default 224)"
-    )
-    parser.add_argument(
-        "--seconds", type=float, default=3.0, metavar="T", help="length of a clip (default 3)"
-    )
-    parser.add_argument(
-        "--offsync",
-        type=float,
-        default=0.0,
-        metavar="P",
-        help="share of clips put off sync, half shifted and half dubbed (default 0)",
-    )
-    parser.add_argument(
-        "--workers", type=int, default=0, metavar="N", help="processes (default: one per core)"
-    )
-
-
-def main(args: argparse.Namespace) -> int:
-    """Run `python -m data_tools synth`; returns the exit status.
-
-    Raises ValueError for the same reasons as `synthesize`.
-    """
-    started = time.monotonic()
-    with progress("clips", args.clips, "clips") as advance:
-        synthesize(
-            args.out,
-            clips=args.clips,
-            seed=args.seed,
-            size=args.size,
-            seconds=args.seconds,
-            offsync=args.offsync,
-            workers=args.workers,
-            on_clip=lambda: advance(1),
-        )
-    speech = args.clips * frames_per_clip(args.seconds) / FPS
-    took = time.monotonic() - started
-    print(f"{args.clips} clips ({speech:.0f} s of video) in {args.out}, made in {took:.1f} s")
-    print(f"what is true of each clip: {args.out / _TRUTH}")
-    return 0
-
-
-def _check_arguments(
-    clips: int, seed: int, size: int, seconds: float, offsync: float, workers: int
-) -> None:
-    if not 1 <= clips <= MAX_CLIPS:
-        raise ValueError(f"clips must be between 1 and {MAX_CLIPS}, not {clips}")
-    if not 0 <= seed <= MAX_SEED:
-        raise ValueError(f"seed must be between 0 and {MAX_SEED}, not {seed}")
-    if not 32 <= size <= 1024:
-        raise ValueError(f"size must be between 32 and 1024 pixels, not {size}")
-    if not 1 <= seconds <= MAX_SECONDS:
-        raise ValueError(f"seconds must be between 1 and {MAX_SECONDS}, not {seconds:g}")
+def _check_arguments(options: SynthOptions) -> None:
+    check_options(options)
+    size, seconds = options.size, options.seconds
     if 3 * size**2 * frames_per_clip(seconds) > _MAX_CLIP_BYTES:
-        raise ValueError(
-            f"seconds must be at most {_MAX_CLIP_BYTES / (3 * size**2 * FPS):.1f} at {size} pixels "
-            f"(a clip's pictures are held in memory), not {seconds:g}"
+        raise UsageError(
+            f"--seconds must be at most {_MAX_CLIP_BYTES / (3 * size**2 * FPS):.1f} at {size} "
+            f"pixels (a clip's pictures are held in memory), not {seconds:g}"
         )
-    if not 0 <= offsync <= 1:
-        raise ValueError(f"offsync must be between 0 and 1, not {offsync:g}")
-    if not 0 <= workers <= MAX_WORKERS:
-        raise ValueError(f"workers must be between 0 (one per core) and {MAX_WORKERS}")
 
 
-def _check_room(out: Path, clips: int, frames: int, size: int) -> None:
+def _check_room(out: Path, options: SynthOptions) -> None:
     """Refuse at once what would fill the disk after hours; what is there already needs no room."""
     nearest = next(path for path in (out, *out.absolute().parents) if path.exists())
     if not nearest.is_dir():
         return  # _claim says so
     there = sum(1 for _ in out.glob("clip_*")) if nearest == out else 0
-    one = frames * max(_BLOCK, _BYTES_PER_PIXEL * size**2) + 2 * frames * SAMPLES_PER_FRAME
-    needed, free = max(0, clips - there) * one, shutil.disk_usage(nearest).free
+    frames = frames_per_clip(options.seconds)
+    pictures = frames * max(_BLOCK, _BYTES_PER_PIXEL * options.size**2)
+    clip_bytes = pictures + 2 * frames * SAMPLES_PER_FRAME
+    needed = max(0, options.clips - there) * clip_bytes
+    free = shutil.disk_usage(nearest).free
     if needed > free:
-        raise ValueError(
-            f"{clips} clips would take about {needed / 1e9:,.1f} GB and the disk of {nearest} has "
-            f"{free / 1e9:,.1f} GB free; make fewer, shorter or smaller ones"
+        raise UsageError(
+            f"{options.clips} clips would take about {needed / 1e9:,.1f} GB and the disk "
+            f"of {nearest} has {free / 1e9:,.1f} GB free; make fewer, shorter or smaller ones"
         )
 
 
@@ -270,65 +217,41 @@ def _draw_truth(rng: np.random.Generator, offsync: float) -> ClipTruth:
 def _claim(out: Path, record: dict[str, object]) -> None:
     """Make `out` and record the arguments in it, or check that it is theirs already."""
     if out.exists() and not out.is_dir():
-        raise ValueError(f"{out} is not a folder")
+        raise UsageError(f"{out} is not a folder")
     out.mkdir(parents=True, exist_ok=True)
     path = out / _RECORD
     if path.exists():
         try:
-            found = read_record(path, dict[str, Any], "is damaged", "choose another folder")
+            earlier = read_record(path, dict[str, Any], "is damaged", "choose another folder")
         except RecordError:
-            found = None
-        if found != record:
-            raise ValueError(f"{out} holds clips made with other arguments; choose another folder")
+            earlier = None
+        if earlier != record:
+            raise UsageError(f"{out} holds clips made with other arguments; choose another folder")
         remove_partials(out)
         return
     if any(not entry.name.startswith(f".{_RECORD}.") for entry in out.iterdir()):
-        raise ValueError(f"{out} is not empty and was not made by synth; choose another folder")
+        raise UsageError(f"{out} is not empty and was not made by synth; choose another folder")
     remove_partials(out)
     write_json(path, record)
 
 
-def _write_clips_in_pool(
-    out: Path,
-    seed: int,
-    indices: list[int],
-    frames: int,
-    size: int,
-    offsync: float,
-    processes: int,
-    done: Callable[[], None],
-) -> None:
-    with worker_pool(processes) as pool:
-        try:
-            tasks = [
-                pool.submit(_write_clip, out, seed, index, frames, size, offsync)
-                for index in indices
-            ]
-            for task in as_completed(tasks):
-                task.result()
-                done()
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
-
-
-def _write_clip(out: Path, seed: int, index: int, frames: int, size: int, offsync: float) -> None:
+def _write_clip(out: Path, options: SynthOptions, index: int) -> None:
     final = out / clip_name(index)
-    partial = _partial(final)
-    if partial.exists():
-        shutil.rmtree(partial)
+    unfinished = _unfinished(final)
+    if unfinished.exists():
+        shutil.rmtree(unfinished)
     cv2.setNumThreads(0)  # the processes are the parallelism
-    rng = np.random.default_rng([seed, index])
-    truth = _draw_truth(rng, offsync)
-    pictures, audio = render_clip(rng, frames, size, truth)
-    (partial / "frames").mkdir(parents=True)
-    wav = os.fsencode(partial / "audio.wav")  # soundfile takes text of UTF-8 alone
+    rng = np.random.default_rng([options.seed, index])
+    truth = _draw_truth(rng, options.offsync)
+    pictures, audio = render_clip(rng, frames_per_clip(options.seconds), options.size, truth)
+    (unfinished / "frames").mkdir(parents=True)
+    wav = os.fsencode(unfinished / "audio.wav")  # soundfile takes text of UTF-8 alone
     soundfile.write(wav, audio, SAMPLE_RATE, subtype="PCM_16")
     for number, picture in enumerate(pictures):
         jpeg = simplejpeg.encode_jpeg(picture, quality=_JPEG_QUALITY, colorspace="RGB")
-        (partial / "frames" / f"frame{number}.jpg").write_bytes(jpeg)
-    os.rename(partial, final)
+        (unfinished / "frames" / f"frame{number}.jpg").write_bytes(jpeg)
+    os.rename(unfinished, final)
 
 
-def _partial(path: Path) -> Path:
+def _unfinished(path: Path) -> Path:
     return path.with_name(f".{path.name}.partial")

@@ -9,7 +9,8 @@ import soundfile
 
 from benchmarks import real_refine, real_speech, ridge, shift_recovery
 from data_tools.keep import KEEP, NO_MINIMUM, REALIGN, SHIFTED, Row, write_keep
-from data_tools.pack import PackOptions, pack
+from data_tools.packing import pack
+from data_tools.plan import PackOptions
 from data_tools.shards import open_shards
 from data_tools.synth.clips import synthesize
 from trainer.data.dataset import Dataset

@@ -19,7 +19,8 @@ from benchmarks.studies import (
     training,
 )
 from data_tools.keep import KEEP, NO_MINIMUM, SHIFTED, Row, read_keep
-from data_tools.pack import PackOptions, pack
+from data_tools.packing import pack
+from data_tools.plan import PackOptions
 from data_tools.synth.clips import synthesize
 from trainer.data.dataset import Dataset
 

@@ -21,21 +21,16 @@ import simplejpeg
 import soundfile
 from hypothesis import strategies as st
 
-from data_tools.clips import (
-    MAX_SIDE,
-    Clip,
-    ClipData,
-    ClipError,
-    decode_jpeg,
-    find_clips,
-    jpeg_size,
-    load_clip,
-)
+from data_tools.clip_data import ClipData, load_clip
+from data_tools.clips import Clip, ClipError, find_clips
+from data_tools.jpeg import MAX_SIDE, decode_jpeg, jpeg_size
+from data_tools.manifest import ShardError
 from data_tools.mfcc import CEPSTRA, WINDOW_COLUMNS, mfcc
-from data_tools.pack import PackOptions, pack
+from data_tools.packing import pack
+from data_tools.plan import PackOptions
 from data_tools.records import RecordError
-from data_tools.shards import Shard, ShardError
-from data_tools.verify import verify
+from data_tools.shards import Shard
+from data_tools.verifying import verify
 
 MAX_GROWTH = 400 << 10  # kB: one picture of MAX_SIDE takes 50 MB, its decoder's coefficients 100 MB
 TRAIN = "train-000000"

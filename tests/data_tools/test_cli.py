@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from data_tools.__main__ import main
+from data_tools.__main__ import COMMANDS, main
 
 ROOT = Path(__file__).parents[2]
 
@@ -37,15 +37,52 @@ def test_bad_value_is_one_line_and_status_2(
 
 
 @pytest.mark.parametrize(
-    "arguments", [[], ["fly"], ["pack"], ["pack", "a", "b", "--split-by", "moon"], ["verify"]]
+    ("arguments", "error"),
+    [
+        ([], "python -m data_tools: a command must be given"),
+        (["fly"], "python -m data_tools: there is no command 'fly'"),
+        (["pack"], "python -m data_tools pack: CLIPS, OUT must be given"),
+        (
+            ["pack", "a", "b", "--split-by", "moon"],
+            "python -m data_tools pack: --split-by must be one of 'source', 'clip', not moon",
+        ),
+        (["verify"], "python -m data_tools verify: OUT must be given"),
+    ],
 )
 def test_bad_usage_names_the_error_in_its_last_line(
+    capsys: pytest.CaptureFixture[str], arguments: list[str], error: str
+) -> None:
+    assert main(arguments) == 2
+    assert capsys.readouterr().err.splitlines()[-1].startswith(error)
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["-h"], [], ["fly"]])
+def test_the_table_shows_every_command(
     capsys: pytest.CaptureFixture[str], arguments: list[str]
 ) -> None:
+    asked = arguments in (["--help"], ["-h"])
+    assert main(arguments) == (0 if asked else 2)
+    out, err = capsys.readouterr()
+    assert (err == "") if asked else (out == "")
+    for name, purpose in COMMANDS.items():
+        assert f"  {name:<9}{purpose}\n" in out + err
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_has_help(capsys: pytest.CaptureFixture[str], name: str) -> None:
     with pytest.raises(SystemExit) as stopped:
-        main(arguments)
-    assert stopped.value.code == 2
-    assert "error: " in capsys.readouterr().err.splitlines()[-1]
+        main([name, "--help"])
+    assert stopped.value.code == 0
+    assert f"usage: python -m data_tools {name} " in capsys.readouterr().out
+
+
+def test_a_command_loads_no_other() -> None:
+    code = (
+        "import sys; from data_tools.__main__ import main; main(['verify', '/dev/null']);"
+        "print(*(m for m in sys.modules if m.startswith('data_tools.commands.')))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.stdout.split() == ["data_tools.commands.verify"]
 
 
 def test_absent_clips_folder_is_status_2(

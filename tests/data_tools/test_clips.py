@@ -12,16 +12,9 @@ import pytest
 import simplejpeg
 import soundfile
 
-from data_tools.clips import (
-    Clip,
-    ClipError,
-    Conversion,
-    decode_jpeg,
-    find_clips,
-    frame_files,
-    load_clip,
-    natural_key,
-)
+from data_tools.clip_data import load_clip
+from data_tools.clips import Clip, ClipError, find_clips, frame_files, natural_key
+from data_tools.jpeg import Conversion, decode_jpeg
 from data_tools.mfcc import mfcc
 from data_tools.records import RecordError
 

@@ -17,20 +17,12 @@ import soundfile
 from hypothesis import HealthCheck, given, settings
 
 import hostile_clips as hostile
-from data_tools import clips
-from data_tools.clips import (
-    Clip,
-    ClipData,
-    ClipError,
-    Conversion,
-    decode_jpeg,
-    find_clips,
-    frame_files,
-    jpeg_size,
-    load_clip,
-    read_npy,
-)
+from data_tools import clip_data, clips
+from data_tools.clip_data import ClipData, load_clip
+from data_tools.clips import Clip, ClipError, find_clips, frame_files
+from data_tools.jpeg import Conversion, decode_jpeg, jpeg_size
 from data_tools.mfcc import mfcc
+from data_tools.sound import read_npy
 
 MakeClip = Callable[..., Path]
 FRAMES = 30
@@ -470,7 +462,7 @@ def test_a_frame_of_gigabytes_is_not_read(clip: Path) -> None:
 def test_a_clip_of_too_many_frames_or_bytes_is_refused(
     clip: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(clips, "_MAX_CLIP_BYTES", 10_000)
+    monkeypatch.setattr(clip_data, "_MAX_CLIP_BYTES", 10_000)
     assert refused(clip).reason == "too long"
     monkeypatch.setattr(clips, "MAX_FRAMES", FRAMES - 1)
     assert "30 frames" in refused(clip).detail

@@ -82,10 +82,10 @@ def test_info_counts_what_was_left_out_by_reason(
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--seed", "-1"], "--seed must not be negative"),
+        (["--seed", "-1"], "--seed must be at least 0"),
         (["--workers", "-1"], "--workers must be"),
         (["--source-pattern", "(zzz)?c"], "matches nothing in 'c"),
-        (["--size", "4097"], "--size must lie between"),
+        (["--size", "4097"], "--size must be at least 16 and at most 4096"),
     ],
 )
 def test_bad_value_exits_2_with_one_line_before_anything_is_written(

@@ -9,7 +9,8 @@ import cv2
 import pytest
 
 from data_tools.__main__ import main
-from data_tools.pack import PackOptions, pack
+from data_tools.packing import pack
+from data_tools.plan import PackOptions
 
 MakeClip = Callable[..., Path]
 

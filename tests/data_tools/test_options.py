@@ -1,11 +1,12 @@
 """Options out of dataclasses, and how every command ends."""
 
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import pytest
 from jsonargparse.typing import ClosedUnitInterval
+from msgspec import Meta
 
 from data_tools import cli
 from data_tools.clips import ClipError
@@ -38,6 +39,28 @@ class Settings:
     out: Path | None = None
 
 
+@dataclass(frozen=True)
+class Limited:
+    """Limits in annotations.
+
+    Attributes:
+        clips: How many; there is no default.
+        size: Side of a picture.
+        share: A share.
+    """
+
+    clips: Annotated[int, Meta(ge=1)]
+    size: Annotated[int, Meta(ge=16, le=4096)] | None = None
+    share: Annotated[float, Meta(ge=0, le=1)] = 0.5
+
+
+def read_limited(*argv: str) -> Limited:
+    parser = cli.command("test", "A test.")
+    parser.add_argument("folder", type=Path)
+    cli.add_options(parser, Limited)
+    return cli.read_options(Limited, cli.parse(parser, list(argv)))
+
+
 def read(*argv: str) -> Settings:
     parser = cli.command("test", "A test.")
     cli.add_options(parser, Settings)
@@ -55,13 +78,20 @@ def test_every_type() -> None:
     )
 
 
+def test_names_that_are_no_utf8() -> None:
+    assert read("--note", "a\udcff", "--out", "b\udcff") == Settings(
+        note="a\udcff", out=Path("b\udcff")
+    )
+
+
 @pytest.mark.parametrize(
     ("argv", "said"),
     [
         (["--size", "8"], "--size must be at least 16 and at most 4096, not 8"),
         (["--size", "0"], "--size must be at least 16 and at most 4096, not 0"),
         (["--size", "x"], "--size must be a whole number, not 'x'"),
-        (["--rate", "x"], "--rate"),
+        (["--rate", "x"], "--rate must be a number, not x"),
+        (["--rate", "[" * 3000], "--rate must be a number, not [[["),
         (["--share", "nan"], "--share must be at least 0 and at most 1, not nan"),
         (["--split-by", "y"], "--split-by must be one of 'source', 'clip', not y"),
         (["--spli", "clip"], "unrecognized arguments: --spli"),
@@ -74,6 +104,48 @@ def test_wrong_options_are_one_sentence(argv: list[str], said: str) -> None:
         read(*argv)
     assert said in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_limits_in_annotations_are_read() -> None:
+    limited = read_limited("x", "--clips", "3", "--size=16", "--share=1")
+    assert limited == Limited(3, 16, 1.0)
+    # types of jsonargparse's own could not be unpickled in another process
+    assert [type(value) for value in astuple(limited)] == [int, int, float]
+
+
+@pytest.mark.parametrize(
+    ("argv", "said"),
+    [
+        (["x", "--clips", "0"], "--clips must be at least 1, not 0"),
+        (["x", "--clips", "1", "--size=8"], "--size must be at least 16 and at most 4096, not 8"),
+        (["x", "--clips", "1", "--share=nan"], "--share must be at least 0 and at most 1, not nan"),
+        (["x"], "--clips must be given"),
+        (["--clips", "1"], "FOLDER must be given"),
+    ],
+)
+def test_limits_in_annotations_hold(argv: list[str], said: str) -> None:
+    with pytest.raises(UsageError) as error:
+        read_limited(*argv)
+    assert said in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        (Limited(0), "--clips must be at least 1, not 0"),
+        (Limited(1, 8), "--size must be at least 16 and at most 4096, not 8"),
+        (Limited(1, share=float("nan")), "--share must be at least 0 and at most 1, not nan"),
+    ],
+)
+def test_settings_made_in_python_are_checked_alike(settings: Limited, said: str) -> None:
+    cli.check_options(Limited(1, 16))
+    with pytest.raises(UsageError) as error:
+        cli.check_options(settings)
+    assert str(error.value) == said
+
+
+def test_two_names_for_the_same_limits() -> None:
+    assert cli.whole("Other", 16, 4096) is Size
 
 
 def test_help_teaches(capsys: pytest.CaptureFixture[str]) -> None:

@@ -18,9 +18,12 @@ from hypothesis import strategies as st
 import hostile_clips as hostile
 from data_tools.__main__ import main
 from data_tools.clips import SPLITS, Clip, find_clips
-from data_tools.pack import PackOptions, pack, plan_shards
-from data_tools.shards import ClipRecord, in_two_splits, index_tar, open_shards
-from data_tools.verify import verify
+from data_tools.manifest import ClipRecord, in_two_splits
+from data_tools.packing import pack
+from data_tools.plan import PackOptions, plan_shards
+from data_tools.shards import open_shards
+from data_tools.tar_index import index_tar
+from data_tools.verifying import verify
 
 MakeClip = Callable[..., Path]
 
@@ -374,7 +377,7 @@ def test_workers_of_verify_are_bounded(
     shards_folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["verify", str(shards_folder), "--workers", "1000000000"]) == 2
-    assert "1024 at most" in capsys.readouterr().err
+    assert "at most 1024" in capsys.readouterr().err
 
 
 # --- bytes at random in shards

@@ -11,13 +11,16 @@ import simplejpeg
 import soundfile
 
 from data_tools.__main__ import main
-from data_tools.clips import Clip, ClipError, load_clip, realign
+from data_tools.clip_data import load_clip, realign
+from data_tools.clips import Clip, ClipError
 from data_tools.keep import KEEP, REALIGN, SHIFTED, KeepError, Row, write_keep
+from data_tools.manifest import RejectedClip
 from data_tools.mfcc import SAMPLES_PER_FRAME
-from data_tools.pack import PackOptions, pack
-from data_tools.shards import RejectedClip, open_shards
+from data_tools.packing import pack
+from data_tools.plan import PackOptions
+from data_tools.shards import open_shards
 from data_tools.synth.clips import ClipTruth, render_clip
-from data_tools.verify import verify
+from data_tools.verifying import verify
 
 
 def clip_keys(shards: Path) -> dict[str, set[str]]:

@@ -18,10 +18,11 @@ import pytest
 import simplejpeg
 
 from data_tools.__main__ import main
-from data_tools.clips import find_clips, load_clip
+from data_tools.clip_data import load_clip
+from data_tools.clips import find_clips
 from data_tools.mfcc import FPS, SAMPLE_RATE, SAMPLES_PER_FRAME
 from data_tools.prepare import _claim, find_videos, settle_names
-from data_tools.verify import verify
+from data_tools.verifying import verify
 from data_tools.video.cut_clips import PrepareOptions
 from videos import canvas, head, write_video
 

@@ -11,7 +11,7 @@ import sys
 import pytest
 
 from data_tools import progress as module
-from data_tools.progress import progress
+from data_tools.progress import Pace, progress
 
 COUNT_TO_FOUR = """
 from data_tools.progress import progress
@@ -24,7 +24,7 @@ with progress("packing", 4, "clips") as advance:
 def test_plain_lines_tell_count_rate_and_time_left(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "_PLAIN_SECONDS", 0.0)
+    monkeypatch.setattr(module, "PLAIN_SECONDS", 0.0)
     with progress("packing", 10, "clips") as advance:
         advance(3)
         advance(7)
@@ -37,6 +37,17 @@ def test_short_work_off_a_terminal_is_silent(capsys: pytest.CaptureFixture[str])
     with progress("packing", 2, "clips") as advance:
         advance(2)
     assert capsys.readouterr() == ("", "")
+
+
+def test_pace_of_work_that_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 100.0
+    monkeypatch.setattr(module.time, "monotonic", lambda: now)
+    pace = Pace(total=50, done=10)
+    assert (pace.rate, pace.seconds_left, pace.due(5.0)) == (0.0, 0.0, False)
+    now = 105.0
+    pace.advance(20)
+    assert (pace.done, pace.rate, pace.seconds_left) == (30, 4.0, 5.0)
+    assert (pace.due(5.0), pace.due(5.0)) == (True, False)
 
 
 def test_terminal_gets_a_bar_with_the_count_and_the_rate() -> None:

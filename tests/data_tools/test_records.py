@@ -22,8 +22,11 @@ from rich.console import Console
 from data_tools import prepare
 from data_tools.__main__ import main
 from data_tools.clips import SPLITS, find_clips
+from data_tools.info import summarise
 from data_tools.keep import COLUMNS, KeepError, read_keep, write_keep
-from data_tools.pack import ShardPlan, _is_complete, pack, summarise
+from data_tools.manifest import Manifest, ShardError, ShardStats, read_manifest
+from data_tools.packing import _is_complete, pack
+from data_tools.plan import ShardPlan
 from data_tools.records import (
     LONGEST_LINE,
     RecordError,
@@ -33,16 +36,10 @@ from data_tools.records import (
     read_table,
     whole_number,
 )
-from data_tools.shards import (
-    Manifest,
-    ShardError,
-    ShardStats,
-    index_tar,
-    open_shards,
-    read_manifest,
-)
+from data_tools.shards import open_shards
 from data_tools.synth.clips import synthesize
-from data_tools.verify import verify
+from data_tools.tar_index import index_tar
+from data_tools.verifying import verify
 from data_tools.video.cut_clips import Row as VideoRow
 from data_tools.video.cut_clips import (
     failed_row,

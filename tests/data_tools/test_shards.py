@@ -13,9 +13,14 @@ import pytest
 import soundfile
 import webdataset
 
-from data_tools.clips import Clip, load_clip
-from data_tools.pack import PackOptions, pack
-from data_tools.shards import Shard, ShardError, index_tar, open_shards, read_manifest, write_shard
+from data_tools.clip_data import load_clip
+from data_tools.clips import Clip
+from data_tools.manifest import ShardError, read_manifest
+from data_tools.packing import pack
+from data_tools.plan import PackOptions
+from data_tools.shard_writer import write_shard
+from data_tools.shards import Shard, open_shards
+from data_tools.tar_index import index_tar
 
 MakeClip = Callable[..., Path]
 

@@ -12,9 +12,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data_tools.pack import PackOptions, pack
-from data_tools.shards import Member, Shard, ShardError, index_tar
-from data_tools.verify import verify, verify_shard
+from data_tools.manifest import ShardError
+from data_tools.packing import pack
+from data_tools.plan import PackOptions
+from data_tools.shards import Shard
+from data_tools.tar_index import Member, index_tar
+from data_tools.verifying import verify, verify_shard
 
 MakeClip = Callable[..., Path]
 Change = Callable[[dict[str, Any]], object]

@@ -4,7 +4,8 @@ import os
 
 import pytest
 
-from data_tools.workers import worker_pool
+from data_tools.errors import UserError
+from data_tools.workers import WorkerDied, each_result, worker_pool
 
 
 def test_processes_of_a_pool_share_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -21,3 +22,37 @@ def test_what_the_user_set_stays(monkeypatch: pytest.MonkeyPatch) -> None:
     with worker_pool(2) as pool:
         assert pool.submit(os.getenv, "OMP_NUM_THREADS").result() == "3"
     assert os.environ["OMP_NUM_THREADS"] == "3"
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_each_result_comes_with_its_task(workers: int) -> None:
+    tasks = ["ab", "c", ""]
+    results = dict(each_result(len, tasks, workers, "counting"))
+    assert results == {"ab": 2, "c": 1, "": 0}
+
+
+def test_one_worker_or_one_task_is_done_here() -> None:
+    here = os.getpid()
+    assert [pid for _, pid in each_result(_pid, [1, 2], 1, "counting")] == [here, here]
+    assert [pid for _, pid in each_result(_pid, [1], 8, "counting")] == [here]
+    assert list(each_result(_pid, [], 8, "counting")) == []
+    assert here not in [pid for _, pid in each_result(_pid, [1, 2], 2, "counting")]
+
+
+def test_a_killed_process_is_the_users_matter() -> None:
+    with pytest.raises(WorkerDied, match=r"a packing process was killed .* fewer --workers"):
+        list(each_result(os._exit, [1, 1], 2, "packing"))
+    assert issubclass(WorkerDied, UserError)
+
+
+def test_what_a_task_raises_reaches_the_caller() -> None:
+    with pytest.raises(ZeroDivisionError):
+        list(each_result(_reciprocal, [1, 0], 2, "dividing"))
+
+
+def _pid(_: int) -> int:
+    return os.getpid()
+
+
+def _reciprocal(number: int) -> float:
+    return 1 / number

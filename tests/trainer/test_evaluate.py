@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data_tools.lock import locked
-from data_tools.shards import ClipRecord
+from data_tools.manifest import ClipRecord
 from mutations import changed_bytes, documented
 from trainer import evaluate as module
 from trainer.data.dataset import Dataset

@@ -17,7 +17,8 @@ import pytest
 import torch
 
 from data_tools.keep import KEEP, NO_MINIMUM, REALIGN, Row, write_keep
-from data_tools.pack import PackOptions, pack
+from data_tools.packing import pack
+from data_tools.plan import PackOptions
 from runs import REPOSITORY, TINY, command, losses, train_rows
 from trainer.config import Config, Data, Run, Train
 from trainer.data.dataset import Dataset

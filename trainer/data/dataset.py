@@ -9,9 +9,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from data_tools.clips import MAX_SIDE, jpeg_size
+from data_tools.jpeg import MAX_SIDE, jpeg_size
+from data_tools.manifest import ShardError
 from data_tools.mfcc import CEPSTRA, COLUMNS_PER_FRAME, WINDOW_COLUMNS, window_count
-from data_tools.shards import Shard, ShardError, open_shards
+from data_tools.shards import Shard, open_shards
 from trainer.data.sampler import Runs
 
 # Natural logarithm: 40 dB below a clip's loud parts there is no speech.

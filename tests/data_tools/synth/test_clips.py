@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import csv
 import json
 import shutil
@@ -22,6 +21,7 @@ from data_tools.mfcc import SAMPLES_PER_FRAME
 from data_tools.synth import clips as synth
 from data_tools.synth.face import mouth_box
 from data_tools.synth.voice import STEPS_PER_FRAME, render_voice, speak
+from data_tools.workers import WorkerOptions
 
 FRAMES = 75
 SIZE = 64
@@ -204,7 +204,7 @@ def test_refuses_foreign_folder_and_other_arguments(tmp_path: Path) -> None:
 )
 def test_refuses_bad_arguments(tmp_path: Path, arguments: dict[str, float], word: str) -> None:
     out = tmp_path / "out"
-    with pytest.raises(ValueError, match=f"^{word} must"):
+    with pytest.raises(ValueError, match=f"^--{word} must"):
         synth.synthesize(out, **{"clips": 1, **arguments})  # type: ignore[arg-type]
     assert not out.exists()
 
@@ -364,14 +364,12 @@ def test_faces_differ_and_fill_the_picture(
 
 
 def test_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    parser = argparse.ArgumentParser()
-    synth.add_arguments(parser)
-    defaults = parser.parse_args(["out", "--clips", "1"])
+    defaults = synth.SynthOptions(clips=1)
     assert (defaults.seed, defaults.size, defaults.seconds) == (0, 224, 3.0)
-    assert (defaults.offsync, defaults.workers) == (0.0, 0)
+    assert (defaults.offsync, WorkerOptions().workers) == (0.0, 0)
     out = tmp_path / "out"
     words = [str(out), "--clips", "2", "--seed", "6", "--size", "32", "--seconds", "1"]
-    assert synth.main(parser.parse_args([*words, "--workers", "1"])) == 0
+    assert main(["synth", *words, "--workers", "1"]) == 0
     said = capsys.readouterr().out
     assert "2 clips (2 s of video)" in said
     assert str(out / "truth.csv") in said

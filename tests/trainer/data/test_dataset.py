@@ -14,8 +14,9 @@ import pytest
 import soundfile
 from numpy.typing import NDArray
 
-from data_tools.pack import PackOptions, pack
-from data_tools.shards import ShardError
+from data_tools.manifest import ShardError
+from data_tools.packing import pack
+from data_tools.plan import PackOptions
 from tests.conftest import MakeClip
 from trainer.data.dataset import Dataset
 from trainer.data.sampler import Runs

@@ -11,7 +11,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data_tools.pack import PackOptions, pack
+from data_tools.packing import pack
+from data_tools.plan import PackOptions
 from trainer.data.dataset import Dataset
 from trainer.data.sampler import fixed_runs
 from trainer.model.syncnet import SyncNet

@@ -11,9 +11,11 @@ import pytest
 
 from data_tools.__main__ import main
 from data_tools.clips import SPLITS
-from data_tools.pack import PackOptions, pack
-from data_tools.shards import Shard, ShardError, open_shards
-from data_tools.verify import verify
+from data_tools.manifest import ShardError
+from data_tools.packing import pack
+from data_tools.plan import PackOptions
+from data_tools.shards import Shard, open_shards
+from data_tools.verifying import verify
 
 MakeClip = Callable[..., Path]
 TRAIN, VAL = "train-000000.tar", "val-000000.tar"

@@ -1,37 +1,35 @@
-"""Re-read shards and name every fault: `python -m data_tools verify OUT`."""
+"""Re-read shards and name every fault."""
 
-import argparse
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from data_tools.clips import ClipError, decode_jpeg, read_npy
-from data_tools.mfcc import CEPSTRA
-from data_tools.progress import progress
-from data_tools.records import RecordError, decode_record
-from data_tools.shards import (
+from data_tools.clips import ClipError
+from data_tools.jpeg import decode_jpeg
+from data_tools.manifest import (
     MANIFEST,
     NOTHING,
     ClipRecord,
     Manifest,
-    Member,
-    Shard,
     ShardError,
-    content_hash,
-    describe,
-    format_idx,
     in_two_splits,
-    index_tar,
     read_manifest,
     read_stats,
 )
-from data_tools.workers import process_count, worker_pool
+from data_tools.mfcc import CEPSTRA
+from data_tools.progress import progress
+from data_tools.records import RecordError, decode_record
+from data_tools.shard_writer import content_hash, describe
+from data_tools.shards import Shard
+from data_tools.sound import read_npy
+from data_tools.tar_index import Member, format_idx, index_tar
+from data_tools.workers import each_result
 
 
 def verify(folder: Path, workers: int = 1) -> list[str]:
-    """Check manifest, tars, indices, hashes, MFCC and every frame; returns the faults, one a line.
+    """Check manifest, tars, indices, hashes, MFCC and every frame; returns one line per fault.
 
     Raises:
         ShardError: the folder holds no manifest of shards.
@@ -46,15 +44,12 @@ def verify(folder: Path, workers: int = 1) -> list[str]:
             faults.append(f"{path.name}: left over from a killed run; run pack again")
     tars = [folder / entry.name for entry in manifest.shards]
     with progress("verifying", len(tars), "shards") as advance:
-        if workers == 1 or len(tars) <= 1:
-            for tar in tars:
-                faults += verify_shard(tar)
-                advance(1)
-        else:
-            with worker_pool(min(workers, len(tars))) as pool:
-                for found in pool.map(verify_shard, tars):
-                    faults += found
-                    advance(1)
+        faults_of = {}
+        for tar, own in each_result(verify_shard, tars, workers, "verifying"):
+            faults_of[tar] = own
+            advance(1)
+    for tar in tars:
+        faults += faults_of[tar]
     return faults + list(_manifest_faults(manifest, tars))
 
 
@@ -79,8 +74,8 @@ def verify_shard(tar: Path) -> list[str]:
             for member in members:
                 stream.seek(member.offset)
                 contents.append(stream.read(member.size))
-            found = _clip_faults(record, split, members, contents)
-            faults += (f"{tar.name}: {fault}" for fault in found)
+            wrong = _clip_faults(record, split, members, contents)
+            faults += (f"{tar.name}: {fault}" for fault in wrong)
     return faults
 
 
@@ -95,14 +90,14 @@ def _manifest_faults(manifest: Manifest, tars: list[Path]) -> Iterator[str]:
         except ShardError:
             damaged = True  # named already
             continue
-        found = stats.totals
+        own = stats.totals
         if stats.split != entry.split:
             yield f"{tar.name}: of {stats.split}, the manifest says {entry.split}"
         for what in ("clips", "frames", "bytes"):
-            count, said = getattr(found, what), getattr(entry, what)
-            if count != said:
-                yield f"{tar.name}: {count} {what}, the manifest says {said}"
-        totals[entry.split] += found
+            count, listed = getattr(own, what), getattr(entry, what)
+            if count != listed:
+                yield f"{tar.name}: {count} {what}, the manifest says {listed}"
+        totals[entry.split] += own
         dropped += [(row.clip, row.reason) for row in stats.dropped]
     if damaged:
         return  # without one shard's counts there is no total
@@ -158,24 +153,3 @@ def _clip_faults(
             stored = (record.height, record.width, record.channels)
             if shape != stored:
                 yield f"{member.name}: decodes to {shape}, not {stored}"
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The command line of `verify`."""
-    parser.add_argument("out", type=Path, help="folder of shards")
-    parser.add_argument("--workers", type=int, default=0, help="processes (default: one a core)")
-
-
-def main(args: argparse.Namespace) -> int:
-    """Run `verify` from the command line; 1 if anything is wrong."""
-    faults = verify(args.out, process_count(args.workers))
-    for fault in faults:
-        print(fault)
-    manifest = read_manifest(args.out)
-    clips = sum(split.clips for split in manifest.splits.values())
-    shards = len(manifest.shards)
-    if faults:
-        print(f"{args.out}: {len(faults)} faults in {shards} shards")
-        return 1
-    print(f"{args.out}: {shards} shards, {clips} clips, no fault")
-    return 0

@@ -1,4 +1,4 @@
-"""Packing: splits, keys, what is left out, and that kills and worker counts leave no trace."""
+"""Packing: keys, what is left out, and that kills and worker counts leave no trace."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ import subprocess
 import sys
 import tarfile
 import time
-from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,17 +19,15 @@ import numpy as np
 import pytest
 import simplejpeg
 import soundfile
-from hypothesis import given
-from hypothesis import strategies as st
 
-from data_tools.clips import SPLITS, Clip, find_clips
+from data_tools.clips import SPLITS, find_clips
 from data_tools.mfcc import mfcc
-from data_tools.pack import PackOptions, assign_splits, file_sizes, pack, plan_shards
+from data_tools.packing import pack
+from data_tools.plan import PackOptions, file_sizes
 from data_tools.shards import Shard, open_shards
-from data_tools.verify import verify
+from data_tools.verifying import verify
 
 MakeClip = Callable[..., Path]
-RATIOS = (80, 10, 10)
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -41,114 +38,7 @@ def all_shards(folder: Path) -> list[Shard]:
     return [shard for split in SPLITS for shard in open_shards(folder, split)]
 
 
-def clips_of(sources: list[int], split: str | None = None) -> list[Clip]:
-    """Names only: as many clips of each source as the list says."""
-    return [
-        Clip(f"s{source}/c{number}", Path(f"s{source}/c{number}"), split, f"s{source}")
-        for source, count in enumerate(sources)
-        for number in range(count)
-    ]
-
-
-# --- splits
-
-
-@given(
-    sources=st.lists(st.integers(1, 12), min_size=1, max_size=40),
-    ratios=st.tuples(st.integers(1, 90), st.integers(0, 30), st.integers(0, 30)),
-    seed=st.integers(0, 5),
-)
-def test_no_source_is_in_two_splits(
-    sources: list[int], ratios: tuple[int, int, int], seed: int
-) -> None:
-    clips = clips_of(sources)
-    splits = assign_splits(clips, ratios, "source", seed)
-    pairs = {(clip.source, split) for clip, split in zip(clips, splits, strict=True)}
-    assert len(pairs) == len(sources)
-
-
-@given(counts=st.lists(st.integers(1, 4), min_size=30, max_size=80), seed=st.integers(0, 5))
-def test_split_by_source_comes_near_80_10_10(counts: list[int], seed: int) -> None:
-    splits = Counter(assign_splits(clips_of(counts), RATIOS, "source", seed))
-    for split, share in zip(SPLITS, (0.8, 0.1, 0.1), strict=True):
-        assert abs(splits[split] - share * sum(counts)) <= 6
-
-
-@pytest.mark.parametrize("sources", [3, 4, 5, 9])
-def test_few_sources_still_fill_every_split_they_can(sources: int) -> None:
-    splits = set(assign_splits(clips_of([4] * sources), RATIOS, "source", 0))
-    assert {"train", "val"} <= splits
-
-
-@pytest.mark.parametrize("split_by", ["clip", "source"])
-def test_4077_clips_give_3261_407_409(split_by: str) -> None:
-    splits = Counter(assign_splits(clips_of([1] * 4077), RATIOS, split_by, 0))
-    assert splits == {"train": 3261, "val": 407, "test": 409}
-
-
-@given(clips=st.integers(1, 400), seed=st.integers(0, 3))
-def test_split_by_clip_takes_floor_floor_and_the_rest(clips: int, seed: int) -> None:
-    splits = Counter(assign_splits(clips_of([clips]), RATIOS, "clip", seed))
-    train, val = clips * 8 // 10, clips // 10
-    assert [splits[split] for split in SPLITS] == [train, val, clips - train - val]
-
-
-def test_split_is_a_function_of_the_seed() -> None:
-    clips = clips_of([3] * 40)
-    first, again, other = (assign_splits(clips, RATIOS, "source", seed) for seed in (1, 1, 2))
-    assert first == again
-    assert first != other
-
-
-def test_clips_in_split_folders_stay_there() -> None:
-    clips = clips_of([2] * 10, split="test")
-    assert set(assign_splits(clips, RATIOS, "source", 0)) == {"test"}
-
-
-def test_free_clips_follow_their_source_into_its_split_folder() -> None:
-    fixed = Clip("val/s0/x", Path(), "val", "s0")
-    splits = assign_splits([fixed, *clips_of([5] * 8)], RATIOS, "source", 0)
-    assert splits[:6] == ["val"] * 6
-
-
-def test_source_in_two_split_folders_is_refused() -> None:
-    clips = [Clip(f"{split}/s/c", Path(), split, "s") for split in ("train", "val")]
-    with pytest.raises(ValueError, match="one source must stay in one split"):
-        assign_splits(clips, RATIOS, "source", 0)
-
-
-# --- plan
-
-
-def test_clips_are_shuffled_across_shards() -> None:
-    clips = clips_of([1] * 200)
-    plan = plan_shards(clips, [[50_000]] * 200, PackOptions(ratios=(1, 0, 0), shard_mb=1))
-    order = [int(clip.source[1:]) for shard in plan for _, clip in shard.clips]
-    assert sorted(order) == list(range(200))
-    assert len(plan) == 10
-    assert np.abs(np.corrcoef(order, range(200))[0, 1]) < 0.3
-
-
-@given(st.lists(st.integers(1, 1_500_000), min_size=1, max_size=50))
-def test_shards_stay_below_the_limit_unless_one_clip_exceeds_it(sizes: list[int]) -> None:
-    clips = clips_of([1] * len(sizes))
-    plan = plan_shards(clips, [[s] for s in sizes], PackOptions(ratios=(1, 0, 0), shard_mb=1))
-    size_of = dict(zip((clip.name for clip in clips), sizes, strict=True))
-    for shard in plan:
-        total = sum(size_of[clip.name] for _, clip in shard.clips)
-        assert total <= 1_000_000 or len(shard.clips) == 1
-
-
-@given(
-    st.lists(st.text(min_size=1, max_size=120), min_size=1, max_size=20, unique=True).map(sorted)
-)
-def test_keys_are_unique_short_and_hold_no_dot(names: list[str]) -> None:
-    clips = [Clip(name, Path(), None, name) for name in names]
-    plan = plan_shards(clips, [[1]] * len(clips), PackOptions())
-    keys = [key for shard in plan for key, _ in shard.clips]
-    assert len(set(keys)) == len(names)
-    assert all(len(key) <= 80 and key.isascii() for key in keys)
-    assert not any(set(key) & set("./ ") for key in keys)
+# --- keys
 
 
 def test_clip_names_with_dots_are_packed_under_keys_without(

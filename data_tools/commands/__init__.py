@@ -1,0 +1,1 @@
+"""The commands of `python -m data_tools`, one per module: parse, call, print, exit status."""

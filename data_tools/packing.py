@@ -1,0 +1,170 @@
+"""Pack clips into WebDataset shards with DALI indices.
+
+A shard is the unit of work and of resume: what is complete is kept (see `data_tools.plan` for what
+goes where).
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, replace
+from functools import partial
+from pathlib import Path
+
+from data_tools.atomic import remove_partials, write_json
+from data_tools.clip_data import load_clip, realign
+from data_tools.clips import SPLITS, ClipError, find_clips
+from data_tools.errors import UsageError
+from data_tools.keep import Row
+from data_tools.lock import locked
+from data_tools.manifest import (
+    MANIFEST,
+    NOTHING,
+    ClipRecord,
+    DroppedClip,
+    Manifest,
+    RejectedClip,
+    ShardEntry,
+    read_stats,
+)
+from data_tools.plan import (
+    PackOptions,
+    ShardPlan,
+    file_sizes,
+    mark_copies,
+    plan_shards,
+    record_plan,
+)
+from data_tools.progress import progress
+from data_tools.records import utf8
+from data_tools.shard_writer import clip_members, commit_shard, write_shard
+from data_tools.workers import each_result
+
+_DEFAULTS = PackOptions()
+
+
+def pack(
+    clips_folder: Path,
+    out: Path,
+    options: PackOptions = _DEFAULTS,
+    workers: int = 1,
+    keep: Mapping[str, Row] | None = None,
+) -> Manifest:
+    """Pack every usable clip of `clips_folder`; returns the manifest written to OUT/manifest.json.
+
+    Shards already complete are kept. Clips that fail are left out and listed under "dropped" with
+    "clip", "reason" and "detail".
+
+    Args:
+        keep: rows of a keep.csv by key: rejected clips are left out and listed under "rejected",
+            those to be realigned are cut so that picture and sound fit. Clips without a row (those
+            of other splits) stay, and every clip stays in the split that it has without `keep`.
+
+    Raises:
+        UsageError: no clips, wrong options, or OUT was packed from other clips or options.
+        InUse: another pack is writing there.
+        KeepError: `keep` names none of the clips.
+        RecordError: what an earlier run left in OUT is damaged.
+    """
+    options.check()
+    if out.resolve() == clips_folder.resolve():
+        raise UsageError(f"{out} is the folder of the clips; choose another output folder")
+    clips = find_clips(clips_folder, options.source_pattern)
+    with progress("scanning", len(clips), "clips") as advance:
+        sizes = []
+        for clip in clips:
+            sizes.append(file_sizes(clip))
+            advance(1)
+    clips = mark_copies(clips, sizes)
+    plan = plan_shards(clips, sizes, options, keep)
+    with locked(out, "pack"):
+        record_plan(out, clips, sizes, options, keep)
+        remove_partials(out)
+        todo = [shard for shard in plan if not _is_complete(out, shard)]
+        with progress("packing", sum(len(s.clips) for s in todo), "clips") as advance:
+            _run(out, todo, options, workers, advance)
+        manifest = _manifest(out, plan, options)
+        if keep is not None:
+            rejected = [
+                RejectedClip(key, row.verdict, row.reason)
+                for key, row in sorted(keep.items())
+                if not row.used
+            ]
+            manifest = replace(manifest, rejected=rejected)
+        write_json(out / MANIFEST, manifest.as_dict())
+    return manifest
+
+
+def _nothing(count: int) -> None:
+    pass
+
+
+def pack_shard(
+    out: Path,
+    shard: ShardPlan,
+    options: PackOptions,
+    advance: Callable[[int], None] = _nothing,
+) -> None:
+    """Read, check and write the clips of one shard, then commit it."""
+    dropped: list[DroppedClip] = []
+
+    def usable() -> Iterator[tuple[ClipRecord, list[tuple[str, bytes]]]]:
+        for key, clip in shard.clips:
+            try:
+                data = load_clip(clip, options.conversion)
+                if key in shard.offsets:
+                    data = realign(data, shard.offsets[key])
+            except ClipError as error:
+                words = clip.name, error.reason, error.detail  # a file's name may be in them
+                dropped.append(DroppedClip(*map(utf8, words)))
+            else:
+                yield clip_members(key, clip.name, clip.source, shard.split, data, options.flac)
+            advance(1)
+
+    tar = out / shard.name
+    tar.with_suffix(".json").unlink(missing_ok=True)
+    records = write_shard(tar, usable())
+    commit_shard(tar, shard.split, records, dropped)
+
+
+def _is_complete(out: Path, shard: ShardPlan) -> bool:
+    tar = out / shard.name
+    if not tar.with_suffix(".json").exists():
+        return False
+    stats = read_stats(tar)
+    if not stats.clips:
+        return True
+    written = tar.exists() and tar.stat().st_size == stats.tar_bytes
+    return written and tar.with_suffix(".idx").exists()
+
+
+def _run(
+    out: Path,
+    todo: list[ShardPlan],
+    options: PackOptions,
+    workers: int,
+    advance: Callable[[int], None],
+) -> None:
+    alone = workers == 1 or len(todo) <= 1
+    # In this process every clip is counted; from others a shard is told of when it is done.
+    work = partial(pack_shard, out, options=options, advance=advance if alone else _nothing)
+    for shard, _ in each_result(work, todo, workers, "packing"):
+        if not alone:
+            advance(len(shard.clips))
+
+
+def _manifest(out: Path, plan: list[ShardPlan], options: PackOptions) -> Manifest:
+    shards: list[ShardEntry] = []
+    dropped: list[DroppedClip] = []
+    totals = dict.fromkeys(SPLITS, NOTHING)
+    for shard in plan:
+        stats = read_stats(out / shard.name)
+        own = stats.totals
+        shards.append(ShardEntry(shard.name, shard.split, own.clips, own.frames, own.bytes))
+        totals[shard.split] += own
+        dropped += stats.dropped
+    return Manifest(
+        clips_found=sum(len(shard.clips) for shard in plan),
+        shards=shards,
+        splits=totals,
+        dropped=sorted(dropped, key=lambda row: row.clip),
+        options=asdict(options),
+    )

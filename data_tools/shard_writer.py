@@ -1,0 +1,110 @@
+"""Clips -> a shard: tar, idx and statistics, byte for byte the same from the same clips."""
+
+import hashlib
+import io
+import json
+from collections.abc import Iterable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import soundfile
+import webdataset
+from numpy.typing import NDArray
+
+from data_tools.atomic import atomic_path, write_json
+from data_tools.clip_data import ClipData
+from data_tools.manifest import ClipRecord, DroppedClip, ShardStats
+from data_tools.mfcc import FPS, SAMPLE_RATE
+from data_tools.tar_index import NPY_HEADER, format_idx, index_tar
+
+
+def clip_members(
+    key: str, clip: str, source: str, split: str, data: ClipData, flac: bool
+) -> tuple[ClipRecord, list[tuple[str, bytes]]]:
+    """A clip as the ordered (extension, bytes) members of its sample, and its record."""
+    payload = [("mfcc.npy", _npy(data.mfcc))]
+    if flac and data.audio is not None:
+        payload.append(("flac", _flac(data.audio)))
+    payload += [(f"{number:05d}.jpg", jpeg) for number, jpeg in enumerate(data.jpegs)]
+    record = ClipRecord(
+        key=key,
+        clip=clip,
+        source=source,
+        frames=len(data.jpegs),
+        columns=len(data.mfcc),
+        height=data.height,
+        width=data.width,
+        channels=1 if data.channels == 1 else 3,
+        bytes=sum(len(content) for _, content in payload),
+        hash=content_hash(payload),
+    )
+    described = json.dumps(describe(record, split), sort_keys=True).encode()
+    return record, [("json", described), *payload]
+
+
+def describe(record: ClipRecord, split: str) -> dict[str, Any]:
+    """What <key>.json says of a clip."""
+    described = {**asdict(record), "fps": FPS, "split": split}
+    del described["key"], described["bytes"]
+    return described
+
+
+def content_hash(payload: Iterable[tuple[str, bytes]]) -> str:
+    """sha256 over the (extension, bytes) members of a clip other than its json, in tar order."""
+    digest = hashlib.sha256()
+    for extension, content in payload:
+        digest.update(f"{extension} {len(content)}\n".encode())
+        digest.update(content)
+    return digest.hexdigest()
+
+
+def write_shard(
+    tar: Path, clips: Iterable[tuple[ClipRecord, list[tuple[str, bytes]]]]
+) -> list[ClipRecord]:
+    """Write `tar` and its idx whole; returns the records written. No clip, no files.
+
+    The caller writes the statistics afterwards (`commit_shard`): they are the commit mark.
+    """
+    records = []
+    with (
+        atomic_path(tar) as partial,
+        open(partial, "wb") as stream,
+        # A fixed owner and time make equal input give equal bytes.
+        webdataset.TarWriter(stream, user="", group="", mtime=0, encoder=False) as writer,
+    ):
+        for record, members in clips:
+            for extension, content in members:
+                # One call a member: TarWriter sorts the members within a call.
+                writer.write({"__key__": record.key, extension: content})
+            records.append(record)
+    if not records:
+        tar.unlink()
+        return records
+    with atomic_path(tar.with_suffix(".idx")) as partial:
+        partial.write_text(format_idx(index_tar(tar)), encoding="ascii")
+    return records
+
+
+def commit_shard(
+    tar: Path, split: str, records: list[ClipRecord], dropped: list[DroppedClip]
+) -> None:
+    """Write the statistics that mark a shard as complete."""
+    stats = ShardStats(split, records, dropped, tar.stat().st_size if records else 0)
+    write_json(tar.with_suffix(".json"), asdict(stats))
+
+
+def _npy(features: NDArray[np.float32]) -> bytes:
+    stream = io.BytesIO()
+    np.save(stream, np.ascontiguousarray(features, dtype="<f4"), allow_pickle=False)
+    content = stream.getvalue()
+    if len(content) != NPY_HEADER + features.nbytes:
+        raise RuntimeError(f"np.save wrote a header of {len(content) - features.nbytes} bytes")
+    return content
+
+
+def _flac(audio: NDArray[np.int16]) -> bytes:
+    stream = io.BytesIO()
+    soundfile.write(stream, audio, SAMPLE_RATE, format="FLAC", subtype="PCM_16")
+    return stream.getvalue()
