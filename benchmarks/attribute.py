@@ -10,6 +10,7 @@ Waits are means over the epochs from the second on: an endless iterator that giv
 delivers them in bursts, which fall on first steps by turns, and a median would hide them.
 """
 
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from statistics import mean
@@ -19,6 +20,7 @@ from rich.table import Table
 
 from benchmarks.loaders import LOADERS, Kind
 from benchmarks.loaders.batches import Settings
+from benchmarks.options import part_of
 from benchmarks.processes import isolated
 from benchmarks.profiling import Profile, figures, profile
 from benchmarks.sources import PARTS, Source
@@ -207,3 +209,7 @@ def _trial(
 ) -> list[StepRow]:
     LOADERS[_TRIED + name] = loader(name)  # in this process alone
     return profile(_TRIED + name, source, settings, EmulatedStep(step_ms), epochs)
+
+
+if __name__ == "__main__":
+    sys.exit(part_of("profile_steps --attribute"))

@@ -105,7 +105,7 @@ def _draw_curve(axes: "Axes", curve: Curve) -> None:
     span = max(curve.distances.values()) - lowest
     axes.set_ylim(lowest - 0.3 * span, max(curve.distances.values()) + 0.1 * span)
     axes.annotate(
-        f"found: {curve.offset:+d} frames, {FRAME_MS * curve.offset:+d} ms",
+        f"{curve.offset:+d} frames, {FRAME_MS * curve.offset:+d} ms",
         (curve.offset, lowest),
         (0, -16),
         textcoords="offset points",
@@ -114,7 +114,7 @@ def _draw_curve(axes: "Axes", curve: Curve) -> None:
         color=_RED,
     )
     axes.set(
-        title=f"Sound {FRAME_MS * EARLY} ms early: found",
+        title=f"Sound {FRAME_MS * EARLY} ms early",
         xlabel="offset, frames (> 0: sound early)",
         ylabel="distance, sound to lips",
     )
@@ -128,9 +128,11 @@ def _draw_waits(axes: "Axes", compared: dict[str, Any]) -> None:
     bars = axes.barh([LOADERS[name] for name in names], waits, color=colours)
     axes.bar_label(bars, [_milliseconds(wait) for wait in waits], padding=5)
     axes.set_xscale("log")
-    axes.set_xlim(0.05, 30 * max(waits))
+    axes.set_xlim(0.05, 20 * max(waits))
+    axes.set_xticks([0.1, 1, 10, 100, 1000], ["0.1", "1", "10", "100", "1,000"])
+    axes.minorticks_off()
     axes.invert_yaxis()
-    axes.set(title="First step of an epoch: wait for data", xlabel="milliseconds, log scale")
+    axes.set(title="First step of an epoch waits", xlabel="milliseconds")
     plain(axes)
 
 

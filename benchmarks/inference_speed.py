@@ -33,8 +33,9 @@ from data_tools.cli import whole
 from data_tools.errors import UserError
 from data_tools.mfcc import FPS, SAMPLES_PER_FRAME, mfcc
 from data_tools.synth.clips import render_clip
+from trainer.model.fold import fold
 from trainer.model.syncnet import SyncNet
-from trainer.score.embed import embed_lips, embed_sound, fold
+from trainer.score.embed import embed_lips, embed_sound
 
 _SIZE = 224
 _PRODUCT = 2048  # rows and columns of the matrices whose product gives the floor's rate

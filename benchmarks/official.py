@@ -3,6 +3,7 @@
 Windows are cut out of the frames and batched by 20; layers are calls with the tables' numbers.
 """
 
+import sys
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 from scipy.signal import medfilt
 from torch.nn import functional as F
 
+from benchmarks.options import part_of
 from trainer.model.syncnet import SyncNet
 
 State = dict[str, torch.Tensor]
@@ -109,3 +111,7 @@ def score(
     frames = torch.median(means) - distances[:, best]
     confidence = float(torch.median(means) - means.min())
     return vshift - best, confidence, distances.numpy(), medfilt(frames.double().numpy(), 9)
+
+
+if __name__ == "__main__":
+    sys.exit(part_of("inference_speed"))

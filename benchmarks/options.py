@@ -93,3 +93,9 @@ def check_device(name: str) -> None:
         raise UsageError(f"--device must be cpu or cuda, not {name}")
     if name.startswith("cuda") and not torch.cuda.is_available():
         raise UsageError(f"torch {torch.__version__} finds no GPU here; try --device cpu")
+
+
+def part_of(*commands: str) -> int:
+    """Say that a module is no command but a part of others; the exit status 0."""
+    print(f"a part of {' and '.join(f'python -m benchmarks.{command}' for command in commands)}")
+    return 0

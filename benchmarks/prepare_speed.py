@@ -24,7 +24,7 @@ from benchmarks.result import report
 from data_tools.errors import UserError
 
 if TYPE_CHECKING:  # what cuts videos is an extra, which benchmarks.report does not need
-    from data_tools.video.cut_clips import PrepareOptions
+    from data_tools.video.options import PrepareOptions
 
 
 Seconds = restricted_number_type("Seconds", float, (">=", 1))
@@ -32,8 +32,9 @@ Seconds = restricted_number_type("Seconds", float, (">=", 1))
 
 def decode_and_detect(video: Path, options: "PrepareOptions", folder: Path) -> float:
     """Seconds that decoding all of `video` and detecting in every Nth picture take."""
-    from data_tools.video.decode import Converter, Sound, Video
+    from data_tools.video.decode import Converter, Video
     from data_tools.video.faces import open_detector
+    from data_tools.video.sound import Sound
 
     detector, sound = open_detector(options.detector), Sound(folder / "sound.raw")
     start = time.perf_counter()
@@ -49,7 +50,8 @@ def measure(video: Path, rounds: int, copies: int, detect_every: int = 5) -> dic
     """Shares of the stages, cost against the floor, and video seconds a second on all cores."""
     from data_tools.engines import run_local
     from data_tools.prepare import prepare
-    from data_tools.video.cut_clips import PrepareOptions, prepare_video
+    from data_tools.video.cut_clips import prepare_video
+    from data_tools.video.options import PrepareOptions
 
     options = PrepareOptions(detect_every=detect_every)
     cores = len(os.sched_getaffinity(0))

@@ -23,6 +23,10 @@ class ProcessFailed(UserError, RuntimeError):
     """What ran in a process of its own did not end well; the message says why."""
 
 
+class _Elsewhere(Exception):
+    """A traceback in another process, to be shown with the error here."""
+
+
 def start_fast() -> None:
     """Let `isolated` fork its processes from one that has the imports behind it.
 
@@ -44,7 +48,7 @@ def isolated(function: Callable[..., Any], *arguments: Any) -> tuple[Any, dict[s
 
     Raises:
         ProcessFailed: a `UserError` or `OSError` of the function, or the process died.
-        RuntimeError: any other error of the function; the traceback there is a note of it.
+        RuntimeError: any other error of the function; its cause is the traceback there.
     """
     context: Any = multiprocessing.get_context(_start)
     here, there = context.Pipe()
@@ -81,9 +85,7 @@ def isolated(function: Callable[..., Any], *arguments: Any) -> tuple[Any, dict[s
         return answer, peak
     if not trace:
         raise ProcessFailed(answer)
-    error = RuntimeError(answer)
-    error.add_note(trace)
-    raise error
+    raise RuntimeError(answer) from _Elsewhere(trace)
 
 
 def _answer(pipe: Any, function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:

@@ -3,6 +3,7 @@ regression (no network, seconds to fit). Its "embeddings" are the five frames' e
 and heard, so that it is scored as a network is.
 """
 
+import sys
 from collections.abc import Iterator
 
 import cv2
@@ -11,6 +12,7 @@ import simplejpeg
 import torch
 from numpy.typing import NDArray
 
+from benchmarks.options import part_of
 from data_tools.mfcc import COLUMNS_PER_FRAME, WINDOW_FRAMES
 from trainer.data.dataset import Dataset
 from trainer.data.sampler import Runs
@@ -75,3 +77,7 @@ def _windows(dataset: Dataset) -> Iterator[tuple[NDArray[np.float32], NDArray[np
         each = np.concatenate([pictures, moved], 1)
         index = np.arange(count)[:, None] + np.arange(WINDOW_FRAMES)
         yield each[index].reshape(count, -1), energy[index]
+
+
+if __name__ == "__main__":
+    sys.exit(part_of("real_speech"))

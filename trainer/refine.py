@@ -22,7 +22,8 @@ from data_tools import cli
 from data_tools.atomic import try_folder
 from data_tools.errors import UsageError
 from data_tools.lock import locked
-from trainer.config import check, parse
+from trainer.config import check
+from trainer.config.command import parse
 from trainer.data.dataset import Dataset
 from trainer.model.device import find_device, naming_device_faults
 from trainer.model.weights import load_model

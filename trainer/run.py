@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.logging import RichHandler
 
 from data_tools.cli import exit_status
-from trainer.config import parse
+from trainer.config.command import parse
 from trainer.train.distributed import Elsewhere
 from trainer.train.trainer import train
 

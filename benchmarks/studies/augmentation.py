@@ -21,7 +21,7 @@ from benchmarks.studies.training import (
     over_steps,
     spread,
 )
-from trainer.config import parse
+from trainer.config.command import parse
 from trainer.data.augment import Augment
 
 CONFIG = Path(__file__).parents[2] / "trainer" / "configs" / "grid.yaml"

@@ -22,7 +22,7 @@ from data_tools.mfcc import WINDOW_FRAMES
 from data_tools.packing import pack
 from data_tools.plan import PackOptions
 from data_tools.synth.clips import synthesize
-from trainer.config import Config, Data, Loss, Model, Options, Run, Train
+from trainer.config.settings import Config, Data, Loss, Model, Options, Run, Train
 from trainer.data.augment import Augment
 from trainer.data.dataset import Dataset
 from trainer.data.sampler import Pairing

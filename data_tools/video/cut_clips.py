@@ -16,7 +16,7 @@ from typing import Any
 
 from data_tools.atomic import sync
 from data_tools.mfcc import FPS
-from data_tools.video.decode import Sound, Video, VideoError
+from data_tools.video.decode import Video
 from data_tools.video.follow import FaceFollower
 from data_tools.video.left_out import doubts, notes
 from data_tools.video.montage import Montage
@@ -30,6 +30,7 @@ from data_tools.video.record import (
     work_folder,
     write_record,
 )
+from data_tools.video.sound import Sound, VideoError
 from data_tools.video.stages import StageClock
 from data_tools.video.verdicts import Verdicts
 

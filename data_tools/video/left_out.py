@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from data_tools.mfcc import FPS, SAMPLE_RATE
-from data_tools.video.decode import Sound, Video
+from data_tools.video.decode import Video
+from data_tools.video.sound import Sound
 
 ENOUGH = 0.9  # share of the pictures, and of the sound, that an answer has to rest on
 

@@ -20,10 +20,10 @@ from numpy.typing import NDArray
 
 from data_tools.atomic import write_json
 from data_tools.mfcc import FPS, SAMPLE_RATE
-from data_tools.video.decode import Sound, VideoError
 from data_tools.video.follow import Followed
 from data_tools.video.options import PrepareOptions
 from data_tools.video.record import Level, Row
+from data_tools.video.sound import Sound, VideoError
 from data_tools.video.speech import speech_share
 from data_tools.video.stages import StageClock
 from data_tools.video.tracks import Track

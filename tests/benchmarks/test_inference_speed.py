@@ -8,9 +8,10 @@ import pytest
 
 from benchmarks import inference_speed, videos
 from benchmarks.inference_speed import flops_per_window
-from data_tools.video.decode import Sound, Video
+from data_tools.video.decode import Video
+from data_tools.video.sound import Sound
+from trainer.model.fold import fold
 from trainer.model.syncnet import SyncNet
-from trainer.score.embed import fold
 
 
 def test_flops_are_those_of_the_layers() -> None:

@@ -5,9 +5,11 @@ from __future__ import annotations
 from fractions import Fraction
 from pathlib import Path
 
-from data_tools.video.decode import Converter, Sound, Video, VideoError
+from data_tools.video.decode import Converter, Video
 from data_tools.video.left_out import doubts, notes
-from data_tools.video.remux import RemuxError, shift_sound
+from data_tools.video.remux import shift_sound
+from data_tools.video.remux_copy import RemuxError
+from data_tools.video.sound import Sound, VideoError
 
 # The longest that broken times may make half a second, in pictures and samples: an hour and some.
 MOST_PICTURES, MOST_SAMPLES = 25 * 3700, 16_000 * 3700

@@ -28,8 +28,10 @@ from safetensors.torch import save as to_safetensors
 from torch import nn
 from torch.optim.lr_scheduler import LambdaLR
 
-from trainer.config import Config, check, from_dict, parse
+from trainer.config import check
+from trainer.config.command import parse
 from trainer.config.files import settings
+from trainer.config.settings import Config, from_dict
 from trainer.model import torch_file
 from trainer.model.ema import average
 from trainer.model.syncnet import SyncNet

@@ -16,7 +16,9 @@ from hypothesis import strategies as st
 import hostile_weights as hostile
 from runs import REPOSITORY
 from trainer import refine
-from trainer.config import Config, Data, Loss, Train, check, from_dict, parse, save_config
+from trainer.config import check
+from trainer.config.command import parse, save_config
+from trainer.config.settings import Config, Data, Loss, Train, from_dict
 from trainer.run import main
 
 DATA = ("--data.shards", "somewhere")

@@ -20,7 +20,8 @@ from data_tools.keep import KEEP, NO_MINIMUM, REALIGN, Row, write_keep
 from data_tools.packing import pack
 from data_tools.plan import PackOptions
 from runs import REPOSITORY, TINY, command, losses, train_rows
-from trainer.config import Config, Data, Run, Train, parse
+from trainer.config.command import parse
+from trainer.config.settings import Config, Data, Run, Train
 from trainer.data.dataset import Dataset
 from trainer.data.loader import LoaderError
 from trainer.data.sampler import TrainSampler

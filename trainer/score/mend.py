@@ -65,7 +65,8 @@ def mend_video(
         SyncError: nothing can be trusted, or the tracks disagree.
         OSError: `out` cannot be written.
     """
-    from data_tools.video.remux import RemuxError, shifted
+    from data_tools.video.remux import shifted
+    from data_tools.video.remux_copy import RemuxError
 
     moved = offset_to_mend(tracks)
     if moved == 0:

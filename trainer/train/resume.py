@@ -6,7 +6,8 @@ from pathlib import Path
 
 from data_tools.errors import UsageError
 from data_tools.lock import locked
-from trainer.config import FIXED_ON_RESUME, Config, Options, saved_config
+from trainer.config.command import saved_config
+from trainer.config.settings import FIXED_ON_RESUME, Config, Options
 from trainer.data.sampler import TrainSampler
 from trainer.train import checkpoint, timing
 from trainer.train.checkpoint import CheckpointError, Resumed

@@ -17,7 +17,9 @@ from data_tools.keep import Row, read_keep
 from data_tools.manifest import read_manifest
 from data_tools.mfcc import WINDOW_FRAMES
 from data_tools.shards import open_shards
-from trainer.config import Config, Options, check, save_config
+from trainer.config import check
+from trainer.config.command import save_config
+from trainer.config.settings import Config, Options
 from trainer.data.batch import Shape
 from trainer.data.dataset import Dataset
 from trainer.data.loader import Loader, Requests

@@ -8,7 +8,7 @@ from typing import Any
 
 from rich.console import Console
 
-from trainer.config import Config, Options
+from trainer.config.settings import Config, Options
 from trainer.train import display, timing
 from trainer.train.ending import check_loss, end
 from trainer.train.overfit import overfit

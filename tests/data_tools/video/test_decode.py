@@ -15,7 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data_tools.mfcc import FPS, SAMPLE_RATE, SAMPLES_PER_FRAME
-from data_tools.video.decode import Converter, Sound, Video, VideoError, check_audio_stream
+from data_tools.video.decode import Converter, Video, check_audio_stream
+from data_tools.video.sound import Sound, VideoError
 from videos import FLASHES, earliness, flashes, write_video
 
 

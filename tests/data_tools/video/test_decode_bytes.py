@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data_tools.video.decode import Video, VideoError
+from data_tools.video.decode import Video
+from data_tools.video.sound import VideoError
 from hostile_clips import mutations
 from hostile_videos import check_copy, check_video
 from videos import write_video

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 from data_tools.mfcc import FPS, SAMPLE_RATE
-from data_tools.video.decode import Sound, Video
+from data_tools.video.decode import Video
 from data_tools.video.left_out import doubts, notes
+from data_tools.video.sound import Sound
 from videos import write_video
 
 COUNT = 100  # pictures, 4 s

@@ -12,8 +12,8 @@ import pytest
 from numpy.typing import NDArray
 
 from data_tools.mfcc import SAMPLE_RATE
-from data_tools.video.decode import Sound
 from data_tools.video.mono import Mixer
+from data_tools.video.sound import Sound
 
 SECONDS = 4
 LENGTH = SECONDS * SAMPLE_RATE

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from data_tools.mfcc import FPS
 from data_tools.video import remux
 from data_tools.video.clock import Clock, is_cover
-from data_tools.video.remux import RemuxError, shift_sound, shifted
+from data_tools.video.remux import shift_sound, shifted
+from data_tools.video.remux_copy import RemuxError
 from videos import FLASHES, earliness, flashes, head, write_video
 
 

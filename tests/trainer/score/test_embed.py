@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 
 from benchmarks import official
 from data_tools.mfcc import mfcc
+from trainer.model.fold import fold
 from trainer.model.syncnet import SyncNet
-from trainer.score.embed import PIECE, ahead, embed_lips, embed_sound, features, fold
+from trainer.score.embed import PIECE, ahead, embed_lips, embed_sound, features
 from trainer.score.track import score_track
 
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from data_tools.errors import UsageError
-from trainer.config import Config, Data, Loss, Model, Train
+from trainer.config.settings import Config, Data, Loss, Model, Train
 from trainer.data.batch import Batch
 from trainer.data.sampler import Runs
 from trainer.train import checkpoint
