@@ -3,6 +3,12 @@
 from __future__ import annotations
 
 import os
+
+# Test processes side by side (pytest -n) have one thread each, or they spin on each other's cores.
+# It is read when torch is loaded, so it stands before everything else.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
