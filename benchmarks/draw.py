@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from data_tools.atomic import atomic_path
+from data_tools.figure import save_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -20,12 +20,6 @@ def new_figure(width: float, height: float) -> "Figure":
 def plain(axes: "Axes") -> None:
     """Take away the upper and right edge."""
     axes.spines[["top", "right"]].set_visible(False)
-
-
-def save_figure(figure: "Figure", picture: Path, dpi: int = 100) -> None:
-    """Write a PNG, whole or not at all."""
-    with atomic_path(picture) as partial:
-        figure.savefig(partial, dpi=dpi, format="png")
 
 
 def curves(panels: list[dict[str, Any]], picture: Path) -> None:
@@ -59,4 +53,4 @@ def curves(panels: list[dict[str, Any]], picture: Path) -> None:
         plain(axes)
     for axes in grid.flat[len(panels) :]:
         axes.set_visible(False)
-    save_figure(figure, picture)
+    save_figure(figure, picture, dpi=100)

@@ -95,7 +95,7 @@ def draw(curve: Curve, compared: dict[str, Any], picture: Path) -> None:
         left, right = figure.subplots(1, 2, width_ratios=[1, 1.25])
         _draw_curve(left, curve)
         _draw_waits(right, compared)
-        save_figure(figure, picture)
+        save_figure(figure, picture, dpi=100)
 
 
 def _draw_curve(axes: "Axes", curve: Curve) -> None:

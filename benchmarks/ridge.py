@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from benchmarks.options import part_of
 from data_tools.mfcc import COLUMNS_PER_FRAME, WINDOW_FRAMES
 from trainer.data.dataset import Dataset
-from trainer.data.sampler import Runs
+from trainer.data.sampler import Segments
 from trainer.score.evaluation import (
     SPEECH,
     ClipMeasurement,
@@ -59,7 +59,7 @@ def _windows(dataset: Dataset) -> Iterator[tuple[NDArray[np.float32], NDArray[np
         count = int(dataset.windows[clip])
         frames = count + WINDOW_FRAMES - 1
         one, none = np.array([clip]), np.array([0])
-        runs = Runs(one, none, one, none, one)
+        segments = Segments(one, none, one, none, one)
         small = np.stack(
             [
                 cv2.resize(
@@ -67,12 +67,12 @@ def _windows(dataset: Dataset) -> Iterator[tuple[NDArray[np.float32], NDArray[np
                     (_SIDE, _SIDE),
                     interpolation=cv2.INTER_AREA,
                 )
-                for jpeg in dataset.jpegs(runs, frames)
+                for jpeg in dataset.jpegs(segments, frames)
             ]
         ).reshape(frames, -1)
         pictures = small.astype(np.float32) - small.mean()
         moved = np.abs(np.diff(pictures, axis=0, prepend=pictures[:1]))
-        sound = dataset.mfcc(runs, frames, COLUMNS_PER_FRAME * frames)[0, :, 0]
+        sound = dataset.mfcc(segments, frames, COLUMNS_PER_FRAME * frames)[0, :, 0]
         energy = sound.reshape(frames, COLUMNS_PER_FRAME).mean(1)
         each = np.concatenate([pictures, moved], 1)
         index = np.arange(count)[:, None] + np.arange(WINDOW_FRAMES)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from trainer.config.settings import Config, Model, Train
 from trainer.data.batch import Batch
-from trainer.data.sampler import Runs
+from trainer.data.sampler import Segments
 from trainer.train.step import TrainStep
 from trainer.train.timing import StepClock
 
@@ -41,8 +41,8 @@ def batch_of(
 ) -> Batch:
     """A batch of any loader; which clips its samples are of is not known."""
     zero_N = np.zeros_like(label_N)
-    runs = Runs(zero_N, zero_N, zero_N, zero_N, label_N)
-    return Batch(0, runs, frames_NRHWC, mfcc_NFC, np.zeros((len(label_N), 0), np.bool_))
+    segments = Segments(zero_N, zero_N, zero_N, zero_N, label_N)
+    return Batch(0, segments, frames_NRHWC, mfcc_NFC, np.zeros((len(label_N), 0), np.bool_))
 
 
 def replay(step: TrainStep, batch: Batch, steps: int) -> float:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def save_figure(figure: Figure, path: Path, dpi: int = 110) -> None:
-    """Write `figure` to `path` as PNG, whatever its suffix.
+    """Write `figure` to `path`: as its suffix says (.svg, .pdf, ...), else as PNG.
 
     Args:
         dpi: pixels an inch.
@@ -20,5 +20,7 @@ def save_figure(figure: Figure, path: Path, dpi: int = 110) -> None:
     Raises:
         OSError: `path` cannot be written.
     """
+    suffix = path.suffix.lower().removeprefix(".")
+    kind = suffix if suffix in figure.canvas.get_supported_filetypes() else "png"
     with atomic_path(path) as partial:
-        figure.savefig(partial, dpi=dpi, format="png")
+        figure.savefig(partial, dpi=dpi, format=kind)

@@ -14,6 +14,7 @@ from rich.table import Table
 
 from data_tools.cli import check_options
 from data_tools.clips import SPLITS
+from data_tools.figure import save_figure
 from data_tools.jpeg import decode_jpeg
 from data_tools.manifest import Manifest, ShardError, read_manifest
 from data_tools.mfcc import COLUMNS_PER_FRAME, FPS
@@ -102,7 +103,7 @@ def montage(folder: Path, picture: Path, options: MontageOptions = MontageOption
         start = int(rng.integers(frames - count + 1))
         _draw_clip(axes[2 * row, 0], axes[2 * row + 1, 0], shard, clip, range(start, start + count))
     axes[-1, 0].set_xlabel("frame", fontsize=7)
-    figure.savefig(picture, dpi=110)
+    save_figure(figure, picture)
 
 
 def _draw_clip(above: "Axes", below: "Axes", shard: Shard, clip: int, shown: range) -> None:

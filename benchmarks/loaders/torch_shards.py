@@ -11,7 +11,7 @@ from benchmarks.loaders.batches import Batch, Epochs, Settings
 from benchmarks.loaders.torch_loader import Index, open_torch
 from benchmarks.sources import COLUMNS, RUN, Source
 from benchmarks.turbo import decode_rows
-from trainer.data.sampler import Runs
+from trainer.data.sampler import Segments
 
 
 class Shards(torch_data.Dataset[Batch]):
@@ -23,13 +23,13 @@ class Shards(torch_data.Dataset[Batch]):
 
     def __getitems__(self, indices: list[Index]) -> Batch:
         clip, start, audio_start = (np.array(column) for column in zip(*indices, strict=True))
-        runs = Runs(clip, start, clip, audio_start, np.ones_like(clip))
+        segments = Segments(clip, start, clip, audio_start, np.ones_like(clip))
         dataset = self.source.dataset
         height, width, channels = self.source.frame_shape
-        frames = torch.empty(len(runs) * RUN, height, width, channels, dtype=torch.uint8)
-        decode_rows(dataset.jpegs(runs, RUN), frames.numpy())
-        mfcc = torch.from_numpy(dataset.mfcc(runs, RUN, COLUMNS))
-        return frames.view(len(runs), RUN, height, width, channels), mfcc
+        frames = torch.empty(len(segments) * RUN, height, width, channels, dtype=torch.uint8)
+        decode_rows(dataset.jpegs(segments, RUN), frames.numpy())
+        mfcc = torch.from_numpy(dataset.mfcc(segments, RUN, COLUMNS))
+        return frames.view(len(segments), RUN, height, width, channels), mfcc
 
 
 def open_epochs(

@@ -80,3 +80,19 @@ def test_a_consumer_that_leaves_early_stops_the_thread_and_closes_the_generator(
         assert time.monotonic() < deadline
         time.sleep(0.01)
     assert closed == ["left"]
+
+
+def test_ahead_passes_items_and_errors_on_and_stops() -> None:
+    assert list(ahead(range(10))) == list(range(10))
+
+    def broken() -> Iterator[int]:
+        yield 1
+        raise ValueError("cannot be decoded")
+
+    with pytest.raises(ValueError, match="cannot be decoded"):
+        list(ahead(broken()))
+    before = threading.active_count()
+    endless = ahead(iter(int, 1))
+    next(endless)
+    endless.close()  # type: ignore[attr-defined]
+    assert threading.active_count() == before

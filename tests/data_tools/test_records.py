@@ -53,7 +53,7 @@ from data_tools.video.record import (
 from mutations import DEEP, at, changed, changed_bytes, changed_json, command, documented
 from mutations import places as all_places
 from trainer.data.dataset import Dataset
-from trainer.data.sampler import Runs
+from trainer.data.sampler import Segments
 
 MakeClip = Callable[..., Path]
 TRAIN = "train-000000"
@@ -115,9 +115,11 @@ def read_shards(folder: Path) -> None:
                     assert shard.mfcc(clip).shape == (record.columns, 13)
                     assert all(len(shard.jpeg(clip, i)) for i in range(record.frames))
         dataset = Dataset(folder, "train")
-        runs = Runs(*(dataset_index(len(dataset), *at) for at in ((0,), (0,), (0,), (0,), (1,))))
-        dataset.jpegs(runs, 5)
-        dataset.mfcc(runs, 5, 20)
+        segments = Segments(
+            *(dataset_index(len(dataset), *at) for at in ((0,), (0,), (0,), (0,), (1,)))
+        )
+        dataset.jpegs(segments, 5)
+        dataset.mfcc(segments, 5, 20)
 
     documented(everything)
 

@@ -209,7 +209,7 @@ following = Loader.__next__
 def spying(self):
     batch = following(self)
     if self.shape.sample_frames == 5:
-        r = batch.runs
+        r = batch.segments
         rows = [r.clip, r.start, r.audio_start, r.label]
         with open(f"{out}/{rank}.jsonl", "a") as stream:
             stream.write(json.dumps([batch.step, [x.tolist() for x in rows]]) + "\\n")

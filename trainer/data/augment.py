@@ -35,7 +35,7 @@ class Augment:
     """How strongly samples are varied; 0 (or false) switches a kind off.
 
     Attributes:
-        flip: Mirror half of the runs.
+        flip: Mirror half of the segments.
         shift: Move the picture by up to this share of its side.
         zoom: Enlarge or shrink it by up to this share.
         turn: Turn it by up to so many degrees.
@@ -94,7 +94,7 @@ def check(augment: Augment) -> None:
 def picture_arguments(
     augment: Augment, key: Ints, sample_frames: int, size: int
 ) -> dict[str, NDArray[Any]]:
-    """What `augmented` takes for N runs, a row a frame, by the names of `Augment.pictures`.
+    """What `augmented` takes for N segments, one row per frame, by the names of `Augment.pictures`.
 
     matrix: (N R, 2, 3) float32 from output to input pixels; brightness, contrast: (N R,) float32;
     quality: (N R,) int32, of JPEG.

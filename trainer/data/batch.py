@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from data_tools.mfcc import COLUMNS_PER_FRAME, WINDOW_FRAMES
 from trainer.data.augment import Augment
 from trainer.data.dataset import Dataset
-from trainer.data.sampler import Runs, TrainSampler
+from trainer.data.sampler import Segments, TrainSampler
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Batch:
 
     Attributes:
         step: the step it was asked for.
-        runs: what it holds.
+        segments: what it holds.
         frames_NRHWC: (N, R, H, W, C) uint8, RGB or gray.
         mfcc_NFC: (N, 4 A, 13) float32.
         quiet_NA: (N, A - 4) bool on the host: windows of sound in which nothing is to be heard;
@@ -54,7 +54,7 @@ class Batch:
     """
 
     step: int
-    runs: Runs
+    segments: Segments
     frames_NRHWC: torch.Tensor
     mfcc_NFC: torch.Tensor
     quiet_NA: NDArray[np.bool_]

@@ -13,7 +13,7 @@ from data_tools.jpeg import MAX_SIDE, jpeg_size
 from data_tools.manifest import ShardError
 from data_tools.mfcc import CEPSTRA, COLUMNS_PER_FRAME, WINDOW_COLUMNS, window_count
 from data_tools.shards import Shard, open_shards
-from trainer.data.sampler import Runs
+from trainer.data.sampler import Segments
 
 # Natural logarithm: 40 dB below a clip's loud parts there is no speech.
 _QUIET = 40 / 10 * np.log(10)
@@ -86,16 +86,16 @@ class Dataset:
     def _bytes(self) -> list[NDArray[np.uint8]]:
         return [shard.bytes for shard in self.shards]
 
-    def jpegs(self, runs: Runs, sample_frames: int) -> list[NDArray[np.uint8]]:
-        """The JPEGs of all runs, frame by frame: N * sample_frames views, nothing is copied.
+    def jpegs(self, segments: Segments, sample_frames: int) -> list[NDArray[np.uint8]]:
+        """The JPEGs of all segments, frame by frame: N * sample_frames views, nothing is copied.
 
         A JPEG that is larger than any frame of the records, and would take memory to match, is
         given as bytes that no decoder takes.
         """
-        frame = self._first(runs)[:, None] + np.arange(sample_frames)
+        frame = self._first(segments)[:, None] + np.arange(sample_frames)
         begin = self._offset[frame].ravel().tolist()
         end = self._end[frame].ravel().tolist()
-        shard = np.repeat(self._shard[runs.clip], sample_frames).tolist()
+        shard = np.repeat(self._shard[segments.clip], sample_frames).tolist()
         tars = self._bytes
         views = [tars[s][b:e] for s, b, e in zip(shard, begin, end, strict=True)]
         frame = frame.ravel()
@@ -133,24 +133,24 @@ class Dataset:
         self._doubtful[frame[found]] = True
         return found
 
-    def _first(self, runs: Runs) -> NDArray[np.int64]:
-        first: NDArray[np.int64] = self._first_frame[runs.clip] + runs.start
-        return first + self._skip_frames[runs.clip]
+    def _first(self, segments: Segments) -> NDArray[np.int64]:
+        first: NDArray[np.int64] = self._first_frame[segments.clip] + segments.start
+        return first + self._skip_frames[segments.clip]
 
-    def mfcc(self, runs: Runs, audio_frames: int, columns: int) -> NDArray[np.float32]:
+    def mfcc(self, segments: Segments, audio_frames: int, columns: int) -> NDArray[np.float32]:
         """(N, columns, 13) float32: the sound of `audio_frames` frames from `audio_start` on.
 
-        Where runs have a second sound, each gives half of the frames. Zero outside the clip, and in
-        the columns past 4 * audio_frames.
+        Where segments have a second sound, each gives half of the frames. Zero outside the clip,
+        and in the columns past 4 * audio_frames.
         """
-        sound = np.zeros((len(runs), columns, CEPSTRA), dtype=np.float32)
-        starts = [runs.audio_start]
-        if runs.false_start is not None:
-            starts.append(runs.false_start)
+        sound = np.zeros((len(segments), columns, CEPSTRA), dtype=np.float32)
+        starts = [segments.audio_start]
+        if segments.false_start is not None:
+            starts.append(segments.false_start)
         span = COLUMNS_PER_FRAME * audio_frames // len(starts)
         for piece, first in enumerate(starts):
-            at = COLUMNS_PER_FRAME * (first + self._skip_sound[runs.audio_clip])
-            self._fill(sound[:, piece * span : (piece + 1) * span], runs.audio_clip, at)
+            at = COLUMNS_PER_FRAME * (first + self._skip_sound[segments.audio_clip])
+            self._fill(sound[:, piece * span : (piece + 1) * span], segments.audio_clip, at)
         return sound
 
     def _fill(
@@ -167,14 +167,16 @@ class Dataset:
         shard = self._shard[clip]
         return self.shards[shard].mfcc(clip - self._first_clip[shard])
 
-    def quiet(self, runs: Runs, sound_NFC: NDArray[np.float32], columns: int) -> NDArray[np.bool_]:
+    def quiet(
+        self, segments: Segments, sound_NFC: NDArray[np.float32], columns: int
+    ) -> NDArray[np.bool_]:
         """(N, W) bool: which windows of `mfcc`'s first `columns` columns hold no sound to go by.
 
         That is 40 dB below the clip's loud parts throughout. W windows, one every 4 columns.
         """
         if columns < WINDOW_COLUMNS:
-            return np.zeros((len(runs), 0), np.bool_)
-        level = np.array([self._loudness(clip) for clip in runs.audio_clip.tolist()]) - _QUIET
+            return np.zeros((len(segments), 0), np.bool_)
+        level = np.array([self._loudness(clip) for clip in segments.audio_clip.tolist()]) - _QUIET
         below = sound_NFC[:, :columns, 0] < level[:, None]
         windows = np.lib.stride_tricks.sliding_window_view(below, WINDOW_COLUMNS, axis=1)
         return np.asarray(windows[:, ::COLUMNS_PER_FRAME].all(-1))
@@ -185,7 +187,7 @@ class Dataset:
         frames = count + WINDOW_COLUMNS // COLUMNS_PER_FRAME - 1
         one, none = np.array([clip]), np.array([0])
         columns = COLUMNS_PER_FRAME * frames
-        energy = self.mfcc(Runs(one, none, one, none, one), frames, columns)[0, :, 0]
+        energy = self.mfcc(Segments(one, none, one, none, one), frames, columns)[0, :, 0]
         above = energy >= self._loudness(clip) - decibels / 10 * np.log(10)
         windows = np.lib.stride_tricks.sliding_window_view(above, WINDOW_COLUMNS)
         return np.asarray(windows[::COLUMNS_PER_FRAME][:count].any(-1))
@@ -196,12 +198,12 @@ class Dataset:
             self._loud[clip] = float(np.percentile(self._features(clip)[:, 0], 90))
         return self._loud[clip]
 
-    def advise(self, runs: Runs, sample_frames: int) -> None:
-        """Ask the kernel to read the runs ahead: one range each, since frames lie in a row."""
-        first = self._first(runs)
+    def advise(self, segments: Segments, sample_frames: int) -> None:
+        """Ask the kernel to read the segments ahead: one range each, since frames lie in a row."""
+        first = self._first(segments)
         begin = self._offset[first] // PAGESIZE * PAGESIZE
         length = self._end[first + sample_frames - 1] - begin
-        shards = self._shard[runs.clip].tolist()
+        shards = self._shard[segments.clip].tolist()
         for shard, at, size in zip(shards, begin.tolist(), length.tolist(), strict=True):
             self.shards[shard].map.madvise(MADV_WILLNEED, at, size)
 

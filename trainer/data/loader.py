@@ -25,11 +25,11 @@ from trainer.data.augment import change_sound, picture_arguments
 from trainer.data.batch import Batch, Shape, shape_of
 from trainer.data.dataset import Dataset
 from trainer.data.pipeline import decode_pipeline, to_torch, training_pipeline
-from trainer.data.sampler import Runs, TrainSampler
+from trainer.data.sampler import Segments, TrainSampler
 
 log = logging.getLogger(__name__)
 
-Requests = Callable[[int, Mapping[int, int]], Runs]
+Requests = Callable[[int, Mapping[int, int]], Segments]
 _PREFETCH = 2  # batches inside DALI
 _ADVISE_AHEAD = 2  # batches whose pages are asked for before DALI is
 
@@ -52,8 +52,8 @@ class Loader:
 
     Args:
         dataset: the clips.
-        requests: a sampler, or (step, quarantine) -> the runs of that step: a share of a sampler's
-            batch, say, with `sampler.batch(step, rank, world, quarantine)`.
+        requests: a sampler, or (step, quarantine) -> the segments of that step: a share of a
+            sampler's batch, say, with `sampler.batch(step, rank, world, quarantine)`.
         shape: of a batch; frames of another size or colour are converted in the pipeline. Default,
             with a sampler: `shape_of` its batches.
         device: "cpu", or "cuda[:n]" to decode there (mixed decoding); batches lie there.
@@ -96,7 +96,7 @@ class Loader:
             (height, width) != (shape.size, shape.size) for height, width, _ in dataset.frame_shapes
         )
         self._in_flight: deque[_Asked] = deque()
-        self._planned: dict[int, Runs] = {}
+        self._planned: dict[int, Segments] = {}
         self._next_step = start
         self._in_use: deque[tuple[Batch, torch.cuda.Event]] = deque()
         self._handed: Batch | None = None
@@ -192,28 +192,30 @@ class Loader:
     def _request(self) -> tuple[Any, ...]:
         """DALI's source: called once a batch, `_PREFETCH` batches ahead of the output."""
         shape, step = self.shape, self._next_step
-        runs = self._planned.pop(step, None)
-        if runs is None:
-            runs = self._requests(step, self.quarantine)
+        segments = self._planned.pop(step, None)
+        if segments is None:
+            segments = self._requests(step, self.quarantine)
         self._next_step += 1
         ahead = self._requests(step + _ADVISE_AHEAD, self.quarantine)
         self._planned[step + _ADVISE_AHEAD] = ahead
         self.dataset.advise(ahead, shape.sample_frames)
         columns = shape.columns_per_frame
-        sound = self.dataset.mfcc(runs, shape.audio_frames, shape.sample_frames * columns)
+        sound = self.dataset.mfcc(segments, shape.audio_frames, shape.sample_frames * columns)
         heard = COLUMNS_PER_FRAME * shape.audio_frames if shape.quiet else 0
-        quiet = self.dataset.quiet(runs, sound, heard)
+        quiet = self.dataset.quiet(segments, sound, heard)
         arguments: tuple[Any, ...] = ()
         if shape.augment is not None:
-            assert runs.key is not None  # the sampler of training gives one
+            assert segments.key is not None  # the sampler of training gives one
             if shape.augment.sound:
-                change_sound(shape.augment, runs.key, sound)
-            pictures = picture_arguments(shape.augment, runs.key, shape.sample_frames, shape.size)
+                change_sound(shape.augment, segments.key, sound)
+            pictures = picture_arguments(
+                shape.augment, segments.key, shape.sample_frames, shape.size
+            )
             arguments = tuple(pictures.values())
         sound = sound.reshape(-1, columns, CEPSTRA)
         # DALI reads the arrays later and does not own them: they live here until the batch is out.
-        self._in_flight.append(_Asked(step, runs, quiet, (sound, *arguments)))
-        return self.dataset.jpegs(runs, shape.sample_frames), sound, *arguments
+        self._in_flight.append(_Asked(step, segments, quiet, (sound, *arguments)))
+        return self.dataset.jpegs(segments, shape.sample_frames), sound, *arguments
 
     def _run(self, pipeline: Any) -> "_Ready | None":
         """The next batch; None if the pipeline has to be built anew without a bad clip."""
@@ -224,8 +226,8 @@ class Loader:
             self._find_bad_frames(error)
             return None
         asked = self._in_flight[0]
-        step, runs = asked.step, asked.runs
-        n, size, channels = len(runs), shape.size, shape.channels
+        step, segments = asked.step, asked.segments
+        n, size, channels = len(segments), shape.size, shape.channels
         expected = (size, size, channels)
         if not frames.is_dense_tensor() or tuple(frames[0].shape()) != expected:
             shapes = [tuple(frame.shape()) for frame in frames]
@@ -252,7 +254,7 @@ class Loader:
             pixels, features = to_torch(frames), to_torch(sound)
         batch = Batch(
             step,
-            runs,
+            segments,
             pixels.view(n, shape.sample_frames, size, size, channels),
             features.view(n, -1, CEPSTRA)[:, : COLUMNS_PER_FRAME * shape.audio_frames],
             asked.quiet,
@@ -266,8 +268,8 @@ class Loader:
         """
         if not self._in_flight:
             raise error
-        runs = self._in_flight[0].runs
-        jpegs = self.dataset.jpegs(runs, self.shape.sample_frames)
+        segments = self._in_flight[0].segments
+        jpegs = self.dataset.jpegs(segments, self.shape.sample_frames)
         bad = [
             (at, "cannot be decoded")
             for first in range(0, len(jpegs), 64)
@@ -304,14 +306,14 @@ class Loader:
 
     def _exclude(self, bad: list[tuple[int, str]]) -> None:
         """Quarantine the clips of bad frames and go back to the step that met them."""
-        step, runs = self._in_flight[0].step, self._in_flight[0].runs
+        step, segments = self._in_flight[0].step, self._in_flight[0].segments
         known = len(self.quarantine)
         for at, fault in bad:
             row, frame = divmod(at, self.shape.sample_frames)
-            clip = int(runs.clip[row])
+            clip = int(segments.clip[row])
             if clip not in self.quarantine:
                 self.quarantine[clip] = step
-                name = self.dataset.frame_name(clip, int(runs.start[row]) + frame)
+                name = self.dataset.frame_name(clip, int(segments.start[row]) + frame)
                 log.warning(
                     "step %d: frame %s %s; its clip is left out from here on "
                     "(`data_tools verify` names all faults)",
@@ -322,7 +324,7 @@ class Loader:
         if len(self.quarantine) == known:
             # The requests do not heed the quarantine: going back would meet the frame for ever.
             rows = {at // self.shape.sample_frames for at, _ in bad}
-            clips = {self.dataset.keys[int(runs.clip[row])] for row in rows}
+            clips = {self.dataset.keys[int(segments.clip[row])] for row in rows}
             raise LoaderError(
                 f"clips {', '.join(sorted(clips))} have frames that cannot be decoded, but are "
                 "asked for again; run `data_tools verify`"
@@ -341,7 +343,7 @@ class _Asked:
     """A batch that DALI has been given and has not returned yet."""
 
     step: int
-    runs: Runs
+    segments: Segments
     quiet: NDArray[np.bool_]
     arrays: tuple[Any, ...]
 

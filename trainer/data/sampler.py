@@ -24,7 +24,7 @@ _START, _SIDE, _REPLACEMENT, _KEY = 0, 1, 2, 3  # streams of random numbers
 
 
 @dataclass(frozen=True)
-class Runs:
+class Segments:
     """A request: for each of N samples a run of consecutive frames and where its sound begins.
 
     Attributes:
@@ -48,12 +48,12 @@ class Runs:
     def __len__(self) -> int:
         return len(self.clip)
 
-    def __getitem__(self, rows: Any) -> "Runs":
+    def __getitem__(self, rows: Any) -> "Segments":
         cut: list[Any] = []
         for field in fields(self):
             value = getattr(self, field.name)
             cut.append(None if value is None else value[rows])
-        return Runs(*cut)
+        return Segments(*cut)
 
 
 @dataclass(frozen=True)
@@ -149,7 +149,7 @@ class TrainSampler:
         rank: int = 0,
         world: int = 1,
         quarantine: Mapping[int, int] | None = None,
-    ) -> Runs:
+    ) -> Segments:
         """The samples of global step `step` that belong to `rank`: batch_size / world of them.
 
         `quarantine` maps a clip to the step from which on others are drawn in its place.
@@ -173,12 +173,12 @@ class TrainSampler:
         if self.pairing == "multiway":
             places = self.windows[clip] - (self.sample_frames - WINDOW_FRAMES)
             start = (uniform(self.seed, epoch, sample, _START) * places).astype(np.int64)
-            return Runs(clip, start, clip, start, genuine, key=key)
+            return Segments(clip, start, clip, start, genuine, key=key)
         start, shifted = self._draw_pair(clip, sample, epoch)
         if self.pairing == "paired":
-            return Runs(clip, start, clip, start, genuine, shifted, key)
+            return Segments(clip, start, clip, start, genuine, shifted, key)
         label = 1 - position % 2
-        return Runs(clip, start, clip, np.where(label == 1, start, shifted), label, key=key)
+        return Segments(clip, start, clip, np.where(label == 1, start, shifted), label, key=key)
 
     def min_shift_at(self, step: int) -> int:
         """The smallest shift of false pairs at a step: the curriculum's, then `min_shift`."""
@@ -221,8 +221,8 @@ class TrainSampler:
         return np.where(np.isin(clip, barred), allowed[other.astype(np.int64)], clip)
 
 
-def fixed_runs(windows: Ints, sample_frames: int, reach: int, per_clip: int) -> Runs:
-    """Runs for validation, the same each time: up to `per_clip` of each clip, evenly spaced.
+def fixed_segments(windows: Ints, sample_frames: int, reach: int, per_clip: int) -> Segments:
+    """Segments for validation, the same each time: up to `per_clip` of each clip, evenly spaced.
 
     Where the clip is long enough every shift within +-reach stays inside it. The sound begins
     `reach` frames before the run, so it must span sample_frames + 2 reach frames. Clips shorter
@@ -239,14 +239,14 @@ def fixed_runs(windows: Ints, sample_frames: int, reach: int, per_clip: int) -> 
         clips.append(np.full(len(chosen), number))
     clip = np.concatenate([*clips, np.empty(0)]).astype(np.int64)
     start = np.concatenate([*starts, np.empty(0)]).astype(np.int64)
-    return Runs(clip, start, clip, start - reach, np.ones_like(clip))
+    return Segments(clip, start, clip, start - reach, np.ones_like(clip))
 
 
-def swap_audio(runs: Runs) -> Runs:
+def swap_audio(segments: Segments) -> Segments:
     """The same pictures with the sound of the next clip: the control that must score at chance."""
-    clips = np.unique(runs.clip)
-    other = np.roll(clips, -1)[np.searchsorted(clips, runs.clip)]
-    return replace(runs, audio_clip=other)
+    clips = np.unique(segments.clip)
+    other = np.roll(clips, -1)[np.searchsorted(clips, segments.clip)]
+    return replace(segments, audio_clip=other)
 
 
 def shuffled(position: Ints, length: int, key: int) -> Ints:

@@ -1,8 +1,8 @@
 """Whole clips of a split through the network, in one streaming pass of bounded memory.
 
-The loader serves runs of one length, clips have any: a clip is covered by runs that overlap by four
-frames, the last one moved back to end with it, and its embeddings are put together again. Clips
-shorter than a run are covered by shorter runs.
+The loader serves segments of one length, clips have any: a clip is covered by segments that overlap
+by four frames, the last one moved back to end with it, and its embeddings are put together again.
+Clips shorter than a segment are covered by shorter segments.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -16,7 +16,7 @@ from data_tools.mfcc import WINDOW_FRAMES
 from trainer.data.batch import Shape
 from trainer.data.dataset import Dataset
 from trainer.data.loader import Loader, LoaderError
-from trainer.data.sampler import Runs
+from trainer.data.sampler import Segments
 from trainer.model.syncnet import SyncNet
 from trainer.score.embed import embed_sound
 from trainer.score.scoring import track_distances, valid_shifts
@@ -122,7 +122,7 @@ def _embed(
     device: str,
     threads: int,
 ) -> Iterator[Embedded | Unreadable]:
-    """The clips, each of at least `length` frames, by runs of so many frames."""
+    """The clips, each of at least `length` frames, by segments of so many frames."""
     step = length - _OVERLAP
     starts = [run_starts(int(dataset.windows[clip]), step) for clip in clips]
     left = {int(clip): len(own) for clip, own in zip(clips, starts, strict=True)}
@@ -146,7 +146,9 @@ def _embed(
                 torch.autocast("cuda", torch.bfloat16, enabled=batch.frames_NRHWC.is_cuda),
             ):
                 lips = model.lips(batch.frames_NRHWC).float().cpu()
-            rows = zip(batch.runs.clip.tolist(), batch.runs.start.tolist(), lips, strict=True)
+            rows = zip(
+                batch.segments.clip.tolist(), batch.segments.start.tolist(), lips, strict=True
+            )
             for clip, start, part in rows:
                 if clip not in asked.clip or clip not in left or clip in loader.quarantine:
                     continue
@@ -167,23 +169,23 @@ def _embed(
 
 
 def _good_runs(
-    batches: Sequence[Runs], everything: Runs
-) -> Callable[[int, Mapping[int, int]], Runs]:
-    """What the loader asks for its batch n: the runs of clips that can be decoded.
+    batches: Sequence[Segments], everything: Segments
+) -> Callable[[int, Mapping[int, int]], Segments]:
+    """What the loader asks for its batch n: the segments of clips that can be decoded.
 
     Any good clip stands in where none of a batch is left.
     """
 
-    def request(number: int, quarantine: Mapping[int, int]) -> Runs:
+    def request(number: int, quarantine: Mapping[int, int]) -> Segments:
         # The loader asks ahead, beyond the last batch too.
         asked = batches[min(number, len(batches) - 1)]
         if not quarantine:
             return asked
         barred = list(quarantine)
-        for runs in (asked, everything):
-            good = np.flatnonzero(~np.isin(runs.clip, barred))
+        for segments in (asked, everything):
+            good = np.flatnonzero(~np.isin(segments.clip, barred))
             if len(good):
-                return runs[good if runs is asked else good[:1]]
+                return segments[good if segments is asked else good[:1]]
         raise _NothingLeft
 
     return request
@@ -194,7 +196,7 @@ class _NothingLeft(Exception):
 
 
 def run_starts(windows: int, step: int) -> NDArray[np.int64]:
-    """First windows of runs of `step` windows that cover windows 0..windows-1, windows >= step."""
+    """First windows of segments of `step` windows that cover 0..windows-1, windows >= step."""
     return np.append(np.arange(0, windows - step, step), windows - step)
 
 
@@ -202,9 +204,9 @@ def _runs(
     clip: NDArray[np.int64] | list[int],
     start: NDArray[np.int64] | list[int],
     audio_start: list[int] | None = None,
-) -> Runs:
+) -> Segments:
     clip, start = np.asarray(clip, np.int64), np.asarray(start, np.int64)
     sound = start if audio_start is None else np.asarray(audio_start, np.int64)
-    return Runs(
+    return Segments(
         clip=clip, start=start, audio_clip=clip, audio_start=sound, label=np.ones_like(clip)
     )

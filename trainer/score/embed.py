@@ -6,8 +6,6 @@ the convolutions before it. Frames come in pieces, so that a long video needs no
 short one; whoever reads them may decode the next piece while this one computes.
 """
 
-import queue
-import threading
 from collections.abc import Callable, Iterable, Iterator
 from typing import TypeAlias, TypeVar
 
@@ -140,47 +138,6 @@ def features(audio: NDArray[np.int16] | Samples, samples: int | None = None) -> 
 def part_of(audio: NDArray[np.int16]) -> Samples:
     """A reader of a sound that is in memory."""
     return lambda first, count: audio[first : first + count]
-
-
-def ahead(items: Iterable[Item], depth: int = 2) -> Iterator[Item]:
-    """The items, made by a thread of their own up to `depth` ahead: decoding beside computing.
-
-    What making them raises is raised here; a consumer that stops early stops the thread.
-    """
-    ready: queue.Queue[tuple[bool, Item | BaseException | None]] = queue.Queue(depth)
-    stop = threading.Event()
-
-    def put(entry: tuple[bool, Item | BaseException | None]) -> None:
-        while not stop.is_set():
-            try:
-                ready.put(entry, timeout=0.1)
-                return
-            except queue.Full:
-                continue
-
-    def make() -> None:
-        try:
-            for item in items:
-                if stop.is_set():
-                    return
-                put((True, item))
-            put((False, None))
-        except BaseException as error:  # raised in the consumer's thread
-            put((False, error))
-
-    thread = threading.Thread(target=make, name="decode", daemon=True)
-    thread.start()
-    try:
-        while True:
-            more, item = ready.get()
-            if not more:
-                if item is not None:
-                    raise item  # type: ignore[misc]
-                return
-            yield item  # type: ignore[misc]
-    finally:
-        stop.set()
-        thread.join()
 
 
 def _resized(pieces: Iterable[NDArray[np.uint8]], length: int) -> Iterator[NDArray[np.uint8]]:

@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 
 from data_tools.errors import UserError
 from data_tools.mfcc import SAMPLES_PER_FRAME, WINDOW_FRAMES
+from data_tools.prefetch import ahead
 from trainer.model.syncnet import SyncNet
-from trainer.score.embed import Samples, ahead, features, lip_pieces, part_of, sound_pieces
+from trainer.score.embed import Samples, features, lip_pieces, part_of, sound_pieces
 from trainer.score.options import Mode
 from trainer.score.scoring import (
     REACH,

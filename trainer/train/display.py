@@ -1,7 +1,6 @@
 """What a person sees of a run: a live line or plain ones, tables, trackers."""
 
 import importlib.util
-import time
 from collections.abc import Iterable
 from pathlib import Path
 from types import TracebackType
@@ -12,9 +11,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from data_tools.errors import MissingPackage, UsageError
+from data_tools.progress import PLAIN_SECONDS, Pace
 
 TRACKERS = ("tensorboard", "wandb")
-_PLAIN_SECONDS = 5.0
 _TABLE_ROWS = 12
 
 
@@ -23,9 +22,8 @@ class Display:
 
     def __init__(self, console: Console, total: int, done: int, batch_size: int) -> None:
         self._console = console
-        self._total, self._done, self._batch_size = total, done, batch_size
-        self._start = self._said = time.monotonic()
-        self._from = done
+        self._batch_size = batch_size
+        self._pace = Pace(total, done)
         self._bar: Progress | None = None
         if console.is_terminal and not console.quiet:
             self._bar = Progress(
@@ -55,22 +53,20 @@ class Display:
 
     def step(self, epoch: int, row: dict[str, Any] | None) -> None:
         """One more step is done; `row` is the newest complete row, if any."""
-        self._done += 1
-        now = time.monotonic()
-        rate = (self._done - self._from) / max(now - self._start, 1e-9)
+        pace = self._pace
+        pace.advance()
         # Drawing more often than anyone can read costs the step.
-        if now - self._said < (0.2 if self._bar else _PLAIN_SECONDS):
+        if not pace.due(0.2 if self._bar else PLAIN_SECONDS):
             return
-        self._said = now
-        figures = f"{rate * self._batch_size:,.0f} samples/s"
+        figures = f"{pace.rate * self._batch_size:,.0f} samples/s"
         if row is not None:
             figures = f"loss {row['loss']:.4f}, {figures}, wait {row['data_ms']:.2f} ms"
         if self._bar:
-            self._bar.update(self._task, completed=self._done, epoch=epoch, figures=figures)
+            self._bar.update(self._task, completed=pace.done, epoch=epoch, figures=figures)
         else:
-            left = (self._total - self._done) / rate
             self._console.print(
-                f"step {self._done}/{self._total}, epoch {epoch}, {figures}, ETA {left:.0f} s",
+                f"step {pace.done}/{pace.total}, epoch {epoch}, {figures}, "
+                f"ETA {pace.seconds_left:.0f} s",
                 highlight=False,
             )
 

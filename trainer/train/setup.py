@@ -23,7 +23,7 @@ from trainer.config.settings import Config, Options
 from trainer.data.batch import Shape
 from trainer.data.dataset import Dataset
 from trainer.data.loader import Loader, Requests
-from trainer.data.sampler import Runs, TrainSampler
+from trainer.data.sampler import Segments, TrainSampler
 from trainer.model.syncnet import PRESETS
 from trainer.score.scoring import REACH
 from trainer.train import display, distributed
@@ -239,7 +239,7 @@ def make_sampler(config: Config, dataset: Dataset) -> TrainSampler:
 def _requests(sampler: TrainSampler, overfit: int, processes: Processes) -> Requests:
     """What the loader asks for each step; --overfit has but so many steps, again and again."""
 
-    def request(step: int, quarantine: Mapping[int, int]) -> Runs:
+    def request(step: int, quarantine: Mapping[int, int]) -> Segments:
         number = step % overfit if overfit else step
         return sampler.batch(number, processes.rank, processes.world, quarantine)
 

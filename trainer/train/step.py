@@ -147,7 +147,7 @@ class TrainStep:
 
     def pairs(self, batch: Batch, step: int) -> Pairs:
         """Which pairs of the batch are genuine and which false, on the device."""
-        data, samples = self.config.data, len(batch.runs)
+        data, samples = self.config.data, len(batch.segments)
         windows = data.sample_frames - WINDOW_FRAMES + 1
         if data.pairing == "multiway":
             nearest = self._min_shift_at(step)
@@ -156,7 +156,7 @@ class TrainStep:
             false = torch.tensor([False, True], device=self.device).expand(samples, 1, 2)
             pairs = Pairs(~false, false)
         else:
-            label = torch.from_numpy(batch.runs.label).to(self.device, non_blocking=True)
+            label = torch.from_numpy(batch.segments.label).to(self.device, non_blocking=True)
             pairs = labelled(label)
         if not data.skip_quiet or data.pairing == "independent":
             return pairs

@@ -17,7 +17,7 @@ from data_tools.errors import UsageError
 from trainer.data.batch import Shape
 from trainer.data.dataset import Dataset
 from trainer.data.loader import Loader
-from trainer.data.sampler import Runs, fixed_runs, swap_audio
+from trainer.data.sampler import Segments, fixed_segments, swap_audio
 from trainer.model.losses import Pairs, shifted
 from trainer.model.syncnet import Preset, SyncNet
 from trainer.score.scoring import (
@@ -43,15 +43,15 @@ OnBatch = Callable[[float, StepTimes], None]
 
 
 class Validation:
-    """A warm loader over the fixed runs of a split, and what to measure on them.
+    """A warm loader over the fixed segments of a split, and what to measure on them.
 
     Args:
         folder, split: the shards.
         preset: the model's input.
-        processes: the runs are shared among them by batch.
+        processes: the segments are shared among them by batch.
         max_clips: clips used at most, evenly spaced through the split.
-        runs_per_clip: runs of 15 frames a clip.
-        batch_runs: runs a batch.
+        runs_per_clip: segments of 15 frames a clip.
+        batch_runs: segments a batch.
         min_shift: false pairs lie at least so many frames off.
         swapped: pair each clip with another clip's sound: the control that must score at chance.
         loader: further options of the `Loader`.
@@ -78,22 +78,22 @@ class Validation:
         self.dataset = Dataset(folder, split)
         self._processes = processes
         self._min_shift = min_shift
-        runs = fixed_runs(self.dataset.windows, RUN_FRAMES, REACH, runs_per_clip)
-        clips = np.unique(runs.clip)
+        segments = fixed_segments(self.dataset.windows, RUN_FRAMES, REACH, runs_per_clip)
+        clips = np.unique(segments.clip)
         if len(clips) == 0:
             raise NoRuns(
                 f"no clip of the {split} split of {folder} is as long as {RUN_FRAMES} frames"
             )
         if len(clips) > max_clips:
             keep = clips[np.linspace(0, len(clips) - 1, max_clips).round().astype(int)]
-            runs = runs[np.isin(runs.clip, keep)]
+            segments = segments[np.isin(segments.clip, keep)]
         if swapped:
             if len(clips) < 2:
                 raise NoRuns(f"one clip in the {split} split: no other sound to swap in")
-            runs = swap_audio(runs)
-        self.clips = len(np.unique(runs.clip))
-        self.runs = runs
-        batches = [runs[at : at + batch_runs] for at in range(0, len(runs), batch_runs)]
+            segments = swap_audio(segments)
+        self.clips = len(np.unique(segments.clip))
+        self.segments = segments
+        batches = [segments[at : at + batch_runs] for at in range(0, len(segments), batch_runs)]
         self._mine = batches[processes.rank :: processes.world]
         # A process without a batch keeps no loader.
         self.loader = (
@@ -118,17 +118,17 @@ class Validation:
         """Batches of this process."""
         return len(self._mine)
 
-    def _request(self, step: int, quarantine: Mapping[int, int]) -> Runs:
-        runs = self._mine[step % len(self._mine)]
+    def _request(self, step: int, quarantine: Mapping[int, int]) -> Segments:
+        segments = self._mine[step % len(self._mine)]
         if not quarantine:
-            return runs
-        usable = ~np.isin(runs.clip, list(quarantine))
+            return segments
+        usable = ~np.isin(segments.clip, list(quarantine))
         if usable.any():
-            return runs[usable]
+            return segments[usable]
         # Nothing is left of this batch: any good clip stands in, and `run` leaves it out. Without
         # one the bad clips are asked for again, whereupon the loader gives up and says so.
-        good = np.flatnonzero(~np.isin(self.runs.clip, list(quarantine)))[:1]
-        return self.runs[good] if len(good) else runs
+        good = np.flatnonzero(~np.isin(self.segments.clip, list(quarantine)))[:1]
+        return self.segments[good] if len(good) else segments
 
     def close(self) -> None:
         """Let the loader go."""
@@ -147,7 +147,7 @@ class Validation:
 
         loss (over all shifts); genuine_distance and false_distance (means); auc; accuracy_k5 and
         accuracy_k15 (share of offsets within +-1 frame over +-15, shifts outside the clip masked;
-        chance is 3/31); runs and clips measured.
+        chance is 3/31); segments and clips measured.
         """
         model.eval()
         device = next(model.parameters()).device
@@ -157,15 +157,15 @@ class Validation:
             assert self.loader is not None  # a process with batches has one
             batch = next(self.loader)
             clock.mark("data")
-            if not np.isin(batch.runs.clip, asked.clip).any():
+            if not np.isin(batch.segments.clip, asked.clip).any():
                 continue  # every clip of this batch is in quarantine
             with torch.no_grad():
                 with autocast():
                     lips = model.lips(batch.frames_NRHWC)
                     sound = model.sound(batch.mfcc_NFC)
                 clock.mark("forward")
-                windows = self.dataset.windows[batch.runs.audio_clip]
-                heard = batch.runs.audio_start[:, None] + np.arange(sound.shape[1])
+                windows = self.dataset.windows[batch.segments.audio_clip]
+                heard = batch.segments.audio_start[:, None] + np.arange(sound.shape[1])
                 inside = torch.from_numpy((heard >= 0) & (heard < windows[:, None]))
                 pairs = shifted(
                     len(lips), lips.shape[1], sound.shape[1], REACH, self._min_shift, device
@@ -174,28 +174,32 @@ class Validation:
                 value = loss(lips, sound, Pairs(pairs.genuine_BKL & real, pairs.false_BKL & real))
                 clock.mark("loss")
             distances = shift_distances(lips.float(), sound.float()).cpu().numpy()
-            valid = valid_shifts(batch.runs.audio_start, windows, lips.shape[1], _SHIFTS)
+            valid = valid_shifts(batch.segments.audio_start, windows, lips.shape[1], _SHIFTS)
             parts.append(
-                (len(batch.runs), float(value) * len(batch.runs), *self._measures(distances, valid))
+                (
+                    len(batch.segments),
+                    float(value) * len(batch.segments),
+                    *self._measures(distances, valid),
+                )
             )
             on_batch(float(value), clock.end())
         model.train()
         everything = [part for found in self._processes.gather(parts) for part in found]
-        runs, losses, genuine, false, single, whole = zip(*everything, strict=True)
+        segments, losses, genuine, false, single, whole = zip(*everything, strict=True)
         genuine_d, false_d = np.concatenate(genuine), np.concatenate(false)
         return {
-            "loss": sum(losses) / sum(runs),
+            "loss": sum(losses) / sum(segments),
             "genuine_distance": float(genuine_d.mean()) if len(genuine_d) else math.nan,
             "false_distance": float(false_d.mean()) if len(false_d) else math.nan,
             "auc": auc(genuine_d, false_d),
             "accuracy_k5": accuracy(np.concatenate(single)),
             "accuracy_k15": accuracy(np.concatenate(whole)),
-            "runs": sum(runs),
+            "runs": sum(segments),
             "clips": self.clips,
         }
 
     def _measures(self, distances: Any, valid: Any) -> tuple[Any, ...]:
-        """Genuine and false distances, then (M, S) mean distances of single windows and of runs."""
+        """Genuine and false distances, then (M, S) mean distances of windows and of segments."""
         apart = np.abs(np.arange(_SHIFTS) - REACH) >= self._min_shift
         genuine = distances[:, :, REACH][valid[:, :, REACH]]
         false = distances[:, :, apart][valid[:, :, apart]]

@@ -13,7 +13,7 @@ from trainer.data.augment import Augment, change_sound, check, picture_arguments
 from trainer.data.batch import Batch, Shape
 from trainer.data.dataset import Dataset
 from trainer.data.loader import Loader
-from trainer.data.sampler import Runs
+from trainer.data.sampler import Segments
 
 KEYS = np.array([3, 141, 59265], np.int64)
 
@@ -26,9 +26,9 @@ def dataset(shards_folder: Path) -> Dataset:
 def batch(dataset: Dataset, keys: Any = KEYS, size: int = 64, **kinds: Any) -> Batch:
     """The same three runs, varied by their keys."""
     clip = np.arange(len(keys))
-    runs = Runs(clip, clip + 3, clip, clip + 3, np.ones_like(clip), key=np.asarray(keys))
+    segments = Segments(clip, clip + 3, clip, clip + 3, np.ones_like(clip), key=np.asarray(keys))
     shape = Shape(len(keys), 6, 6, size, 3, Augment(**kinds) if kinds else None)
-    with Loader(dataset, lambda step, quarantine: runs, shape, threads=1) as loader:
+    with Loader(dataset, lambda step, quarantine: segments, shape, threads=1) as loader:
         return next(loader)
 
 
@@ -36,9 +36,9 @@ def test_a_flip_mirrors_about_half_of_the_runs(dataset: Dataset) -> None:
     keys = np.arange(1, 9) * 7919
     clip = np.arange(8) % 3
     plain = batch(dataset, keys[:3]).frames_NRHWC
-    runs = Runs(clip, clip + 3, clip, clip + 3, np.ones_like(clip), key=keys)
+    segments = Segments(clip, clip + 3, clip, clip + 3, np.ones_like(clip), key=keys)
     shape = Shape(8, 6, 6, 64, 3, Augment(flip=True))
-    with Loader(dataset, lambda step, quarantine: runs, shape, threads=1) as loader:
+    with Loader(dataset, lambda step, quarantine: segments, shape, threads=1) as loader:
         found = next(loader).frames_NRHWC
     mirrored = 0
     for row in range(8):
@@ -92,10 +92,10 @@ def test_brightness_and_shift_do_what_they_say(dataset: Dataset) -> None:
 
 def test_gray_frames_of_another_size_are_varied_too(dataset: Dataset) -> None:
     clip = np.arange(3)
-    runs = Runs(clip, clip, clip, clip, np.ones_like(clip), key=KEYS)
+    segments = Segments(clip, clip, clip, clip, np.ones_like(clip), key=KEYS)
     kinds = Augment(flip=True, shift=0.1, brightness=0.2, contrast=0.2, jpeg=30)
     shape = Shape(3, 5, 5, 48, 1, kinds)
-    with Loader(dataset, lambda step, quarantine: runs, shape, threads=1) as loader:
+    with Loader(dataset, lambda step, quarantine: segments, shape, threads=1) as loader:
         assert next(loader).frames_NRHWC.shape == (3, 5, 48, 48, 1)
 
 

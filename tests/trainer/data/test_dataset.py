@@ -19,7 +19,7 @@ from data_tools.packing import pack
 from data_tools.plan import PackOptions
 from tests.conftest import MakeClip
 from trainer.data.dataset import Dataset
-from trainer.data.sampler import Runs
+from trainer.data.sampler import Segments
 
 
 @pytest.fixture(scope="module")
@@ -39,10 +39,10 @@ def damaged(several_shards: Path, tmp_path: Path) -> Path:
 
 def runs_of(
     clips: Sequence[int], starts: Sequence[int], audio_starts: Sequence[int] | None = None
-) -> Runs:
+) -> Segments:
     clip, start = np.array(clips), np.array(starts)
     sound = start if audio_starts is None else np.array(audio_starts)
-    return Runs(clip, start, clip, sound, np.ones_like(clip))
+    return Segments(clip, start, clip, sound, np.ones_like(clip))
 
 
 def members(folder: Path) -> dict[str, bytes]:
@@ -90,11 +90,11 @@ def test_a_frame_is_named_by_member_and_shard(several_shards: Path) -> None:
 def test_jpegs_equal_the_members_of_the_tars(several_shards: Path) -> None:
     dataset = Dataset(several_shards, "train")
     truth = members(several_shards)
-    runs = runs_of(range(12), [0, 40, 1, 2, 3, 4, 5, 6, 7, 8, 9, 40])
-    got = dataset.jpegs(runs, 10)
+    segments = runs_of(range(12), [0, 40, 1, 2, 3, 4, 5, 6, 7, 8, 9, 40])
+    got = dataset.jpegs(segments, 10)
     names = [
         f"{dataset.keys[clip]}.{start + frame:05d}.jpg"
-        for clip, start in zip(runs.clip.tolist(), runs.start.tolist(), strict=True)
+        for clip, start in zip(segments.clip.tolist(), segments.start.tolist(), strict=True)
         for frame in range(10)
     ]
     assert [jpeg.tobytes() for jpeg in got] == [truth[name] for name in names]
@@ -116,7 +116,7 @@ def test_advising_is_fine_at_both_ends_of_every_clip(several_shards: Path) -> No
 
 
 def test_no_runs_give_nothing(several_shards: Path) -> None:
-    nothing = Runs(*(np.empty(0, dtype=np.int64) for _ in range(5)))
+    nothing = Segments(*(np.empty(0, dtype=np.int64) for _ in range(5)))
     dataset = Dataset(several_shards, "train")
     dataset.advise(nothing, 5)
     assert dataset.jpegs(nothing, 5) == []
@@ -164,7 +164,7 @@ def test_columns_past_the_span_are_zero(several_shards: Path) -> None:
 def test_sound_may_come_from_another_clip(several_shards: Path) -> None:
     dataset = Dataset(several_shards, "train")
     one = np.array([0])
-    sound = dataset.mfcc(Runs(one, one, np.array([11]), one, one), 5, 20)
+    sound = dataset.mfcc(Segments(one, one, np.array([11]), one, one), 5, 20)
     assert np.array_equal(sound[0], stored_mfcc(several_shards, dataset.keys[11])[:20])
 
 
@@ -257,9 +257,9 @@ def test_kept_clips_are_numbered_from_where_picture_and_sound_agree(
     assert used.tolist() == [2, 5]
     # frame i goes with the sound at i - early
     frame, heard = max(early, 0) + 7, max(early, 0) + 7 - early
-    runs, moved = runs_of([2], [7]), runs_of([2], [frame], [heard])
-    assert np.array_equal(kept.mfcc(runs, 5, 20), plain.mfcc(moved, 5, 20))
-    for one, other in zip(kept.jpegs(runs, 5), plain.jpegs(moved, 5), strict=True):
+    segments, moved = runs_of([2], [7]), runs_of([2], [frame], [heard])
+    assert np.array_equal(kept.mfcc(segments, 5, 20), plain.mfcc(moved, 5, 20))
+    for one, other in zip(kept.jpegs(segments, 5), plain.jpegs(moved, 5), strict=True):
         assert np.array_equal(one, other)
     assert f".{frame:05d}.jpg" in kept.frame_name(2, 7)
     last = int(kept.windows[2]) - 1
@@ -270,10 +270,12 @@ def test_kept_clips_are_numbered_from_where_picture_and_sound_agree(
 
 def test_a_second_sound_follows_the_first(several_shards: Path) -> None:
     dataset = Dataset(several_shards, "train")
-    runs = runs_of([3], [10])
-    both = Runs(runs.clip, runs.start, runs.clip, runs.start, runs.label, np.array([22]))
+    segments = runs_of([3], [10])
+    both = Segments(
+        segments.clip, segments.start, segments.clip, segments.start, segments.label, np.array([22])
+    )
     sound = dataset.mfcc(both, 10, 40)
-    assert np.array_equal(sound[:, :20], dataset.mfcc(runs, 5, 20))
+    assert np.array_equal(sound[:, :20], dataset.mfcc(segments, 5, 20))
     assert np.array_equal(sound[:, 20:], dataset.mfcc(runs_of([3], [10], [22]), 5, 20))
 
 
@@ -284,9 +286,9 @@ def test_quiet_windows_are_those_far_below_the_loud(make_clip: MakeClip, tmp_pat
     soundfile.write(clip / "audio.wav", audio, rate, subtype="PCM_16")
     pack(tmp_path / "clips", tmp_path / "shards", PackOptions(ratios=(100, 0, 0)))
     dataset = Dataset(tmp_path / "shards", "train")
-    runs = runs_of([0], [0])
-    sound = dataset.mfcc(runs, 40, 160)
-    quiet = dataset.quiet(runs, sound, 160)[0]
+    segments = runs_of([0], [0])
+    sound = dataset.mfcc(segments, 40, 160)
+    quiet = dataset.quiet(segments, sound, 160)[0]
     assert quiet.shape == (36,) and not quiet[:19].any() and quiet[21:35].all()
     loud = dataset.loud(0, 40)
     assert np.array_equal(loud, ~quiet[: len(loud)]) and len(loud) == dataset.windows[0]

@@ -24,7 +24,7 @@ from torch.nn import functional
 from trainer.data.batch import Shape
 from trainer.data.dataset import Dataset
 from trainer.data.loader import Loader, LoaderError
-from trainer.data.sampler import Pairing, Runs, TrainSampler
+from trainer.data.sampler import Pairing, Segments, TrainSampler
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -39,13 +39,13 @@ class Walk:
         self.dataset, self.shape = dataset, shape
         self.steps: list[int] = []
 
-    def __call__(self, step: int, quarantine: Quarantine) -> Runs:
+    def __call__(self, step: int, quarantine: Quarantine) -> Segments:
         self.steps.append(step)
         sample = step * self.shape.samples + np.arange(self.shape.samples)
         clip = sample % len(self.dataset)
         start = sample * 3 % (50 - self.shape.sample_frames + 1)
         reach = (self.shape.audio_frames - self.shape.sample_frames) // 2
-        return Runs(clip, start, clip, start - reach, np.ones_like(clip))
+        return Segments(clip, start, clip, start - reach, np.ones_like(clip))
 
 
 class Sampled:
@@ -54,7 +54,7 @@ class Sampled:
     def __init__(self, dataset: Dataset) -> None:
         self.sampler = TrainSampler(dataset.windows, batch_size=4, windows_per_clip=4)
 
-    def __call__(self, step: int, quarantine: Quarantine) -> Runs:
+    def __call__(self, step: int, quarantine: Quarantine) -> Segments:
         return self.sampler.batch(step, quarantine=quarantine)
 
 
@@ -73,17 +73,19 @@ def small(dataset: Dataset, shape: Shape = SMALL, **options: Any) -> Loader:
     return Loader(dataset, Walk(dataset, shape), shape, threads=1, **options)
 
 
-def decoded(dataset: Dataset, runs: Runs, sample_frames: int, colours: str = "RGB") -> torch.Tensor:
+def decoded(
+    dataset: Dataset, segments: Segments, sample_frames: int, colours: str = "RGB"
+) -> torch.Tensor:
     """(N, R, H, W, C): the runs' frames as libjpeg-turbo decodes them at its most exact."""
     frames = [
         simplejpeg.decode_jpeg(jpeg.tobytes(), colours, fastdct=False, fastupsample=False)
-        for jpeg in dataset.jpegs(runs, sample_frames)
+        for jpeg in dataset.jpegs(segments, sample_frames)
     ]
-    return torch.from_numpy(np.stack(frames)).unflatten(0, (len(runs), sample_frames))
+    return torch.from_numpy(np.stack(frames)).unflatten(0, (len(segments), sample_frames))
 
 
-def same(a: Runs, b: Runs) -> bool:
-    return all(np.array_equal(getattr(a, f.name), getattr(b, f.name)) for f in fields(Runs))
+def same(a: Segments, b: Segments) -> bool:
+    return all(np.array_equal(getattr(a, f.name), getattr(b, f.name)) for f in fields(Segments))
 
 
 def overwrite(folder: Path, frames: Iterable[tuple[int, int]], jpeg: bytes | None = None) -> None:
@@ -119,11 +121,11 @@ def test_a_batch_holds_exactly_the_frames_and_sound_asked_for(
         for batch in islice(loader, 6):
             assert batch.frames_NRHWC.shape == (4, sample_frames, 64, 64, 3)
             assert batch.frames_NRHWC.dtype == torch.uint8
-            assert torch.equal(batch.frames_NRHWC, decoded(dataset, batch.runs, sample_frames))
+            assert torch.equal(batch.frames_NRHWC, decoded(dataset, batch.segments, sample_frames))
             assert batch.mfcc_NFC.shape == (4, 4 * audio_frames, 13)
-            expected = dataset.mfcc(batch.runs, audio_frames, 4 * audio_frames)
+            expected = dataset.mfcc(batch.segments, audio_frames, 4 * audio_frames)
             assert np.array_equal(batch.mfcc_NFC.numpy(), expected)
-            assert same(batch.runs, Walk(dataset, shape)(batch.step, {}))
+            assert same(batch.segments, Walk(dataset, shape)(batch.step, {}))
 
 
 @pytest.mark.parametrize(
@@ -138,7 +140,7 @@ def test_a_dataset_and_a_sampler_are_enough(
     )
     with Loader(dataset, sampler, start=3) as loader:
         for batch in islice(loader, 3):
-            assert same(batch.runs, sampler.batch(batch.step))
+            assert same(batch.segments, sampler.batch(batch.step))
             assert batch.frames_NRHWC.shape == (4, frames, 64, 64, 3)
             assert batch.mfcc_NFC.shape == (4, 4 * audio_frames, 13)
             assert batch.quiet_NA.shape == (4, 0 if pairing == "independent" else audio_frames - 4)
@@ -150,21 +152,21 @@ def test_a_dataset_and_a_sampler_are_enough(
 def test_sound_is_right_in_batch_after_batch(dataset: Dataset) -> None:
     with small(dataset) as loader:
         for batch in islice(loader, 100):
-            assert np.array_equal(batch.mfcc_NFC.numpy(), dataset.mfcc(batch.runs, 5, 20))
+            assert np.array_equal(batch.mfcc_NFC.numpy(), dataset.mfcc(batch.segments, 5, 20))
 
 
 def test_gray_frames_are_the_luma_of_the_jpeg(dataset: Dataset) -> None:
     with small(dataset, Shape(4, 5, 5, 64, 1)) as loader:
         batch = next(loader)
     assert batch.frames_NRHWC.shape == (4, 5, 64, 64, 1)
-    assert torch.equal(batch.frames_NRHWC, decoded(dataset, batch.runs, 5, "GRAY"))
+    assert torch.equal(batch.frames_NRHWC, decoded(dataset, batch.segments, 5, "GRAY"))
 
 
 def test_frames_of_another_size_are_resized(dataset: Dataset) -> None:
     with small(dataset, Shape(4, 5, 5, 32, 3)) as loader:
         batch = next(loader)
     assert batch.frames_NRHWC.shape == (4, 5, 32, 32, 3)
-    exact = decoded(dataset, batch.runs, 5).flatten(0, 1).permute(0, 3, 1, 2)
+    exact = decoded(dataset, batch.segments, 5).flatten(0, 1).permute(0, 3, 1, 2)
     resized = functional.interpolate(exact.float(), (32, 32), mode="bilinear", antialias=True)
     got = batch.frames_NRHWC.flatten(0, 1).permute(0, 3, 1, 2).float()
     difference = (got - resized).abs()
@@ -184,13 +186,18 @@ def test_frames_turn_channels_last_without_a_copy(dataset: Dataset) -> None:
 def test_a_request_may_hold_fewer_runs_than_the_shape(dataset: Dataset) -> None:
     walk = Walk(dataset)
 
-    def shrinking(step: int, quarantine: Quarantine) -> Runs:
+    def shrinking(step: int, quarantine: Quarantine) -> Segments:
         return walk(step, quarantine)[: 1 + step % 4]
 
     with Loader(dataset, shrinking, SMALL, threads=1) as loader:
         for step, batch in enumerate(islice(loader, 9)):
-            assert len(batch.runs) == len(batch.frames_NRHWC) == len(batch.mfcc_NFC) == 1 + step % 4
-            assert torch.equal(batch.frames_NRHWC, decoded(dataset, batch.runs, 5))
+            assert (
+                len(batch.segments)
+                == len(batch.frames_NRHWC)
+                == len(batch.mfcc_NFC)
+                == 1 + step % 4
+            )
+            assert torch.equal(batch.frames_NRHWC, decoded(dataset, batch.segments, 5))
 
 
 # --------------------------------------------------------------------------------- the steps
@@ -202,7 +209,7 @@ def test_steps_come_in_order_from_any_start(dataset: Dataset, start: int) -> Non
     with small(dataset, start=start) as loader:
         for step, batch in zip(range(start, start + 12), loader, strict=False):
             assert batch.step == step
-            assert same(batch.runs, walk(step, {}))
+            assert same(batch.segments, walk(step, {}))
 
 
 def test_a_batch_held_for_ten_steps_does_not_change(dataset: Dataset) -> None:
@@ -213,7 +220,7 @@ def test_a_batch_held_for_ten_steps_does_not_change(dataset: Dataset) -> None:
         assert torch.equal(held.frames_NRHWC, frames)
         assert torch.equal(held.mfcc_NFC, sound)
     assert torch.equal(held.frames_NRHWC, frames)  # nor does it when the loader is gone
-    assert torch.equal(later[-1].frames_NRHWC, decoded(dataset, later[-1].runs, 5))
+    assert torch.equal(later[-1].frames_NRHWC, decoded(dataset, later[-1].segments, 5))
 
 
 def test_two_hundred_batches_do_not_grow_the_process(dataset: Dataset) -> None:
@@ -258,9 +265,9 @@ def test_the_clip_of_a_bad_frame_is_left_out_from_its_step_on(
     ):
         for step, batch in zip(range(met + 8), loader, strict=False):
             assert batch.step == step
-            assert same(batch.runs, requests(step, {clip: met}))
-            assert torch.equal(batch.frames_NRHWC, decoded(dataset, batch.runs, 5))
-            assert step < met or clip not in batch.runs.clip
+            assert same(batch.segments, requests(step, {clip: met}))
+            assert torch.equal(batch.frames_NRHWC, decoded(dataset, batch.segments, 5))
+            assert step < met or clip not in batch.segments.clip
         assert loader.quarantine == {clip: met}
     assert len(caplog.records) == 1
     assert f"step {met}: frame {dataset.frame_name(clip, frame)} {fault}" in caplog.text
@@ -278,7 +285,7 @@ def test_a_frame_larger_than_the_records_say_never_reaches_the_decoder(
 ) -> None:
     overwrite(copy, [(2, 20)], resized(jpeg_of(64), height, width))
     dataset = Dataset(copy, "train")
-    handed = dataset.jpegs(Runs(*(np.array([value]) for value in (2, 18, 2, 18, 0))), 5)
+    handed = dataset.jpegs(Segments(*(np.array([value]) for value in (2, 18, 2, 18, 0))), 5)
     assert [len(jpeg) > 1 for jpeg in handed] == [True, True, False, True, True]
     requests = Sampled(dataset)
     met = next(step for step in range(1000) if covers(requests(step, {}), 2, 20))
@@ -288,8 +295,8 @@ def test_a_frame_larger_than_the_records_say_never_reaches_the_decoder(
         Loader(dataset, requests, SMALL, threads=1) as loader,
     ):
         for step, batch in zip(range(met + 3), loader, strict=False):
-            assert torch.equal(batch.frames_NRHWC, decoded(dataset, batch.runs, 5))
-            assert step < met or 2 not in batch.runs.clip
+            assert torch.equal(batch.frames_NRHWC, decoded(dataset, batch.segments, 5))
+            assert step < met or 2 not in batch.segments.clip
         assert loader.quarantine == {2: met}
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 500 << 10
     assert f"frame {dataset.frame_name(2, 20)} cannot be decoded" in caplog.text
@@ -304,14 +311,16 @@ def test_frames_are_taken_as_stored_whatever_exif_says(copy: Path, orientation: 
     turned = jpeg[:2] + struct.pack(">BBH", 0xFF, 0xE1, len(body) + 2) + body + jpeg[2:]
     overwrite(copy, [(2, frame) for frame in range(50)], turned)
     dataset = Dataset(copy, "train")
-    runs = Runs(*(np.array([value] * 4) for value in (2, 10, 2, 10, 0)))
-    with Loader(dataset, lambda step, quarantine: runs, SMALL, threads=1) as loader:
+    segments = Segments(*(np.array([value] * 4) for value in (2, 10, 2, 10, 0)))
+    with Loader(dataset, lambda step, quarantine: segments, SMALL, threads=1) as loader:
         batch = next(loader)
-    assert torch.equal(batch.frames_NRHWC, decoded(dataset, runs, 5))
+    assert torch.equal(batch.frames_NRHWC, decoded(dataset, segments, 5))
 
 
-def covers(runs: Runs, clip: int, frame: int) -> bool:
-    return bool(((runs.clip == clip) & (runs.start <= frame) & (frame < runs.start + 5)).any())
+def covers(segments: Segments, clip: int, frame: int) -> bool:
+    return bool(
+        ((segments.clip == clip) & (segments.start <= frame) & (frame < segments.start + 5)).any()
+    )
 
 
 @pytest.mark.parametrize("row", [0, 21, 42, 63])
@@ -321,14 +330,14 @@ def test_a_bad_header_is_survived_wherever_in_the_batch_it_lies(copy: Path, row:
     overwrite(copy, [(6, 0)])
     dataset = Dataset(copy, "train")
 
-    def requests(step: int, quarantine: Quarantine) -> Runs:
+    def requests(step: int, quarantine: Quarantine) -> Segments:
         clip, start = np.arange(64) % 6, np.zeros(64, dtype=np.int64)
         clip[row] = 0 if 6 in quarantine else 6
-        return Runs(clip, start, clip, start, start)
+        return Segments(clip, start, clip, start, start)
 
     for _ in range(10):  # unguarded, it is a matter of timing
         with Loader(dataset, requests, shape, threads=2) as loader:
-            assert 6 not in next(loader).runs.clip
+            assert 6 not in next(loader).segments.clip
             assert loader.quarantine == {6: 0}
 
 
@@ -338,8 +347,8 @@ def test_epochs_pass_without_a_boundary(dataset: Dataset) -> None:
         for step in range(3, 3 + 4 * requests.sampler.steps_per_epoch):
             batch = next(loader)
             assert batch.step == step
-            assert same(batch.runs, requests(step, {}))
-            assert torch.equal(batch.frames_NRHWC, decoded(dataset, batch.runs, 5))
+            assert same(batch.segments, requests(step, {}))
+            assert torch.equal(batch.frames_NRHWC, decoded(dataset, batch.segments, 5))
 
 
 def test_all_bad_clips_of_a_batch_are_left_out_at_once(copy: Path) -> None:
@@ -348,7 +357,7 @@ def test_all_bad_clips_of_a_batch_are_left_out_at_once(copy: Path) -> None:
     with Loader(dataset, Sampled(dataset), SMALL, threads=1) as loader:
         for step, batch in zip(range(20), loader, strict=False):
             assert batch.step == step
-            assert set(batch.runs.clip.tolist()) <= {2, 3, 5, 6}
+            assert set(batch.segments.clip.tolist()) <= {2, 3, 5, 6}
         assert set(loader.quarantine) == {0, 1, 4}
 
 
@@ -358,7 +367,7 @@ def test_a_clip_known_to_be_bad_is_never_touched(
     overwrite(copy, [(2, frame) for frame in range(50)])
     dataset = Dataset(copy, "train")
     with Loader(dataset, Sampled(dataset), SMALL, threads=1, quarantine={2: 0}) as loader:
-        assert all(2 not in batch.runs.clip for batch in islice(loader, 15))
+        assert all(2 not in batch.segments.clip for batch in islice(loader, 15))
     assert not caplog.records
 
 
@@ -390,7 +399,7 @@ def test_an_error_in_the_requests_reaches_the_consumer(
 ) -> None:
     walk = Walk(dataset)
 
-    def failing(step: int, quarantine: Quarantine) -> Runs:
+    def failing(step: int, quarantine: Quarantine) -> Segments:
         if step >= 9:
             raise kind("out of ideas")
         return walk(step, quarantine)
@@ -460,9 +469,9 @@ def test_mixed_decoding_is_near_the_decoding_on_the_cpu(
     with small(dataset, Shape(4, 5, 5, 64, channels), device="cuda") as loader:
         for batch in islice(loader, 10):
             assert batch.frames_NRHWC.is_cuda and batch.mfcc_NFC.is_cuda
-            exact = decoded(dataset, batch.runs, 5, colours).float()
+            exact = decoded(dataset, batch.segments, 5, colours).float()
             difference = (batch.frames_NRHWC.cpu().float() - exact).abs()
             assert difference.mean() < 1.0
             assert difference.quantile(0.99) <= 4
-            expected = dataset.mfcc(batch.runs, 5, 20)
+            expected = dataset.mfcc(batch.segments, 5, 20)
             assert np.array_equal(batch.mfcc_NFC.cpu().numpy(), expected)

@@ -12,7 +12,14 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy import stats
 
-from trainer.data.sampler import Runs, TrainSampler, fixed_runs, shuffled, swap_audio, uniform
+from trainer.data.sampler import (
+    Segments,
+    TrainSampler,
+    fixed_segments,
+    shuffled,
+    swap_audio,
+    uniform,
+)
 
 KEYS = st.integers(0, 2**64 - 1)
 CLIPS = np.array([45, 3, 60, 4, 120, 51, 10, 0])  # 3 and 0 are too short for a shift of 3
@@ -41,17 +48,17 @@ def sampler(**changes: Any) -> TrainSampler:
     return TrainSampler(**{"windows": CLIPS, "batch_size": 8, **changes})
 
 
-def same(a: Runs, b: Runs) -> bool:
-    return all(np.array_equal(getattr(a, f.name), getattr(b, f.name)) for f in fields(Runs))
+def same(a: Segments, b: Segments) -> bool:
+    return all(np.array_equal(getattr(a, f.name), getattr(b, f.name)) for f in fields(Segments))
 
 
-def joined(parts: list[Runs]) -> Runs:
-    columns = [[getattr(part, field.name) for part in parts] for field in fields(Runs)]
-    return Runs(*(None if column[0] is None else np.concatenate(column) for column in columns))
+def joined(parts: list[Segments]) -> Segments:
+    columns = [[getattr(part, field.name) for part in parts] for field in fields(Segments)]
+    return Segments(*(None if column[0] is None else np.concatenate(column) for column in columns))
 
 
-def rows(runs: Runs) -> set[tuple[int, int]]:
-    return set(zip(runs.clip.tolist(), runs.start.tolist(), strict=True))
+def rows(segments: Segments) -> set[tuple[int, int]]:
+    return set(zip(segments.clip.tolist(), segments.start.tolist(), strict=True))
 
 
 # ------------------------------------------------------------------------------- permutation
@@ -102,10 +109,10 @@ def test_half_of_every_batch_is_genuine(made: TrainSampler, step: int) -> None:
 
 @given(made=samplers(), step=st.integers(0, 10**6))
 def test_sound_and_picture_lie_inside_the_clip(made: TrainSampler, step: int) -> None:
-    runs = made.batch(step)
-    count = made.windows[runs.clip]
-    assert np.array_equal(runs.audio_clip, runs.clip)
-    for at in (runs.start, runs.audio_start):
+    segments = made.batch(step)
+    count = made.windows[segments.clip]
+    assert np.array_equal(segments.audio_clip, segments.clip)
+    for at in (segments.start, segments.audio_start):
         assert at.dtype == np.int64
         assert ((at >= 0) & (at < count)).all()
 
@@ -114,17 +121,17 @@ def test_sound_and_picture_lie_inside_the_clip(made: TrainSampler, step: int) ->
 def test_false_pairs_are_shifted_within_limits_and_genuine_ones_not(
     made: TrainSampler, step: int
 ) -> None:
-    runs = made.batch(step)
-    distance = np.abs(runs.audio_start - runs.start)
-    false = runs.label == 0
+    segments = made.batch(step)
+    distance = np.abs(segments.audio_start - segments.start)
+    false = segments.label == 0
     assert (distance[~false] == 0).all()
     assert ((distance[false] >= made.min_shift) & (distance[false] <= made.max_shift)).all()
 
 
 def test_both_sides_and_both_limits_are_drawn() -> None:
     made = sampler(windows=np.array([200]), batch_size=20_000, windows_per_clip=20_000)
-    runs = made.batch(0)
-    shift = (runs.audio_start - runs.start)[runs.label == 0]
+    segments = made.batch(0)
+    shift = (segments.audio_start - segments.start)[segments.label == 0]
     assert {-50, -3, 3, 50} <= set(shift.tolist())
     assert stats.binomtest(int((shift > 0).sum()), len(shift)).pvalue > 1e-3
 
@@ -133,27 +140,27 @@ def test_both_sides_and_both_limits_are_drawn() -> None:
 def test_false_pairs_are_uniform_over_all_ordered_pairs(
     windows: int, nearest: int, widest: int
 ) -> None:
-    runs = one_clip(windows, nearest, widest)
+    segments = one_clip(windows, nearest, widest)
     pairs = ordered_pairs(windows, nearest, widest)
-    false = runs.label == 0
+    false = segments.label == 0
     drawn = np.zeros((windows, windows), dtype=np.int64)
-    np.add.at(drawn, (runs.start[false], runs.audio_start[false]), 1)
+    np.add.at(drawn, (segments.start[false], segments.audio_start[false]), 1)
     assert drawn[~pairs].sum() == 0
     assert stats.chisquare(drawn[pairs]).pvalue > 1e-3
 
 
 def test_neither_position_tells_a_genuine_pair_from_a_false_one() -> None:
-    runs = one_clip(10, 3, 5)
+    segments = one_clip(10, 3, 5)
     share = ordered_pairs(10, 3, 5).sum(axis=1)
     assert len(set(share.tolist())) > 1  # not flat, so that the test can fail
-    expected = share / share.sum() * (len(runs) // 2)
+    expected = share / share.sum() * (len(segments) // 2)
     for label in (0, 1):
-        for position in (runs.start, runs.audio_start):
-            drawn = np.bincount(position[runs.label == label], minlength=10)
+        for position in (segments.start, segments.audio_start):
+            drawn = np.bincount(position[segments.label == label], minlength=10)
             assert stats.chisquare(drawn, expected).pvalue > 1e-3
 
 
-def one_clip(windows: int, nearest: int, widest: int) -> Runs:
+def one_clip(windows: int, nearest: int, widest: int) -> Segments:
     """Forty thousand samples of a single clip."""
     return TrainSampler(np.array([windows]), 40_000, 40_000, nearest, widest).batch(0)
 
@@ -207,9 +214,9 @@ def test_a_batch_is_a_function_of_seed_and_step() -> None:
 
 def test_a_late_step_of_a_large_set_is_drawn_in_range() -> None:
     made = sampler(windows=np.full(300_000, 3_000_000), batch_size=512)
-    runs = made.batch(10**9)
-    assert ((runs.start >= 0) & (runs.start < 3_000_000)).all()
-    distance = np.abs(runs.audio_start - runs.start)[runs.label == 0]
+    segments = made.batch(10**9)
+    assert ((segments.start >= 0) & (segments.start < 3_000_000)).all()
+    distance = np.abs(segments.audio_start - segments.start)[segments.label == 0]
     assert distance.min() >= 3 and distance.max() <= 50
 
 
@@ -238,7 +245,7 @@ def test_quarantine_bars_a_clip_from_its_step_on_and_changes_nothing_else() -> N
         assert not np.isin(after.clip, out).any()
         assert (CLIPS[after.clip] > 3).all()
         assert np.array_equal(before.label, after.label)
-        for field in fields(Runs):
+        for field in fields(Segments):
             old, new = getattr(before, field.name), getattr(after, field.name)
             if old is None:
                 continue
@@ -305,30 +312,30 @@ def test_fixed_runs_lie_in_the_clip_and_inside_it_where_it_is_long_enough(
     windows: list[int], sample_frames: int, reach: int, per_clip: int
 ) -> None:
     count = np.array(windows, dtype=np.int64)
-    runs = fixed_runs(count, sample_frames, reach, per_clip)
-    last = count[runs.clip] - (sample_frames - 4)
-    assert ((runs.start >= 0) & (runs.start <= last)).all()
-    assert np.array_equal(runs.audio_start, runs.start - reach)
-    assert (runs.label == 1).all()
+    segments = fixed_segments(count, sample_frames, reach, per_clip)
+    last = count[segments.clip] - (sample_frames - 4)
+    assert ((segments.start >= 0) & (segments.start <= last)).all()
+    assert np.array_equal(segments.audio_start, segments.start - reach)
+    assert (segments.label == 1).all()
     long = last >= 2 * reach
-    assert (runs.start[long] >= reach).all()
-    assert (runs.start[long] + reach <= last[long]).all()
+    assert (segments.start[long] >= reach).all()
+    assert (segments.start[long] + reach <= last[long]).all()
 
 
 @given(windows=st.lists(st.integers(0, 150), max_size=10), per_clip=st.integers(1, 6))
 def test_fixed_runs_take_up_to_per_clip_different_places_of_each_clip(
     windows: list[int], per_clip: int
 ) -> None:
-    runs = fixed_runs(np.array(windows, dtype=np.int64), 10, 15, per_clip)
-    assert len(rows(runs)) == len(runs)
-    drawn = np.bincount(runs.clip, minlength=len(windows))
+    segments = fixed_segments(np.array(windows, dtype=np.int64), 10, 15, per_clip)
+    assert len(rows(segments)) == len(segments)
+    drawn = np.bincount(segments.clip, minlength=len(windows))
     for count, got in zip(windows, drawn.tolist(), strict=True):
         places = max(1, count - 6 - 30 + 1) if count >= 6 else 0
         assert got == min(per_clip, places)
 
 
 def test_fixed_runs_are_the_same_each_time() -> None:
-    assert same(fixed_runs(CLIPS, 15, 15, 3), fixed_runs(CLIPS, 15, 15, 3))
+    assert same(fixed_segments(CLIPS, 15, 15, 3), fixed_segments(CLIPS, 15, 15, 3))
 
 
 @settings(max_examples=50)
@@ -336,18 +343,18 @@ def test_fixed_runs_are_the_same_each_time() -> None:
 def test_swapped_sound_is_never_that_of_the_same_clip(clips: list[int]) -> None:
     clip = np.array(clips)
     start = np.arange(len(clip))
-    runs = Runs(clip, start, clip, start - 3, np.ones_like(clip))
-    swapped = swap_audio(runs)
+    segments = Segments(clip, start, clip, start - 3, np.ones_like(clip))
+    swapped = swap_audio(segments)
     assert (swapped.audio_clip != clip).all()
     assert set(swapped.audio_clip.tolist()) == set(clips)
-    assert same(replace(swapped, audio_clip=clip), runs)
+    assert same(replace(swapped, audio_clip=clip), segments)
 
 
 @pytest.mark.parametrize("pairing", ["independent", "paired"])
 def test_a_slice_of_runs_cuts_every_field(pairing: str) -> None:
-    runs = sampler(pairing=pairing).batch(0)
-    assert same(joined([runs[:3], runs[3:]]), runs)
-    assert len(runs[2:5]) == 3
+    segments = sampler(pairing=pairing).batch(0)
+    assert same(joined([segments[:3], segments[3:]]), segments)
+    assert len(segments[2:5]) == 3
 
 
 # ------------------------------------------------------------------------- other pairings
@@ -358,13 +365,13 @@ def test_paired_windows_come_with_both_sounds_of_the_same_draw() -> None:
         sampler(windows=np.full(20, 99)),
         sampler(windows=np.full(20, 99), pairing="paired"),
     )
-    runs = both.batch(3)
-    assert runs.false_start is not None and (runs.label == 1).all()
-    assert np.array_equal(runs.audio_start, runs.start)
-    apart = np.abs(runs.false_start - runs.start)
+    segments = both.batch(3)
+    assert segments.false_start is not None and (segments.label == 1).all()
+    assert np.array_equal(segments.audio_start, segments.start)
+    apart = np.abs(segments.false_start - segments.start)
     assert (apart >= 3).all() and (apart <= 50).all()
-    assert ((runs.false_start >= 0) & (runs.false_start < 99)).all()
-    assert np.array_equal(runs.start, alone.batch(3).start)
+    assert ((segments.false_start >= 0) & (segments.false_start < 99)).all()
+    assert np.array_equal(segments.start, alone.batch(3).start)
 
 
 @given(
@@ -381,9 +388,9 @@ def test_multiway_runs_lie_inside_their_clips(windows: list[int], frames: int, s
         return
     made = sampler(batch_size=1, min_shift=1, **changes)
     assert np.array_equal(made.eligible, np.flatnonzero(fits))
-    runs = made.batch(step)
-    assert (runs.start >= 0).all() and (runs.label == 1).all()
-    assert (runs.start + frames - 4 <= made.windows[runs.clip]).all()
+    segments = made.batch(step)
+    assert (segments.start >= 0).all() and (segments.label == 1).all()
+    assert (segments.start + frames - 4 <= made.windows[segments.clip]).all()
 
 
 def test_multiway_needs_room_for_false_pairs() -> None:
@@ -397,8 +404,8 @@ def test_a_curriculum_brings_the_false_pairs_nearer() -> None:
     least = [made.min_shift_at(epoch * per_epoch) for epoch in range(13)]
     assert least[0] == 25 and least[10:] == [3, 3, 3] and least == sorted(least, reverse=True)
     for epoch in (0, 5, 11):
-        runs = joined([made.batch(epoch * per_epoch + i) for i in range(per_epoch)])
-        apart = np.abs(runs.audio_start - runs.start)[runs.label == 0]
+        segments = joined([made.batch(epoch * per_epoch + i) for i in range(per_epoch)])
+        apart = np.abs(segments.audio_start - segments.start)[segments.label == 0]
         assert least[epoch] <= apart.min() <= least[epoch] + 2
     assert sampler().min_shift_at(0) == 3
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from data_tools.packing import pack
 from data_tools.plan import PackOptions
 from trainer.data.dataset import Dataset
-from trainer.data.sampler import fixed_runs
+from trainer.data.sampler import fixed_segments
 from trainer.model.fold import fold
 from trainer.model.syncnet import SyncNet
 from trainer.score.clip_distances import (
@@ -134,10 +134,10 @@ def test_distances_are_those_of_the_validation(shards: Path, model: SyncNet) -> 
     (one,) = embed_clips(dataset, model, [clip], threads=1)
     assert isinstance(one, Embedded)
     distances, valid = clip_distances(one.lips_KD, one.sound_KD, 5)
-    runs = fixed_runs(dataset.windows, 15, 5, 3)
-    runs = runs[int(np.flatnonzero(runs.clip == clip)[0]) :][:1]
-    start = int(runs.start[0])
-    heard = dataset.mfcc(runs, 25, 100)
+    segments = fixed_segments(dataset.windows, 15, 5, 3)
+    segments = segments[int(np.flatnonzero(segments.clip == clip)[0]) :][:1]
+    start = int(segments.start[0])
+    heard = dataset.mfcc(segments, 25, 100)
     with torch.inference_mode():
         sound = model.sound(torch.from_numpy(heard))[0]
     expected = torch.cdist(one.lips_KD[start : start + 1], sound[:11])[0]

@@ -1,7 +1,5 @@
 """One pass over a track gives what cut windows give; parity with the official code."""
 
-import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
@@ -17,7 +15,7 @@ from benchmarks import official
 from data_tools.mfcc import mfcc
 from trainer.model.fold import fold
 from trainer.model.syncnet import SyncNet
-from trainer.score.embed import PIECE, ahead, embed_lips, embed_sound, features
+from trainer.score.embed import PIECE, embed_lips, embed_sound, features
 from trainer.score.track import score_track
 
 
@@ -88,22 +86,6 @@ def test_bfloat16_differs_by_a_few_hundredths() -> None:
 def test_features_of_long_sounds_are_the_same(samples: int) -> None:
     audio = np.random.default_rng(0).integers(-9000, 9000, samples, dtype=np.int16)
     np.testing.assert_allclose(features(audio), mfcc(audio), rtol=1e-5, atol=1e-5)
-
-
-def test_ahead_passes_items_and_errors_on_and_stops() -> None:
-    assert list(ahead(range(10))) == list(range(10))
-
-    def broken() -> Iterator[int]:
-        yield 1
-        raise ValueError("cannot be decoded")
-
-    with pytest.raises(ValueError, match="cannot be decoded"):
-        list(ahead(broken()))
-    before = threading.active_count()
-    endless = ahead(iter(int, 1))
-    next(endless)
-    endless.close()  # type: ignore[attr-defined]
-    assert threading.active_count() == before
 
 
 def check_parity(

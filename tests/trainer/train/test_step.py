@@ -9,7 +9,7 @@ import torch
 from data_tools.errors import UsageError
 from trainer.config.settings import Config, Data, Loss, Model, Train
 from trainer.data.batch import Batch
-from trainer.data.sampler import Runs
+from trainer.data.sampler import Segments
 from trainer.train import checkpoint
 from trainer.train.step import TrainStep, lr_factor
 from trainer.train.timing import PHASES, StepClock
@@ -23,8 +23,8 @@ def made_batch(samples: int = 4, frames: int = 5, audio_frames: int = 5) -> Batc
     pixels = torch.randint(0, 256, shape, dtype=torch.uint8, generator=generator)
     mfcc = torch.randn(samples, 4 * audio_frames, 13, generator=generator)
     number = np.arange(samples)
-    runs = Runs(number, number, number, number, number % 2)
-    return Batch(0, runs, pixels, mfcc, np.zeros((samples, audio_frames - 4), np.bool_))
+    segments = Segments(number, number, number, number, number % 2)
+    return Batch(0, segments, pixels, mfcc, np.zeros((samples, audio_frames - 4), np.bool_))
 
 
 @pytest.mark.parametrize(
