@@ -260,7 +260,7 @@ def main(argv: list[str] | None = None) -> int:
     parser = command_line("inference_speed", __doc__)
     parser.add_argument("--frames", type=whole("AtLeastSix", 6), default=164, help="of the track")
     parser.add_argument("--rounds", type=AtLeastOne, default=5)
-    return run("inference_speed", parser, argv, _measure, {"frames": 12, "rounds": 1})
+    return run("inference_speed", parser, argv, _measure, {"frames": 6, "rounds": 1})
 
 
 def _measure(args: Namespace) -> None:

@@ -116,7 +116,7 @@ def judge(keep: Path, secret: dict[str, str], shards: Path) -> dict[str, Any]:
     }
 
 
-def measure(work: Path, epochs: int, seed: int) -> dict[str, Any]:
+def measure(work: Path, epochs: int, seed: int, quick: bool = False) -> dict[str, Any]:
     """Spoil, refine, judge."""
     spoilt = work / f"spoilt-{seed}"
     if spoilt.exists() and not (spoilt / "secret.csv").exists():
@@ -131,6 +131,8 @@ def measure(work: Path, epochs: int, seed: int) -> dict[str, Any]:
     command += ["--out", str(out), "--rounds", "2", "--realign", "--config", str(CONFIG)]
     command += ["--train.epochs", str(epochs), "--train.val_every", str(epochs)]
     command += ["--train.seed", str(seed)]
+    if quick:  # bfloat16, as configured, takes minutes where the processor has none
+        command += ["--train.precision", "fp32"]
     if subprocess.run(command).returncode:
         raise UserError("the refinement failed; see above")
     rounds = json.loads((out / "refine.json").read_text())["rounds"]
@@ -190,7 +192,7 @@ def main(argv: list[str] | None = None) -> int:
 def _measure(args: Namespace) -> None:
     if not (args.work / "grid" / "shards").is_dir():
         raise UserError(f"{args.work} holds no grid/shards: run benchmarks.real_speech first")
-    figures = measure(args.work, args.epochs, args.seed)
+    figures = measure(args.work, args.epochs, args.seed, args.quick)
     report("real_refine", figures, args.json, quick=args.quick)
 
 
