@@ -425,8 +425,8 @@ def test_the_real_clip_trains_syncnet_with_falling_loss(real_clips: Path, tmp_pa
     assert manifest.splits["train"].clips == 1 and not manifest.dropped
     run = tmp_path / "run"
     arguments = ["--data.shards", str(tmp_path / "shards"), "--run.dir", str(run)]
-    arguments += ["--model.name", "syncnet", "--train.batch_size", "8", "--train.epochs", "1"]
-    arguments += ["--data.windows_per_clip", "160", "--train.lr", "3e-4"]
+    arguments += ["--model.name", "syncnet", "--train.batch_size", "4", "--train.epochs", "1"]
+    arguments += ["--data.windows_per_clip", "80", "--train.lr", "3e-4"]
     arguments += ["--train.schedule", "constant", "--train.warmup_steps", "0"]
     assert main(arguments) == 0
     found = losses(run)
