@@ -1,7 +1,7 @@
 """What two small trainings reach: the `summary.json` of their runs, kept in results/.
 
 The demonstration is `python -m trainer.run`, the other `python -m trainer.run --config
-configs/grid_mouths.yaml --data.clips CLIPS`.
+grid_mouths.yaml --data.clips CLIPS`.
 """
 
 from typing import Any

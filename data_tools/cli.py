@@ -70,14 +70,12 @@ def whole(name: str, least: int, most: int | None = None) -> Any:
 
 
 def file_name(text: str) -> Path:
-    """A type for files: any name, but not none."""
+    """A type for files and folders: any name, also one that is not UTF-8, but not none.
+
+    (`Path` as a type refuses names that are not UTF-8.)
+    """
     if not text:
         raise ArgumentTypeError("a file name is empty")
-    return Path(text)
-
-
-def any_path(text: str) -> Path:
-    """A type for files and folders of any name; `Path` itself refuses those that are not UTF-8."""
     return Path(text)
 
 

@@ -30,13 +30,24 @@ def is_command(module: str) -> bool:
     return package == "data_tools" and rest[:1] in (["commands"], ["__main__"])
 
 
+def absolute(module: str, node: ast.ImportFrom) -> str:
+    """What `from ... import` in `module` names, in full: it may count dots from where it stands."""
+    if not node.level:
+        return node.module or ""
+    parts = module.split(".")
+    if FILES[module].name == "__init__.py":
+        parts.append("__init__")
+    return ".".join([*parts[: -node.level], *filter(None, [node.module])])
+
+
 def imported(module: str) -> Iterator[str]:
     """Our modules that `module` imports, wherever in the file; not those under TYPE_CHECKING."""
     tree = ast.parse(FILES[module].read_text(encoding="utf-8"))
     for_types = {
         inner
         for node in ast.walk(tree)
-        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
+        if isinstance(node, ast.If)
+        and ast.unparse(node.test) in ("TYPE_CHECKING", "typing.TYPE_CHECKING")
         for part in node.body
         for inner in ast.walk(part)
     }
@@ -45,10 +56,11 @@ def imported(module: str) -> Iterator[str]:
             continue
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names if alias.name in FILES)
-        elif isinstance(node, ast.ImportFrom) and node.module in FILES:
-            for alias in node.names:
-                inner_module = f"{node.module}.{alias.name}"
-                yield inner_module if inner_module in FILES else node.module
+        elif isinstance(node, ast.ImportFrom):
+            source = absolute(module, node)
+            for alias in node.names if source in FILES else ():
+                inner_module = f"{source}.{alias.name}"
+                yield inner_module if inner_module in FILES else source
 
 
 IMPORTS = {module: sorted(set(imported(module)) - {module}) for module in FILES}
@@ -123,6 +135,14 @@ def test_the_walk_sees_what_it_looks_for() -> None:
     assert {"trainer.sync", "data_tools.cli", "benchmarks.report"} <= FILES.keys()
     assert any(target.startswith("data_tools.") for target in IMPORTS["trainer.sync"])
     assert any(target.startswith("trainer.") for target in IMPORTS["benchmarks.gpu_suite"])
+
+
+def test_imports_that_count_dots_are_seen() -> None:
+    near = ast.parse("from . import zb\nfrom .track import x\nfrom ..model import y").body
+    assert [absolute("trainer.score.faces", node) for node in near] == [
+        "trainer.score", "trainer.score.track", "trainer.model",
+    ]  # fmt: skip
+    assert absolute("trainer.score", near[0]) == "trainer.score"
 
 
 def test_an_upward_import_and_a_circle_are_found() -> None:

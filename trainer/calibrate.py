@@ -11,7 +11,6 @@ in them would count as the network's error.
 """
 
 import sys
-from pathlib import Path
 
 from data_tools import cli
 from data_tools.clips import SPLITS
@@ -38,17 +37,17 @@ exit status: 0 written, 1 bad data or too little of it, 2 wrong usage
 def main(argv: list[str] | None = None) -> int:
     """Command line; 0 written, 1 bad data, 2 wrong usage."""
     parser = cli.command("python -m trainer.calibrate", __doc__, _EPILOG)
-    parser.add_argument("out", type=Path, metavar="OUT", help="a .safetensors file")
+    parser.add_argument("out", type=cli.file_name, metavar="OUT", help="a .safetensors file")
     parser.add_argument(
         "--weights",
-        type=Path,
+        type=cli.file_name,
         required=True,
         metavar="W",
         help="best.pt of a run, or any SyncNet's weights; not changed",
     )
     parser.add_argument(
         "--data.shards",
-        type=Path,
+        type=cli.file_name,
         required=True,
         metavar="DIR",
         help="shards that `data_tools pack` wrote, of clips that are in sync",

@@ -59,26 +59,26 @@ def _parser() -> ArgumentParser:
     add = parser.add_argument
     add(
         "--weights",
-        type=cli.any_path,
+        type=cli.file_name,
         required=True,
         help="best.pt of a run, or any SyncNet's weights",
     )
     add(
         "--data.shards",
-        type=cli.any_path,
+        type=cli.file_name,
         required=True,
         metavar="DIR",
         help="shards that `data_tools pack` wrote; the clips must be in sync, or see --offsets",
     )
     add(
         "--out",
-        type=cli.any_path,
+        type=cli.file_name,
         help="folder for the files; default evaluations/<weights>-<split>",
     )
     cli.add_options(parser, EvaluationOptions)
     add(
         "--offsets",
-        type=cli.any_path,
+        type=cli.file_name,
         metavar="CSV",
         help="by how much clips are off themselves, which is then right instead of 0 (columns clip "
         "and offset_frames: truth.csv of `data_tools synth`, or clips.csv of another network here)",

@@ -8,7 +8,6 @@ compared with the network itself before the file appears.
 """
 
 import sys
-from pathlib import Path
 
 from data_tools import cli
 from data_tools.errors import UsageError
@@ -33,8 +32,10 @@ exit status: 0 written, 1 the weights are bad or an export differs, 2 wrong usag
 def main(argv: list[str] | None = None) -> int:
     """Command line; 0 written, 1 the weights are bad or an export differs, 2 wrong usage."""
     parser = cli.command("python -m trainer.export", __doc__, _EPILOG)
-    parser.add_argument("weights", type=Path, help="best.pt, syncnet_v2.model or .safetensors")
-    parser.add_argument("outs", nargs="+", type=Path, metavar="OUT", help="files to write")
+    parser.add_argument(
+        "weights", type=cli.file_name, help="best.pt, syncnet_v2.model or .safetensors"
+    )
+    parser.add_argument("outs", nargs="+", type=cli.file_name, metavar="OUT", help="files to write")
 
     def work() -> None:
         args = cli.parse(parser, argv)

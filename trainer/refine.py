@@ -56,16 +56,18 @@ def _parser() -> ArgumentParser:
     add = parser.add_argument
     add(
         "--data.shards",
-        type=cli.any_path,
+        type=cli.file_name,
         required=True,
         metavar="DIR",
         help="shards that `data_tools pack` wrote; their training clips are scored",
     )
-    add("--out", type=cli.any_path, help="folder of the results; default runs/refine-<name of DIR>")
+    add(
+        "--out", type=cli.file_name, help="folder of the results; default runs/refine-<name of DIR>"
+    )
     add("--rounds", type=int, default=2, metavar="N", help="trainings in all")
     add(
         "--weights",
-        type=cli.any_path,
+        type=cli.file_name,
         metavar="W",
         help="of any SyncNet; stand in for the first training",
     )

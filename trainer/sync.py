@@ -27,7 +27,7 @@ from trainer.score.trust import SyncError, TrackResult
 from trainer.score.video import try_measuring
 
 _DRAWN = 40  # tracks in one picture
-_REDIRECTED = 160  # characters of a line where no terminal sets a limit
+_REDIRECTED = 100  # characters of a line where neither a terminal nor COLUMNS sets a limit
 
 _EXAMPLES = """\
 examples:
@@ -141,7 +141,8 @@ def _check(args: Namespace) -> Path:
 
 
 def _run(args: Namespace, weights: Path, options: MeasureOptions) -> int:
-    width = None if sys.stdout.isatty() else _REDIRECTED
+    limited = sys.stdout.isatty() or os.environ.get("COLUMNS")
+    width = None if limited else _REDIRECTED
     console = Console(width=width, markup=False, highlight=False, emoji=False)
     network = load_network(weights, options.device)
     if note := crop_note(network, options):

@@ -1,10 +1,8 @@
 """What a folder of shards holds, as a table and as a picture: `python -m data_tools info OUT`."""
 
-from pathlib import Path
-
 from rich.console import Console
 
-from data_tools.cli import add_options, command, exit_status, parse, read_options
+from data_tools.cli import add_options, command, exit_status, file_name, parse, read_options
 from data_tools.info import MontageOptions, montage, summarise
 from data_tools.manifest import read_manifest
 
@@ -18,9 +16,12 @@ def main(argv: list[str]) -> int:
 
 def _info(argv: list[str]) -> None:
     parser = command(PROGRAM, __doc__)
-    parser.add_argument("out", type=Path, help="folder of shards")
+    parser.add_argument("out", type=file_name, help="folder of shards")
     parser.add_argument(
-        "--montage", type=Path, metavar="FILE.png", help="draw frames and MFCC of sampled clips"
+        "--montage",
+        type=file_name,
+        metavar="FILE.png",
+        help="draw frames and MFCC of sampled clips",
     )
     add_options(parser, MontageOptions)
     args = parse(parser, argv)

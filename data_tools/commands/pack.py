@@ -9,7 +9,7 @@ from pathlib import Path
 from jsonargparse import ArgumentParser
 from rich.console import Console
 
-from data_tools.cli import add_options, command, exit_status, parse, read_options
+from data_tools.cli import add_options, command, exit_status, file_name, parse, read_options
 from data_tools.errors import UsageError, UserError
 from data_tools.info import printable, summarise
 from data_tools.keep import in_words, read_keep
@@ -29,9 +29,9 @@ def main(argv: list[str]) -> int:
 def _parser() -> ArgumentParser:
     parser = command(PROGRAM, __doc__)
     parser.add_argument(
-        "clips", type=Path, help="folder of clips: [<split>/]<clip>/{audio.wav,frames/}"
+        "clips", type=file_name, help="folder of clips: [<split>/]<clip>/{audio.wav,frames/}"
     )
-    parser.add_argument("out", type=Path, help="folder for the shards")
+    parser.add_argument("out", type=file_name, help="folder for the shards")
     parser.add_argument(
         "--ratios",
         type=str,
@@ -41,7 +41,7 @@ def _parser() -> ArgumentParser:
     add_options(parser, PackOptions, without=("ratios",))
     parser.add_argument(
         "--manifest",
-        type=Path,
+        type=file_name,
         metavar="KEEP.csv",
         help="of `trainer.refine`: leave out the clips it rejects, put those to be realigned in "
         "place; clips without a row stay",

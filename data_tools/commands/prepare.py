@@ -21,7 +21,7 @@ from msgspec import Meta
 from rich.console import Console
 from rich.table import Table
 
-from data_tools.cli import add_options, command, exit_status, parse, read_options
+from data_tools.cli import add_options, command, exit_status, file_name, parse, read_options
 from data_tools.commands.pack import main as pack
 from data_tools.engines import run_local, run_ray
 from data_tools.errors import UsageError
@@ -129,11 +129,17 @@ def remedy(records: list[tuple[str, VideoRecord]]) -> str:
 def _parser() -> ArgumentParser:
     parser = command(PROGRAM, __doc__ or "")
     parser.add_argument(
-        "videos", nargs="+", type=Path, metavar="VIDEO|DIR|LIST", help="videos, or where they are"
+        "videos",
+        nargs="+",
+        type=file_name,
+        metavar="VIDEO|DIR|LIST",
+        help="videos, or where they are",
     )
-    parser.add_argument("--out", type=Path, required=True, metavar="CLIPS", help="folder of clips")
     parser.add_argument(
-        "--shards", type=Path, metavar="OUT", help="pack the clips into OUT as well"
+        "--out", type=file_name, required=True, metavar="CLIPS", help="folder of clips"
+    )
+    parser.add_argument(
+        "--shards", type=file_name, metavar="OUT", help="pack the clips into OUT as well"
     )
     add_options(parser, PrepareOptions, only=("montage",))
     cut = parser.add_argument_group("the clips")

@@ -10,9 +10,8 @@ A run that was killed goes on where it stopped when started again with the same 
 
 import time
 from dataclasses import asdict
-from pathlib import Path
 
-from data_tools.cli import add_options, command, exit_status, parse, read_options
+from data_tools.cli import add_options, command, exit_status, file_name, parse, read_options
 from data_tools.mfcc import FPS
 from data_tools.progress import progress
 from data_tools.synth.clips import TRUTH, SynthOptions, frames_per_clip, synthesize
@@ -28,7 +27,7 @@ def main(argv: list[str]) -> int:
 
 def _synth(argv: list[str]) -> None:
     parser = command(PROGRAM, __doc__)
-    parser.add_argument("out", type=Path, help="folder to make (empty or not there)")
+    parser.add_argument("out", type=file_name, help="folder to make (empty or not there)")
     add_options(parser, SynthOptions)
     add_options(parser, WorkerOptions)
     args = parse(parser, argv)

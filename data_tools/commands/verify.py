@@ -1,8 +1,6 @@
 """Re-read shards and name every fault: `python -m data_tools verify OUT`."""
 
-from pathlib import Path
-
-from data_tools.cli import add_options, command, exit_status, parse
+from data_tools.cli import add_options, command, exit_status, file_name, parse
 from data_tools.manifest import read_manifest
 from data_tools.verifying import verify
 from data_tools.workers import WorkerOptions, process_count
@@ -17,7 +15,7 @@ def main(argv: list[str]) -> int:
 
 def _verify(argv: list[str]) -> int:
     parser = command(PROGRAM, __doc__)
-    parser.add_argument("out", type=Path, help="folder of shards")
+    parser.add_argument("out", type=file_name, help="folder of shards")
     add_options(parser, WorkerOptions)
     args = parse(parser, argv)
     faults = verify(args.out, process_count(args.workers))

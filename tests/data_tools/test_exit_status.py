@@ -134,3 +134,15 @@ def test_verify_with_negative_workers_exits_2_with_one_line(
 ) -> None:
     assert main(["verify", str(tmp_path), "--workers", "-1"]) == 2
     assert "--workers must be" in error_line(capsys)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["verify", ""], ["info", ""], ["pack", "", "out"], ["pack", "clips", ""], ["synth", ""],
+     ["prepare", "", "--out", "clips"], ["prepare", "a.mp4", "--out="]],
+)  # fmt: skip
+def test_an_empty_name_is_wrong_usage(
+    arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(arguments) == 2
+    assert "a file name is empty" in capsys.readouterr().err

@@ -298,3 +298,19 @@ def test_a_packaged_file_is_found_by_its_name(
     assert "among the files of the package: grid.yaml, grid_mouths.yaml, seed.yaml" in said
     # only --config takes names of the package
     assert main(["--train", "grid.yaml", *DATA]) == 2
+
+
+@pytest.mark.parametrize("name", ["data.shards", "data.clips", "data.manifest", "run.dir"])
+def test_a_name_that_is_empty_is_refused(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([f"--{name}="]) == 2
+    said = capsys.readouterr().err
+    assert f"{name} is empty" in said and said.count("\n") == 1
+
+
+def test_a_file_is_no_folder_for_a_run(
+    shards_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "run").write_text("")
+    assert main(["--data.shards", str(shards_folder), "--run.dir", str(tmp_path / "run")]) == 2
+    said = capsys.readouterr().err
+    assert "is a file, not a folder" in said and said.count("\n") == 1

@@ -272,6 +272,8 @@ def _check_names(config: Config) -> None:
         ("run.dir", config.run.dir),
         ("train.device", config.train.device),
     ):
+        if text == "":
+            raise UsageError(f"{name} is empty; leave it out for its default")
         if text is not None and (len(text) > MOST_TEXT or "\0" in text):
             raise UsageError(f"{name} is no name: it has a NUL or over {MOST_TEXT} characters")
 

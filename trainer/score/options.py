@@ -26,7 +26,7 @@ class MeasureOptions:
         device: auto (default: a GPU if there is one), cpu or cuda[:n].
         bf16: compute in bfloat16 on a CPU, too: faster where it has AVX512-BF16 or AMX.
         audio_stream: measure this audio stream, counted from 0 as in FFmpeg's a:N (default: the one
-            meant for everybody, no commentary, description or dubbing).
+            meant for everybody, no commentary, description or dubbing); --fix moves all of them.
     """
 
     prepared: bool = False

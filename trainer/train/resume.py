@@ -34,6 +34,8 @@ def open_folder(
     folder = processes.gather(folder)[0]  # clocks differ between processes
 
     def claim() -> Path | None:
+        if folder.exists() and not folder.is_dir():
+            raise UsageError(f"run.dir {folder} is a file, not a folder")
         stack.enter_context(locked(folder, "run"))
         checkpoint.clear(folder)
         # Now that nobody writes any more; one may just have been saved by whoever did.

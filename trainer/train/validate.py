@@ -175,26 +175,21 @@ class Validation:
                 clock.mark("loss")
             distances = shift_distances(lips.float(), sound.float()).cpu().numpy()
             valid = valid_shifts(batch.segments.audio_start, windows, lips.shape[1], _SHIFTS)
-            parts.append(
-                (
-                    len(batch.segments),
-                    float(value) * len(batch.segments),
-                    *self._measures(distances, valid),
-                )
-            )
+            count = len(batch.segments)
+            parts.append((count, float(value) * count, *self._measures(distances, valid)))
             on_batch(float(value), clock.end())
         model.train()
         everything = [part for found in self._processes.gather(parts) for part in found]
-        segments, losses, genuine, false, single, whole = zip(*everything, strict=True)
+        counts, losses, genuine, false, single, whole = zip(*everything, strict=True)
         genuine_d, false_d = np.concatenate(genuine), np.concatenate(false)
         return {
-            "loss": sum(losses) / sum(segments),
+            "loss": sum(losses) / sum(counts),
             "genuine_distance": float(genuine_d.mean()) if len(genuine_d) else math.nan,
             "false_distance": float(false_d.mean()) if len(false_d) else math.nan,
             "auc": auc(genuine_d, false_d),
             "accuracy_k5": accuracy(np.concatenate(single)),
             "accuracy_k15": accuracy(np.concatenate(whole)),
-            "runs": sum(segments),
+            "runs": sum(counts),
             "clips": self.clips,
         }
 
