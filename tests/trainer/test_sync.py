@@ -304,14 +304,39 @@ def test_what_a_copy_is_called_while_it_is_measured_is_not_shown(
 
 
 def test_names_of_any_kind_are_shown(
-    video: Path, weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    video: Path,
+    weights: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setenv("COLUMNS", "160")
     odd = tmp_path / "[bold]$x_{$ :smile:.mp4"
     odd.write_bytes(video.read_bytes())
     out = tmp_path / "[red].png"
     assert sync.main([str(odd), "--weights", str(weights), "--prepared", "--plot", str(out)]) == 0
     said = capsys.readouterr().out
     assert "[bold]$x_{$" in said and f"wrote {out}" in said
+
+
+@pytest.mark.parametrize("columns", [None, 80, 200])
+def test_redirected_lines_fit_100_columns_unless_columns_says_otherwise(
+    columns: int | None,
+    video: Path,
+    weights: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("COLUMNS", raising=False)
+    if columns is not None:
+        monkeypatch.setenv("COLUMNS", str(columns))
+    named = tmp_path / f"{'long' * 15}.mp4"
+    named.write_bytes(video.read_bytes())
+    assert sync.main([str(named), "--weights", str(weights), "--prepared"]) == 0
+    said = capsys.readouterr().out
+    assert max(map(len, said.splitlines())) <= (columns or 100)
+    assert (named.name in said) == (columns == 200)
 
 
 def test_what_is_left_out_is_in_the_csv(weights: Path, tmp_path: Path) -> None:
