@@ -94,6 +94,7 @@ class Trainer:
                 batch = next(opened.loader)
                 clock.mark("data")  # the one place where waiting for data is measured
                 loss = opened.step(batch, step, clock)
+                del batch  # freed here, it is not taken for waiting for the next one
                 rows = self._steps.add(epoch, step, "train", loss, clock.end())
                 self._check_rows(rows)
                 shown.step(epoch, rows[-1] if rows else None)
