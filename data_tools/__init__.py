@@ -10,10 +10,10 @@ are named otherwise than what is found here (`data_tools.packing` holds `pack`),
 always means one thing.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from data_tools.interrupt import watch_start
+from data_tools.lazy import load_on_use
 
 if TYPE_CHECKING:
     from data_tools.clip_data import ClipData, load_clip
@@ -54,7 +54,6 @@ __all__ = [
     "write_keep",
 ]
 
-_DISTRIBUTION = "syncnet-trainer"
 _NAMES = {
     "clip_data": ("ClipData", "load_clip"),
     "clips": ("SPLITS", "Clip", "ClipError", "find_clips"),
@@ -67,33 +66,14 @@ _NAMES = {
     "synth.clips": ("synthesize",),
     "verifying": ("verify",),
 }
-_MODULE_OF = {name: module for module, names in _NAMES.items() for name in names}
+_MODULE_OF = {name: f"{__name__}.{module}" for module, names in _NAMES.items() for name in names}
 
 watch_start()
 
 
 if not TYPE_CHECKING:  # or a name misspelt would pass for one of any type
-
-    def __getattr__(name: str) -> Any:
-        """A public name, loaded when it is first asked for (PEP 562)."""
-        if name == "__version__":
-            value: Any = _version()
-        elif name in _MODULE_OF:
-            value = getattr(import_module(f"{__name__}.{_MODULE_OF[name]}"), name)
-        else:
-            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        globals()[name] = value
-        return value
+    __getattr__ = load_on_use(globals(), _MODULE_OF)
 
 
 def __dir__() -> list[str]:
     return sorted({*globals(), *__all__})
-
-
-def _version() -> str:
-    from importlib.metadata import PackageNotFoundError, version
-
-    try:
-        return version(_DISTRIBUTION)
-    except PackageNotFoundError:  # a checkout that nobody installed
-        return "0+unknown"

@@ -8,10 +8,10 @@ of videos, shards and sound.
 Names are loaded when they are first used: importing this package is instant and loads no torch.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from data_tools.interrupt import watch_start
+from data_tools.lazy import load_on_use
 
 if TYPE_CHECKING:
     from trainer.data.dataset import Dataset
@@ -46,26 +46,8 @@ watch_start()
 
 
 if not TYPE_CHECKING:  # a type checker is to find names that are misspelt
-
-    def __getattr__(name: str) -> Any:
-        if name == "__version__":
-            value = _version()
-        elif name in _HOMES:
-            value = getattr(import_module(_HOMES[name]), name)
-        else:
-            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        globals()[name] = value
-        return value
+    __getattr__ = load_on_use(globals(), _HOMES)
 
 
 def __dir__() -> list[str]:
     return sorted({*globals(), *__all__})
-
-
-def _version() -> str:
-    from importlib.metadata import PackageNotFoundError, version
-
-    try:
-        return version("syncnet-trainer")
-    except PackageNotFoundError:  # a checkout that nobody installed
-        return "0+unknown"

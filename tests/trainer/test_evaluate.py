@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 
 from data_tools.lock import locked
 from trainer.data.dataset import Dataset
@@ -18,15 +17,6 @@ from trainer.model.syncnet import SyncNet
 from trainer.score import evaluation as module
 from trainer.score.clip_distances import Embedded
 from trainer.score.evaluation import MOVES
-
-
-@pytest.fixture(scope="module")
-def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Of a network that has learnt nothing."""
-    torch.manual_seed(0)
-    path = tmp_path_factory.mktemp("weights") / "fresh.pt"
-    torch.save(SyncNet("small").state_dict(), path)
-    return path
 
 
 def command(shards: Path, weights: Path, out: Path, *more: str) -> list[str]:

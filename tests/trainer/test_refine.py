@@ -25,15 +25,6 @@ from trainer.score import clip_scores as module
 from trainer.score.clip_distances import Embedded
 from trainer.train import checkpoint, timing
 
-
-@pytest.fixture(scope="module")
-def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    torch.manual_seed(0)
-    path = tmp_path_factory.mktemp("weights") / "fresh.pt"
-    torch.save(SyncNet("small").state_dict(), path)
-    return path
-
-
 real_pass = module.embed_clips
 
 

@@ -16,24 +16,9 @@ import torch
 from data_tools.errors import MissingPackage
 from measured import track_result
 from trainer import sync
-from trainer.model.syncnet import SyncNet
 from trainer.score import video as video_module
 from trainer.score.trust import TrackResult
 from videos import canvas, head, write_video
-
-
-@pytest.fixture(scope="module")
-def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    torch.manual_seed(0)
-    path = tmp_path_factory.mktemp("weights") / "fresh.pt"
-    torch.save(SyncNet("small").state_dict(), path)
-    return path
-
-
-@pytest.fixture(scope="module")
-def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    pictures, sound = head(5, 60, 96)
-    return write_video(tmp_path_factory.mktemp("video") / "head.mp4", pictures, sound)
 
 
 def test_a_prepared_crop_is_scored_and_everything_written(

@@ -22,7 +22,7 @@ from trainer.model.network import Network
 from trainer.score.embed import Samples
 from trainer.score.options import MeasureOptions
 from trainer.score.track import CLIP_SECONDS, PIECE_FRAMES, TrackError, score_track
-from trainer.score.trust import Doubt, SyncError, TrackResult, chance_right, doubts_about
+from trainer.score.trust import Doubt, SyncError, TrackResult, judge_track
 
 if TYPE_CHECKING:
     from data_tools.video.record import Row
@@ -97,17 +97,8 @@ def _measure_track(
     )
     frames = sum(row.frames for row in rows)
     speech = sum(row.frames * (row.speech or 0.0) for row in rows) / frames
-    probability = chance_right(score, network.calibration, options.mode)
-    return TrackResult(
-        video=str(path),
-        track=name,
-        start_seconds=rows[0].start_seconds,
-        end_seconds=rows[-1].end_seconds,
-        speech=speech,
-        score=score,
-        probability=probability,
-        doubts=doubts_about(score, speech, probability),
-    )
+    span = rows[0].start_seconds, rows[-1].end_seconds
+    return judge_track(str(path), name, span, speech, score, network.calibration, options.mode)
 
 
 @dataclass(frozen=True)

@@ -22,13 +22,7 @@ from trainer.model.syncnet import Preset
 from trainer.score.embed import Samples
 from trainer.score.options import MeasureOptions
 from trainer.score.track import CLIP_SECONDS, PIECE_FRAMES, TrackError, score_track
-from trainer.score.trust import (
-    Doubt,
-    SyncError,
-    TrackResult,
-    chance_right,
-    doubts_about,
-)
+from trainer.score.trust import Doubt, SyncError, TrackResult, judge_track
 
 if TYPE_CHECKING:
     from data_tools.video.decode import Picture, Video
@@ -89,18 +83,9 @@ def _measure_part(
         options.bf16,
     )
     speech = _speech(part.read, part.samples)
-    probability = chance_right(score, network.calibration, options.mode)
     start = part.begin / FPS
-    return TrackResult(
-        video=str(path),
-        track=name,
-        start_seconds=start,
-        end_seconds=start + part.samples / SAMPLE_RATE,
-        speech=speech,
-        score=score,
-        probability=probability,
-        doubts=doubts_about(score, speech, probability),
-    )
+    span = start, start + part.samples / SAMPLE_RATE
+    return judge_track(str(path), name, span, speech, score, network.calibration, options.mode)
 
 
 def _speech(read: Samples, samples: int) -> float:

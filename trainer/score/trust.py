@@ -160,3 +160,25 @@ def doubts_about(score: Score, speech: float, probability: float | None) -> tupl
 def percent(share: float) -> str:
     """A share as "79 %", rounded down, so that what is below a bound does not read as the bound."""
     return f"{int(100 * share + 1e-6)} %"
+
+
+def judge_track(
+    video: str,
+    track: str,
+    span: tuple[float, float],
+    speech: float,
+    score: Score,
+    calibration: Calibration | None,
+    mode: Mode,
+) -> TrackResult:
+    """The result of one track: its score, how likely that is right, and why not to trust it.
+
+    Args:
+        span: where it begins and ends, seconds of the video.
+        speech: share of its sound that is speech.
+        calibration: of the weights.
+        mode: in which it was scored.
+    """
+    probability = chance_right(score, calibration, mode)
+    doubts = doubts_about(score, speech, probability)
+    return TrackResult(video, track, *span, speech, score, probability, doubts)

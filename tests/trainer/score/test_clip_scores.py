@@ -23,14 +23,6 @@ from trainer.score.mixture import find_threshold
 from trainer.score.verdicts import give_verdicts
 
 
-@pytest.fixture(scope="module")
-def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    torch.manual_seed(0)
-    path = tmp_path_factory.mktemp("weights") / "fresh.pt"
-    torch.save(SyncNet("small").state_dict(), path)
-    return path
-
-
 @settings(max_examples=20, deadline=None)
 @given(st.integers(-12, 12), st.integers(0, 50))
 def test_score_and_offset(early: int, seed: int) -> None:

@@ -5,31 +5,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
 from data_tools.errors import UsageError, UserError
 from trainer.model.network import load_network
-from trainer.model.syncnet import SyncNet
 from trainer.model.weights import WeightsError
 from trainer.score import video as module
 from trainer.score.options import MeasureOptions
 from trainer.score.trust import SyncError
 from trainer.score.video import measure, measure_video, try_measuring
 from videos import flashes, head, write_video
-
-
-@pytest.fixture(scope="module")
-def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    torch.manual_seed(0)
-    path = tmp_path_factory.mktemp("weights") / "fresh.pt"
-    torch.save(SyncNet("small").state_dict(), path)
-    return path
-
-
-@pytest.fixture(scope="module")
-def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    pictures, sound = head(5, 60, 96)
-    return write_video(tmp_path_factory.mktemp("video") / "head.mp4", pictures, sound)
 
 
 def test_where_the_clock_restarts_each_part_is_measured(weights: Path, tmp_path: Path) -> None:
