@@ -22,11 +22,14 @@ from pathlib import Path
 from data_tools.lock import locked
 with locked(Path(sys.argv[1]), "run"):
     spawned = subprocess.Popen(["sleep", "60"], stdout=subprocess.DEVNULL)
+    heard, said = os.pipe()
     forked = os.fork()
     if forked == 0:
         os.close(1)
+        os.write(said, b"x")
         time.sleep(60)
         os._exit(0)
+    os.read(heard, 1)  # until the fork has run, it holds what it inherited
     print(spawned.pid, forked, flush=True)
     time.sleep(60)
 """
