@@ -8,7 +8,7 @@ from msgspec import Meta
 from trainer.model.network import Network
 from trainer.score.scoring import REACH
 
-Mode: TypeAlias = Literal["masked", "parity"]
+Mode: TypeAlias = Literal["centred", "masked", "parity"]
 
 
 @dataclass(frozen=True)
@@ -20,8 +20,9 @@ class MeasureOptions:
             mouth for those of the package, the face for syncnet_v2.model.
         crop: the crop to take, "face" or "mouth", or, with --prepared, the one that it is (default:
             face for syncnet, mouth for the others).
-        mode: masked (default): only sound that exists counts, every window; parity: as the official
-            code scores, zeros beyond the ends and the last window left out.
+        mode: masked (default): mean distances, of which only sound that exists counts; centred:
+            inner products of what moves in lips and sound, better on speakers never seen; parity:
+            as the official code scores, zeros beyond the ends and the last window left out.
         max_shift: frames of 40 ms to search to either side, 1..500; memory and time grow with it.
         device: auto (default: a GPU if there is one), cpu or cuda[:n].
         bf16: compute in bfloat16 on a CPU, too: faster where it has AVX512-BF16 or AMX.
