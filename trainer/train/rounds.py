@@ -92,7 +92,8 @@ def refine(
             best = _train(shards, own / "run", manifest, training)
         summary.append({"weights": str(best)} | _final_scores(own / "run"))
         if number < rounds:
-            summary[-1] |= score_and_judge(shards, best, own, options, say).as_dict()
+            found = score_and_judge(shards, best, own, options, say, manifest)
+            summary[-1] |= found.as_dict()
             manifest = own / KEEP_FILE
         write_json(folder / RESULT, {"rounds": summary})
     return best
