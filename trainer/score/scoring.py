@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from scipy.signal import medfilt
 
 from data_tools.mfcc import FPS, WINDOW_FRAMES
+from trainer.model.calibration import Evidence
 from trainer.model.losses import distance
 
 _WINDOWS = 256  # compared at once: all differences at once would take 130 kB a window
@@ -154,6 +155,13 @@ class Score:
         if len(others) < 3 or others.std() == 0:
             return 0.0
         return float((curve_S[at] - others.mean()) / others.std())
+
+    @property
+    def evidence(self) -> Evidence:
+        """What is known of the offset without knowing the truth."""
+        nearest = self.reach - int(self.means_S.argmin())
+        agrees = abs(nearest - self.offset) <= TOLERANCE
+        return Evidence(self.clearness, self.null_z, len(self.frames_K), agrees)
 
 
 def score(lips_KD: torch.Tensor, sound_LD: torch.Tensor, reach: int) -> Score:
