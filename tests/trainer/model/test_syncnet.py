@@ -99,6 +99,7 @@ def test_a_convolution_over_the_whole_map_is_a_matrix_product(format: torch.memo
     wanted.backward(direction)
     seen.backward(direction)
     torch.testing.assert_close(whole.weight.grad, plain.weight.grad)
+    assert whole.bias is not None and plain.bias is not None
     torch.testing.assert_close(whole.bias.grad, plain.bias.grad)
 
 
