@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
 from typing import Any, Literal
 
 from data_tools.errors import UsageError
@@ -10,10 +11,13 @@ from data_tools.records import RecordError, convert
 from trainer.data import augment
 from trainer.data.augment import Augment
 from trainer.data.sampler import Pairing
+from trainer.data.shares import whole_shares
 from trainer.model.torch_file import plain_name
 from trainer.train.guard import Action
 
 MOST_TEXT = 4096  # characters, as the longest path
+NO_MANIFEST = "none"  # stands for the keep.csv of a set that has none
+_MOST_SETS = 100
 _MOST_FRAMES = 10**6  # a step, over all processes
 
 
@@ -22,12 +26,18 @@ class Data:
     """Where samples come from and how they are drawn.
 
     Attributes:
-        shards: Folder of shards made by `python -m data_tools pack`. Without shards and clips a
-            synthetic demonstration set is made.
+        shards: Folder of shards made by `python -m data_tools pack`, or several folders, whose
+            sets are mixed by `weights`: `--data.shards grid lrw`. An epoch is then as many samples
+            as all sets hold together. Without shards and clips a synthetic demonstration set is
+            made.
+        weights: Of several sets, how much of the training each gives: `--data.weights 0.5 0.5` for
+            half and half, whatever their sizes; only the ratio counts. A set of a large weight is
+            gone through more often. Default: by the samples that each set holds.
         clips: Folder of clips in the layout <clip>/{audio.wav,frames/}; packed into data.shards
             (or into the run's folder) first.
         manifest: keep.csv of `trainer.refine`: which training clips to use, and how to move the
-            sound of those to be re-aligned. Shards stay as they are.
+            sound of those to be re-aligned. Shards stay as they are. Of several sets, one for
+            each, in their order; `none` for a set that has none.
         windows_per_clip: Samples drawn from each clip an epoch.
         pairing: What a sample is. independent: a window with one sound, genuine or false; paired: a
             window with both, for one decode; multiway: a run of frames whose windows are each
@@ -46,9 +56,10 @@ class Data:
         val_runs: Runs of 15 frames taken from each validation clip.
     """
 
-    shards: str | None = None
+    shards: str | tuple[str, ...] | None = None
+    weights: tuple[float, ...] | None = None
     clips: str | None = None
-    manifest: str | None = None
+    manifest: str | tuple[str, ...] | None = None
     windows_per_clip: int = 5
     pairing: Pairing = "independent"
     run_frames: int = 28
@@ -61,6 +72,27 @@ class Data:
     hw_decoder_load: float = 0.65
     val_clips: int = 1000
     val_runs: int = 5
+
+    @property
+    def folders(self) -> tuple[Path, ...]:
+        """The folder of each set; none where no shards are given."""
+        return tuple(Path(name) for name in _several(self.shards))
+
+    @property
+    def manifests(self) -> tuple[Path | None, ...]:
+        """The keep.csv of each set; None for a set that has none."""
+        if self.manifest is None:
+            return (None,) * len(self.folders)
+        if isinstance(self.manifest, str):
+            return (Path(self.manifest),)
+        return tuple(None if name == NO_MANIFEST else Path(name) for name in self.manifest)
+
+    @property
+    def shares(self) -> tuple[int, ...] | None:
+        """Whole numbers in the ratio of the weights; None: by the samples that each set holds."""
+        if self.weights is None or len(self.folders) < 2:
+            return None
+        return whole_shares(self.weights)
 
     @property
     def nearest(self) -> int:
@@ -198,6 +230,8 @@ class Options:
 SECTIONS: dict[str, Any] = {section.name: section.type for section in fields(Config)}
 # The type of each setting, by its name from the top.
 SETTINGS = {f"{k}.{each.name}": each.type for k, v in SECTIONS.items() for each in fields(v)}
+# Settings that may hold several values: words one after another on the command line.
+SEVERAL = ("data.shards", "data.weights", "data.manifest")
 # Settings of the demonstration, unless given.
 DEMO_TRAIN = {"train.epochs": 40, "train.val_every": 10, "train.batch_size": 128}
 
@@ -224,6 +258,7 @@ def check(config: Config) -> None:
     """
     _check_whole_numbers(config)
     _check_names(config)
+    _check_sets(config.data)
     _check_amounts(config)
     augment.check(config.augment)
     train, data = config.train, config.data
@@ -266,9 +301,9 @@ def _check_whole_numbers(config: Config) -> None:
 
 def _check_names(config: Config) -> None:
     for name, text in (
-        ("data.shards", config.data.shards),
+        *(("data.shards", shards) for shards in _several(config.data.shards)),
         ("data.clips", config.data.clips),
-        ("data.manifest", config.data.manifest),
+        *(("data.manifest", manifest) for manifest in _several(config.data.manifest)),
         ("run.dir", config.run.dir),
         ("train.device", config.train.device),
     ):
@@ -276,6 +311,41 @@ def _check_names(config: Config) -> None:
             raise UsageError(f"{name} is empty; leave it out for its default")
         if text is not None and (len(text) > MOST_TEXT or "\0" in text):
             raise UsageError(f"{name} is no name: it has a NUL or over {MOST_TEXT} characters")
+
+
+def _several(value: str | tuple[str, ...] | None) -> tuple[str, ...]:
+    """The texts of a setting that may hold one, several or none."""
+    if value is None:
+        return ()
+    return (value,) if isinstance(value, str) else value
+
+
+def _check_sets(data: Data) -> None:
+    """Refuse lists of sets, weights and manifests that do not go together."""
+    sets = len(data.folders)
+    if data.shards == ():
+        raise UsageError("data.shards is empty; leave it out for its default")
+    if sets > _MOST_SETS:
+        raise UsageError(f"data.shards names {sets} sets, over {_MOST_SETS}; pack some together")
+    if sets > 1 and data.clips is not None:
+        raise UsageError(
+            "data.clips is packed into one folder of shards, but data.shards names "
+            f"{sets}: pack the clips with `python -m data_tools pack` first"
+        )
+    if data.weights is not None:
+        wrong = [weight for weight in data.weights if not 0 < weight < math.inf]
+        if wrong:
+            raise UsageError(f"data.weights must be positive numbers, not {wrong[0]}")
+        if len(data.weights) != max(1, sets):
+            raise UsageError(
+                f"data.weights has {len(data.weights)} value(s) for {max(1, sets)} set(s) of "
+                "data.shards: give one for each"
+            )
+    if data.manifest is not None and len(_several(data.manifest)) != max(1, sets):
+        raise UsageError(
+            f"data.manifest names {len(_several(data.manifest))} file(s) for {max(1, sets)} set(s) "
+            f"of data.shards: give one for each, or {NO_MANIFEST} where a set has none"
+        )
 
 
 def _check_amounts(config: Config) -> None:

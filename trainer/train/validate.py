@@ -5,7 +5,7 @@ validation are ready when this one ends, and neither it nor the training step af
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
@@ -46,7 +46,7 @@ class Validation:
     """A warm loader over the fixed segments of a split, and what to measure on them.
 
     Args:
-        folder, split: the shards.
+        folder, split: the shards; of several sets, a folder for each.
         preset: the model's input.
         processes: the segments are shared among them by batch.
         max_clips: clips used at most, evenly spaced through the split.
@@ -63,7 +63,7 @@ class Validation:
 
     def __init__(
         self,
-        folder: Path,
+        folder: Path | Sequence[Path],
         split: str,
         preset: Preset,
         processes: Processes,
@@ -81,8 +81,9 @@ class Validation:
         segments = fixed_segments(self.dataset.windows, RUN_FRAMES, REACH, runs_per_clip)
         clips = np.unique(segments.clip)
         if len(clips) == 0:
+            where = " or ".join(map(str, self.dataset.folders))
             raise NoRuns(
-                f"no clip of the {split} split of {folder} is as long as {RUN_FRAMES} frames"
+                f"no clip of the {split} split of {where} is as long as {RUN_FRAMES} frames"
             )
         if len(clips) > max_clips:
             keep = clips[np.linspace(0, len(clips) - 1, max_clips).round().astype(int)]
