@@ -18,7 +18,7 @@ from data_tools.errors import UsageError
 from trainer.data.dataset import Dataset
 from trainer.model.fold import fold
 from trainer.model.formats import write_safetensors
-from trainer.model.weights import load_model
+from trainer.model.weights import PACKAGED, find_weights, load_model
 from trainer.score.calibration import answers, calibrate
 
 _EPILOG = """\
@@ -40,10 +40,11 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("out", type=cli.file_name, metavar="OUT", help="a .safetensors file")
     parser.add_argument(
         "--weights",
-        type=cli.file_name,
+        type=find_weights,
         required=True,
         metavar="W",
-        help="best.pt of a run, or any SyncNet's weights; not changed",
+        help="best.pt of a run, any SyncNet's weights, or of the package: "
+        f"{', '.join(PACKAGED)}; not changed",
     )
     parser.add_argument(
         "--data.shards",

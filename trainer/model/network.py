@@ -11,6 +11,7 @@ from trainer.model.weights import (
     Calibration,
     WeightsError,
     default_weights,
+    find_weights,
     load_model,
     read_calibration,
 )
@@ -36,11 +37,12 @@ class Network:
         return "face" if self.model.name == "syncnet" else "mouth"
 
 
-def load_network(weights: Path | None = None, device: str = "auto") -> Network:
+def load_network(weights: Path | str | None = None, device: str = "auto") -> Network:
     """The network with the weights of a file.
 
     Args:
-        weights: best.pt of a run, syncnet_v2.model or .safetensors; those of the package if None.
+        weights: best.pt of a run, syncnet_v2.model or .safetensors, or the name of a network of
+            the package ("mouth"); the package's default if None.
         device: "auto" (a GPU if there is one), "cpu" or "cuda[:n]".
 
     Raises:
@@ -48,7 +50,7 @@ def load_network(weights: Path | None = None, device: str = "auto") -> Network:
         UsageError: there is no such device.
     """
     device = find_device(device, "--device")
-    weights = weights or default_weights()
-    if weights is None:
+    path = default_weights() if weights is None else find_weights(weights)
+    if path is None:
         raise WeightsError("this package comes without weights; train or give some")
-    return Network(fold(load_model(weights)).to(device), device, read_calibration(weights))
+    return Network(fold(load_model(path)).to(device), device, read_calibration(path))
