@@ -203,7 +203,8 @@ class Loader:
         rows = _rows(len(asked.whole.segments), part, self._parts)
         self._next += 1
         segments = asked.whole.segments[rows]
-        sound, arguments = asked.sound[rows], ()
+        sound = asked.sound[rows]
+        arguments: tuple[Any, ...] = ()
         if shape.augment is not None:
             assert segments.key is not None  # the sampler of training gives one
             pictures = picture_arguments(

@@ -52,7 +52,8 @@ def start_from(path: Path, preset: str) -> Start:
     """
     state = as_floats(read_state(path), path)
     given, wanted = forms(state), forms_of(preset)
-    fitting, weights = [], {}
+    fitting: list[str] = []
+    weights: dict[str, torch.Tensor] = {}
     for name, modules in layers_of(preset).items():
         keys = [key for key in wanted if key.rpartition(".")[0] in modules]
         if all(given.get(key) == wanted[key] for key in keys):
@@ -60,8 +61,10 @@ def start_from(path: Path, preset: str) -> Start:
             weights |= {key: state[key] for key in keys}
     if not fitting:
         others = [name for name in PRESETS if given == forms_of(name)]
-        advice = f"it is of {others[0]}: add --model.name {others[0]}" if others else (
-            "no layer has its name and shape there"
+        advice = (
+            f"it is of {others[0]}: add --model.name {others[0]}"
+            if others
+            else ("no layer has its name and shape there")
         )
         raise UsageError(f"model.init: nothing of {path} fits model.name {preset}: {advice}")
     with open(path, "rb") as stream:
