@@ -29,7 +29,7 @@ from data_tools.errors import UsageError
 from data_tools.lock import locked
 from trainer.model.device import find_device, naming_device_faults
 from trainer.model.fold import fold
-from trainer.model.weights import load_model
+from trainer.model.weights import PACKAGED, find_weights, load_model
 from trainer.score.evaluation import CHANCE, EvaluationOptions, evaluate, read_offsets
 from trainer.score.evaluation_report import (
     CLIPS,
@@ -59,9 +59,9 @@ def _parser() -> ArgumentParser:
     add = parser.add_argument
     add(
         "--weights",
-        type=cli.file_name,
+        type=find_weights,
         required=True,
-        help="best.pt of a run, or any SyncNet's weights",
+        help=f"best.pt of a run, any SyncNet's weights, or of the package: {', '.join(PACKAGED)}",
     )
     add(
         "--data.shards",

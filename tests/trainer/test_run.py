@@ -88,12 +88,12 @@ import trainer.run as run
 import trainer.train.trainer as trainer
 from trainer.train.step import TrainStep
 kill_at = int(sys.argv.pop(1))
-step = TrainStep.__call__
-def dying(self, batch, at, clock):
+step = TrainStep.take
+def dying(self, batches, at, clock):
     if at == kill_at:
         os.kill(os.getpid(), signal.SIGKILL)
-    return step(self, batch, at, clock)
-TrainStep.__call__ = dying
+    return step(self, batches, at, clock)
+TrainStep.take = dying
 if kill_at == -1:
     def finish(*rest):
         os.kill(os.getpid(), signal.SIGKILL)

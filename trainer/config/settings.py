@@ -12,6 +12,7 @@ from trainer.data import augment
 from trainer.data.augment import Augment
 from trainer.data.sampler import Pairing
 from trainer.data.shares import whole_shares
+from trainer.model.layers import frozen_layers
 from trainer.model.torch_file import plain_name
 from trainer.train.guard import Action
 
@@ -118,9 +119,21 @@ class Model:
 
     Attributes:
         name: syncnet (published layout, 224 colour), paper (111 gray), medium or small (64 gray).
+        init: Weights to start from, instead of at random: a run's best.pt, syncnet_v2.model,
+            .safetensors, or the name of a network of the package (mouth). Layers of the same name
+            and shape are loaded, the others are named and begin anew; optimizer, schedule and loss
+            are fresh. A resumed run has its weights from the checkpoint.
+        freeze: Layers of model.init that do not train, nor their batch norms' statistics: lips,
+            sound, or the first so many of a stream, lips:3; several as lips:3,sound. A layer is a
+            convolution or linear map with its batch norm.
+        init_lr: Learning rate of the layers that model.init loaded, as a factor of train.lr
+            (0.1, say, where new layers are to learn faster than those that know something).
     """
 
     name: Literal["syncnet", "paper", "medium", "small"] = "small"
+    init: str | None = None
+    freeze: str | None = None
+    init_lr: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -144,6 +157,10 @@ class Train:
 
     Attributes:
         batch_size: Samples a step over all processes.
+        accumulate: Equal parts that each process computes its share of a step in, one after
+            another, adding up their gradients: for batches that a GPU's memory does not hold. One
+            step of the optimizer, as if computed at once, but that batch norm normalises each part
+            by its own statistics.
         epochs: Passes over the clips.
         lr: Learning rate of AdamW.
         weight_decay: Of AdamW.
@@ -160,6 +177,7 @@ class Train:
     """
 
     batch_size: int = 128
+    accumulate: int = 1
     epochs: int = 100
     lr: float = 1e-3
     weight_decay: float = 1e-2
@@ -248,6 +266,8 @@ FIXED_ON_RESUME = (
     "train.batch_size",
     "train.seed",
 )
+# Nor one that began with other weights; runs of earlier versions do not have these settings.
+INIT_FIXED_ON_RESUME = ("model.init", "model.freeze")
 
 
 def check(config: Config) -> None:
@@ -261,7 +281,13 @@ def check(config: Config) -> None:
     _check_sets(config.data)
     _check_amounts(config)
     augment.check(config.augment)
+    _check_init(config.model)
     train, data = config.train, config.data
+    if train.batch_size % train.accumulate:
+        raise UsageError(
+            f"train.batch_size {train.batch_size} does not make {train.accumulate} equal parts "
+            "(train.accumulate)"
+        )
     if train.batch_size * data.sample_frames > _MOST_FRAMES:
         raise UsageError(
             f"train.batch_size {train.batch_size} of {data.sample_frames} frames each is more than "
@@ -274,10 +300,22 @@ def check(config: Config) -> None:
         )
 
 
+def _check_init(model: Model) -> None:
+    if not 0 < model.init_lr <= 1:
+        raise UsageError(f"model.init_lr must lie above 0, up to 1, not {model.init_lr}")
+    if model.init is None:
+        for name, given in (("freeze", model.freeze), ("init_lr", model.init_lr != 1)):
+            if given is not None and given is not False:
+                raise UsageError(f"model.{name} is for the layers of model.init: give that as well")
+    elif model.freeze is not None:
+        frozen_layers(model.freeze, model.name)
+
+
 def _check_whole_numbers(config: Config) -> None:
     train, data, run = config.train, config.data, config.run
     for name, value, least, most in (
         ("train.batch_size", train.batch_size, 1, 10**6),
+        ("train.accumulate", train.accumulate, 1, 10**6),
         ("train.epochs", train.epochs, 1, 10**9),
         ("train.val_every", train.val_every, 1, 10**9),
         ("train.warmup_steps", train.warmup_steps, 0, 10**9),
@@ -304,6 +342,8 @@ def _check_names(config: Config) -> None:
         *(("data.shards", shards) for shards in _several(config.data.shards)),
         ("data.clips", config.data.clips),
         *(("data.manifest", manifest) for manifest in _several(config.data.manifest)),
+        ("model.init", config.model.init),
+        ("model.freeze", config.model.freeze),
         ("run.dir", config.run.dir),
         ("train.device", config.train.device),
     ):

@@ -5,7 +5,7 @@ K x L pairs are genuine, which are false; pairs in neither count for nothing.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import nn
@@ -18,12 +18,23 @@ from data_tools.errors import UsageError
 class Pairs:
     """Which pairs of a batch are genuine, which are false.
 
+    Of a batch that is one part of several, a loss is the part's share in the loss of all of them,
+    if the means are told of how many pairs they are: the shares of all parts add up to the loss of
+    the whole, also where parts have unequally many false pairs.
+
     Attributes:
         genuine_BKL, false_BKL: bool; at most one genuine pair in each row and column.
+        genuine_of, false_of: scalars, how many pairs the means are of; None: those of this batch.
     """
 
     genuine_BKL: torch.Tensor
     false_BKL: torch.Tensor
+    genuine_of: torch.Tensor | None = None
+    false_of: torch.Tensor | None = None
+
+    def as_part_of(self, whole: "Pairs") -> "Pairs":
+        """The same pairs, some of the pairs of `whole`."""
+        return replace(self, genuine_of=whole.genuine_BKL.sum(), false_of=whole.false_BKL.sum())
 
 
 def labelled(label_B: torch.Tensor) -> Pairs:
@@ -45,9 +56,15 @@ def shifted(
     return Pairs((apart == 0).expand(shape), (apart.abs() >= min_shift).expand(shape))
 
 
-def masked_mean(values: torch.Tensor, chosen: torch.Tensor) -> torch.Tensor:
-    """Mean of the values where `chosen` (bool, same shape); zero where none is."""
-    return torch.where(chosen, values, 0).sum() / chosen.sum().clamp(min=1)
+def masked_mean(
+    values: torch.Tensor, chosen: torch.Tensor, of: torch.Tensor | None = None
+) -> torch.Tensor:
+    """Mean of the values where `chosen` (bool, same shape); zero where none is.
+
+    With `of`, the share of these values in a mean over so many, of which the others are elsewhere.
+    """
+    count = chosen.sum() if of is None else of
+    return torch.where(chosen, values, 0).sum() / count.clamp(min=1)
 
 
 def distance(lips: torch.Tensor, sound: torch.Tensor) -> torch.Tensor:
@@ -78,8 +95,9 @@ class Contrastive(nn.Module):
     ) -> torch.Tensor:
         """Scalar loss."""
         d = distances(lips_BKD, sound_BLD)
-        pulled = masked_mean(d.square(), pairs.genuine_BKL)
-        pushed = masked_mean((self.margin - d).clamp(min=0).square(), pairs.false_BKL)
+        far = (self.margin - d).clamp(min=0).square()
+        pulled = masked_mean(d.square(), pairs.genuine_BKL, pairs.genuine_of)
+        pushed = masked_mean(far, pairs.false_BKL, pairs.false_of)
         return (pulled + pushed) / 4
 
 
@@ -102,9 +120,8 @@ class InfoNCE(nn.Module):
         logits = logits.masked_fill(~(pairs.genuine_BKL | pairs.false_BKL), -1e9)
         per_lips = -logits.log_softmax(2).masked_fill(~pairs.genuine_BKL, 0)
         per_sound = -logits.log_softmax(1).masked_fill(~pairs.genuine_BKL, 0)
-        return (
-            masked_mean(per_lips, pairs.genuine_BKL) + masked_mean(per_sound, pairs.genuine_BKL)
-        ) / 2
+        genuine, of = pairs.genuine_BKL, pairs.genuine_of
+        return (masked_mean(per_lips, genuine, of) + masked_mean(per_sound, genuine, of)) / 2
 
 
 class CosineBCE(nn.Module):
@@ -124,8 +141,8 @@ class CosineBCE(nn.Module):
         lips = functional.normalize(lips_BKD.float(), dim=-1)
         sound = functional.normalize(sound_BLD.float(), dim=-1)
         likely = ((1 + lips @ sound.transpose(1, 2)) / 2).clamp(1e-6, 1 - 1e-6)
-        genuine = masked_mean(-likely.log(), pairs.genuine_BKL)
-        false = masked_mean(-(1 - likely).log(), pairs.false_BKL)
+        genuine = masked_mean(-likely.log(), pairs.genuine_BKL, pairs.genuine_of)
+        false = masked_mean(-(1 - likely).log(), pairs.false_BKL, pairs.false_of)
         return (genuine + false) / 2
 
 
@@ -149,8 +166,8 @@ class Bins(nn.Module):
         weight = functional.softplus(self.weight) / len(self.weight) ** 0.5
         apart = (lips_BKD.float()[:, :, None] - sound_BLD.float()[:, None]).abs()
         in_sync = self.bias - (apart * weight).sum(-1)
-        genuine = masked_mean(functional.softplus(-in_sync), pairs.genuine_BKL)
-        false = masked_mean(functional.softplus(in_sync), pairs.false_BKL)
+        genuine = masked_mean(functional.softplus(-in_sync), pairs.genuine_BKL, pairs.genuine_of)
+        false = masked_mean(functional.softplus(in_sync), pairs.false_BKL, pairs.false_of)
         return (genuine + false) / 2
 
 

@@ -7,7 +7,13 @@ from pathlib import Path
 from data_tools.errors import UsageError
 from data_tools.lock import locked
 from trainer.config.command import saved_config
-from trainer.config.settings import FIXED_ON_RESUME, Config, Data, Options
+from trainer.config.settings import (
+    FIXED_ON_RESUME,
+    INIT_FIXED_ON_RESUME,
+    Config,
+    Data,
+    Options,
+)
 from trainer.data.sampler import TrainSampler
 from trainer.train import checkpoint, timing
 from trainer.train.checkpoint import CheckpointError, Resumed
@@ -65,6 +71,13 @@ def _check_same(config: Config, resumed: Resumed) -> None:
             raise UsageError(
                 f"{resumed.path} was trained with {name} {before[group][key]}, not "
                 f"{now[group][key]}: the samples would not go on where they stopped"
+            )
+    for name in INIT_FIXED_ON_RESUME:
+        group, key = name.split(".")
+        if before[group][key] != now[group][key]:
+            raise UsageError(
+                f"{resumed.path} was trained with {name} {before[group][key]}, not "
+                f"{now[group][key]}: leave it out, a checkpoint goes on with its own weights"
             )
 
 

@@ -23,6 +23,7 @@ from trainer.data.dataset import Dataset
 from trainer.data.loader import Loader, Requests
 from trainer.data.sampler import Segments, TrainSampler
 from trainer.model.syncnet import PRESETS
+from trainer.model.transfer import Start
 from trainer.score.scoring import REACH
 from trainer.train import display, distributed
 from trainer.train.checkpoint import Resumed
@@ -38,6 +39,7 @@ from trainer.train.sets import (
     quarantined,
     with_shards,
 )
+from trainer.train.start import open_start
 from trainer.train.step import TrainStep, warmup_steps
 from trainer.train.validate import NoRuns, Validation
 
@@ -143,9 +145,16 @@ def _open(
     for each in shards:
         open_shards(each, "test")  # its faults should be known now, not after days of training
     sampler = make_sampler(config, dataset)
-    sampler.batch(0, processes.rank, processes.world)  # refuses an unequal share now
+    share = len(sampler.batch(0, processes.rank, processes.world))  # refuses an unequal one now
+    if share % config.train.accumulate:
+        raise UsageError(
+            f"train.batch_size {config.train.batch_size} over {processes.world} processes does not "
+            f"make {config.train.accumulate} equal parts (train.accumulate)"
+        )
     total = config.train.epochs * sampler.steps_per_epoch
     start = first_step(resumed, sampler, total)
+    say = partial(console.print, highlight=False, soft_wrap=True)
+    weights = open_start(config.model, resumed, processes, say)
     loader_options = _loader_options(config, device, processes)
     # Before the model: the first batches are decoded while it is built.
     loader = Loader(
@@ -154,6 +163,7 @@ def _open(
         _shape(config, processes),
         start=start,
         quarantine=quarantined(dataset, resumed),
+        parts=config.train.accumulate,
         **loader_options,
     )
     stack.callback(loader.close)
@@ -164,8 +174,8 @@ def _open(
         stack.callback(validation.close)
     _announce(config, dataset, sampler, device, processes, console)
     if start:
-        console.print(f"resumed at step {start} of {total}", highlight=False, soft_wrap=True)
-    step, guard = _make_step(config, options, sampler, device, processes, resumed)
+        say(f"resumed at step {start} of {total}")
+    step, guard = _make_step(config, options, sampler, device, processes, resumed, weights)
     trackers = list(options.trackers) if processes.first else []
     tracker = display.Tracker(trackers, folder, config.as_dict())
     stack.callback(tracker.close)
@@ -196,10 +206,10 @@ def _requests(sampler: TrainSampler, overfit: int, processes: Processes) -> Requ
 
 
 def _shape(config: Config, processes: Processes) -> Shape:
-    """Of one process's share of a batch."""
+    """Of one process's share of a batch, or of a part of it."""
     preset, data, augment = PRESETS[config.model.name], config.data, config.augment
     return Shape(
-        config.train.batch_size // processes.world,
+        config.train.batch_size // processes.world // config.train.accumulate,
         data.sample_frames,
         data.audio_frames,
         preset.size,
@@ -250,7 +260,7 @@ def open_validation(
             max_clips=data.val_clips,
             runs_per_clip=data.val_runs,
             # Eleven windows a run and no gradients: about the memory of a training step.
-            batch_runs=max(1, min(64, config.train.batch_size // 8)),
+            batch_runs=max(1, min(64, config.train.batch_size // config.train.accumulate // 8)),
             min_shift=min(data.nearest, REACH),
             swapped=swapped,
             **loader_options,
@@ -270,10 +280,11 @@ def _announce(
 ) -> None:
     """Say what is about to be trained, on what and where."""
     say = partial(console.print, highlight=False, soft_wrap=True)
-    preset = PRESETS[config.model.name]
+    preset, accumulate = PRESETS[config.model.name], config.train.accumulate
+    parts = f" in {accumulate} parts" if accumulate > 1 else ""
     say(
         f"{len(sampler.eligible):,} clips, {sampler.steps_per_epoch:,} steps an epoch of "
-        f"{config.train.batch_size} samples, {config.train.epochs} epochs; model "
+        f"{config.train.batch_size} samples{parts}, {config.train.epochs} epochs; model "
         f"{config.model.name} on {device}, {processes.world} process(es)"
     )
     announce_sets(config, dataset, sampler, console)
@@ -294,6 +305,7 @@ def _make_step(
     device: torch.device,
     processes: Processes,
     resumed: Resumed | None,
+    start: Start | None,
 ) -> tuple[TrainStep, Guard]:
     """The step, as it was if resumed, and what watches it."""
     total = config.train.epochs * sampler.steps_per_epoch
@@ -309,6 +321,7 @@ def _make_step(
         processes=processes,
         min_shift_at=sampler.min_shift_at,
         guard=None if options.guard == "off" else guard,
+        start=start,
     )
     if resumed:
         step.load_state_dict(resumed)
