@@ -11,17 +11,19 @@ since nothing can be told in a pause. "zero-padded": all starts, with zeros for 
 clip, as the official code does.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from zlib import crc32
 
 import numpy as np
 import torch
 from msgspec import Meta
 from numpy.typing import NDArray
 
-from data_tools.errors import UserError
+from data_tools.errors import UsageError, UserError
 from data_tools.manifest import ClipRecord
 from data_tools.progress import progress
 from data_tools.records import RecordError, read_table, whole_number
@@ -35,6 +37,7 @@ from trainer.score.clip_distances import (
     clip_sound,
     embed_clips,
 )
+from trainer.score.random_pairs import random_pairs
 from trainer.score.scoring import REACH, TOLERANCE, Score, offsets, score_distances
 
 SHIFTS = 2 * REACH + 1
@@ -46,6 +49,7 @@ MOVES = (-12, -6, -3, 3, 6, 12)  # of the shift test, frames; positive: the soun
 PARTS = ("inside", "speech")
 SPEECH = 20  # dB below a clip's loud parts there are breath and room
 _PAIRS = 4_000_000  # false pairs kept for AUC and EER, over all clips
+_RANDOM_SHARE = 10  # random pairs of each length are fewer by so much
 
 
 class EvaluationError(UserError):
@@ -63,8 +67,14 @@ class EvaluationOptions:
         min_shift: frames that the sound of a false pair is off, at least
         swapped: control: each clip with another clip's sound, which must score at chance
         shift_test: move each clip's sound; exit 1 if the offset does not follow with the right sign
-        resamples: of the sources, for the intervals
-        seed: of the resampling
+        protocol: lrs2: also a table beside what is published on LRS2 (K = 5 to 15 within one frame
+            over +-15), with StableSyncNet's question as a second column: is this the sound of these
+            frames, or that of a random other time of the clip?
+        speaker_pattern: group 1 of this regular expression, matched in the name of a clip's source
+            video, is its speaker, by whom the intervals are then taken (default: by source video);
+            for folders named by speaker: '^([^/]+)/'
+        resamples: of the sources or speakers, for the intervals
+        seed: of the resampling, and of the random other times
         mode: what finds an offset, masked: mean distances; centred: inner products of what moves in
             lips and sound, each centred over its whole clip. LSE-C, LSE-D, AUC and the equal error
             rate are those of distances in either
@@ -76,6 +86,8 @@ class EvaluationOptions:
     min_shift: Annotated[int, Meta(ge=1, le=REACH)] = 3
     swapped: bool = False
     shift_test: bool = False
+    protocol: Literal["lrs2"] | None = None
+    speaker_pattern: str | None = None
     resamples: Annotated[int, Meta(ge=1)] = 1000
     seed: Annotated[int, Meta(ge=0)] = 0
     mode: Literal["centred", "masked"] = "masked"
@@ -95,6 +107,8 @@ class ClipMeasurement:
         genuine, false: distances of pairs, float32.
         moved: offset found after each of MOVES, frames; empty without the shift test.
         own: the offset that is right, frames; 0 unless another is known.
+        random: distances to genuine and to random sound (`trainer.score.random_pairs`); empty
+            without a protocol.
     """
 
     record: ClipRecord
@@ -108,6 +122,7 @@ class ClipMeasurement:
     false: NDArray[np.float32]
     moved: tuple[int, ...] = ()
     own: int = 0
+    random: tuple[NDArray[np.float32], ...] = ()
 
 
 def evaluate(
@@ -132,10 +147,10 @@ def evaluate(
 
     Raises:
         RecordError, LoaderError: bad data.
-        EvaluationError: no clip can be measured, or none other to swap with.
+        EvaluationError, UsageError: no clip can be measured, or the options do not fit them.
     """
     dataset = Dataset(shards, options.split)
-    records = [record for shard in dataset.shards for record in shard.records]
+    records = _records(dataset, options)
     clips = _evenly(len(dataset), options.max_clips)
     heard = clips  # whose sound each clip gets
     if options.swapped:
@@ -170,6 +185,15 @@ def evaluate(
             f"no clip of the {options.split} split of {shards} can be measured: {reasons}"
         )
     return [measured[clip] for clip in sorted(measured)], dict(sorted(left_out.items()))
+
+
+def _records(dataset: Dataset, options: EvaluationOptions) -> list[ClipRecord]:
+    """Those of all clips; a mistake in the pattern is told before hours of measuring, not after."""
+    records = [record for shard in dataset.shards for record in shard.records]
+    if options.speaker_pattern is not None:
+        for record in records:
+            speaker_of(record.source, options.speaker_pattern)
+    return records
 
 
 def measure_clip(
@@ -215,6 +239,11 @@ def measure_clip(
         histogram.append(error_histogram(errors))
     apart = abs(np.arange(SHIFTS) - REACH + own) >= options.min_shift
     false = distances[:, apart][valid[:, apart]]
+    random: tuple[NDArray[np.float32], ...] = ()
+    if options.protocol is not None:
+        seed = (options.seed, crc32(record.key.encode()))
+        most = max(SHIFTS, pairs // _RANDOM_SHARE)
+        random = random_pairs(lips_KD, sound_LD, options.min_shift, most, seed, own)
     return ClipMeasurement(
         record,
         score,
@@ -227,6 +256,7 @@ def measure_clip(
         false[_evenly(len(false), pairs)],
         moved,
         own,
+        random,
     )
 
 
@@ -252,6 +282,23 @@ def sliding_means(
     count = sums(valid_KS).round()
     total = sums(np.where(valid_KS, distances_KS, 0))
     return np.where(count > 0, total / np.maximum(count, 1), np.inf)
+
+
+def speaker_of(source: str, pattern: str) -> str:
+    """Group 1 of a regular expression in a source's name.
+
+    Raises:
+        UsageError: the pattern is none, has no group, or matches nothing in a source.
+    """
+    try:
+        match = re.search(pattern, source)
+    except re.error as error:
+        raise UsageError(f"--speaker-pattern is no regular expression: {error}") from None
+    if match is None:
+        raise UsageError(f"--speaker-pattern matches nothing in {source!r}")
+    if match.re.groups != 1 or match[1] is None:
+        raise UsageError("--speaker-pattern needs exactly one group, the speaker's name")
+    return str(match[1])
 
 
 def read_offsets(path: Path) -> dict[str, int]:

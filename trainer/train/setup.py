@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from rich.console import Console
 
+from data_tools.errors import UsageError
 from data_tools.manifest import read_manifest
 from data_tools.mfcc import WINDOW_FRAMES
 from data_tools.shards import open_shards
