@@ -17,8 +17,9 @@ import hostile_weights as hostile
 from runs import REPOSITORY
 from trainer import refine
 from trainer.config import check
+from trainer.config.checks import from_dict
 from trainer.config.command import parse, save_config
-from trainer.config.settings import Config, Data, Loss, Train, from_dict
+from trainer.config.settings import Config, Data, Loss, Train
 from trainer.run import main
 
 DATA = ("--data.shards", "somewhere")

@@ -11,6 +11,7 @@ from jsonargparse import ArgumentError, ArgumentParser, Namespace, set_loader
 
 from data_tools.atomic import atomic_path
 from data_tools.errors import UsageError
+from trainer.config.checks import from_dict
 from trainer.config.files import check_value, load_value, packaged, settings
 from trainer.config.settings import (
     DEMO_TRAIN,
@@ -20,7 +21,6 @@ from trainer.config.settings import (
     Config,
     Data,
     Options,
-    from_dict,
 )
 from trainer.data.augment import Augment
 from trainer.train import checkpoint

@@ -109,16 +109,17 @@ def first_step(resumed: Resumed | None, sampler: TrainSampler, total: int) -> in
     """
     if resumed is None:
         return 0
-    step, epochs = resumed.progress.step, saved_config(resumed.path, resumed.state).train.epochs
-    if step > epochs * sampler.steps_per_epoch:
+    step, before = resumed.progress.step, saved_config(resumed.path, resumed.state).train
+    whole = before.total(sampler.steps_per_epoch)
+    if step > whole:
         raise CheckpointError(
             f"{resumed.path} does not fit this run: it says that {step} steps are done, but "
-            f"{epochs} epochs of these shards are {epochs * sampler.steps_per_epoch}; give the "
-            "shards that it was trained on"
+            f"its whole training on these shards has {whole}; give the shards that it was trained "
+            "on"
         )
     if step > total:
         raise UsageError(
-            f"{resumed.path} has come to step {step}, beyond the {total} of train.epochs: give "
-            "more epochs to go on"
+            f"{resumed.path} has come to step {step}, beyond the {total} of this training: give "
+            "more train.epochs (or train.steps) to go on"
         )
     return step

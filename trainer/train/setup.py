@@ -152,7 +152,7 @@ def _open(
             f"train.batch_size {config.train.batch_size} over {processes.world} processes does not "
             f"make {config.train.accumulate} equal parts (train.accumulate)"
         )
-    total = config.train.epochs * sampler.steps_per_epoch
+    total = config.train.total(sampler.steps_per_epoch)
     start = first_step(resumed, sampler, total)
     say = partial(console.print, highlight=False, soft_wrap=True)
     weights = open_start(config.model, resumed, processes, say)
@@ -281,11 +281,13 @@ def _announce(
 ) -> None:
     """Say what is about to be trained, on what and where."""
     say = partial(console.print, highlight=False, soft_wrap=True)
+    train = config.train
+    length = f"{train.steps:,} steps" if train.steps else f"{train.epochs} epochs"
     preset, accumulate = PRESETS[config.model.name], config.train.accumulate
     parts = f" in {accumulate} parts" if accumulate > 1 else ""
     say(
         f"{len(sampler.eligible):,} clips, {sampler.steps_per_epoch:,} steps an epoch of "
-        f"{config.train.batch_size} samples{parts}, {config.train.epochs} epochs; model "
+        f"{config.train.batch_size} samples{parts}, {length}; model "
         f"{config.model.name} on {device}, {processes.world} process(es)"
     )
     announce_sets(config, dataset, sampler, console)
@@ -309,7 +311,7 @@ def _make_step(
     start: Start | None,
 ) -> tuple[TrainStep, Guard]:
     """The step, as it was if resumed, and what watches it."""
-    total = config.train.epochs * sampler.steps_per_epoch
+    total = config.train.total(sampler.steps_per_epoch)
     guard = Guard(
         config.train.lr,
         warmup_steps(config.train, total),
