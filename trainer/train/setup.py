@@ -245,16 +245,21 @@ def open_validation(
         swapped: pair each clip with another clip's sound: the control that must score at chance.
     """
     data = config.data
-    folders = [each for each in data.folders if read_manifest(each).splits[split].clips]
-    for each in data.folders if len(data.folders) > 1 and folders else ():
-        if each not in folders:
+    folders = {
+        f"set{number}": folder
+        for number, folder in enumerate(data.folders, 1)
+        if read_manifest(folder).splits[split].clips
+    }
+    several = len(data.folders) > 1
+    for each in data.folders if several and folders else ():
+        if each not in folders.values():
             console.print(f"note: no clip in the {split} split of {each}", soft_wrap=True)
     if not folders:
         console.print(f"note: no clip in the {split} split, so none is measured there")
         return None
     try:
         return Validation(
-            folders,
+            tuple(folders.values()),
             split,
             PRESETS[config.model.name],
             processes,
@@ -264,6 +269,7 @@ def open_validation(
             batch_runs=max(1, min(64, config.train.batch_size // config.train.accumulate // 8)),
             min_shift=min(data.nearest, REACH),
             swapped=swapped,
+            names=tuple(folders) if several and not swapped else (),
             **loader_options,
         )
     except NoRuns as reason:
