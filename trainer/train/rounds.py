@@ -14,11 +14,11 @@ from typing import Any
 
 from data_tools.atomic import write_json
 from data_tools.records import Count, read_record
+from trainer.config.settings import NO_MANIFEST
 from trainer.score.verdicts import KEEP_FILE, RefineError, VerdictOptions, score_and_judge
 from trainer.train import checkpoint
 
 RESULT = "refine.json"
-_NO_MANIFEST = "none"  # what `trainer.run --data.manifest` takes for a set that has none
 # What a refinement says to `trainer.run` itself.
 OWN_OPTIONS = ("--run.dir", "--resume", "--data.manifest", "--data.clips")
 
@@ -145,7 +145,7 @@ def training_arguments(
     folders = [str(folder) for folder in (sets.shards, *sets.beside)]
     own = ["--data.shards", *folders, "--run.dir", str(run), "--resume", "auto"]
     if manifest is not None:
-        own += ["--data.manifest", str(manifest), *(_NO_MANIFEST for _ in sets.beside)]
+        own += ["--data.manifest", str(manifest), *(NO_MANIFEST for _ in sets.beside)]
     return [*training, *own]
 
 
