@@ -350,7 +350,10 @@ def test_resuming_with_other_samples_is_refused(
     ("change", "words"),
     [
         ({"config": {}}, "config has no section data"),
-        ({"config": {"data": {"shards": 5}}}, "config.data.shards: expected str | null, got int"),
+        (
+            {"config": {"data": {"shards": 5}}},
+            "config.data.shards: expected str | array | null, got int",
+        ),
         ({"config": {"train": {"lr": 10**400}}}, "config.train.lr: number out of range"),
         ({"config": {"model": {"name": "paper"}}}, "model has no netcnnlip.5.weight"),
         ({"step": 10**12}, "it says that 1000000000000 steps are done, but its whole"),
