@@ -24,7 +24,8 @@ from benchmarks.options import AtLeastOne, command_line, run
 from benchmarks.real_speech import CONFIGS, measure, run_module, train
 from benchmarks.result import report
 from data_tools.errors import UsageError
-from data_tools.keep import KEEP, SHIFTED, Row as KeepRow, write_keep
+from data_tools.keep import KEEP, SHIFTED, write_keep
+from data_tools.keep import Row as KeepRow
 from data_tools.shards import open_shards
 from trainer.model.weights import find_weights, load_model
 from trainer.score.verdicts import KEEP_FILE

@@ -56,7 +56,7 @@ def test_of_another_network_what_fits_is_loaded_and_the_rest_named(
 
 
 def test_nothing_that_fits_is_refused_with_the_remedy(weights: Path, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="it is of small: add --model.name small"):
+    with pytest.raises(UsageError, match=r"it is of small: add --model\.name small"):
         start_from(weights, "medium")
     path = tmp_path / "none.safetensors"
     save_file({"x": torch.zeros(1)}, path)
@@ -81,7 +81,7 @@ def test_all_else_is_a_file_and_a_missing_one_lists_the_names() -> None:
     assert find_weights(Path("runs/x/best.pt")) == Path("runs/x/best.pt")
     with pytest.raises(UsageError, match="empty"):
         find_weights("")
-    with pytest.raises(WeightsError, match="moth is no file.*of the package: mouth"):
+    with pytest.raises(WeightsError, match=r"moth is no file.*of the package: mouth"):
         start_from(find_weights("moth"), "small")
 
 
