@@ -118,3 +118,28 @@ def test_every_loss_learns_to_tell_pairs_apart(name: str) -> None:
 def test_wrong_settings_are_refused(name: str, margin: float, said: str) -> None:
     with pytest.raises(ValueError, match=said):
         make_loss(name, margin, 8)
+
+
+@pytest.mark.parametrize("name", sorted(LOSSES))
+def test_the_shares_of_parts_add_up_to_the_loss_of_the_whole(name: str) -> None:
+    """Also where one part has hardly a false pair, so that the mean of the means would be off."""
+    torch.manual_seed(0)
+    loss = make_loss(name, 3.0, 4)
+    lips, sound = torch.randn(6, 3, 4, requires_grad=True), torch.randn(6, 3, 4)
+    pairs = shifted(6, 3, 3, 0, 1, CPU)
+    false = pairs.false_BKL.clone()
+    false[:2, :, 1:] = False
+    whole = Pairs(pairs.genuine_BKL, false)
+    cuts = slice(0, 2), slice(2, 4), slice(4, 6)
+    parts = [
+        loss(lips[at], sound[at], Pairs(pairs.genuine_BKL[at], false[at]).as_part_of(whole))
+        for at in cuts
+    ]
+    wanted = loss(lips, sound, whole)
+    torch.testing.assert_close(sum(parts), wanted)
+    (own,) = torch.autograd.grad(sum(parts), lips)
+    (all_at_once,) = torch.autograd.grad(wanted, lips)
+    torch.testing.assert_close(own, all_at_once)
+    if name != "infonce":  # whose denominator is one in every part
+        means = [loss(lips[at], sound[at], Pairs(pairs.genuine_BKL[at], false[at])) for at in cuts]
+        assert not torch.isclose(sum(means) / 3, wanted, rtol=1e-3)
