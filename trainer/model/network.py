@@ -4,11 +4,11 @@ their own errors."""
 from dataclasses import dataclass
 from pathlib import Path
 
+from trainer.model.calibration import AnyCalibration, Mode
 from trainer.model.device import find_device
 from trainer.model.fold import fold
 from trainer.model.syncnet import SyncNet
 from trainer.model.weights import (
-    Calibration,
     WeightsError,
     default_weights,
     load_model,
@@ -28,12 +28,17 @@ class Network:
 
     model: SyncNet
     device: str = "cpu"
-    calibration: Calibration | None = None
+    calibration: AnyCalibration | None = None
 
     @property
     def crop(self) -> str:
         """The crop that it is taken to be trained on, "face" or "mouth"; weights do not say."""
         return "face" if self.model.name == "syncnet" else "mouth"
+
+    @property
+    def mode(self) -> Mode:
+        """The way of scoring that its calibration is for; centred where it has none."""
+        return self.calibration.mode if self.calibration else "centred"
 
 
 def load_network(weights: Path | None = None, device: str = "auto") -> Network:

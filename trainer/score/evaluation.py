@@ -29,6 +29,7 @@ from data_tools.progress import progress
 from data_tools.records import RecordError, read_table, whole_number
 from trainer.data.dataset import Dataset
 from trainer.model.syncnet import SyncNet
+from trainer.score.centred import centred_products, score_centred
 from trainer.score.clip_distances import (
     Embedded,
     Unreadable,
@@ -74,6 +75,9 @@ class EvaluationOptions:
             for folders named by speaker: '^([^/]+)/'
         resamples: of the sources or speakers, for the intervals
         seed: of the resampling, and of the random other times
+        mode: what finds an offset, masked: mean distances; centred: inner products of what moves in
+            lips and sound, each centred over its whole clip. LSE-C, LSE-D, AUC and the equal error
+            rate are those of distances in either
     """
 
     split: Literal["train", "val", "test"] = "test"
@@ -86,6 +90,7 @@ class EvaluationOptions:
     speaker_pattern: str | None = None
     resamples: Annotated[int, Meta(ge=1)] = 1000
     seed: Annotated[int, Meta(ge=0)] = 0
+    mode: Literal["centred", "masked"] = "masked"
 
 
 @dataclass(frozen=True)
@@ -168,7 +173,7 @@ def evaluate(
                 if options.swapped:
                     sound = clip_sound(dataset, model, sound_of[clip.clip], device=device)
                 if options.shift_test:
-                    moved = _moved_offsets(dataset, model, clip, device)
+                    moved = _moved_offsets(dataset, model, clip, device, options.mode)
                 speech = dataset.loud(clip.clip, SPEECH)
                 true = own[record.key] if own else 0
                 measured[clip.clip] = measure_clip(
@@ -212,13 +217,18 @@ def measure_clip(
     """
     speech_K = np.ones(len(lips_KD), np.bool_) if speech_K is None else speech_K
     distances, valid = clip_distances(lips_KD, sound_LD, REACH)
+    score = score_distances(distances, valid)
+    costs: NDArray[np.floating] = distances
+    if options.mode == "centred":
+        both = lips_KD[: len(distances)], sound_LD[: len(distances)]
+        score, costs = score_centred(*both, REACH), -centred_products(*both, REACH)
     counts, right, padded, histogram = [], [], [], []
     parts: dict[str, list[tuple[int, int]]] = {part: [] for part in PARTS}
     for context in CONTEXTS:
         width = context - 4
         starts = _evenly(max(0, len(distances) - width + 1), options.starts)
-        errors = offsets(sliding_means(distances, valid, width)[starts]) - own
-        zeros = offsets(sliding_means(distances, np.ones_like(valid), width)[starts]) - own
+        errors = offsets(sliding_means(costs, valid, width)[starts]) - own
+        zeros = offsets(sliding_means(costs, np.ones_like(valid), width)[starts]) - own
         counts.append(len(starts))
         right.append(_count_right(errors))
         padded.append(_count_right(zeros))
@@ -236,7 +246,7 @@ def measure_clip(
         random = random_pairs(lips_KD, sound_LD, options.min_shift, most, seed, own)
     return ClipMeasurement(
         record,
-        score_distances(distances, valid),
+        score,
         np.array(counts),
         np.array(right),
         np.array(padded),
@@ -256,7 +266,7 @@ def error_histogram(errors: NDArray[np.int64]) -> NDArray[np.int64]:
 
 
 def sliding_means(
-    distances_KS: NDArray[np.float32], valid_KS: NDArray[np.bool_], width: int
+    distances_KS: NDArray[np.floating], valid_KS: NDArray[np.bool_], width: int
 ) -> NDArray[np.float64]:
     """(K - width + 1, S) means over `width` windows from each on, over the valid ones.
 
@@ -333,14 +343,19 @@ def _offset(where: str, clip: str, text: str) -> int:
 
 
 def _moved_offsets(
-    dataset: Dataset, model: SyncNet, clip: Embedded, device: str
+    dataset: Dataset, model: SyncNet, clip: Embedded, device: str, mode: str
 ) -> tuple[int, ...]:
     """The offset found after each of MOVES."""
     found = []
     for move in MOVES:
         early = clip_sound(dataset, model, clip.clip, move, device)
-        distances, valid = clip_distances(clip.lips_KD, early, REACH, move)
-        found.append(score_distances(distances, valid).offset)
+        if mode == "centred":  # where the sound that was moved exists
+            own = slice(max(0, -move), max(0, len(early) - max(0, move)))
+            lips_KD, early = clip.lips_KD[own], early[own]
+            found.append(score_centred(lips_KD, early, REACH).offset if len(early) else 0)
+        else:
+            distances, valid = clip_distances(clip.lips_KD, early, REACH, move)
+            found.append(score_distances(distances, valid).offset)
     return tuple(found)
 
 
