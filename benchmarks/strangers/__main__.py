@@ -41,12 +41,13 @@ def networks(paths: list[Path]) -> dict[str, Path | None]:
 def measure_all(args: Namespace) -> dict[str, Any]:
     """Every network on every group."""
     named = networks(args.weights or [])
-    videos = listed()
+    videos, work = listed(), args.work
     if args.quick:
+        work = work / "quick"
         videos = [
             video for group in JUDGED for video in [one for one in videos if one.group == group][:2]
         ]
-    clips, shards = prepare(args.data, videos, args.work)
+    clips, shards = prepare(args.data, videos, work)
     found = {
         name: measure(load_network(path), clips, shards, videos) for name, path in named.items()
     }

@@ -1,4 +1,4 @@
-"""Tables of strangers: every network by group, by length of the clip, and where GRID's zero lies."""
+"""Tables of strangers: every network by group and by length, and where GRID's zero lies."""
 
 from typing import Any
 
@@ -95,7 +95,18 @@ def _counted(result: dict[str, Any]) -> str:
         "`syncnet` stands by the answer. The truth is GRID's own sync, and for the talking videos "
         "what another network found. TalkVid's offsets are unknown: right means that the answer "
         "follows sound moved by 3 to 10 frames within one frame, and K is counted against the "
-        f"network's own answer for the whole clip, which flatters it.{missing}\n"
+        "network's own answer for the whole clip, which flatters it. What fits by chance follows as "
+        f"well, so two more tests of clips without a known offset: {_unknown(result)}.{missing}\n"
+    )
+
+
+def _unknown(result: dict[str, Any]) -> str:
+    return "; ".join(
+        f"`{name}`: halves of a clip agree within a frame in {_share(found['halves_agree'])} "
+        "(chance 9.7), and the answer follows another speaker's sound in "
+        f"{_share(found['follows_by_chance'])}"
+        for name, network in result["networks"].items()
+        if (found := network["unknown"])
     )
 
 
@@ -129,8 +140,8 @@ def _zero(name: str, network: dict[str, Any]) -> str:
     demo = ""
     if example["found"] is not None:
         demo = (
-            f"; the official network's demonstration clip, where that says {example['official']:+d}, "
-            f"at {example['found']:+d}"
+            "; the official network's demonstration clip, where that says "
+            f"{example['official']:+d}, at {example['found']:+d}"
         )
     means = ", ".join(mean(group) for group in JUDGED if group in network["zero"])
     return f"`{name}` puts whole clips at a mean of, in frames: {means}{demo}."

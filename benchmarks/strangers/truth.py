@@ -5,13 +5,18 @@ Every clip is embedded once. It is asked as a whole and in parts of several leng
 
 Where the offset is known, an answer is right within a frame of it. Where it is not, the sound is
 moved by a random number of frames, and the answer is right within a frame of the unmoved answer
-plus the move: a network that finds nothing does not follow. Sound of a clip of another speaker is
-asked about too: no answer to that can be right, so none should be trusted.
+plus the move. That is a weak test: what fits by chance moves with the sound, so that a network
+which hears nothing follows more often than not. How often it does is measured on other speakers'
+sound; and a stronger test stands beside it: the two halves of a clip, which share nothing, must
+agree within a frame after the sound of one was moved (chance: about 3 of 31).
+
+Sound of a clip of another speaker is asked about too: no answer to that can be right, so none
+should be trusted.
 """
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -130,7 +135,7 @@ def product_judge(network: Network) -> Judge:
     """What `syncnet` says of lips from one place and sound from another: judge(stranger, first
     window, stranger of the sound, its first window, windows)."""
 
-    @lru_cache(maxsize=None)
+    @cache
     def speech(key: str, first: int, frames: int) -> float:
         return speech_share(
             audio_of[key][first * SAMPLES_PER_FRAME :][: frames * SAMPLES_PER_FRAME]
@@ -222,17 +227,73 @@ def _others_trusted(
     rng: np.random.Generator,
 ) -> float:
     """Share of trusted answers about sound of other speakers, from anywhere; nan without one."""
-    others = [
-        other
-        for other in strangers
-        if other.video.speaker != stranger.video.speaker and other.windows >= windows
-    ]
+    others = _longer_others(stranger, strangers, windows)
     trusted = []
     for _ in range(_OTHERS if others else 0):
         other = others[int(rng.integers(len(others)))]
         at = int(rng.integers(other.windows - windows + 1))
         trusted.append(judge(stranger, first, other, at, windows).trusted)
     return float(np.mean(trusted)) if trusted else float("nan")
+
+
+def _longer_others(
+    stranger: Stranger, strangers: Iterable[Stranger], windows: int
+) -> list[Stranger]:
+    """Clips of other speakers of so many windows at least."""
+    return [
+        other
+        for other in strangers
+        if other.video.speaker != stranger.video.speaker and other.windows >= windows
+    ]
+
+
+@dataclass(frozen=True)
+class Doubtful:
+    """How a clip whose offset is unknown behaves.
+
+    Attributes:
+        of: the clip.
+        halves_agree: whether the answers to its halves do, one with its sound moved.
+        follows_by_chance: whether the answer to another speaker's sound follows it.
+    """
+
+    of: Stranger
+    halves_agree: bool
+    follows_by_chance: bool
+
+
+def try_unknown(strangers: Sequence[Stranger], judge: Judge, seed: int = 0) -> list[Doubtful]:
+    """The tests of clips without a known offset; those that no other speaker's sound fills are
+    left out."""
+    found = []
+    for number, stranger in enumerate(strangers):
+        rng = np.random.default_rng([seed, number, 1])
+        windows = stranger.windows
+        others = _longer_others(stranger, strangers, windows)
+        if stranger.video.offset is not None or not others:
+            continue
+        half = (windows - WINDOW_FRAMES + 1) // 2  # windows overlap by four frames
+        first = judge(stranger, 0, stranger, 0, half).offset_frames
+        second, move = _moved(stranger, windows - half, half, first, judge, rng)
+        agree = abs(second.offset_frames - first - move) <= TOLERANCE
+        other = others[int(rng.integers(len(others)))]
+        dubbed = replace(stranger, record=other.record, audio=other.audio, sound_KD=other.sound_KD)
+        unmoved = judge(dubbed, 0, dubbed, 0, windows).offset_frames
+        moved, move = _moved(dubbed, 0, windows, unmoved, judge, rng)
+        follows = abs(moved.offset_frames - unmoved - move) <= TOLERANCE
+        found.append(Doubtful(stranger, agree, follows))
+    return found
+
+
+def doubtful_shares(found: Sequence[Doubtful]) -> dict[str, Any]:
+    """Shares of `Doubtful`, with intervals over speakers."""
+    speakers = Sources.of([one.of.video.speaker for one in found], _RESAMPLES, 0)
+    ones = np.ones(len(found))
+    return {
+        "clips": len(found),
+        "halves_agree": _plain(speakers.ratio([one.halves_agree for one in found], ones)),
+        "follows_by_chance": _plain(speakers.ratio([one.follows_by_chance for one in found], ones)),
+    }
 
 
 def tally(asked: Sequence[Asked]) -> dict[str, Any]:
@@ -323,7 +384,9 @@ def measure(network: Network, clips: Path, shards: Path, videos: Sequence[Video]
         clips, shards: of `benchmarks.strangers.groups.prepare`.
     """
     strangers = embed_strangers(network, clips, shards, videos)
-    asked = ask(strangers, product_judge(network))
+    judge = product_judge(network)
+    asked = ask(strangers, judge)
+    doubtful = try_unknown(strangers, judge)
 
     def of(*groups: Group) -> list[Asked]:
         return [one for one in asked if one.of.video.group in groups]
@@ -343,6 +406,7 @@ def measure(network: Network, clips: Path, shards: Path, videos: Sequence[Video]
         },
         "all": by_length(of(*JUDGED)),
         "zero": {group: zero(whole[group]) for group in present},
+        "unknown": doubtful_shares(doubtful) if doubtful else None,
         "example_224": {"official": 3, "found": example[0] if example else None},
         "clips": [
             {
