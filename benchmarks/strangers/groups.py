@@ -28,6 +28,9 @@ WORDS: dict[Group, str] = {
     "example": "the official network's demonstration clip",
 }
 JUDGED: tuple[Group, ...] = ("grid", "talking", "talkvid")  # "example" is for GRID's zero alone
+# Another network put every clip of TalkVid within -5..+2 frames (one frame more is let pass): an
+# answer beyond is wrong, however well it follows.
+PLAUSIBLE: dict[Group, tuple[int, int]] = {"talkvid": (-6, 3)}
 LISTED = Path(__file__).with_name("clips.csv")
 
 
@@ -51,6 +54,11 @@ class Video:
     def name(self) -> str:
         """What its clips have as their source."""
         return self.path.stem
+
+    def plausible(self, offset: int) -> bool:
+        """Whether its sound may be early by so much; True where nothing is known."""
+        least, most = PLAUSIBLE.get(self.group, (offset, offset))
+        return least <= offset <= most
 
 
 def listed(path: Path = LISTED) -> list[Video]:

@@ -5,10 +5,11 @@ Every clip is embedded once. It is asked as a whole and in parts of several leng
 
 Where the offset is known, an answer is right within a frame of it. Where it is not, the sound is
 moved by a random number of frames, and the answer is right within a frame of the unmoved answer
-plus the move. That is a weak test: what fits by chance moves with the sound, so that a network
-which hears nothing follows more often than not. How often it does is measured on other speakers'
-sound; and a stronger test stands beside it: the two halves of a clip, which share nothing, must
-agree within a frame after the sound of one was moved (chance: about 3 of 31).
+plus the move, if that unmoved answer is plausible (`groups.PLAUSIBLE`). To follow is a weak test:
+what fits by chance moves with the sound, so that a network which hears nothing follows more often
+than not. How often it does is measured on other speakers' sound; and a stronger test stands beside
+it: the two halves of a clip, which share nothing, must agree within a frame after the sound of one
+was moved (chance: about 3 of 31).
 
 Sound of a clip of another speaker is asked about too: no answer to that can be right, so none
 should be trusted.
@@ -187,19 +188,20 @@ def ask(strangers: Sequence[Stranger], judge: Judge, seed: int = 0) -> list[Aske
             share = {length: 1 / sum(one[0] == length for one in parts) for length, _, _ in parts}
             for length, first, windows in parts:
                 answer = judge(stranger, first, stranger, first, windows)
-                counted, truth = answer, stranger.video.offset
+                counted, truth, plausible = answer, stranger.video.offset, True
                 if truth is None:
                     counted, move = _moved(
                         stranger, first, windows, answer.offset_frames, judge, rng
                     )
                     truth = answer.offset_frames + move
+                    plausible = stranger.video.plausible(answer.offset_frames)
                 asked.append(
                     Asked(
                         stranger,
                         length,
                         share[length],
                         answer.offset_frames,
-                        abs(counted.offset_frames - truth) <= TOLERANCE,
+                        plausible and abs(counted.offset_frames - truth) <= TOLERANCE,
                         counted.trusted,
                         _others_trusted(stranger, strangers, first, windows, judge, rng),
                     )
@@ -323,7 +325,7 @@ def by_length(asked: Sequence[Asked]) -> dict[str, dict[str, Any]]:
     for length in (WHOLE, LONG, *LENGTHS):
         chosen = [one for one in asked if one.length == (WHOLE if length == LONG else length)]
         if length == LONG:
-            chosen = [one for one in chosen if one.of.windows + 4 >= _LONG_FRAMES]
+            chosen = [one for one in chosen if one.of.record.frames >= _LONG_FRAMES]
         if chosen:
             found[length] = tally(chosen)
     return found
@@ -412,7 +414,7 @@ def measure(network: Network, clips: Path, shards: Path, videos: Sequence[Video]
             {
                 "clip": one.of.record.clip,
                 "group": one.of.video.group,
-                "seconds": round((one.of.windows + 4) / FPS, 2),
+                "seconds": round(one.of.record.frames / FPS, 2),
                 "listed": one.of.video.offset,
                 "found": one.offset,
                 "right": one.right,

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -49,7 +50,9 @@ def test_the_list_says_who_speaks() -> None:
     of = {video.name: video for video in videos}
     assert of["swiz3n"].speaker == of["s26_bgbsza"].speaker != of["s31_bgiq6p"].speaker
     assert of["lrs_224_15s"].offset == -3 and of["retalk_face4"].offset is None
-    assert all(v.offset is None for v in videos if v.group == "talkvid")
+    unknown = [v.name for v in videos if v.group == "talkvid" and v.offset is None]
+    assert len(unknown) == 15 and of["ar"].offset == -1
+    assert of["hi"].plausible(3) and not of["hi"].plausible(4) and of["retalk_face4"].plausible(9)
     assert all(v.offset == 0 for v in videos if v.group == "grid")
 
 
@@ -75,7 +78,7 @@ def test_parts_lie_in_the_clip_and_share_no_frame(windows: int) -> None:
         spans = [(first, first + count + 4) for name, first, count in parts if name == length]
         assert bool(spans) == (windows + 4 >= least)
         assert all(least <= end - first <= middle for first, end in spans)
-        assert all(end <= after for (_, end), (after, _) in zip(spans, spans[1:], strict=False))
+        assert all(end <= after for (_, end), (after, _) in pairwise(spans))
         assert not spans or windows + 4 - spans[-1][1] < spans[0][1]  # no room for another
         assert not spans or spans[-1][1] <= windows + 4
 
@@ -91,7 +94,7 @@ def stranger(
     sound = heard[20 + early : 20 + early + windows]
     parts = (torch.from_numpy(part).float() for part in (lips, sound))
     video = Video(Path(f"v{seed}.mp4"), "grid", f"s{seed % 3}", offset)
-    record = replace(RECORD, key=f"k{seed}")
+    record = replace(RECORD, key=f"k{seed}", frames=windows + 4)
     return Stranger(video, record, np.zeros(1, np.int16), *parts, np.ones(windows, np.bool_))
 
 
@@ -138,6 +141,14 @@ def test_nothing_is_wrong_and_trusted_where_nothing_is_trusted() -> None:
 def test_a_listed_offset_is_the_truth() -> None:
     wrong = tally(ask([stranger(4, 0, seed) for seed in range(3)], judge_if(True)))
     assert wrong["right"]["value"] == 0 and wrong["trusted_and_wrong"] == wrong["asked"]
+
+
+def test_an_answer_that_follows_but_cannot_be_is_wrong() -> None:
+    clips = [stranger(9, None, seed, 60) for seed in range(3)]
+    wild = [replace(clip, video=replace(clip.video, group="talkvid")) for clip in clips]
+    assert tally(ask(clips, judge_if(True)))["right"]["value"] == 1.0
+    found = tally(ask(wild, judge_if(True)))
+    assert found["right"]["value"] == 0 and found["trusted_and_wrong"] == found["asked"]
 
 
 def test_clips_weigh_alike_however_many_parts_they_have() -> None:
