@@ -1,1 +1,1 @@
-"""People that no network was trained on: what refinement gives them, and what is true of them."""
+"""Speakers that no network was trained on: who they are, and how right each network is on them."""
