@@ -100,10 +100,15 @@ class Loss:
             Wav2Lip) or bins (in sync or off, as the seed tried).
         margin: Distance beyond which a false pair costs nothing; default: what suits the model
             (syncnet 20, the official value; the others 10).
+        others: Weight of the sounds of the batch's other clips as further false ones (infonce with
+            data.pairing multiway): 1, each counts like a false one of the run itself; 0, none. They
+            teach what is said, but also who speaks, which sync does not need: try 0.1 first. With
+            several processes, those of each process's own share of the batch.
     """
 
     name: Literal["contrastive", "infonce", "bce", "bins"] = "contrastive"
     margin: float | None = None
+    others: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -232,6 +237,11 @@ def check(config: Config) -> None:
             f"train.batch_size {train.batch_size} of {data.sample_frames} frames each is more than "
             f"{_MOST_FRAMES:,} frames a step; lower it"
         )
+    if config.loss.others and (config.loss.name, data.pairing) != ("infonce", "multiway"):
+        raise UsageError(
+            "loss.others compares runs with each other, which needs --loss.name infonce "
+            "--data.pairing multiway"
+        )
     if config.loss.name == "infonce" and data.pairing == "independent":
         raise UsageError(
             "loss.name infonce picks one sound among several, which data.pairing independent does "
@@ -293,6 +303,8 @@ def _check_amounts(config: Config) -> None:
         raise UsageError(f"train.lr must be positive, not {train.lr}")
     if margin is not None and not 0 < margin < math.inf:
         raise UsageError(f"loss.margin must be positive, not {margin}")
+    if not 0 <= config.loss.others <= 1:
+        raise UsageError(f"loss.others must lie in 0..1, not {config.loss.others}")
     if not 0 <= load <= 1:
         raise UsageError(f"data.hw_decoder_load must lie in 0..1, not {load}")
 
