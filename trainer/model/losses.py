@@ -59,7 +59,7 @@ def strange(
 
     Args:
         clip_B: (B,) integers, the clip of each sample.
-        quiet_BK: (B, K) bool, K = L, windows whose own sound is quiet; None where that is not known.
+        quiet_BK: (B, K) bool, K = L, windows whose own sound is quiet; None: unknown.
         lips, sound: K and L.
     """
     other = clip_B[:, None] != clip_B

@@ -79,11 +79,11 @@ def test_sounds_of_other_clips_join_the_denominators_with_their_weight() -> None
             for k in range(4):
                 terms = []
                 for c in range(3):
-                    for l in range(4):
-                        term = (-(first[b, k] - second[c, l]).square().sum() / 10).exp()
-                        if b == c and (k == l or abs(k - l) >= 2):
+                    for j in range(4):
+                        term = (-(first[b, k] - second[c, j]).square().sum() / 10).exp()
+                        if b == c and (k == j or abs(k - j) >= 2):
                             terms.append(term)
-                        elif clip[b] != clip[c] and not (quiet[b, k] and quiet[c, l]):
+                        elif clip[b] != clip[c] and not (quiet[b, k] and quiet[c, j]):
                             terms.append(0.3 * term)
                 genuine = -(first[b, k] - second[b, k]).square().sum() / 10
                 total += float(sum(terms).log() - genuine) / 24
