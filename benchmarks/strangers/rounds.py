@@ -8,7 +8,6 @@ with the wild clips as they are; all trainings take the same number of steps by 
 Accuracy is that on speakers that none has seen. What has finished is not done again.
 """
 
-import csv
 import json
 import subprocess
 import sys
@@ -18,14 +17,10 @@ from typing import Any
 
 from jsonargparse import Namespace
 
-from benchmarks.markdown import machine_line, table
-from benchmarks.options import AtLeastOne, command_line, run
-from benchmarks.result import report
-from benchmarks.strangers.groups import GROUPS, accuracy_of, prepare_strangers
+from benchmarks.strangers.groups import accuracy_of, prepare_strangers
 from data_tools.errors import UserError
 from data_tools.packing import pack
 from data_tools.plan import PackOptions
-from data_tools.shards import open_shards
 from trainer.train.rounds import read_summary, round_folder
 
 CONFIG = "strangers.yaml"

@@ -48,6 +48,11 @@ def check(config: Config) -> None:
             f"train.batch_size {train.batch_size} of {data.sample_frames} frames each is more than "
             f"{_MOST_FRAMES:,} frames a step; lower it"
         )
+    if config.loss.others and (config.loss.name, data.pairing) != ("infonce", "multiway"):
+        raise UsageError(
+            "loss.others compares runs with each other, which needs --loss.name infonce "
+            "--data.pairing multiway"
+        )
     if config.loss.name == "infonce" and data.pairing == "independent":
         raise UsageError(
             "loss.name infonce picks one sound among several, which data.pairing independent does "
@@ -152,6 +157,8 @@ def _check_amounts(config: Config) -> None:
         raise UsageError(f"train.lr must be positive, not {train.lr}")
     if margin is not None and not 0 < margin < math.inf:
         raise UsageError(f"loss.margin must be positive, not {margin}")
+    if not 0 <= config.loss.others <= 1:
+        raise UsageError(f"loss.others must lie in 0..1, not {config.loss.others}")
     if not 0 <= load <= 1:
         raise UsageError(f"data.hw_decoder_load must lie in 0..1, not {load}")
 

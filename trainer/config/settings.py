@@ -136,10 +136,15 @@ class Loss:
             Wav2Lip) or bins (in sync or off, as the seed tried).
         margin: Distance beyond which a false pair costs nothing; default: what suits the model
             (syncnet 20, the official value; the others 10).
+        others: Weight of the sounds of the batch's other clips as further false ones (infonce with
+            data.pairing multiway): 1, each counts like a false one of the run itself; 0, none. They
+            teach what is said, but also who speaks, which sync does not need: try 0.1 first. With
+            several processes, those of each process's own share of the batch.
     """
 
     name: Literal["contrastive", "infonce", "bce", "bins"] = "contrastive"
     margin: float | None = None
+    others: float = 0.0
 
 
 @dataclass(frozen=True)
