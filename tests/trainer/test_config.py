@@ -58,7 +58,10 @@ def bomb(levels: int = 10) -> str:
         ("config: other.yaml", "cannot name another"),
         ("train:", "train must have settings below it"),
         ("train: 5", "train must have settings below it"),
-        ("train: {lrr: 5}", "train has lrr, which is no setting; there are accumulate, average, batch_size"),
+        (
+            "train: {lrr: 5}",
+            "train has lrr, which is no setting; there are accumulate, average, batch_size",
+        ),
         ("trainn: {lr: 5}", "trainn"),
         ("[train]", "sets nothing"),
         ("", "sets nothing"),

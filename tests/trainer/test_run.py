@@ -401,7 +401,7 @@ def test_a_run_beyond_its_epochs_says_so(
     shutil.copy(undisturbed / "last.pt", tmp_path)
     assert main(["--resume", str(tmp_path / "last.pt"), "--train.epochs", "1"]) == 2
     said = capsys.readouterr().err
-    assert "beyond the 4 of this training: give more train.epochs (or train.steps) to go on" in said, said
+    assert "beyond the 4 of this training: give more train.epochs (or train.steps)" in said, said
     assert [path.name for path in tmp_path.iterdir()] == ["last.pt"]
 
 

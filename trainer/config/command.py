@@ -163,7 +163,7 @@ def _listed(name: str, values: list[str]) -> str:
     if kind is float:
         return f"[{', '.join(values)}]"
     # a name is a name: one that begins as a list does must not be read as one
-    if len(values) == 1 and not values[0].lstrip().startswith("["):
+    if len(values) == 1 and not values[0].lstrip().startswith(("[", "-")):
         return values[0]
     return str(yaml.safe_dump(values, default_flow_style=True, width=math.inf)).strip()
 

@@ -25,16 +25,16 @@ class Pairs:
 
     Attributes:
         genuine_BKL, false_BKL: bool; at most one genuine pair in each row and column.
-        genuine_of, false_of: scalars, how many pairs the means are of; None: those of this batch.
         strange_BKBL: bool, which lips of one sample are false with which sound of another; None
             where samples are not compared with each other. Only "infonce" heeds it.
+        genuine_of, false_of: scalars, how many pairs the means are of; None: those of this batch.
     """
 
     genuine_BKL: torch.Tensor
     false_BKL: torch.Tensor
+    strange_BKBL: torch.Tensor | None = None
     genuine_of: torch.Tensor | None = None
     false_of: torch.Tensor | None = None
-    strange_BKBL: torch.Tensor | None = None
 
     def as_part_of(self, whole: "Pairs") -> "Pairs":
         """The same pairs, some of the pairs of `whole`."""

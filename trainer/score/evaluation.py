@@ -239,11 +239,6 @@ def measure_clip(
         histogram.append(error_histogram(errors))
     apart = abs(np.arange(SHIFTS) - REACH + own) >= options.min_shift
     false = distances[:, apart][valid[:, apart]]
-    random: tuple[NDArray[np.float32], ...] = ()
-    if options.protocol is not None:
-        seed = (options.seed, crc32(record.key.encode()))
-        most = max(SHIFTS, pairs // _RANDOM_SHARE)
-        random = random_pairs(lips_KD, sound_LD, options.min_shift, most, seed, own)
     return ClipMeasurement(
         record,
         score,
@@ -256,8 +251,24 @@ def measure_clip(
         false[_evenly(len(false), pairs)],
         moved,
         own,
-        random,
+        _random(record, lips_KD, sound_LD, options, pairs, own),
     )
+
+
+def _random(
+    record: ClipRecord,
+    lips_KD: torch.Tensor,
+    sound_LD: torch.Tensor,
+    options: EvaluationOptions,
+    pairs: int,
+    own: int,
+) -> tuple[NDArray[np.float32], ...]:
+    """The random pairs of a clip, where a protocol asks for them."""
+    if options.protocol is None:
+        return ()
+    seed = (options.seed, crc32(record.key.encode()))
+    most = max(SHIFTS, pairs // _RANDOM_SHARE)
+    return random_pairs(lips_KD, sound_LD, options.min_shift, most, seed, own)
 
 
 def error_histogram(errors: NDArray[np.int64]) -> NDArray[np.int64]:
