@@ -37,8 +37,9 @@ examples:
   python -m trainer.calibrate --weights runs/x/best.pt --data.shards shards mine.safetensors
       what the val split says, in a copy of the weights
   python -m trainer.calibrate --weights W --data.shards grid new --split test all \\
-    --speakers '^s[0-9]+' OUT
-      the test split of one set and all clips of another; sources that begin alike are one speaker
+    --speakers '^grid|s[0-9]+_' OUT
+      the test split of one set, all one speaker, and all clips of another, whose sources that begin
+      alike (s26_, s31_) are one speaker each
   python -m trainer.calibrate --weights W --data.shards wild --split all --relative --plot r.png OUT
       clips of which nobody knows how far they are off: the moved sound must be found relative to
       the answer for the whole clip
@@ -103,8 +104,9 @@ def _parser() -> ArgumentParser:
         "--speakers",
         type=str,
         metavar="REGEX",
-        help="what this regular expression finds in the name of a source (its group, if it has "
-        "one) says who speaks; where it finds nothing, and by default, the whole name does",
+        help="what this regular expression finds in DIR/source, the names of the folder and of a "
+        "clip's source (its group, if it has one) says who speaks; where it finds nothing, and by "
+        "default, the whole name does",
     )
     add("--plot", type=cli.file_name, metavar="FILE", help="draw the reliability diagram, as PNG")
     add("--half", action="store_true", help="store 16 bits a number: half the size")
@@ -138,7 +140,7 @@ def _run(argv: list[str] | None) -> None:
         for dataset in _datasets(folder, split):
             records = [record for shard in dataset.shards for record in shard.records]
             own = _own_offsets(dataset.keys, offsets, args.relative)
-            who = {record.source: speaker(record.source) for record in records}
+            who = {record.source: speaker(f"{folder.name}/{record.source}") for record in records}
             held_out += embed_held_out(folded, dataset, who, own)
         answers += ask(held_out, args.mode)
     calibration, rows = calibrate(answers, args.mode)
@@ -175,7 +177,7 @@ def _own_offsets(
 
 
 def _speaker(pattern: str | None) -> Callable[[str], str]:
-    """Who speaks, by the name of a source (--speakers)."""
+    """Who speaks, by the name DIR/source (--speakers)."""
     if pattern is None:
         return lambda source: source
     try:
@@ -185,9 +187,9 @@ def _speaker(pattern: str | None) -> Callable[[str], str]:
     if known.groups > 1:
         raise UsageError("--speakers takes one group at most, the speaker's name")
 
-    def speaker(source: str) -> str:
-        found = known.search(source)
-        return (found[known.groups] if found else None) or source
+    def speaker(name: str) -> str:
+        found = known.search(name)
+        return (found[known.groups] if found else None) or name
 
     return speaker
 

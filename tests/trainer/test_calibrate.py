@@ -50,10 +50,14 @@ def test_the_command_writes_weights_with_their_calibration(
 
 
 def test_speakers_are_told_by_the_names_of_sources() -> None:
-    names = ["s26_bgbsza", "s26_lbbo3n", "sbia1a"]
+    names = ["new/s26_bgbsza", "new/s26_lbbo3n", "new/sbia1a"]
     assert [calibrate._speaker(None)(name) for name in names] == names
-    assert [calibrate._speaker("^s[0-9]+")(name) for name in names] == ["s26", "s26", "sbia1a"]
-    assert [calibrate._speaker("^s([0-9]+)_")(name) for name in names] == ["26", "26", "sbia1a"]
+    assert [calibrate._speaker("^old|s[0-9]+")(name) for name in names] == [
+        "s26", "s26", "new/sbia1a",
+    ]  # fmt: skip
+    assert [calibrate._speaker("/s([0-9]+)_")(name) for name in names] == [
+        "26", "26", "new/sbia1a",
+    ]  # fmt: skip
 
 
 def test_what_is_right_for_each_clip() -> None:

@@ -25,7 +25,7 @@ def test_it_comes_small_calibrated_and_with_its_card() -> None:
     assert weights is not None and weights.stat().st_size <= 4_000_000
     calibration = read_calibration(weights)
     assert calibration is not None
-    sure, unsure = Evidence(9.0, 9.0, 250, True), Evidence(1.0, 0.5, 30, False)
+    sure, unsure = Evidence(9.0, 9.0, 250), Evidence(1.0, 0.5, 30)
     assert calibration.chance(sure) > 0.9 and calibration.chance(unsure) < 0.5
     card = (weights.parent / "README.md").read_text()
     assert "CC-BY 4.0" in card and "GRID" in card

@@ -70,7 +70,7 @@ def test_the_figures_of_a_track_are_no_part_of_the_reason() -> None:
 
 def test_a_calibration_says_what_is_needed() -> None:
     """A chance of 90 % is enough for one and not for the other; so is the length."""
-    sure = (3.0, 0.0, 0.0, 0.0, 0.0)  # a chance of 95.3 %, whatever the answer
+    sure = (3.0, 0.0, 0.0, 0.0)  # a chance of 95.3 %, whatever the answer
     wants = {"mode": "masked", "coefficients": sure, "windows": (25, 250)}
     for needed, least, said in (
         (0.9, 50, []),
