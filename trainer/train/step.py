@@ -67,10 +67,8 @@ class TrainStep:
         torch.manual_seed(config.train.seed)
         self.model = SyncNet(config.model.name)
         self.loss = make_loss(config.loss.name, margin, preset.embedding, config.loss.others)
-        for parameter in self.model.netcnnlip.parameters():
-            if parameter.dim() == 5:  # as the frames lie in memory
-                parameter.data = parameter.data.to(memory_format=torch.channels_last_3d)
-        # for a CPU: the sound stream takes an eighth less time, its small maps being read whole
+        # as the frames lie in memory; of the sound, what computes faster
+        self.model.netcnnlip.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
         self.model.netcnnaud.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.model.to(device)
         self.loss.to(device)
