@@ -84,8 +84,7 @@ def _parser() -> ArgumentParser:
         "--mode",
         choices=["centred", "masked"],
         default="centred",
-        help="the way of scoring that the calibration is for, which then is the default of these "
-        "weights (default: centred)",
+        help="the way of scoring that it is for, the weights' default then (default: centred)",
     )
     add(
         "--offsets",
