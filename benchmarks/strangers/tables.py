@@ -31,10 +31,8 @@ def readme_short(result: dict[str, Any]) -> str:
         _groups(result["networks"], intervals=False)
         + "\nSpeakers that no network was trained on. K=5 and K=15: offsets within one frame among "
         "31, where there is speech; then whole clips. "
-        + (
-            "TalkVid's offsets are unknown: an answer is right if it is plausible and follows sound "
-            "that is moved.\n"
-        )
+        "TalkVid's offsets are unknown: an answer is right if it is plausible and follows "
+        "sound that is moved.\n"
     )
 
 
@@ -96,10 +94,10 @@ def _counted(result: dict[str, Any]) -> str:
         "K=5 to K=15: within one frame over ±15, where there is speech and every shift lies inside "
         "the clip (chance 9.7). Right: the whole clip within one frame of the truth. Trusted: "
         "`syncnet` stands by the answer. The truth is GRID's own sync, and for the talking videos "
-        "what another network found. TalkVid's offsets are unknown: right means that the answer lies "
-        f"within {least:+d} to {most:+d}, where another network puts all of it, give or take a frame, "
-        "and follows sound moved by 3 to 10 frames within one frame; K is counted against the "
-        "network's own answer for the whole clip, which flatters it. What fits by chance follows "
+        "what another network found. TalkVid's offsets are unknown: right means that the answer "
+        f"lies within {least:+d} to {most:+d}, where another network puts all of it, give or take "
+        "a frame, and follows sound moved by 3 to 10 frames within one frame; K is counted "
+        "against the network's own answer for the whole clip, which flatters it. What fits by chance follows "
         "too, so there are two more tests of clips without a known offset: "
         f"{_unknown(result)}.{missing}\n"
     )

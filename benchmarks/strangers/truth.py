@@ -48,7 +48,7 @@ from trainer.score.trust import TrackResult, judge_track
 # Frames: clips of at least so many are cut into parts of about the middle of the class.
 LENGTHS = {"1-2 s": (25, 38), "2-4 s": (50, 75), "4-8 s": (100, 150), "> 8 s": (200, 300)}
 WHOLE, LONG = "whole", "whole, >= 3 s"
-_LONG_FRAMES = 3 * FPS
+_LONG_FRAMES = 3 * FPS - 1  # GRID's sentences of three seconds lose one frame at their ends
 _MOVES = [move for move in range(-10, 11) if abs(move) >= 3]  # frames
 _FARTHEST = REACH - 3  # frames: beyond, an answer is doubted for being at the edge
 _OTHERS = 5  # sounds of other speakers that each part is asked about
