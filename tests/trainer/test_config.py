@@ -238,6 +238,7 @@ def test_one_set_is_said_as_before(tmp_path: Path) -> None:
         ),
         (["--data.shards", "b", "c", "--data.clips", "d"], "pack the clips with"),
         (["--data.shards", "b", ""], "data.shards is empty"),
+        (["--data.shards", "b", "c\udcff"], "is no UTF-8"),
         (["--data.shards", *("x" * 101)], "over 100; pack some together"),
         (["--config", "{data: {shards: []}}"], "data.shards is empty"),
         (["--config", "{data: {shards: [a, 5]}}"], "data.shards[1]: expected str, got int"),
