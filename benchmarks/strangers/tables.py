@@ -97,8 +97,8 @@ def _counted(result: dict[str, Any]) -> str:
         "what another network found. TalkVid's offsets are unknown: right means that the answer "
         f"lies within {least:+d} to {most:+d}, where another network puts all of it, give or take "
         "a frame, and follows sound moved by 3 to 10 frames within one frame; K is counted "
-        "against the network's own answer for the whole clip, which flatters it. What fits by chance follows "
-        "too, so there are two more tests of clips without a known offset: "
+        "against the network's own answer for the whole clip, which flatters it. What fits by "
+        "chance follows too, so there are two more tests of clips without a known offset: "
         f"{_unknown(result)}.{missing}\n"
     )
 
