@@ -11,9 +11,8 @@ group of speakers is left out in turn, and what is stated of it is set beside wh
 clips of many speakers that the network has not learnt from.
 """
 
-import re
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from jsonargparse import ArgumentParser
@@ -31,6 +30,7 @@ from trainer.score.answers import ask, embed_held_out
 from trainer.score.calibration import calibrate
 from trainer.score.calibration_report import lines, plot
 from trainer.score.evaluation import read_offsets
+from trainer.score.speakers import speaker_finder
 
 _EPILOG = """\
 examples:
@@ -128,7 +128,7 @@ def _run(argv: list[str] | None) -> None:
     folders = args["data.shards"]
     if len(args.split) not in (1, len(folders)):
         raise UsageError(f"--split: {len(args.split)} given for {len(folders)} folders of shards")
-    speaker = _speaker(args.speakers)
+    speaker = speaker_finder(args.speakers)
     offsets = read_offsets(args.offsets) if args.offsets else None
     model = load_model(args.weights)
     folded = fold(model)
@@ -173,24 +173,6 @@ def _own_offsets(
     if offsets is None:
         return dict.fromkeys(keys, None if relative else 0)
     return {key: offsets.get(key) for key in keys if relative or key in offsets}
-
-
-def _speaker(pattern: str | None) -> Callable[[str], str]:
-    """Who speaks, by the name DIR/source (--speakers)."""
-    if pattern is None:
-        return lambda source: source
-    try:
-        known = re.compile(pattern)
-    except re.error as error:
-        raise UsageError(f"--speakers is no regular expression: {error}") from None
-    if known.groups > 1:
-        raise UsageError("--speakers takes one group at most, the speaker's name")
-
-    def speaker(name: str) -> str:
-        found = known.search(name)
-        return (found[known.groups] if found else None) or name
-
-    return speaker
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from trainer.model.network import Network
 from trainer.model.syncnet import SyncNet
 from trainer.model.weights import load_model, read_calibration
 from trainer.score import answers
+from trainer.score.speakers import speaker_finder
 
 
 def test_the_command_writes_weights_with_their_calibration(
@@ -51,11 +52,11 @@ def test_the_command_writes_weights_with_their_calibration(
 
 def test_speakers_are_told_by_the_names_of_sources() -> None:
     names = ["new/s26_bgbsza", "new/s26_lbbo3n", "new/sbia1a"]
-    assert [calibrate._speaker(None)(name) for name in names] == names
-    assert [calibrate._speaker("^old|s[0-9]+")(name) for name in names] == [
+    assert [speaker_finder(None)(name) for name in names] == names
+    assert [speaker_finder("^old|s[0-9]+")(name) for name in names] == [
         "s26", "s26", "new/sbia1a",
     ]  # fmt: skip
-    assert [calibrate._speaker("/s([0-9]+)_")(name) for name in names] == [
+    assert [speaker_finder("/s([0-9]+)_")(name) for name in names] == [
         "26", "26", "new/sbia1a",
     ]  # fmt: skip
 

@@ -177,5 +177,5 @@ def test_the_protocol_of_the_papers_stands_beside_them(
     assert main(command(shards_folder, weights, tmp_path / "b", *more)) == 0
     again = json.loads((tmp_path / "b" / "evaluation.json").read_text())
     assert again == found
-    assert main(command(shards_folder, weights, tmp_path / "c", "--speaker-pattern", "^x(y)")) == 2
-    assert "--speaker-pattern matches nothing in" in capsys.readouterr().err
+    assert main(command(shards_folder, weights, tmp_path / "c", "--speakers", "(x)(y)")) == 2
+    assert "--speakers takes one group" in capsys.readouterr().err

@@ -11,7 +11,6 @@ since nothing can be told in a pause. "zero-padded": all starts, with zeros for 
 clip, as the official code does.
 """
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +22,7 @@ import torch
 from msgspec import Meta
 from numpy.typing import NDArray
 
-from data_tools.errors import UsageError, UserError
+from data_tools.errors import UserError
 from data_tools.manifest import ClipRecord
 from data_tools.progress import progress
 from data_tools.records import RecordError, read_table, whole_number
@@ -39,6 +38,7 @@ from trainer.score.clip_distances import (
 )
 from trainer.score.random_pairs import random_pairs
 from trainer.score.scoring import REACH, TOLERANCE, Score, offsets, score_distances
+from trainer.score.speakers import speaker_finder
 
 SHIFTS = 2 * REACH + 1
 CHANCE = (2 * TOLERANCE + 1) / SHIFTS
@@ -70,9 +70,9 @@ class EvaluationOptions:
         protocol: lrs2: also a table beside what is published on LRS2 (K = 5 to 15 within one frame
             over +-15), with StableSyncNet's question as a second column: is this the sound of these
             frames, or that of a random other time of the clip?
-        speaker_pattern: group 1 of this regular expression, matched in the name of a clip's source
-            video, is its speaker, by whom the intervals are then taken (default: by source video);
-            for folders named by speaker: '^([^/]+)/'
+        speakers: what this regular expression finds in the name of a clip's source (its group, if
+            it has one) says who speaks, by whom the intervals are taken; where it finds nothing,
+            and by default, each source video is a speaker
         resamples: of the sources or speakers, for the intervals
         seed: of the resampling, and of the random other times
         mode: what finds an offset, masked: mean distances; centred: inner products of what moves in
@@ -87,7 +87,7 @@ class EvaluationOptions:
     swapped: bool = False
     shift_test: bool = False
     protocol: Literal["lrs2"] | None = None
-    speaker_pattern: str | None = None
+    speakers: str | None = None
     resamples: Annotated[int, Meta(ge=1)] = 1000
     seed: Annotated[int, Meta(ge=0)] = 0
     mode: Literal["centred", "masked"] = "masked"
@@ -150,7 +150,8 @@ def evaluate(
         EvaluationError, UsageError: no clip can be measured, or the options do not fit them.
     """
     dataset = Dataset(shards, options.split)
-    records = _records(dataset, options)
+    speaker_finder(options.speakers)  # a mistake is told before hours of measuring
+    records = [record for shard in dataset.shards for record in shard.records]
     clips = _evenly(len(dataset), options.max_clips)
     heard = clips  # whose sound each clip gets
     if options.swapped:
@@ -185,15 +186,6 @@ def evaluate(
             f"no clip of the {options.split} split of {shards} can be measured: {reasons}"
         )
     return [measured[clip] for clip in sorted(measured)], dict(sorted(left_out.items()))
-
-
-def _records(dataset: Dataset, options: EvaluationOptions) -> list[ClipRecord]:
-    """Those of all clips; a mistake in the pattern is told before hours of measuring, not after."""
-    records = [record for shard in dataset.shards for record in shard.records]
-    if options.speaker_pattern is not None:
-        for record in records:
-            speaker_of(record.source, options.speaker_pattern)
-    return records
 
 
 def measure_clip(
@@ -293,23 +285,6 @@ def sliding_means(
     count = sums(valid_KS).round()
     total = sums(np.where(valid_KS, distances_KS, 0))
     return np.where(count > 0, total / np.maximum(count, 1), np.inf)
-
-
-def speaker_of(source: str, pattern: str) -> str:
-    """Group 1 of a regular expression in a source's name.
-
-    Raises:
-        UsageError: the pattern is none, has no group, or matches nothing in a source.
-    """
-    try:
-        match = re.search(pattern, source)
-    except re.error as error:
-        raise UsageError(f"--speaker-pattern is no regular expression: {error}") from None
-    if match is None:
-        raise UsageError(f"--speaker-pattern matches nothing in {source!r}")
-    if match.re.groups != 1 or match[1] is None:
-        raise UsageError("--speaker-pattern needs exactly one group, the speaker's name")
-    return str(match[1])
 
 
 def read_offsets(path: Path) -> dict[str, int]:

@@ -18,9 +18,9 @@ from trainer.score.evaluation import (
     ClipMeasurement,
     EvaluationOptions,
     error_histogram,
-    speaker_of,
 )
 from trainer.score.scoring import REACH, TOLERANCE, auc, eer
+from trainer.score.speakers import speaker_finder
 
 _BINS = 1024  # of the distances, for intervals of AUC and EER
 
@@ -155,14 +155,9 @@ def summarise(measured: list[ClipMeasurement], options: EvaluationOptions) -> Ev
 
 
 def clip_sources(measured: list[ClipMeasurement], options: EvaluationOptions) -> "Sources":
-    """Whose clips these are: source videos, or speakers if there is a pattern for them.
-
-    Raises:
-        UsageError: as `speaker_of`.
-    """
-    names = [clip.record.source for clip in measured]
-    if options.speaker_pattern is not None:
-        names = [speaker_of(name, options.speaker_pattern) for name in names]
+    """Whose clips these are: source videos, or speakers where `options.speakers` tells them."""
+    speaker_of = speaker_finder(options.speakers)
+    names = [speaker_of(clip.record.source) for clip in measured]
     return Sources.of(names, options.resamples, options.seed)
 
 

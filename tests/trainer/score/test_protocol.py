@@ -6,14 +6,12 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from data_tools.errors import UsageError
 from embedded import RECORD, embeddings
 from trainer.score.evaluation import (
     CONTEXTS,
     ClipMeasurement,
     EvaluationOptions,
     measure_clip,
-    speaker_of,
 )
 from trainer.score.intervals import Figure, Sources, summarise
 from trainer.score.protocol import (
@@ -93,8 +91,4 @@ def test_the_tables_hold_the_published_rows_and_the_measured_ones() -> None:
 def test_intervals_are_by_speaker_if_a_pattern_says_who_speaks() -> None:
     measured = [clip(0.1, source, i) for i, source in enumerate(("a/1", "a/2", "b/1"))]
     assert summarise(measured, OPTIONS).sources == 3
-    assert summarise(measured, replace(OPTIONS, speaker_pattern="^([^/]+)/")).sources == 2
-    assert speaker_of("id1/x/3", "^([^/]+)/") == "id1"
-    for pattern, said in (("(", "no regular"), ("^x(y)", "matches nothing"), ("a", "one group")):
-        with pytest.raises(UsageError, match=said):
-            speaker_of("a/1", pattern)
+    assert summarise(measured, replace(OPTIONS, speakers="^[^/]+")).sources == 2
