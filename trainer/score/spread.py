@@ -8,7 +8,8 @@ small offsets, and passes two of three clips of a second.
     N(o)  clips whose offset with another clip's sound is o, smoothed: the two sides are alike
     far   the half of N that lies farthest from where the offsets are densest
     w     clips in `far` as they are / with another's sound: the share of answers that are chance
-    o is plausible if the mean of counts o - 1 .. o + 1 exceeds 2 w N(o): right more often than not
+    o is plausible if the clips at o - 1 .. o + 1 are more than 2 E + 3 sqrt(E), E those that w N
+    explains there: right more often than not, and no accident of few clips
     the range is the run of plausible offsets around the densest
 """
 
@@ -18,7 +19,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import gaussian_filter1d, uniform_filter1d
+from scipy.ndimage import gaussian_filter1d
 
 from data_tools.mfcc import FPS
 from trainer.score.clip_scores import ClipScore
@@ -141,24 +142,36 @@ def find_spread(scores: Sequence[ClipScore], least: float = CLEAR) -> Spread:
     ]
     chance = _histogram([offset for offset, score in others if score > least])
     chance = gaussian_filter1d((chance + chance[::-1]) / 2, _SMOOTH, mode="nearest")
-    near = uniform_filter1d(counts, 3, mode="constant")  # the mean of three neighbours
+    near = _with_neighbours(counts)
     dense = int(near.argmax()) if counts.any() else REACH
     by_chance = _share_of_chance(counts, chance, dense) * chance
-    plausible = near > 2 * by_chance
+    expected = _with_neighbours(by_chance)
+    plausible = near > 2 * expected + 3 * np.sqrt(expected)
     low = high = dense
     while low > 0 and plausible[low - 1]:
         low -= 1
     while high < 2 * REACH and plausible[high + 1]:
         high += 1
     sure = float(np.quantile([score for _, score in others], _SURE)) if others else least
-    whole, expected = counts.astype(int).tolist(), by_chance.tolist()
-    return Spread(least, tuple(whole), tuple(expected), low - REACH, high - REACH, max(sure, least))
+    return Spread(
+        least,
+        tuple(counts.astype(int).tolist()),
+        tuple(by_chance.tolist()),
+        low - REACH,
+        high - REACH,
+        max(sure, least),
+    )
 
 
 def _histogram(offsets: Sequence[int]) -> NDArray[np.float64]:
     """(31,) how many of the offsets are -15, -14 ..."""
     at = np.asarray(offsets, np.int64) + REACH
     return np.bincount(at, minlength=2 * REACH + 1).astype(np.float64)
+
+
+def _with_neighbours(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(31,) the sum of each value and those on either side."""
+    return np.convolve(values, np.ones(3), mode="same")
 
 
 def _share_of_chance(counts: NDArray[np.float64], chance: NDArray[np.float64], dense: int) -> float:
