@@ -11,9 +11,8 @@ group of speakers is left out in turn, and what is stated of it is set beside wh
 clips of many speakers that the network has not learnt from.
 """
 
-import re
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from jsonargparse import ArgumentParser
@@ -26,19 +25,21 @@ from data_tools.names import shown
 from trainer.data.dataset import Dataset
 from trainer.model.fold import fold
 from trainer.model.formats import write_safetensors
-from trainer.model.weights import load_model
+from trainer.model.weights import PACKAGED, find_weights, load_model
 from trainer.score.answers import ask, embed_held_out
 from trainer.score.calibration import calibrate
 from trainer.score.calibration_report import lines, plot
 from trainer.score.evaluation import read_offsets
+from trainer.score.speakers import speaker_finder
 
 _EPILOG = """\
 examples:
   python -m trainer.calibrate --weights runs/x/best.pt --data.shards shards mine.safetensors
       what the val split says, in a copy of the weights
   python -m trainer.calibrate --weights W --data.shards grid new --split test all \\
-    --speakers '^s[0-9]+' OUT
-      the test split of one set and all clips of another; sources that begin alike are one speaker
+    --speakers '^grid|s[0-9]+_' OUT
+      the test split of one set, all one speaker, and all clips of another, whose sources that begin
+      alike (s26_, s31_) are one speaker each
   python -m trainer.calibrate --weights W --data.shards wild --split all --relative --plot r.png OUT
       clips of which nobody knows how far they are off: the moved sound must be found relative to
       the answer for the whole clip
@@ -55,10 +56,11 @@ def _parser() -> ArgumentParser:
     add("out", type=cli.file_name, metavar="OUT", help="a .safetensors file")
     add(
         "--weights",
-        type=cli.file_name,
+        type=find_weights,
         required=True,
         metavar="W",
-        help="best.pt of a run, or any SyncNet's weights; not changed",
+        help="best.pt of a run, any SyncNet's weights, or of the package: "
+        f"{', '.join(PACKAGED)}; not changed",
     )
     add(
         "--data.shards",
@@ -82,8 +84,7 @@ def _parser() -> ArgumentParser:
         "--mode",
         choices=["centred", "masked"],
         default="centred",
-        help="the way of scoring that the calibration is for, which then is the default of these "
-        "weights (default: centred)",
+        help="the way of scoring that it is for, the weights' default then (default: centred)",
     )
     add(
         "--offsets",
@@ -102,8 +103,9 @@ def _parser() -> ArgumentParser:
         "--speakers",
         type=str,
         metavar="REGEX",
-        help="what this regular expression finds in the name of a source (its group, if it has "
-        "one) says who speaks; where it finds nothing, and by default, the whole name does",
+        help="what this regular expression finds in DIR/source, the names of the folder and of a "
+        "clip's source (its group, if it has one) says who speaks; where it finds nothing, and by "
+        "default, the whole name does",
     )
     add("--plot", type=cli.file_name, metavar="FILE", help="draw the reliability diagram, as PNG")
     add("--half", action="store_true", help="store 16 bits a number: half the size")
@@ -126,7 +128,7 @@ def _run(argv: list[str] | None) -> None:
     folders = args["data.shards"]
     if len(args.split) not in (1, len(folders)):
         raise UsageError(f"--split: {len(args.split)} given for {len(folders)} folders of shards")
-    speaker = _speaker(args.speakers)
+    speaker = speaker_finder(args.speakers)
     offsets = read_offsets(args.offsets) if args.offsets else None
     model = load_model(args.weights)
     folded = fold(model)
@@ -137,7 +139,7 @@ def _run(argv: list[str] | None) -> None:
         for dataset in _datasets(folder, split):
             records = [record for shard in dataset.shards for record in shard.records]
             own = _own_offsets(dataset.keys, offsets, args.relative)
-            who = {record.source: speaker(record.source) for record in records}
+            who = {record.source: speaker(f"{folder.name}/{record.source}") for record in records}
             held_out += embed_held_out(folded, dataset, who, own)
         answers += ask(held_out, args.mode)
     calibration, rows = calibrate(answers, args.mode)
@@ -171,24 +173,6 @@ def _own_offsets(
     if offsets is None:
         return dict.fromkeys(keys, None if relative else 0)
     return {key: offsets.get(key) for key in keys if relative or key in offsets}
-
-
-def _speaker(pattern: str | None) -> Callable[[str], str]:
-    """Who speaks, by the name of a source (--speakers)."""
-    if pattern is None:
-        return lambda source: source
-    try:
-        known = re.compile(pattern)
-    except re.error as error:
-        raise UsageError(f"--speakers is no regular expression: {error}") from None
-    if known.groups > 1:
-        raise UsageError("--speakers takes one group at most, the speaker's name")
-
-    def speaker(source: str) -> str:
-        found = known.search(source)
-        return (found[known.groups] if found else None) or source
-
-    return speaker
 
 
 if __name__ == "__main__":

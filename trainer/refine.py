@@ -31,7 +31,7 @@ from trainer.config import check
 from trainer.config.command import parse
 from trainer.data.dataset import Dataset
 from trainer.model.device import find_device, naming_device_faults
-from trainer.model.weights import load_model
+from trainer.model.weights import PACKAGED, find_weights, load_model
 from trainer.score.verdicts import VerdictOptions, score_and_judge
 from trainer.train.rounds import (
     OWN_OPTIONS,
@@ -87,9 +87,10 @@ def _parser() -> ArgumentParser:
     add("--rounds", type=int, default=2, metavar="N", help="trainings in all")
     add(
         "--weights",
-        type=cli.file_name,
+        type=find_weights,
         metavar="W",
-        help="of any SyncNet; stand in for the first training",
+        help="of any SyncNet, or the name of a network of the package: "
+        f"{', '.join(PACKAGED)}; stand in for the first training",
     )
     add("--score-only", action="store_true", help="score with --weights, train nothing")
     cli.add_options(parser, VerdictOptions, without=("device",))

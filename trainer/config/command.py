@@ -11,6 +11,8 @@ from jsonargparse import ArgumentError, ArgumentParser, Namespace, set_loader
 
 from data_tools.atomic import atomic_path
 from data_tools.errors import UsageError
+from data_tools.records import utf8
+from trainer.config.checks import from_dict
 from trainer.config.files import check_value, load_value, packaged, settings
 from trainer.config.settings import (
     DEMO_TRAIN,
@@ -20,9 +22,9 @@ from trainer.config.settings import (
     Config,
     Data,
     Options,
-    from_dict,
 )
 from trainer.data.augment import Augment
+from trainer.model.torch_file import plain_name
 from trainer.train import checkpoint
 from trainer.train.checkpoint import CheckpointError
 from trainer.train.guard import Action
@@ -155,17 +157,27 @@ def _listed(name: str, values: list[str]) -> str:
     """One or several words of a setting that takes them, as its value for jsonargparse.
 
     Raises:
-        UsageError: a weight is no number, or a word is too long.
+        UsageError: a weight is no number, or a word is too long or, among several, no UTF-8.
     """
     kind = float if name == "data.weights" else str
     for value in values:
         check_value(name, kind, value)
     if kind is float:
         return f"[{', '.join(values)}]"
-    # a name is a name: one that begins as a list does must not be read as one
-    if len(values) == 1 and not values[0].lstrip().startswith("["):
+    # a name is a name, also one such as [x] or - x, which jsonargparse would take for a list
+    if len(values) == 1 and not _is_list(values[0]):
         return values[0]
+    for value in values:
+        if utf8(value) != value:  # YAML has no word for it
+            raise UsageError(f"--{name}: of several names, {plain_name(value)} is no UTF-8")
     return str(yaml.safe_dump(values, default_flow_style=True, width=math.inf)).strip()
+
+
+def _is_list(text: str) -> bool:
+    try:
+        return isinstance(load_value(text), list)
+    except yaml.YAMLError:
+        return False
 
 
 def _plain(data: Data) -> Data:

@@ -53,15 +53,7 @@ class Dataset:
         keep: Keep | Sequence[Keep | None] | None = None,
     ) -> None:
         self.folders = (folder,) if isinstance(folder, Path) else tuple(folder)
-        keeps = [keep] if keep is None or isinstance(keep, Mapping) else list(keep)
-        if len(self.folders) > 1 and keep is None:
-            keeps *= len(self.folders)
-        by_set = [open_shards(each, split) for each in self.folders]
-        for each, shards in zip(self.folders, by_set, strict=True):
-            if not shards:
-                raise ShardError(
-                    f"{each} holds no clip of the {split} split; see `data_tools info`"
-                )
+        by_set = [_open_set(each, split) for each in self.folders]
         self.shards: list[Shard] = [shard for shards in by_set for shard in shards]
         self.keys = [key for shard in self.shards for key in shard.keys]
         clips = [sum(len(shard.keys) for shard in shards) for shards in by_set]
@@ -78,37 +70,28 @@ class Dataset:
         self._end = self._offset + np.concatenate([shard.size for shard in self.shards])
         records = [record for shard in self.shards for record in shard.records]
         self.frames = np.array([record.frames for record in records])
-        # of each clip, by how much its sound is early; None: it is not used
-        kept = [
-            each.get(key) if each is not None else 0
-            for each, shards in zip(keeps, by_set, strict=True)
-            for shard in shards
-            for key in shard.keys
-        ]
+        kept = _kept(by_set, keep)
         self.used = np.array([offset is not None for offset in kept])
         early = np.array([offset or 0 for offset in kept])
         # Sound that is early by k frames: frame k goes with the sound's beginning.
         self._skip_frames, self._skip_sound = np.maximum(early, 0), np.maximum(-early, 0)
-        self.windows = np.array(
-            [
-                window_count(record.frames - lips, record.columns - COLUMNS_PER_FRAME * sound)
-                if offset is not None
-                else 0
-                for offset, record, lips, sound in zip(
-                    kept,
-                    records,
-                    self._skip_frames.tolist(),
-                    self._skip_sound.tolist(),
-                    strict=True,
-                )
-            ]
-        )
+        self.windows = np.where(self.used, self._windows(records), 0)
         self._loud: dict[int, float] = {}
         self.frame_shapes = Counter(map(_frame_shape, records))
         self._tallest = min(MAX_SIDE, max(height for height, _, _ in self.frame_shapes))
         self._widest = min(MAX_SIDE, max(width for _, width, _ in self.frame_shapes))
         self._doubtful = np.ones(len(self._offset), np.bool_)  # frames: not looked at, or too large
         self._heads: dict[int, frozenset[bytes]] = {}  # by their length
+
+    def _windows(self, records: list[ClipRecord]) -> NDArray[np.int64]:
+        """(clips,) windows of picture with sound, from where both exist."""
+        skipped = zip(self._skip_frames.tolist(), self._skip_sound.tolist(), strict=True)
+        return np.array(
+            [
+                window_count(record.frames - lips, record.columns - COLUMNS_PER_FRAME * sound)
+                for record, (lips, sound) in zip(records, skipped, strict=True)
+            ]
+        )
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -257,6 +240,25 @@ class Dataset:
         shard = self.shards[self._shard[clip]]
         frame += int(self._skip_frames[clip])
         return f"{self.keys[clip]}.{frame:05d}.jpg in {shard.tar}"
+
+
+def _open_set(folder: Path, split: str) -> list[Shard]:
+    shards = open_shards(folder, split)
+    if not shards:
+        raise ShardError(f"{folder} holds no clip of the {split} split; see `data_tools info`")
+    return shards
+
+
+def _kept(by_set: list[list[Shard]], keep: Keep | Sequence[Keep | None] | None) -> list[int | None]:
+    """Of each clip, the frames by which its sound is early; None: it is not used."""
+    one = [keep] if isinstance(keep, Mapping) else keep
+    keeps = [None] * len(by_set) if one is None else one
+    return [
+        each.get(key) if each is not None else 0
+        for each, shards in zip(keeps, by_set, strict=True)
+        for shard in shards
+        for key in shard.keys
+    ]
 
 
 def _frame_shape(record: ClipRecord) -> tuple[int, int, int]:

@@ -3,7 +3,7 @@
 Version 2 is a logistic regression over what is known of an answer, for one way of scoring:
 
     p = sigmoid(sum of coefficient x term)
-    terms: 1, ln clearness, ln(windows / 50), ln null_z, agreement
+    terms: 1, ln clearness, ln(windows / 50), ln null_z
 
 Files of version 1, which states no version, hold a rising curve over the clearness alone.
 """
@@ -22,7 +22,7 @@ Mode: TypeAlias = Literal["centred", "masked", "parity"]
 Share: TypeAlias = Annotated[float, Meta(ge=0, le=1)]
 
 VERSION = 2
-TERMS = ("one", "ln_clearness", "ln_length", "ln_null_z", "agreement")
+TERMS = ("one", "ln_clearness", "ln_length", "ln_null_z")
 MIN_PROBABILITY = 0.8  # of version 1: wrong once in five is too often to mend by
 MIN_WINDOWS = 21  # a second of video; fewer average too little
 _LEAST = 0.1  # of clearness and null_z: below that there is nothing to tell
@@ -38,13 +38,11 @@ class Evidence:
     Attributes:
         clearness, null_z: of `trainer.score.scoring.Score`; nan counts as nothing to tell.
         windows: how many were scored.
-        agrees: whether distances and centred products find the same offset, within a frame.
     """
 
     clearness: float
     null_z: float
     windows: int
-    agrees: bool
 
     def terms(self, windows: tuple[int, int]) -> NDArray[np.float64]:
         """(len(TERMS),) values of the terms.
@@ -59,7 +57,7 @@ class Evidence:
             for value in (self.clearness, self.null_z)
         )
         logarithms = math.log(clear), math.log(length / _LENGTH), math.log(chance)
-        return np.array([1.0, *logarithms, float(self.agrees)])
+        return np.array([1.0, *logarithms])
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ Axis letters: B samples, T frames, H W pixels, C channels, F MFCC columns, K win
 """
 
 from dataclasses import dataclass
+from typing import Self
 
 import torch
 from torch import nn
@@ -40,6 +41,9 @@ class SyncNet(nn.Module):
 
     `netcnnlip`, `netfclip`, `netcnnaud`, `netfcaud` carry the names, and for the preset "syncnet"
     the keys and shapes, of the published weights (`syncnet_v2.model`).
+
+    Attributes:
+        frozen: modules that stay in evaluation mode while the others train, by their names.
     """
 
     def __init__(self, name: str = "syncnet") -> None:
@@ -53,11 +57,19 @@ class SyncNet(nn.Module):
             raise ValueError(f"no model {name!r}; there are {', '.join(PRESETS)}")
         self.name = name
         self.preset = PRESETS[name]
+        self.frozen: tuple[str, ...] = ()
         builders = {"syncnet": _syncnet, "paper": _paper, "small": _small, "medium": _medium}
         self.netcnnlip, self.netcnnaud, hidden = builders[name]()
         last = [OnSphere(self.preset.radius)] if self.preset.radius else []
         self.netfclip = nn.Sequential(*_head(hidden, self.preset.embedding), *last)
         self.netfcaud = nn.Sequential(*_head(hidden, self.preset.embedding), *last)
+
+    def train(self, mode: bool = True) -> Self:
+        """Let all train, or none, but those that are frozen."""
+        super().train(mode)
+        for name in self.frozen:
+            self.get_submodule(name).eval()
+        return self
 
     def forward(
         self, frames_BTHWC: torch.Tensor, mfcc_BFC: torch.Tensor
@@ -93,6 +105,33 @@ class ColourConv3d(nn.Conv3d):
         """(B, 3, T, H, W) RGB -> features; turning the kernel is cheaper than turning frames."""
         weight = self.weight.flip(1)
         return functional.conv3d(input, weight, self.bias, self.stride, self.padding)
+
+
+class WholeConv3d(nn.Conv3d):
+    """A convolution over one frame as large as its map: a matrix product, and computed as one."""
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        """(B, C, T, H, W) -> (B, D, T, 1, 1), H x W the size of the kernel."""
+        x = _whole(input.transpose(1, 2).flatten(0, 1), self.weight[:, :, 0], self.bias)
+        # sizes as tensors have them: a trace would keep those of `len` for good
+        return x.view(input.shape[0], input.shape[2], -1, 1, 1).transpose(1, 2)
+
+
+class WholeConv2d(nn.Conv2d):
+    """A convolution as large as its map: a matrix product, and computed as one."""
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        """(N, C, H, W) -> (N, D, 1, 1), H x W the size of the kernel."""
+        return _whole(input, self.weight, self.bias)[:, :, None, None]
+
+
+def _whole(
+    x_NCHW: torch.Tensor, weight_DCHW: torch.Tensor, bias_D: torch.Tensor | None
+) -> torch.Tensor:
+    """(N, D). Convolution kernels take three times as long for it as the matrix product."""
+    if x_NCHW.is_contiguous(memory_format=torch.channels_last):  # flattened without a copy
+        x_NCHW, weight_DCHW = x_NCHW.permute(0, 2, 3, 1), weight_DCHW.permute(0, 2, 3, 1)
+    return functional.linear(x_NCHW.flatten(1), weight_DCHW.flatten(1), bias_D)
 
 
 class OnSphere(nn.Module):
@@ -158,8 +197,9 @@ def _aud(
     kernel: int | tuple[int, int] = 3,
     padding: int = 1,
     stride: int | tuple[int, int] = 1,
+    conv: type[nn.Conv2d] = nn.Conv2d,
 ) -> list[nn.Module]:
-    layer = nn.Conv2d(before, after, kernel, padding=padding, stride=stride)
+    layer = conv(before, after, kernel, padding=padding, stride=stride)
     return [layer, nn.BatchNorm2d(after), nn.ReLU(inplace=True)]
 
 
@@ -174,7 +214,7 @@ def _syncnet() -> tuple[nn.Sequential, nn.Sequential, int]:
         *_lip(256, 256, 3, padding=1),
         *_lip(256, 256, 3, padding=1),
         _lip_pool(),
-        *_lip(256, 512, 6),
+        *_lip(256, 512, 6, conv=WholeConv3d),
     )
     sound = nn.Sequential(
         *_aud(1, 64),
@@ -185,7 +225,7 @@ def _syncnet() -> tuple[nn.Sequential, nn.Sequential, int]:
         *_aud(384, 256),
         *_aud(256, 256),
         nn.MaxPool2d(3, stride=2),
-        *_aud(256, 512, kernel=(5, 4), padding=0),
+        *_aud(256, 512, kernel=(5, 4), padding=0, conv=WholeConv2d),
     )
     return lips, sound, 512
 
@@ -204,7 +244,7 @@ def _paper() -> tuple[nn.Sequential, nn.Sequential, int]:
         *_lip(512, 512, 3, padding=1),
         *_lip(512, 512, 3, padding=1),
         _lip_pool(),  # 6
-        *_lip(512, 256, 6),
+        *_lip(512, 256, 6, conv=WholeConv3d),
     )
     sound = nn.Sequential(
         *_aud(1, 96),
@@ -214,7 +254,7 @@ def _paper() -> tuple[nn.Sequential, nn.Sequential, int]:
         *_aud(512, 512),
         *_aud(512, 512),
         nn.MaxPool2d(3, stride=2),  # 5 x 4
-        *_aud(512, 256, kernel=(5, 4), padding=0),
+        *_aud(512, 256, kernel=(5, 4), padding=0, conv=WholeConv2d),
     )
     return lips, sound, 256
 
@@ -226,14 +266,14 @@ def _small() -> tuple[nn.Sequential, nn.Sequential, int]:
         *_lip(24, 48, 3, stride=2, padding=1),  # 16
         *_lip(48, 64, 3, stride=2, padding=1),  # 8
         *_lip(64, 96, 3, stride=2, padding=1),  # 4
-        *_lip(96, 96, 4),
+        *_lip(96, 96, 4, conv=WholeConv3d),
     )
     sound = nn.Sequential(
         *_aud(1, 32),
         *_aud(32, 48, stride=(1, 2)),  # 13 x 10
         *_aud(48, 64, stride=2),  # 7 x 5
         *_aud(64, 64, stride=2),  # 4 x 3
-        *_aud(64, 96, kernel=(4, 3), padding=0),
+        *_aud(64, 96, kernel=(4, 3), padding=0, conv=WholeConv2d),
     )
     return lips, sound, 96
 
@@ -250,13 +290,13 @@ def _medium() -> tuple[nn.Sequential, nn.Sequential, int]:
         *_lip(32, 64, 3, stride=2, padding=1),  # 8
         *_lip(64, 128, 3, padding=1),
         *_lip(128, 128, 3, stride=2, padding=1),  # 4
-        *_lip(128, 256, 4),
+        *_lip(128, 256, 4, conv=WholeConv3d),
     )
     sound = nn.Sequential(
         *_aud(1, 48, stride=(1, 2)),  # 13 x 10
         *_aud(48, 96, stride=2),  # 7 x 5
         *_aud(96, 128),
         *_aud(128, 128, stride=2),  # 4 x 3
-        *_aud(128, 256, kernel=(4, 3), padding=0),
+        *_aud(128, 256, kernel=(4, 3), padding=0, conv=WholeConv2d),
     )
     return lips, sound, 256

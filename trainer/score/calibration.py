@@ -18,11 +18,11 @@ from trainer.model.calibration import TERMS, LogisticCalibration, Mode, Reliabil
 from trainer.score.answers import Answer
 
 USED = {
-    "centred": ("one", "ln_clearness", "ln_length", "ln_null_z", "agreement"),
+    "centred": ("one", "ln_clearness", "ln_length", "ln_null_z"),
     "masked": ("one", "ln_clearness", "ln_length"),
 }
 # More of these never makes an answer less likely to be right.
-_RISING = ("ln_clearness", "ln_null_z", "agreement")
+_RISING = ("ln_clearness", "ln_null_z")
 NEEDED = (0.9, 0.95)  # chances from which on an answer may be trusted
 LEAST = (25, 38, 50, 60)  # windows below which none may be
 WRONG = 0.01  # share of the trusted answers that may be wrong, at every length

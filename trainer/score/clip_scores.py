@@ -76,10 +76,10 @@ def score_clip(
         other_LD: (L, D) the sound of another clip. Its halves are exchanged: clips of a corpus
             whose sentences all begin alike would else fit each other a little.
     """
-    curve_S = score_centred(lips_KD, sound_LD, REACH).fit_S
+    curve_S = score_centred(lips_KD, sound_LD, REACH).curve_S
     offset, chance_offset, chance = _peak(curve_S), None, None
     if other_LD is not None and len(other_LD) > 0:
-        other_S = score_centred(lips_KD, other_LD.roll(len(other_LD) // 2, 0), REACH).fit_S
+        other_S = score_centred(lips_KD, other_LD.roll(len(other_LD) // 2, 0), REACH).curve_S
         chance_offset = _peak(other_S)
         chance = _lead(other_S, chance_offset)
     best = _lead(curve_S, offset)

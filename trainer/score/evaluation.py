@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from zlib import crc32
 
 import numpy as np
 import torch
@@ -35,7 +36,9 @@ from trainer.score.clip_distances import (
     clip_sound,
     embed_clips,
 )
+from trainer.score.random_pairs import random_pairs
 from trainer.score.scoring import REACH, TOLERANCE, Score, offsets, score_distances
+from trainer.score.speakers import speaker_finder
 
 SHIFTS = 2 * REACH + 1
 CHANCE = (2 * TOLERANCE + 1) / SHIFTS
@@ -46,6 +49,7 @@ MOVES = (-12, -6, -3, 3, 6, 12)  # of the shift test, frames; positive: the soun
 PARTS = ("inside", "speech")
 SPEECH = 20  # dB below a clip's loud parts there are breath and room
 _PAIRS = 4_000_000  # false pairs kept for AUC and EER, over all clips
+_RANDOM_SHARE = 10  # random pairs of each length are fewer by so much
 
 
 class EvaluationError(UserError):
@@ -63,8 +67,14 @@ class EvaluationOptions:
         min_shift: frames that the sound of a false pair is off, at least
         swapped: control: each clip with another clip's sound, which must score at chance
         shift_test: move each clip's sound; exit 1 if the offset does not follow with the right sign
-        resamples: of the sources, for the intervals
-        seed: of the resampling
+        protocol: lrs2: also a table beside what is published on LRS2 (K = 5 to 15 within one frame
+            over +-15), with StableSyncNet's question as a second column: is this the sound of these
+            frames, or that of a random other time of the clip?
+        speakers: what this regular expression finds in the name of a clip's source (its group, if
+            it has one) says who speaks, by whom the intervals are taken; where it finds nothing,
+            and by default, each source video is a speaker
+        resamples: of the sources or speakers, for the intervals
+        seed: of the resampling, and of the random other times
         mode: what finds an offset, masked: mean distances; centred: inner products of what moves in
             lips and sound, each centred over its whole clip. LSE-C, LSE-D, AUC and the equal error
             rate are those of distances in either
@@ -76,6 +86,8 @@ class EvaluationOptions:
     min_shift: Annotated[int, Meta(ge=1, le=REACH)] = 3
     swapped: bool = False
     shift_test: bool = False
+    protocol: Literal["lrs2"] | None = None
+    speakers: str | None = None
     resamples: Annotated[int, Meta(ge=1)] = 1000
     seed: Annotated[int, Meta(ge=0)] = 0
     mode: Literal["centred", "masked"] = "masked"
@@ -95,6 +107,8 @@ class ClipMeasurement:
         genuine, false: distances of pairs, float32.
         moved: offset found after each of MOVES, frames; empty without the shift test.
         own: the offset that is right, frames; 0 unless another is known.
+        random: distances to genuine and to random sound (`trainer.score.random_pairs`); empty
+            without a protocol.
     """
 
     record: ClipRecord
@@ -108,6 +122,7 @@ class ClipMeasurement:
     false: NDArray[np.float32]
     moved: tuple[int, ...] = ()
     own: int = 0
+    random: tuple[NDArray[np.float32], ...] = ()
 
 
 def evaluate(
@@ -132,9 +147,10 @@ def evaluate(
 
     Raises:
         RecordError, LoaderError: bad data.
-        EvaluationError: no clip can be measured, or none other to swap with.
+        EvaluationError, UsageError: no clip can be measured, or the options do not fit them.
     """
     dataset = Dataset(shards, options.split)
+    speaker_finder(options.speakers)  # a mistake is told before hours of measuring
     records = [record for shard in dataset.shards for record in shard.records]
     clips = _evenly(len(dataset), options.max_clips)
     heard = clips  # whose sound each clip gets
@@ -227,7 +243,24 @@ def measure_clip(
         false[_evenly(len(false), pairs)],
         moved,
         own,
+        _random(record, lips_KD, sound_LD, options, pairs, own),
     )
+
+
+def _random(
+    record: ClipRecord,
+    lips_KD: torch.Tensor,
+    sound_LD: torch.Tensor,
+    options: EvaluationOptions,
+    pairs: int,
+    own: int,
+) -> tuple[NDArray[np.float32], ...]:
+    """The random pairs of a clip, where a protocol asks for them."""
+    if options.protocol is None:
+        return ()
+    seed = (options.seed, crc32(record.key.encode()))
+    most = max(SHIFTS, pairs // _RANDOM_SHARE)
+    return random_pairs(lips_KD, sound_LD, options.min_shift, most, seed, own)
 
 
 def error_histogram(errors: NDArray[np.int64]) -> NDArray[np.int64]:

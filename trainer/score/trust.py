@@ -157,7 +157,7 @@ def doubts_about(
         )
     # At the edge the best shift may lie beyond it.
     if abs(score.offset) >= max(1, score.reach - 1):
-        doubts.append(Doubt("the offset lies at the edge of the search: try a larger --max-shift"))
+        doubts.append(Doubt("the minimum lies at the edge of the search: try a larger --max-shift"))
     return tuple(doubts)
 
 

@@ -50,6 +50,7 @@ def test_the_curve_is_that_of_the_formulas_in_pieces_of_any_size(
     np.testing.assert_array_equal(found.means_S, score(lips, sound, reach).means_S)
 
 
+@settings(deadline=None, max_examples=31)
 @given(st.integers(-15, 15))
 def test_the_offset_has_the_right_sign_whatever_the_corners(early: int) -> None:
     lips, sound = embeddings(early, 80, 0.5)
@@ -105,6 +106,7 @@ def test_a_track_of_a_few_windows_has_a_curve_but_no_chance() -> None:
         score_centred(torch.zeros(0, 4), torch.zeros(9, 4), 15)
 
 
+@settings(deadline=None, max_examples=40)
 @given(st.integers(1, 40), st.integers(1, 20))
 def test_products_window_by_window_make_up_the_curve(count: int, reach: int) -> None:
     lips, sound = 30 + torch.randn(2, count, 4, generator=torch.Generator().manual_seed(count))
