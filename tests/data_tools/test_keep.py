@@ -43,7 +43,7 @@ def test_use_and_shift() -> None:
     # early by 5: what belongs to frame i was said at i - 5
     assert Row(REALIGN, 1.0, 5).audio_shift == -5
     assert Row(KEEP, 1.0, 5).audio_shift == Row(SHIFTED, 1.0, 5).audio_shift == 0
-    assert [Row(verdict).used for verdict in VERDICTS] == [True, True, False, False, False]
+    assert [Row(verdict).used for verdict in VERDICTS] == [True, True] + 4 * [False]
     assert in_words([Row(KEEP), Row(NO_MINIMUM), Row(KEEP)]) == "2 keep, 1 no minimum"
 
 
