@@ -38,7 +38,6 @@ from trainer.score.clip_distances import (
 )
 from trainer.score.random_pairs import random_pairs
 from trainer.score.scoring import REACH, TOLERANCE, Score, offsets, score_distances
-from trainer.score.speakers import speaker_finder
 
 SHIFTS = 2 * REACH + 1
 CHANCE = (2 * TOLERANCE + 1) / SHIFTS
@@ -147,10 +146,9 @@ def evaluate(
 
     Raises:
         RecordError, LoaderError: bad data.
-        EvaluationError, UsageError: no clip can be measured, or the options do not fit them.
+        EvaluationError: no clip can be measured, or none other to swap with.
     """
     dataset = Dataset(shards, options.split)
-    speaker_finder(options.speakers)  # a mistake is told before hours of measuring
     records = [record for shard in dataset.shards for record in shard.records]
     clips = _evenly(len(dataset), options.max_clips)
     heard = clips  # whose sound each clip gets
@@ -231,11 +229,6 @@ def measure_clip(
         histogram.append(error_histogram(errors))
     apart = abs(np.arange(SHIFTS) - REACH + own) >= options.min_shift
     false = distances[:, apart][valid[:, apart]]
-    random: tuple[NDArray[np.float32], ...] = ()
-    if options.protocol is not None:
-        seed = (options.seed, crc32(record.key.encode()))
-        most = max(SHIFTS, pairs // _RANDOM_SHARE)
-        random = random_pairs(lips_KD, sound_LD, options.min_shift, most, seed, own)
     return ClipMeasurement(
         record,
         score,
@@ -248,8 +241,22 @@ def measure_clip(
         false[_evenly(len(false), pairs)],
         moved,
         own,
-        random,
+        _random(record, lips_KD, sound_LD, options, pairs, own) if options.protocol else (),
     )
+
+
+def _random(
+    record: ClipRecord,
+    lips_KD: torch.Tensor,
+    sound_LD: torch.Tensor,
+    options: EvaluationOptions,
+    pairs: int,
+    own: int,
+) -> tuple[NDArray[np.float32], ...]:
+    """A clip's `random_pairs`, drawn for it alone whatever other clips are measured."""
+    seed = (options.seed, crc32(record.key.encode()))
+    most = max(SHIFTS, pairs // _RANDOM_SHARE)
+    return random_pairs(lips_KD, sound_LD, options.min_shift, most, seed, own)
 
 
 def error_histogram(errors: NDArray[np.int64]) -> NDArray[np.int64]:
