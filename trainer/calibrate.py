@@ -25,7 +25,7 @@ from data_tools.names import shown
 from trainer.data.dataset import Dataset
 from trainer.model.fold import fold
 from trainer.model.formats import write_safetensors
-from trainer.model.weights import load_model
+from trainer.model.weights import PACKAGED, find_weights, load_model
 from trainer.score.answers import ask, embed_held_out
 from trainer.score.calibration import calibrate
 from trainer.score.calibration_report import lines, plot
@@ -56,10 +56,11 @@ def _parser() -> ArgumentParser:
     add("out", type=cli.file_name, metavar="OUT", help="a .safetensors file")
     add(
         "--weights",
-        type=cli.file_name,
+        type=find_weights,
         required=True,
         metavar="W",
-        help="best.pt of a run, or any SyncNet's weights; not changed",
+        help="best.pt of a run, any SyncNet's weights, or of the package: "
+        f"{', '.join(PACKAGED)}; not changed",
     )
     add(
         "--data.shards",
@@ -83,8 +84,7 @@ def _parser() -> ArgumentParser:
         "--mode",
         choices=["centred", "masked"],
         default="centred",
-        help="the way of scoring that the calibration is for, which then is the default of these "
-        "weights (default: centred)",
+        help="the way of scoring that it is for, the weights' default then (default: centred)",
     )
     add(
         "--offsets",

@@ -29,7 +29,7 @@ from data_tools.errors import UsageError
 from data_tools.lock import locked
 from trainer.model.device import find_device, naming_device_faults
 from trainer.model.fold import fold
-from trainer.model.weights import load_model
+from trainer.model.weights import PACKAGED, find_weights, load_model
 from trainer.score.evaluation import CHANCE, EvaluationOptions, evaluate, read_offsets
 from trainer.score.evaluation_report import (
     CLIPS,
@@ -48,7 +48,6 @@ from trainer.score.protocol import (
     random_table,
     summarise_protocol,
 )
-from trainer.score.speakers import speaker_finder
 
 _EPILOG = """\
 examples:
@@ -71,9 +70,9 @@ def _parser() -> ArgumentParser:
     add = parser.add_argument
     add(
         "--weights",
-        type=cli.file_name,
+        type=find_weights,
         required=True,
-        help="best.pt of a run, or any SyncNet's weights",
+        help=f"best.pt of a run, any SyncNet's weights, or of the package: {', '.join(PACKAGED)}",
     )
     add(
         "--data.shards",
@@ -113,7 +112,6 @@ def _run(argv: list[str] | None) -> int:
     if options.swapped and (options.shift_test or args.offsets):
         option = "--shift-test" if options.shift_test else "--offsets"
         raise UsageError(f"{option} needs each clip's own sound: leave out --swapped")
-    speaker_finder(options.speakers)  # a mistake is told before hours of measuring
     device = find_device(args.device, "--device")
     kind = "-swapped" if options.swapped else ""
     out = args.out or Path("evaluations") / f"{args.weights.stem}-{options.split}{kind}"

@@ -19,7 +19,7 @@ from data_tools.errors import UsageError, UserError
 from data_tools.names import first_line, shown
 from trainer.model.device import find_device, naming_device_faults
 from trainer.model.network import load_network
-from trainer.model.weights import default_weights
+from trainer.model.weights import DEFAULT, PACKAGED, default_weights, find_weights
 from trainer.score.mend import mend_video, mended_as_json, print_mended
 from trainer.score.options import MeasureOptions, crop_note
 from trainer.score.report import as_json, plot, print_tracks, write_csv
@@ -69,8 +69,9 @@ def _parser() -> ArgumentParser:
     )
     parser.add_argument(
         "--weights",
-        type=cli.file_name,
-        help="best.pt of a run, syncnet_v2.model or .safetensors (default: those of the package)",
+        type=find_weights,
+        help="best.pt of a run, syncnet_v2.model or .safetensors, or the name of a network of the "
+        f"package: {', '.join(PACKAGED)} (default: {DEFAULT})",
     )
     cli.add_options(parser, MeasureOptions)
     for option, words in (

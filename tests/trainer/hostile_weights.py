@@ -29,9 +29,10 @@ from torch import nn
 from torch.optim.lr_scheduler import LambdaLR
 
 from trainer.config import check
+from trainer.config.checks import from_dict
 from trainer.config.command import parse
 from trainer.config.files import settings
-from trainer.config.settings import Config, from_dict
+from trainer.config.settings import Config
 from trainer.model import torch_file
 from trainer.model.ema import average
 from trainer.model.syncnet import SyncNet

@@ -58,7 +58,7 @@ timing.plot = lambda rows, picture: None  # dear as well
 def disturb(job):
     place, wanted = job["at"]
     where, name = {
-        "step": (TrainStep, "__call__"), "validation": (Validation, "run"),
+        "step": (TrainStep, "take"), "validation": (Validation, "run"),
         "save": (checkpoint, "save"), "best": (os, "replace"),
         "evaluate": (evaluation, "measure_clip"), "calibrate": (answers, "score_part"),
         "export": (torch.jit, "trace_module"),

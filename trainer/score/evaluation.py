@@ -38,6 +38,7 @@ from trainer.score.clip_distances import (
 )
 from trainer.score.random_pairs import random_pairs
 from trainer.score.scoring import REACH, TOLERANCE, Score, offsets, score_distances
+from trainer.score.speakers import speaker_finder
 
 SHIFTS = 2 * REACH + 1
 CHANCE = (2 * TOLERANCE + 1) / SHIFTS
@@ -146,9 +147,10 @@ def evaluate(
 
     Raises:
         RecordError, LoaderError: bad data.
-        EvaluationError: no clip can be measured, or none other to swap with.
+        EvaluationError, UsageError: no clip can be measured, or the options do not fit them.
     """
     dataset = Dataset(shards, options.split)
+    speaker_finder(options.speakers)  # a mistake is told before hours of measuring
     records = [record for shard in dataset.shards for record in shard.records]
     clips = _evenly(len(dataset), options.max_clips)
     heard = clips  # whose sound each clip gets
@@ -241,7 +243,7 @@ def measure_clip(
         false[_evenly(len(false), pairs)],
         moved,
         own,
-        _random(record, lips_KD, sound_LD, options, pairs, own) if options.protocol else (),
+        _random(record, lips_KD, sound_LD, options, pairs, own),
     )
 
 
@@ -253,7 +255,9 @@ def _random(
     pairs: int,
     own: int,
 ) -> tuple[NDArray[np.float32], ...]:
-    """A clip's `random_pairs`, drawn for it alone whatever other clips are measured."""
+    """The random pairs of a clip, where a protocol asks for them."""
+    if options.protocol is None:
+        return ()
     seed = (options.seed, crc32(record.key.encode()))
     most = max(SHIFTS, pairs // _RANDOM_SHARE)
     return random_pairs(lips_KD, sound_LD, options.min_shift, most, seed, own)
