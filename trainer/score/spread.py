@@ -6,7 +6,8 @@ clearer than chance ever is. Chance is what the same clips give with other clips
 small offsets, and passes two of three clips of a second.
 
     N(o)  clips whose offset with another clip's sound is o, smoothed: the two sides are alike
-    far   the half of N that lies farthest from where the offsets are densest
+    far   the half of N that lies farthest from where the offsets are densest; from then on all that
+          lies beyond the range so found, until that stays as it is
     w     clips in `far` as they are / with another's sound: the share of answers that are chance
     o is plausible if the clips at o - 1 .. o + 1 are more than 2 E + 3 sqrt(E), E those that w N
     explains there: right more often than not, and no accident of few clips
@@ -28,6 +29,7 @@ from trainer.score.scoring import REACH, in_frames
 CLEAR = 0.15  # score of a clip's own offset; below, a second peak is nearly as high
 _SURE = 0.99  # of the clips with another's sound are less clear than what needs no neighbours
 _SMOOTH = 2.0  # frames, deviation of the filter over what chance gives
+_ROUNDS, _MARGIN = 5, 2  # of finding the range; frames beside it that may be of the set still
 _HARDLY = 0.8  # share of chance among the clear answers, from which on a network cannot tell
 
 
@@ -142,16 +144,7 @@ def find_spread(scores: Sequence[ClipScore], least: float = CLEAR) -> Spread:
     ]
     chance = _histogram([offset for offset, score in others if score > least])
     chance = gaussian_filter1d((chance + chance[::-1]) / 2, _SMOOTH, mode="nearest")
-    near = _with_neighbours(counts)
-    dense = int(near.argmax()) if counts.any() else REACH
-    by_chance = _share_of_chance(counts, chance, dense) * chance
-    expected = _with_neighbours(by_chance)
-    plausible = near > 2 * expected + 3 * np.sqrt(expected)
-    low = high = dense
-    while low > 0 and plausible[low - 1]:
-        low -= 1
-    while high < 2 * REACH and plausible[high + 1]:
-        high += 1
+    low, high, by_chance = _range(counts, chance)
     sure = float(np.quantile([score for _, score in others], _SURE)) if others else least
     return Spread(
         least,
@@ -174,9 +167,40 @@ def _with_neighbours(values: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.convolve(values, np.ones(3), mode="same")
 
 
-def _share_of_chance(counts: NDArray[np.float64], chance: NDArray[np.float64], dense: int) -> float:
-    """w: answers far from the densest offset, of those that chance puts there."""
-    order = np.argsort(-abs(np.arange(len(chance)) - dense), kind="stable")
-    far = order[np.cumsum(chance[order]) <= chance.sum() / 2]
+def _range(
+    counts: NDArray[np.float64], chance: NDArray[np.float64]
+) -> tuple[int, int, NDArray[np.float64]]:
+    """Where the set lies, as places in the arrays, and (31,) what chance explains.
+
+    Args:
+        counts, chance: (31,) clear clips as they are, and with another clip's sound.
+    """
+    near = _with_neighbours(counts)
+    dense = int(near.argmax()) if counts.any() else REACH
+    away = abs(np.arange(len(chance)) - dense)
+    order = np.argsort(-away, kind="stable")
+    far = np.zeros(len(chance), np.bool_)
+    far[order[np.cumsum(chance[order]) <= chance.sum() / 2]] = True
+    for _ in range(_ROUNDS):
+        by_chance = _share_of_chance(counts, chance, far) * chance
+        expected = _with_neighbours(by_chance)
+        plausible = near > 2 * expected + 3 * np.sqrt(expected)
+        low = high = dense
+        while low > 0 and plausible[low - 1]:
+            low -= 1
+        while high < 2 * REACH and plausible[high + 1]:
+            high += 1
+        beyond = np.ones(len(chance), np.bool_)
+        beyond[max(0, low - _MARGIN) : high + _MARGIN + 1] = False
+        if (beyond == far).all() or chance[beyond].sum() < chance.sum() / 10:
+            break
+        far = beyond
+    return low, high, by_chance
+
+
+def _share_of_chance(
+    counts: NDArray[np.float64], chance: NDArray[np.float64], far: NDArray[np.bool_]
+) -> float:
+    """w: answers far from where the set lies, of those that chance puts there."""
     expected = float(chance[far].sum())
     return min(1.0, float(counts[far].sum()) / expected) if expected > 0 else 0.0
