@@ -5,7 +5,7 @@ from pathlib import Path
 
 from data_tools.figure import save_figure
 from trainer.model.calibration import TERMS, LogisticCalibration
-from trainer.score.calibration import Row
+from trainer.score.calibration import WRONG, Row
 
 
 def lines(calibration: LogisticCalibration, rows: Sequence[Row]) -> Iterator[str]:
@@ -27,6 +27,11 @@ def lines(calibration: LogisticCalibration, rows: Sequence[Row]) -> Iterator[str
         f"trusted from a chance of {calibration.needed:.0%} and {calibration.least_windows} "
         f"windows on; longer than {calibration.windows[1]} counts as {calibration.windows[1]}"
     )
+    if worst := max((row.wrong for row in rows if row.wrong > WRONG), default=0.0):
+        yield (
+            f"warning: up to {worst:.1%} of the trusted answers of a length are wrong, more than "
+            f"{WRONG:.0%} even with the strictest of the needs that are tried"
+        )
 
 
 def plot(calibration: LogisticCalibration, path: Path) -> None:
