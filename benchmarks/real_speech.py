@@ -41,7 +41,7 @@ _CONTRASTIVE = ["--model.name", "small", "--train.batch_size", "128", "--train.v
 def prepare(videos: Path, out: Path, ratios: tuple[int, int, int]) -> Path:
     """Videos to shards of 64 x 64 gray mouths; what was done before is not done again."""
     crop = ["--crop", "mouth", "--gray", "--size", "64"]
-    _run("data_tools", "prepare", str(videos), "--out", str(out / "clips"), *crop)
+    run_module("data_tools", "prepare", str(videos), "--out", str(out / "clips"), *crop)
     pack(out / "clips", out / "shards", PackOptions(ratios=ratios), 2)
     return out / "shards"
 
@@ -52,7 +52,7 @@ def train(shards: Path, run: Path, *more: str) -> dict[str, Any]:
     if done is None or not done.finished:
         resume = ["--resume", "auto"] if (run / "last.pt").exists() else []
         where = ["--data.shards", str(shards), "--run.dir", str(run)]
-        _run("trainer.run", *where, *resume, *more)
+        run_module("trainer.run", *where, *resume, *more)
         done = read_summary(run)
     if done is None:
         raise UserError(f"the training in {run} left no summary")
@@ -122,7 +122,9 @@ def speakers(
     """What `trainer.sync` says of whole videos of speakers never seen, against what is listed."""
     files = sorted(path for path in videos.iterdir() if path.is_file())
     out = work / "speakers.csv"
-    _run("trainer.sync", *map(str, files), "--weights", str(weights), "--csv", str(out), ok=(0, 1))
+    run_module(
+        "trainer.sync", *map(str, files), "--weights", str(weights), "--csv", str(out), ok=(0, 1)
+    )
     with open(out, encoding="utf-8", newline="") as stream:
         rows = list(csv.DictReader(stream))
     return [
@@ -138,7 +140,12 @@ def speakers(
     ]
 
 
-def _run(module: str, *arguments: str, ok: tuple[int, ...] = (0,)) -> None:
+def run_module(module: str, *arguments: str, ok: tuple[int, ...] = (0,)) -> None:
+    """`python -m module arguments`, in a process of its own.
+
+    Raises:
+        UserError: its exit status is none of `ok`.
+    """
     command = [sys.executable, "-m", module, *arguments]
     status = subprocess.run(command).returncode
     if status not in ok:
@@ -173,7 +180,7 @@ def measure_all(args: Namespace) -> dict[str, Any]:
     best = folders[first] / "best.pt"
     shipped = args.work / "syncnet_mouth.safetensors"
     calibration = ["--half", "--weights", str(best), "--data.shards", str(shards)]
-    _run("trainer.calibrate", str(shipped), *calibration)
+    run_module("trainer.calibrate", str(shipped), *calibration)
     if args.others:
         truth = listed(args.truth) if args.truth else {}
         found["unseen_speakers"] = speakers(args.others, shipped, truth, args.work)

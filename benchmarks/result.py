@@ -100,7 +100,7 @@ def told(arguments: list[str]) -> str:
     places = {
         i
         for i, word in enumerate(arguments)
-        if word in ("--cache", "--json", "--shards", "--out", "--clips-dir", "--work")
+        if word in ("--cache", "--json", "--shards", "--out", "--clips-dir", "--work", "--data")
     }
     return " ".join(
         word for i, word in enumerate(arguments) if i not in places and i - 1 not in places

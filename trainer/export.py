@@ -12,7 +12,7 @@ import sys
 from data_tools import cli
 from data_tools.errors import UsageError
 from trainer.model.formats import WRITERS, export
-from trainer.model.weights import load_model, read_calibration
+from trainer.model.weights import PACKAGED, find_weights, load_model, read_calibration
 
 _EPILOG = """\
 examples:
@@ -33,7 +33,10 @@ def main(argv: list[str] | None = None) -> int:
     """Command line; 0 written, 1 the weights are bad or an export differs, 2 wrong usage."""
     parser = cli.command("python -m trainer.export", __doc__, _EPILOG)
     parser.add_argument(
-        "weights", type=cli.file_name, help="best.pt, syncnet_v2.model or .safetensors"
+        "weights",
+        type=find_weights,
+        help="best.pt, syncnet_v2.model or .safetensors, or the name of a network of the package: "
+        f"{', '.join(PACKAGED)}",
     )
     parser.add_argument("outs", nargs="+", type=cli.file_name, metavar="OUT", help="files to write")
 

@@ -19,7 +19,7 @@ from data_tools.errors import UsageError, UserError
 from data_tools.names import first_line, shown
 from trainer.model.device import find_device, naming_device_faults
 from trainer.model.network import load_network
-from trainer.model.weights import default_weights
+from trainer.model.weights import DEFAULT, PACKAGED, default_weights, find_weights
 from trainer.score.mend import mend_video, mended_as_json, print_mended
 from trainer.score.options import MeasureOptions, crop_note
 from trainer.score.report import as_json, plot, print_tracks, write_csv
@@ -46,9 +46,10 @@ the sign:
 trust: "not sure" says why: too short, hardly any speech, no clear minimum, or less than 90 % of the
 pictures, of the sound or of the length that the file states could be used. What was left out, or
 chosen among several, is noted below the table, in CSV and in JSON. Where the weights carry
-a calibration, "chance" is the share of held-out videos with as clear a minimum whose offset was
-right within a frame, and an offset below 80 % is not trusted. A calibration holds for the default
-mode and search alone: with others an offset is trusted if its minimum lies 3 deviations deep.
+a calibration, "chance" is the share of held-out videos with as clear an answer whose offset was
+right within a frame; the calibration says which chance and what length are needed. It holds for
+its mode and the default search alone: with others an offset is trusted if it stands out by 3
+deviations. An offset at the edge of the search is never trusted.
 
 exit status: 0 every video gave an offset (trusted or not), 1 one did not or --fix failed,
 2 wrong usage
@@ -68,8 +69,9 @@ def _parser() -> ArgumentParser:
     )
     parser.add_argument(
         "--weights",
-        type=cli.file_name,
-        help="best.pt of a run, syncnet_v2.model or .safetensors (default: those of the package)",
+        type=find_weights,
+        help="best.pt of a run, syncnet_v2.model or .safetensors, or the name of a network of the "
+        f"package: {', '.join(PACKAGED)} (default: {DEFAULT})",
     )
     cli.add_options(parser, MeasureOptions)
     for option, words in (
@@ -147,6 +149,7 @@ def _run(args: Namespace, weights: Path, options: MeasureOptions) -> int:
     network = load_network(weights, options.device)
     if note := crop_note(network, options):
         print(f"sync: {note}", file=sys.stderr)
+    options = replace(options, mode=options.mode or network.mode)
     tracks: list[TrackResult] = []
     left_out: dict[str, list[str]] = {}
     status = 0

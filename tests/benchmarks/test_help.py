@@ -8,6 +8,7 @@ import pytest
 
 COMMANDS = [
     "compare_loaders",
+    "finetune",
     "first_step",
     "front_picture",
     "gpu_suite",

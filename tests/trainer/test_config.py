@@ -17,8 +17,9 @@ import hostile_weights as hostile
 from runs import REPOSITORY
 from trainer import refine
 from trainer.config import check
+from trainer.config.checks import from_dict
 from trainer.config.command import parse, save_config
-from trainer.config.settings import Config, Data, Loss, Train, from_dict
+from trainer.config.settings import Config, Data, Loss, Train
 from trainer.run import main
 
 DATA = ("--data.shards", "somewhere")
@@ -57,7 +58,10 @@ def bomb(levels: int = 10) -> str:
         ("config: other.yaml", "cannot name another"),
         ("train:", "train must have settings below it"),
         ("train: 5", "train must have settings below it"),
-        ("train: {lrr: 5}", "train has lrr, which is no setting; there are average, batch_size"),
+        (
+            "train: {lrr: 5}",
+            "train has lrr, which is no setting; there are accumulate, average, batch_size",
+        ),
         ("trainn: {lr: 5}", "trainn"),
         ("[train]", "sets nothing"),
         ("", "sets nothing"),

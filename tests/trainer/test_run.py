@@ -88,12 +88,12 @@ import trainer.run as run
 import trainer.train.trainer as trainer
 from trainer.train.step import TrainStep
 kill_at = int(sys.argv.pop(1))
-step = TrainStep.__call__
-def dying(self, batch, at, clock):
+step = TrainStep.take
+def dying(self, batches, at, clock):
     if at == kill_at:
         os.kill(os.getpid(), signal.SIGKILL)
-    return step(self, batch, at, clock)
-TrainStep.__call__ = dying
+    return step(self, batches, at, clock)
+TrainStep.take = dying
 if kill_at == -1:
     def finish(*rest):
         os.kill(os.getpid(), signal.SIGKILL)
@@ -365,7 +365,7 @@ def test_resuming_one_set_with_two_is_refused(
         ),
         ({"config": {"train": {"lr": 10**400}}}, "config.train.lr: number out of range"),
         ({"config": {"model": {"name": "paper"}}}, "model has no netcnnlip.5.weight"),
-        ({"step": 10**12}, "it says that 1000000000000 steps are done, but 2 epochs"),
+        ({"step": 10**12}, "it says that 1000000000000 steps are done, but its whole"),
         ({"step": True}, "step: expected int, got bool"),
         ({"best": math.nan}, "best: expected float"),
         ({"quarantine": {"clip": None}}, "quarantine"),
@@ -410,7 +410,7 @@ def test_a_run_beyond_its_epochs_says_so(
     shutil.copy(undisturbed / "last.pt", tmp_path)
     assert main(["--resume", str(tmp_path / "last.pt"), "--train.epochs", "1"]) == 2
     said = capsys.readouterr().err
-    assert "beyond the 4 of train.epochs: give more epochs to go on" in said, said
+    assert "beyond the 4 of this training: give more train.epochs (or train.steps)" in said, said
     assert [path.name for path in tmp_path.iterdir()] == ["last.pt"]
 
 

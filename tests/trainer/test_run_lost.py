@@ -164,15 +164,15 @@ def test_weights_that_are_no_numbers_replace_nothing(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     """Every loss is a number, but a running variance is not: only a validation would show it."""
-    honest = TrainStep.__call__
+    honest = TrainStep.take
 
-    def spoiling(self: Any, batch: Any, step: int, clock: Any) -> torch.Tensor:
-        value = honest(self, batch, step, clock)
+    def spoiling(self: Any, batches: Any, step: int, clock: Any) -> torch.Tensor:
+        value = honest(self, batches, step, clock)
         if step == 2:
             next(b for name, b in self.model.named_buffers() if "running_var" in name)[0] = np.inf
         return value
 
-    monkeypatch.setattr(TrainStep, "__call__", spoiling)
+    monkeypatch.setattr(TrainStep, "take", spoiling)
     run = tmp_path / "run"
     argv = command(shards_folder, run, "--train.epochs", "1", "--run.save_steps", "1")
     assert main([*argv, "--train.val_every", "9"]) == 1

@@ -12,6 +12,7 @@ from jsonargparse import ArgumentError, ArgumentParser, Namespace, set_loader
 from data_tools.atomic import atomic_path
 from data_tools.errors import UsageError
 from data_tools.records import utf8
+from trainer.config.checks import from_dict
 from trainer.config.files import check_value, load_value, packaged, settings
 from trainer.config.settings import (
     DEMO_TRAIN,
@@ -21,7 +22,6 @@ from trainer.config.settings import (
     Config,
     Data,
     Options,
-    from_dict,
 )
 from trainer.data.augment import Augment
 from trainer.model.torch_file import plain_name

@@ -17,7 +17,8 @@ import yaml
 
 from data_tools.errors import UsageError
 from data_tools.records import RecordError, convert
-from trainer.config.settings import MOST_TEXT, SECTIONS, SEVERAL, check_section
+from trainer.config.checks import MOST_TEXT, check_section
+from trainer.config.settings import SECTIONS, SEVERAL
 from trainer.model.torch_file import open_regular, plain_name
 
 _MOST_BYTES = 1 << 20  # of a file of settings

@@ -1,24 +1,16 @@
 """Every setting of a training run: frozen dataclasses, and what no run could use."""
 
-import math
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
 
-from data_tools.errors import UsageError
 from data_tools.mfcc import WINDOW_FRAMES
-from data_tools.records import RecordError, convert
-from trainer.data import augment
 from trainer.data.augment import Augment
 from trainer.data.sampler import Pairing
 from trainer.data.shares import whole_shares
-from trainer.model.torch_file import plain_name
 from trainer.train.guard import Action
 
-MOST_TEXT = 4096  # characters, as the longest path
 NO_MANIFEST = "none"  # stands for the keep.csv of a set that has none
-_MOST_SETS = 100
-_MOST_FRAMES = 10**6  # a step, over all processes
 
 
 @dataclass(frozen=True)
@@ -76,7 +68,7 @@ class Data:
     @property
     def folders(self) -> tuple[Path, ...]:
         """The folder of each set; none where no shards are given."""
-        return tuple(Path(name) for name in _several(self.shards))
+        return tuple(Path(name) for name in several(self.shards))
 
     @property
     def manifests(self) -> tuple[Path | None, ...]:
@@ -118,9 +110,21 @@ class Model:
 
     Attributes:
         name: syncnet (published layout, 224 colour), paper (111 gray), medium or small (64 gray).
+        init: Weights to start from, instead of at random: a run's best.pt, syncnet_v2.model,
+            .safetensors, or the name of a network of the package (mouth). Layers of the same name
+            and shape are loaded, the others are named and begin anew; optimizer, schedule and loss
+            are fresh. A resumed run has its weights from the checkpoint.
+        freeze: Layers of model.init that do not train, nor their batch norms' statistics: lips,
+            sound, or the first so many of a stream, lips:3; several as lips:3,sound. A layer is a
+            convolution or linear map with its batch norm.
+        init_lr: Learning rate of the layers that model.init loaded, as a factor of train.lr
+            (0.1, say, where new layers are to learn faster than those that know something).
     """
 
     name: Literal["syncnet", "paper", "medium", "small"] = "small"
+    init: str | None = None
+    freeze: str | None = None
+    init_lr: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -132,10 +136,15 @@ class Loss:
             Wav2Lip) or bins (in sync or off, as the seed tried).
         margin: Distance beyond which a false pair costs nothing; default: what suits the model
             (syncnet 20, the official value; the others 10).
+        others: Weight of the sounds of the batch's other clips as further false ones (infonce with
+            data.pairing multiway): 1, each counts like a false one of the run itself; 0, none. They
+            teach what is said, but also who speaks, which sync does not need: try 0.1 first. With
+            several processes, those of each process's own share of the batch.
     """
 
     name: Literal["contrastive", "infonce", "bce", "bins"] = "contrastive"
     margin: float | None = None
+    others: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -144,7 +153,12 @@ class Train:
 
     Attributes:
         batch_size: Samples a step over all processes.
+        accumulate: Equal parts that each process computes its share of a step in, one after
+            another, adding up their gradients: for batches that a GPU's memory does not hold. One
+            step of the optimizer, as if computed at once, but that batch norm normalises each part
+            by its own statistics.
         epochs: Passes over the clips.
+        steps: Steps of the whole training, whatever an epoch has; 0: as many as its epochs have.
         lr: Learning rate of AdamW.
         weight_decay: Of AdamW.
         warmup_steps: Steps over which the learning rate rises.
@@ -160,7 +174,9 @@ class Train:
     """
 
     batch_size: int = 128
+    accumulate: int = 1
     epochs: int = 100
+    steps: int = 0
     lr: float = 1e-3
     weight_decay: float = 1e-2
     warmup_steps: int = 50
@@ -172,6 +188,10 @@ class Train:
     device: str = "auto"
     val_every: int = 5
     sync_batchnorm: bool = False
+
+    def total(self, steps_per_epoch: int) -> int:
+        """Steps of the whole training."""
+        return self.steps or self.epochs * steps_per_epoch
 
 
 @dataclass(frozen=True)
@@ -248,175 +268,12 @@ FIXED_ON_RESUME = (
     "train.batch_size",
     "train.seed",
 )
+# Nor one that began with other weights; runs of earlier versions do not have these settings.
+INIT_FIXED_ON_RESUME = ("model.init", "model.freeze")
 
 
-def check(config: Config) -> None:
-    """Refuse values that no run could use.
-
-    Raises:
-        UsageError: names the setting and what it must be.
-    """
-    _check_whole_numbers(config)
-    _check_names(config)
-    _check_sets(config.data)
-    _check_amounts(config)
-    augment.check(config.augment)
-    train, data = config.train, config.data
-    if train.batch_size * data.sample_frames > _MOST_FRAMES:
-        raise UsageError(
-            f"train.batch_size {train.batch_size} of {data.sample_frames} frames each is more than "
-            f"{_MOST_FRAMES:,} frames a step; lower it"
-        )
-    if config.loss.name == "infonce" and data.pairing == "independent":
-        raise UsageError(
-            "loss.name infonce picks one sound among several, which data.pairing independent does "
-            "not give: add --data.pairing multiway (or paired)"
-        )
-
-
-def _check_whole_numbers(config: Config) -> None:
-    train, data, run = config.train, config.data, config.run
-    for name, value, least, most in (
-        ("train.batch_size", train.batch_size, 1, 10**6),
-        ("train.epochs", train.epochs, 1, 10**9),
-        ("train.val_every", train.val_every, 1, 10**9),
-        ("train.warmup_steps", train.warmup_steps, 0, 10**9),
-        ("train.seed", train.seed, 0, 2**63 - 1),
-        ("data.ready", data.ready, 1, 1000),
-        ("data.threads", data.threads, 0, 1024),
-        ("data.curriculum", data.curriculum, 0, 10**9),
-        ("data.windows_per_clip", data.windows_per_clip, 1, 10**6),
-        ("data.max_shift", data.max_shift, 1, 10**6),
-        ("data.run_frames", data.run_frames, WINDOW_FRAMES, 10**4),
-        ("data.val_clips", data.val_clips, 1, 10**9),
-        ("data.val_runs", data.val_runs, 1, 10**4),
-        ("run.keep", run.keep, 0, 10**6),
-        ("run.save_steps", run.save_steps, 0, 10**12),
-    ):
-        if value < least:
-            raise UsageError(f"{name} must be at least {least}, not {in_digits(value)}")
-        if value > most:
-            raise UsageError(f"{name} must be at most {most}, not {in_digits(value)}")
-
-
-def _check_names(config: Config) -> None:
-    for name, text in (
-        *(("data.shards", shards) for shards in _several(config.data.shards)),
-        ("data.clips", config.data.clips),
-        *(("data.manifest", manifest) for manifest in _several(config.data.manifest)),
-        ("run.dir", config.run.dir),
-        ("train.device", config.train.device),
-    ):
-        if text == "":
-            raise UsageError(f"{name} is empty; leave it out for its default")
-        if text is not None and (len(text) > MOST_TEXT or "\0" in text):
-            raise UsageError(f"{name} is no name: it has a NUL or over {MOST_TEXT} characters")
-
-
-def _several(value: str | tuple[str, ...] | None) -> tuple[str, ...]:
+def several(value: str | tuple[str, ...] | None) -> tuple[str, ...]:
     """The texts of a setting that may hold one, several or none."""
     if value is None:
         return ()
     return (value,) if isinstance(value, str) else value
-
-
-def _check_sets(data: Data) -> None:
-    """Refuse lists of sets, weights and manifests that do not go together."""
-    sets = len(data.folders)
-    if data.shards == ():
-        raise UsageError("data.shards is empty; leave it out for its default")
-    if sets > _MOST_SETS:
-        raise UsageError(f"data.shards names {sets} sets, over {_MOST_SETS}; pack some together")
-    if sets > 1 and data.clips is not None:
-        raise UsageError(
-            "data.clips is packed into one folder of shards, but data.shards names "
-            f"{sets}: pack the clips with `python -m data_tools pack` first"
-        )
-    if data.weights is not None:
-        wrong = [weight for weight in data.weights if not 0 < weight < math.inf]
-        if wrong:
-            raise UsageError(f"data.weights must be positive numbers, not {wrong[0]}")
-        if len(data.weights) != max(1, sets):
-            raise UsageError(
-                f"data.weights has {len(data.weights)} value(s) for {max(1, sets)} set(s) of "
-                "data.shards: give one for each"
-            )
-    if data.manifest is not None and len(_several(data.manifest)) != max(1, sets):
-        raise UsageError(
-            f"data.manifest names {len(_several(data.manifest))} file(s) for {max(1, sets)} set(s) "
-            f"of data.shards: give one for each, or {NO_MANIFEST} where a set has none"
-        )
-
-
-def _check_amounts(config: Config) -> None:
-    train, margin, load = config.train, config.loss.margin, config.data.hw_decoder_load
-    for name, amount in (
-        ("train.weight_decay", train.weight_decay),
-        ("train.clip_grad", train.clip_grad),
-        ("run.save_minutes", config.run.save_minutes),
-    ):
-        if not 0 <= amount < math.inf:
-            raise UsageError(f"{name} must be a number that is not negative, not {amount}")
-    if not 0 <= train.average < 1:
-        raise UsageError(f"train.average must lie in 0..1, not {train.average}")
-    if not 0 < train.lr < math.inf:
-        raise UsageError(f"train.lr must be positive, not {train.lr}")
-    if margin is not None and not 0 < margin < math.inf:
-        raise UsageError(f"loss.margin must be positive, not {margin}")
-    if not 0 <= load <= 1:
-        raise UsageError(f"data.hw_decoder_load must lie in 0..1, not {load}")
-
-
-def in_digits(value: int) -> str:
-    """An integer for a message, short whatever it is."""
-    return str(value) if abs(value) < 10**20 else "an immense number"
-
-
-def from_dict(saved: object) -> Config:
-    """The settings that a checkpoint holds (`Config.as_dict`); what later versions added is unset.
-
-    Raises:
-        UsageError: names the entry that is missing, not known, or of another type or size.
-    """
-    if not isinstance(saved, dict):
-        raise UsageError("config is no table of settings")
-    for name in SECTIONS:
-        if not isinstance(saved.get(name), dict):
-            raise UsageError(f"config has no section {name}")
-        check_section(saved[name], name, f"config.{name}")
-    for name in saved.keys() - SECTIONS.keys():
-        raise UsageError(f"config.{plain_name(name)} is no section that this version knows")
-    for name in FIXED_ON_RESUME:
-        group, key = name.split(".")
-        if key not in saved[group]:
-            raise UsageError(f"config has no {name}")
-    try:
-        config = convert(saved, Config)
-    except RecordError as error:
-        raise UsageError(f"config.{error}") from None
-    check(config)
-    return config
-
-
-def check_section(table: dict[Any, Any], section: str, where: str) -> None:
-    """Refuse what the section has no setting for, and values of other types.
-
-    Args:
-        where: the table's place, for messages: "config.train".
-
-    Raises:
-        UsageError: names the entry.
-    """
-    names = {setting.name for setting in fields(SECTIONS[section])}
-    for name in table:
-        if name not in names:
-            raise UsageError(
-                f"{where} has {plain_name(name)}, which is no setting; there are "
-                f"{', '.join(sorted(names))}"
-            )
-    try:
-        convert(table, SECTIONS[section], strict=False)
-    except RecordError as error:
-        # of names among several, jsonargparse tells which there are
-        if "invalid enum value" not in str(error):
-            raise UsageError(f"{where}.{error}") from None

@@ -17,7 +17,7 @@ class Shape:
     """What a batch looks like.
 
     Attributes:
-        samples: N at most.
+        samples: N at most; of a part, where a step comes in parts.
         sample_frames: R, consecutive frames a sample.
         audio_frames: A, frames of sound a sample; 4 A MFCC columns.
         size: frames are size x size.
@@ -41,8 +41,21 @@ class Shape:
 
 
 @dataclass(frozen=True)
+class Whole:
+    """All samples of a step, of which a batch is one of several equal parts.
+
+    Attributes:
+        segments: what the parts hold together.
+        quiet_NA: as in `Batch`, of all of them.
+    """
+
+    segments: Segments
+    quiet_NA: NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
 class Batch:
-    """One step's data.
+    """One step's data, or one of the equal parts that it comes in (`Loader(parts=...)`).
 
     Attributes:
         step: the step it was asked for.
@@ -51,6 +64,7 @@ class Batch:
         mfcc_NFC: (N, 4 A, 13) float32.
         quiet_NA: (N, A - 4) bool on the host: windows of sound in which nothing is to be heard;
             (N, 0) if not asked for.
+        whole: all samples of the step; None where they are those of this batch.
     """
 
     step: int
@@ -58,6 +72,7 @@ class Batch:
     frames_NRHWC: torch.Tensor
     mfcc_NFC: torch.Tensor
     quiet_NA: NDArray[np.bool_]
+    whole: Whole | None = None
 
 
 def shape_of(dataset: Dataset, sampler: TrainSampler) -> Shape:

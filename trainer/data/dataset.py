@@ -75,26 +75,23 @@ class Dataset:
         early = np.array([offset or 0 for offset in kept])
         # Sound that is early by k frames: frame k goes with the sound's beginning.
         self._skip_frames, self._skip_sound = np.maximum(early, 0), np.maximum(-early, 0)
-        self.windows = np.array(
-            [
-                window_count(record.frames - lips, record.columns - COLUMNS_PER_FRAME * sound)
-                if offset is not None
-                else 0
-                for offset, record, lips, sound in zip(
-                    kept,
-                    records,
-                    self._skip_frames.tolist(),
-                    self._skip_sound.tolist(),
-                    strict=True,
-                )
-            ]
-        )
+        self.windows = np.where(self.used, self._windows(records), 0)
         self._loud: dict[int, float] = {}
         self.frame_shapes = Counter(map(_frame_shape, records))
         self._tallest = min(MAX_SIDE, max(height for height, _, _ in self.frame_shapes))
         self._widest = min(MAX_SIDE, max(width for _, width, _ in self.frame_shapes))
         self._doubtful = np.ones(len(self._offset), np.bool_)  # frames: not looked at, or too large
         self._heads: dict[int, frozenset[bytes]] = {}  # by their length
+
+    def _windows(self, records: list[ClipRecord]) -> NDArray[np.int64]:
+        """(clips,) windows of picture with sound, from where both exist."""
+        skipped = zip(self._skip_frames.tolist(), self._skip_sound.tolist(), strict=True)
+        return np.array(
+            [
+                window_count(record.frames - lips, record.columns - COLUMNS_PER_FRAME * sound)
+                for record, (lips, sound) in zip(records, skipped, strict=True)
+            ]
+        )
 
     def __len__(self) -> int:
         return len(self.keys)

@@ -22,7 +22,7 @@ from data_tools.errors import UserError
 from data_tools.mfcc import CEPSTRA, COLUMNS_PER_FRAME
 from data_tools.prefetch import Prefetcher
 from trainer.data.augment import change_sound, picture_arguments
-from trainer.data.batch import Batch, Shape, shape_of
+from trainer.data.batch import Batch, Shape, Whole, shape_of
 from trainer.data.dataset import Dataset
 from trainer.data.pipeline import decode_pipeline, to_torch, training_pipeline
 from trainer.data.sampler import Segments, TrainSampler
@@ -62,6 +62,8 @@ class Loader:
         ready: batches kept ready besides those inside DALI.
         quarantine: clips already known to be bad, each with the step from which on it is left out.
         hw_decoder_load: share of the frames that a GPU's hardware decoder gets.
+        parts: equal parts that each step's samples come in, one batch a part, so that no more
+            frames are in memory than a part has.
 
     Attributes:
         quarantine: clip -> step from which on it is left out; grows when a frame cannot be decoded.
@@ -79,6 +81,7 @@ class Loader:
         ready: int = 2,
         quarantine: Mapping[int, int] | None = None,
         hw_decoder_load: float = 0.65,
+        parts: int = 1,
     ) -> None:
         if isinstance(requests, TrainSampler):
             shape = shape or shape_of(dataset, requests)
@@ -97,7 +100,9 @@ class Loader:
         )
         self._in_flight: deque[_Asked] = deque()
         self._planned: dict[int, Segments] = {}
-        self._next_step = start
+        self._parts = parts
+        self._next = start * parts  # the next part to ask for, counted over all steps
+        self._asked: _Step | None = None  # the step whose parts are being asked for
         self._in_use: deque[tuple[Batch, torch.cuda.Event]] = deque()
         self._handed: Batch | None = None
         self._stream: torch.cuda.Stream | None = None
@@ -191,31 +196,52 @@ class Loader:
 
     def _request(self) -> tuple[Any, ...]:
         """DALI's source: called once a batch, `_PREFETCH` batches ahead of the output."""
-        shape, step = self.shape, self._next_step
-        segments = self._planned.pop(step, None)
-        if segments is None:
-            segments = self._requests(step, self.quarantine)
-        self._next_step += 1
-        ahead = self._requests(step + _ADVISE_AHEAD, self.quarantine)
-        self._planned[step + _ADVISE_AHEAD] = ahead
-        self.dataset.advise(ahead, shape.sample_frames)
-        columns = shape.columns_per_frame
-        sound = self.dataset.mfcc(segments, shape.audio_frames, shape.sample_frames * columns)
-        heard = COLUMNS_PER_FRAME * shape.audio_frames if shape.quiet else 0
-        quiet = self.dataset.quiet(segments, sound, heard)
+        shape, (step, part) = self.shape, divmod(self._next, self._parts)
+        if self._asked is None or self._asked.step != step:
+            self._asked = self._plan(step)
+        asked = self._asked
+        rows = _rows(len(asked.whole.segments), part, self._parts)
+        self._next += 1
+        segments = asked.whole.segments[rows]
+        sound = asked.sound[rows]
         arguments: tuple[Any, ...] = ()
         if shape.augment is not None:
             assert segments.key is not None  # the sampler of training gives one
-            if shape.augment.sound:
-                change_sound(shape.augment, segments.key, sound)
             pictures = picture_arguments(
                 shape.augment, segments.key, shape.sample_frames, shape.size
             )
             arguments = tuple(pictures.values())
-        sound = sound.reshape(-1, columns, CEPSTRA)
+        sound = sound.reshape(-1, shape.columns_per_frame, CEPSTRA)
         # DALI reads the arrays later and does not own them: they live here until the batch is out.
-        self._in_flight.append(_Asked(step, segments, quiet, (sound, *arguments)))
+        self._in_flight.append(
+            _Asked(
+                self._next - 1,
+                step,
+                segments,
+                asked.whole.quiet_NA[rows],
+                asked.whole if self._parts > 1 else None,
+                (sound, *arguments),
+            )
+        )
         return self.dataset.jpegs(segments, shape.sample_frames), sound, *arguments
+
+    def _plan(self, step: int) -> "_Step":
+        """The samples of a step, with their sound, which is little beside their frames."""
+        shape = self.shape
+        segments = self._planned.pop(step, None)
+        if segments is None:
+            segments = self._requests(step, self.quarantine)
+        ahead = self._requests(step + _ADVISE_AHEAD, self.quarantine)
+        self._planned[step + _ADVISE_AHEAD] = ahead
+        self.dataset.advise(ahead, shape.sample_frames)
+        columns = shape.sample_frames * shape.columns_per_frame
+        sound = self.dataset.mfcc(segments, shape.audio_frames, columns)
+        heard = COLUMNS_PER_FRAME * shape.audio_frames if shape.quiet else 0
+        quiet = self.dataset.quiet(segments, sound, heard)
+        if shape.augment is not None and shape.augment.sound:
+            assert segments.key is not None
+            change_sound(shape.augment, segments.key, sound)
+        return _Step(step, Whole(segments, quiet), sound)
 
     def _run(self, pipeline: Any) -> "_Ready | None":
         """The next batch; None if the pipeline has to be built anew without a bad clip."""
@@ -258,6 +284,7 @@ class Loader:
             pixels.view(n, shape.sample_frames, size, size, channels),
             features.view(n, -1, CEPSTRA)[:, : COLUMNS_PER_FRAME * shape.audio_frames],
             asked.quiet,
+            asked.whole,
         )
         return _Ready(batch, decoded)
 
@@ -305,8 +332,9 @@ class Loader:
             ]
 
     def _exclude(self, bad: list[tuple[int, str]]) -> None:
-        """Quarantine the clips of bad frames and go back to the step that met them."""
-        step, segments = self._in_flight[0].step, self._in_flight[0].segments
+        """Quarantine the clips of bad frames and go back to the part that met them."""
+        number, step = self._in_flight[0].number, self._in_flight[0].step
+        segments = self._in_flight[0].segments
         known = len(self.quarantine)
         for at, fault in bad:
             row, frame = divmod(at, self.shape.sample_frames)
@@ -331,20 +359,44 @@ class Loader:
             )
         self._in_flight.clear()
         self._planned.clear()
-        self._next_step = step
+        self._asked = None
+        self._next = number
 
 
 def _whole_batches(sampler: TrainSampler) -> Requests:
     return lambda step, quarantine: sampler.batch(step, quarantine=quarantine)
 
 
+def _rows(samples: int, part: int, parts: int) -> slice:
+    """Where a part's samples lie among a step's.
+
+    Raises:
+        ValueError: the parts are not equal.
+    """
+    if samples % parts:
+        raise ValueError(f"{samples} samples do not make {parts} equal parts")
+    share = samples // parts
+    return slice(part * share, (part + 1) * share)
+
+
+@dataclass(frozen=True)
+class _Step:
+    """A step whose parts are being asked for."""
+
+    step: int
+    whole: Whole
+    sound: NDArray[np.float32]
+
+
 @dataclass(frozen=True)
 class _Asked:
     """A batch that DALI has been given and has not returned yet."""
 
+    number: int  # of the part, counted over all steps
     step: int
     segments: Segments
     quiet: NDArray[np.bool_]
+    whole: Whole | None
     arrays: tuple[Any, ...]
 
 

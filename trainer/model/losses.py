@@ -4,8 +4,9 @@ Every loss sees K windows of lips and L of sound a sample, and two masks that sa
 K x L pairs are genuine, which are false; pairs in neither count for nothing.
 """
 
+import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import nn
@@ -18,12 +19,26 @@ from data_tools.errors import UsageError
 class Pairs:
     """Which pairs of a batch are genuine, which are false.
 
+    Of a batch that is one part of several, a loss is the part's share in the loss of all of them,
+    if the means are told of how many pairs they are: the shares of all parts add up to the loss of
+    the whole, also where parts have unequally many false pairs.
+
     Attributes:
         genuine_BKL, false_BKL: bool; at most one genuine pair in each row and column.
+        strange_BKBL: bool, which lips of one sample are false with which sound of another; None
+            where samples are not compared with each other. Only "infonce" heeds it.
+        genuine_of, false_of: scalars, how many pairs the means are of; None: those of this batch.
     """
 
     genuine_BKL: torch.Tensor
     false_BKL: torch.Tensor
+    strange_BKBL: torch.Tensor | None = None
+    genuine_of: torch.Tensor | None = None
+    false_of: torch.Tensor | None = None
+
+    def as_part_of(self, whole: "Pairs") -> "Pairs":
+        """The same pairs, some of the pairs of `whole`."""
+        return replace(self, genuine_of=whole.genuine_BKL.sum(), false_of=whole.false_BKL.sum())
 
 
 def labelled(label_B: torch.Tensor) -> Pairs:
@@ -45,9 +60,35 @@ def shifted(
     return Pairs((apart == 0).expand(shape), (apart.abs() >= min_shift).expand(shape))
 
 
-def masked_mean(values: torch.Tensor, chosen: torch.Tensor) -> torch.Tensor:
-    """Mean of the values where `chosen` (bool, same shape); zero where none is."""
-    return torch.where(chosen, values, 0).sum() / chosen.sum().clamp(min=1)
+def strange(
+    clip_B: torch.Tensor, quiet_BK: torch.Tensor | None, lips: int, sound: int
+) -> torch.Tensor:
+    """Every window of lips with the sounds of the batch's other clips: (B, K, B, L) bool.
+
+    Another sample of the same clip may hold the very sound, and two quiet sounds are as good as
+    each other: neither is a false pair.
+
+    Args:
+        clip_B: (B,) integers, the clip of each sample.
+        quiet_BK: (B, K) bool, K = L, windows whose own sound is quiet; None: unknown.
+        lips, sound: K and L.
+    """
+    other = clip_B[:, None] != clip_B
+    pairs = other[:, None, :, None].expand(-1, lips, -1, sound)
+    if quiet_BK is None:
+        return pairs
+    return pairs & ~(quiet_BK[:, :, None, None] & quiet_BK)
+
+
+def masked_mean(
+    values: torch.Tensor, chosen: torch.Tensor, of: torch.Tensor | None = None
+) -> torch.Tensor:
+    """Mean of the values where `chosen` (bool, same shape); zero where none is.
+
+    With `of`, the share of these values in a mean over so many, of which the others are elsewhere.
+    """
+    count = chosen.sum() if of is None else of
+    return torch.where(chosen, values, 0).sum() / count.clamp(min=1)
 
 
 def distance(lips: torch.Tensor, sound: torch.Tensor) -> torch.Tensor:
@@ -78,8 +119,9 @@ class Contrastive(nn.Module):
     ) -> torch.Tensor:
         """Scalar loss."""
         d = distances(lips_BKD, sound_BLD)
-        pulled = masked_mean(d.square(), pairs.genuine_BKL)
-        pushed = masked_mean((self.margin - d).clamp(min=0).square(), pairs.false_BKL)
+        far = (self.margin - d).clamp(min=0).square()
+        pulled = masked_mean(d.square(), pairs.genuine_BKL, pairs.genuine_of)
+        pushed = masked_mean(far, pairs.false_BKL, pairs.false_of)
         return (pulled + pushed) / 4
 
 
@@ -87,24 +129,33 @@ class InfoNCE(nn.Module):
     """Pick the right sound among all shifts, and the right lips for each sound: -d^2 as logits.
 
     Multi-way matching (Chung, Chung and Kang 2019, "Perfect Match") in both directions, with the
-    squared distance in place of its inverse: the embeddings' own scale is the temperature.
+    squared distance in place of its inverse: the embeddings' own scale is the temperature. Sounds
+    of other samples (`Pairs.strange_BKBL`) join the denominators with the weight `others`.
     """
 
-    def __init__(self, margin: float, embedding: int) -> None:
+    def __init__(self, margin: float, embedding: int, others: float = 0.0) -> None:
         super().__init__()
+        self.others = others
 
     def forward(
         self, lips_BKD: torch.Tensor, sound_BLD: torch.Tensor, pairs: Pairs
     ) -> torch.Tensor:
         """Scalar loss: mean cross-entropy of rows and columns that have a genuine pair."""
-        logits = -_squared(lips_BKD.float(), sound_BLD.float()) / 10
+        lips, sound = lips_BKD.float(), sound_BLD.float()
+        logits = -_squared(lips, sound) / 10
         # finite, since a row without any pair would turn into nan
         logits = logits.masked_fill(~(pairs.genuine_BKL | pairs.false_BKL), -1e9)
-        per_lips = -logits.log_softmax(2).masked_fill(~pairs.genuine_BKL, 0)
-        per_sound = -logits.log_softmax(1).masked_fill(~pairs.genuine_BKL, 0)
-        return (
-            masked_mean(per_lips, pairs.genuine_BKL) + masked_mean(per_sound, pairs.genuine_BKL)
-        ) / 2
+        by_lips, by_sound = logits.logsumexp(2, True), logits.logsumexp(1, True)
+        if self.others and pairs.strange_BKBL is not None:
+            across = -_squared(lips.flatten(0, 1)[None], sound.flatten(0, 1)[None]) / 10
+            across = across.view(pairs.strange_BKBL.shape) + math.log(self.others)
+            across = across.masked_fill(~pairs.strange_BKBL, -1e9)
+            by_lips = torch.logaddexp(by_lips, across.logsumexp((2, 3))[:, :, None])
+            by_sound = torch.logaddexp(by_sound, across.logsumexp((0, 1))[:, None])
+        per_lips = (by_lips - logits).masked_fill(~pairs.genuine_BKL, 0)
+        per_sound = (by_sound - logits).masked_fill(~pairs.genuine_BKL, 0)
+        genuine, of = pairs.genuine_BKL, pairs.genuine_of
+        return (masked_mean(per_lips, genuine, of) + masked_mean(per_sound, genuine, of)) / 2
 
 
 class CosineBCE(nn.Module):
@@ -124,8 +175,8 @@ class CosineBCE(nn.Module):
         lips = functional.normalize(lips_BKD.float(), dim=-1)
         sound = functional.normalize(sound_BLD.float(), dim=-1)
         likely = ((1 + lips @ sound.transpose(1, 2)) / 2).clamp(1e-6, 1 - 1e-6)
-        genuine = masked_mean(-likely.log(), pairs.genuine_BKL)
-        false = masked_mean(-(1 - likely).log(), pairs.false_BKL)
+        genuine = masked_mean(-likely.log(), pairs.genuine_BKL, pairs.genuine_of)
+        false = masked_mean(-(1 - likely).log(), pairs.false_BKL, pairs.false_of)
         return (genuine + false) / 2
 
 
@@ -149,8 +200,8 @@ class Bins(nn.Module):
         weight = functional.softplus(self.weight) / len(self.weight) ** 0.5
         apart = (lips_BKD.float()[:, :, None] - sound_BLD.float()[:, None]).abs()
         in_sync = self.bias - (apart * weight).sum(-1)
-        genuine = masked_mean(functional.softplus(-in_sync), pairs.genuine_BKL)
-        false = masked_mean(functional.softplus(in_sync), pairs.false_BKL)
+        genuine = masked_mean(functional.softplus(-in_sync), pairs.genuine_BKL, pairs.genuine_of)
+        false = masked_mean(functional.softplus(in_sync), pairs.false_BKL, pairs.false_of)
         return (genuine + false) / 2
 
 
@@ -162,16 +213,23 @@ LOSSES: dict[str, Callable[[float, int], nn.Module]] = {
 }
 
 
-def make_loss(name: str, margin: float, embedding: int) -> nn.Module:
+def make_loss(name: str, margin: float, embedding: int, others: float = 0.0) -> nn.Module:
     """The loss registered as `name`; only "contrastive" heeds the margin, "bins" has weights.
 
+    Args:
+        others: weight of the sounds of other samples; "infonce" alone takes one.
+
     Raises:
-        UsageError: no such loss, or a margin that is not positive.
+        UsageError: no such loss, a margin that is not positive, or others with another loss.
     """
     if name not in LOSSES:
         raise UsageError(f"no loss {name!r}; there are {', '.join(LOSSES)}")
+    if others and name != "infonce":
+        raise UsageError(f"loss.others is for loss.name infonce, not {name}")
     if not margin > 0:
         raise UsageError(f"loss.margin must be positive, not {margin}")
+    if others:
+        return InfoNCE(margin, embedding, others)
     return LOSSES[name](margin, embedding)
 
 

@@ -4,13 +4,14 @@ their own errors."""
 from dataclasses import dataclass
 from pathlib import Path
 
+from trainer.model.calibration import AnyCalibration, Mode
 from trainer.model.device import find_device
 from trainer.model.fold import fold
 from trainer.model.syncnet import SyncNet
 from trainer.model.weights import (
-    Calibration,
     WeightsError,
     default_weights,
+    find_weights,
     load_model,
     read_calibration,
 )
@@ -28,19 +29,25 @@ class Network:
 
     model: SyncNet
     device: str = "cpu"
-    calibration: Calibration | None = None
+    calibration: AnyCalibration | None = None
 
     @property
     def crop(self) -> str:
         """The crop that it is taken to be trained on, "face" or "mouth"; weights do not say."""
         return "face" if self.model.name == "syncnet" else "mouth"
 
+    @property
+    def mode(self) -> Mode:
+        """The way of scoring that its calibration is for; centred where it has none."""
+        return self.calibration.mode if self.calibration else "centred"
 
-def load_network(weights: Path | None = None, device: str = "auto") -> Network:
+
+def load_network(weights: Path | str | None = None, device: str = "auto") -> Network:
     """The network with the weights of a file.
 
     Args:
-        weights: best.pt of a run, syncnet_v2.model or .safetensors; those of the package if None.
+        weights: best.pt of a run, syncnet_v2.model or .safetensors, or the name of a network of
+            the package ("mouth"); the package's default if None.
         device: "auto" (a GPU if there is one), "cpu" or "cuda[:n]".
 
     Raises:
@@ -48,7 +55,7 @@ def load_network(weights: Path | None = None, device: str = "auto") -> Network:
         UsageError: there is no such device.
     """
     device = find_device(device, "--device")
-    weights = weights or default_weights()
-    if weights is None:
+    path = default_weights() if weights is None else find_weights(weights)
+    if path is None:
         raise WeightsError("this package comes without weights; train or give some")
-    return Network(fold(load_model(weights)).to(device), device, read_calibration(weights))
+    return Network(fold(load_model(path)).to(device), device, read_calibration(path))

@@ -8,6 +8,7 @@ Axis letters: B samples, T frames, H W pixels, C channels, F MFCC columns, K win
 """
 
 from dataclasses import dataclass
+from typing import Self
 
 import torch
 from torch import nn
@@ -40,6 +41,9 @@ class SyncNet(nn.Module):
 
     `netcnnlip`, `netfclip`, `netcnnaud`, `netfcaud` carry the names, and for the preset "syncnet"
     the keys and shapes, of the published weights (`syncnet_v2.model`).
+
+    Attributes:
+        frozen: modules that stay in evaluation mode while the others train, by their names.
     """
 
     def __init__(self, name: str = "syncnet") -> None:
@@ -53,11 +57,19 @@ class SyncNet(nn.Module):
             raise ValueError(f"no model {name!r}; there are {', '.join(PRESETS)}")
         self.name = name
         self.preset = PRESETS[name]
+        self.frozen: tuple[str, ...] = ()
         builders = {"syncnet": _syncnet, "paper": _paper, "small": _small, "medium": _medium}
         self.netcnnlip, self.netcnnaud, hidden = builders[name]()
         last = [OnSphere(self.preset.radius)] if self.preset.radius else []
         self.netfclip = nn.Sequential(*_head(hidden, self.preset.embedding), *last)
         self.netfcaud = nn.Sequential(*_head(hidden, self.preset.embedding), *last)
+
+    def train(self, mode: bool = True) -> Self:
+        """Let all train, or none, but those that are frozen."""
+        super().train(mode)
+        for name in self.frozen:
+            self.get_submodule(name).eval()
+        return self
 
     def forward(
         self, frames_BTHWC: torch.Tensor, mfcc_BFC: torch.Tensor

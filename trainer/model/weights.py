@@ -5,53 +5,38 @@ whose keys and shapes it has.
 """
 
 import os
-from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, cast
 
-import numpy as np
 import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
 
-from data_tools.errors import UserError
-from data_tools.records import RecordError, decode_record
+from data_tools.errors import UsageError, UserError
+from data_tools.records import RecordError
 from trainer.model import torch_file
+from trainer.model.calibration import AnyCalibration, decode_calibration
+from trainer.model.calibration import Calibration as Calibration
 from trainer.model.syncnet import PRESETS, SyncNet
 from trainer.model.torch_file import NotOfTorch, TorchFileError, open_regular, plain_name
 
 _MOST_HEADER = 1 << 20  # bytes of a safetensors header; a SyncNet's takes 10,000
-_MOST_POINTS = 10_000  # of a calibration
 _FLOATS = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
 _UNUSED = "num_batches_tracked"  # only training reads it; the published file has none
 _PREFIXES = ("module.", "model.", "_orig_mod.")  # of wrappers around a model when it was saved
 
+# The networks that come with the package, by the names that stand for their files.
+PACKAGED = {"mouth": "syncnet_mouth.safetensors"}
+DEFAULT = "mouth"
+
+
+Form = tuple[tuple[int, ...], str]  # of a tensor: shape, kind of numbers
+
 
 class WeightsError(UserError):
     """A file that holds no weights of a SyncNet; says what is wrong with it in one sentence."""
-
-
-@dataclass(frozen=True)
-class Calibration:
-    """How often offsets are right, by how clear their minimum is; measured on held-out videos.
-
-    Attributes:
-        clearness: increasing values of `trainer.score.scoring.Score.clearness`.
-        share_right: share 0..1 of the offsets of that clearness within one frame of the truth.
-    """
-
-    clearness: tuple[float, ...]
-    share_right: tuple[float, ...]
-
-    def probability(self, clearness: float) -> float:
-        """Chance that an offset of this clearness is right: between the points, straight lines."""
-        return float(np.interp(clearness, self.clearness, self.share_right))
-
-    def as_dict(self) -> dict[str, list[float]]:
-        """As `read_calibration` finds it in a file."""
-        return {"clearness": list(self.clearness), "share_right": list(self.share_right)}
 
 
 def public_state(model: SyncNet) -> dict[str, torch.Tensor]:
@@ -65,14 +50,38 @@ def public_state(model: SyncNet) -> dict[str, torch.Tensor]:
 
 def default_weights() -> Path | None:
     """The weights that come with the package, if any do."""
-    path = files("trainer") / "pretrained" / "syncnet_mouth.safetensors"
+    return _packaged(DEFAULT)
+
+
+def find_weights(name: str | os.PathLike[str]) -> Path:
+    """The file that a user means: a name of `PACKAGED` is the package's network, all else a file.
+
+    A file that has such a name is meant by `./mouth`.
+
+    Raises:
+        UsageError: the name is empty.
+        WeightsError: the package was installed without that network.
+    """
+    text = os.fspath(name)
+    if not text:
+        raise UsageError("a file name is empty")
+    if text not in PACKAGED:
+        return Path(text)
+    path = _packaged(text)
+    if path is None:
+        raise WeightsError(f"the network {text} did not come with this package; give a file")
+    return path
+
+
+def _packaged(name: str) -> Path | None:
+    path = files("trainer") / "pretrained" / PACKAGED[name]
     return path if isinstance(path, Path) and path.is_file() else None
 
 
-def read_calibration(path: Path) -> Calibration | None:
+def read_calibration(path: Path) -> AnyCalibration | None:
     """What the metadata `calibration` of a safetensors file says; None for files without.
 
-    It is JSON, {"clearness": [x0, x1, ...], "share_right": [p0, p1, ...]}.
+    It is JSON, of a version that `trainer.model.calibration` knows.
 
     Raises:
         WeightsError: the file is damaged, or the calibration makes no sense.
@@ -88,22 +97,9 @@ def read_calibration(path: Path) -> Calibration | None:
     if text is None:
         return None
     try:
-        calibration = decode_record(text.encode(), Calibration, as_python=True)
+        return decode_calibration(text)
     except RecordError as error:
         raise WeightsError(f"{path}: its calibration cannot be read: {error}") from None
-    clearness, share = np.array(calibration.clearness), np.array(calibration.share_right)
-    if (
-        clearness.shape != share.shape
-        or not 0 < len(clearness) <= _MOST_POINTS
-        or not np.isfinite(clearness).all()
-        or not (np.diff(clearness) > 0).all()
-        or not ((share >= 0) & (share <= 1)).all()
-    ):
-        raise WeightsError(
-            f"{path}: its calibration needs increasing clearness and as many shares in 0..1, "
-            f"{_MOST_POINTS:,} at most"
-        )
-    return calibration
 
 
 def load_model(path: Path) -> SyncNet:
@@ -116,14 +112,24 @@ def load_model(path: Path) -> SyncNet:
     """
     state = read_state(path)
     model = SyncNet(preset_of(state, path))
-    weights = {}
-    for key, value in state.items():
-        if not key.endswith(_UNUSED):
-            weights[key] = value.float()
-            if not weights[key].isfinite().all():
-                raise WeightsError(f"{path} holds numbers that are not finite, first in {key}")
-    model.load_state_dict(weights, strict=False)  # `preset_of` has compared all but _UNUSED
+    # `preset_of` has compared all but _UNUSED
+    model.load_state_dict(as_floats(state, path), strict=False)
     return model.eval()
+
+
+def as_floats(state: dict[str, torch.Tensor], path: Path) -> dict[str, torch.Tensor]:
+    """The entries that inference reads, as float32.
+
+    Raises:
+        WeightsError: a number is not finite.
+    """
+    weights = {key: value.float() for key, value in state.items() if not key.endswith(_UNUSED)}
+    for key, value in weights.items():
+        if not value.isfinite().all():
+            raise WeightsError(
+                f"{path} holds numbers that are not finite, first in {plain_name(key)}"
+            )
+    return weights
 
 
 def read_state(path: Path) -> dict[str, torch.Tensor]:
@@ -133,7 +139,10 @@ def read_state(path: Path) -> dict[str, torch.Tensor]:
         WeightsError: as `load_model`.
     """
     if not os.path.isfile(path):  # pathlib's raises where a folder above cannot be entered
-        raise WeightsError(f"{path} is no file; give the file with the weights")
+        raise WeightsError(
+            f"{path} is no file; give the file with the weights, or the name of a network of the "
+            f"package: {', '.join(PACKAGED)}"
+        )
     if path.suffix == ".safetensors":
         state: Any = _read_safetensors(path)
     else:
@@ -188,9 +197,9 @@ def preset_of(state: dict[str, torch.Tensor], path: Path) -> str:
         WeightsError: none has; names the first difference from the nearest.
     """
     differences = {}
-    given = {key: _form(value) for key, value in state.items() if not key.endswith(_UNUSED)}
+    given = forms(state)
     for name in PRESETS:
-        wanted = _forms(name)
+        wanted = forms_of(name)
         if given == wanted:
             return name
         differences[name] = [
@@ -206,13 +215,18 @@ def preset_of(state: dict[str, torch.Tensor], path: Path) -> str:
 
 
 @cache
-def _forms(preset: str) -> dict[str, tuple[tuple[int, ...], str]]:
+def forms_of(preset: str) -> dict[str, Form]:
+    """`forms` of a preset's state dict."""
     with torch.device("meta"):
-        state = SyncNet(preset).state_dict()
+        return forms(SyncNet(preset).state_dict())
+
+
+def forms(state: dict[str, torch.Tensor]) -> dict[str, Form]:
+    """What the entries are like that inference reads: shape and kind of numbers."""
     return {key: _form(value) for key, value in state.items() if not key.endswith(_UNUSED)}
 
 
-def _form(tensor: torch.Tensor) -> tuple[tuple[int, ...], str]:
+def _form(tensor: torch.Tensor) -> Form:
     """Shape and kind of numbers; all kinds of floats are one."""
     kind = "float" if tensor.dtype in _FLOATS else str(tensor.dtype).removeprefix("torch.")
     return tuple(tensor.shape), kind
@@ -220,8 +234,8 @@ def _form(tensor: torch.Tensor) -> tuple[tuple[int, ...], str]:
 
 def _difference(
     key: str,
-    given: tuple[tuple[int, ...], str] | None,
-    wanted: tuple[tuple[int, ...], str] | None,
+    given: Form | None,
+    wanted: Form | None,
 ) -> str:
     if given is None:
         return f"{key} is missing"

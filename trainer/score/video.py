@@ -27,8 +27,9 @@ def measure_video(
     Args:
         path: any video that FFmpeg's libraries read, with sound.
         options: how it is measured.
-        weights: a file of weights, or `trainer.model.network.load_network`'s, read once for many
-            videos; those of the package if None.
+        weights: a file of weights, the name of a network of the package ("mouth"), or
+            `trainer.model.network.load_network`'s, read once for many videos; the package's
+            default if None.
 
     Returns:
         One result per track, at least one.
@@ -43,7 +44,7 @@ def measure_video(
     """
     check_options(options)
     if not isinstance(weights, Network):
-        weights = load_network(None if weights is None else Path(weights), options.device)
+        weights = load_network(weights, options.device)
     tracks, left_out = measure(Path(path), weights, options)
     if not tracks:
         raise SyncError(f"{shown(path)}: {'; '.join(left_out)}")

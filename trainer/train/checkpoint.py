@@ -24,6 +24,7 @@ from data_tools.errors import UserError
 from data_tools.records import Count, RecordError, convert
 from trainer.model import torch_file
 from trainer.model.torch_file import NotOfTorch, TorchFileError, plain_name, write
+from trainer.model.transfer import Origin
 from trainer.model.weights import WeightsError, inference_weights
 
 LAST, BEST = "last.pt", "best.pt"
@@ -50,12 +51,14 @@ class Progress:
         best: largest K=5 accuracy of its validations, 0..1; -1 before the first.
         seconds: that it has taken.
         quarantine: clip (`Dataset.name`) -> step from which on it is left out.
+        init: the weights that it began with, if not with random ones.
     """
 
     step: Count
     best: Annotated[float, Meta(ge=-1, le=1)]
     seconds: Annotated[float, Meta(ge=0, le=1e10)]
     quarantine: dict[str, Count]
+    init: Origin | None = None
 
 
 @dataclass(frozen=True)
@@ -183,7 +186,7 @@ def resume(path: Path) -> Resumed:
         CheckpointError: as `load`; or how far the run had come is nonsense.
     """
     state = load(path)
-    names = ("step", "best", "seconds", "quarantine")
+    names = ("step", "best", "seconds", "quarantine", "init")
     try:
         progress = convert({name: state[name] for name in names if name in state}, Progress)
     except RecordError as error:
@@ -289,7 +292,10 @@ def _optimizer(found: Any, wanted: torch.optim.Optimizer) -> dict[str, Any]:
         raise _Misfit("optimizer has no state")
     groups = found.get("param_groups")
     if not isinstance(groups, list) or len(groups) != len(own["param_groups"]):
-        raise _Misfit(f"optimizer.param_groups is {_kind(groups)}, not one list of parameters")
+        wanted_groups = len(own["param_groups"])
+        raise _Misfit(
+            f"optimizer.param_groups is {_kind(groups)}, not {wanted_groups} list(s) of parameters"
+        )
     kept = [
         _group(group, mine, f"optimizer.param_groups.{n}")
         for n, (group, mine) in enumerate(zip(groups, own["param_groups"], strict=True))

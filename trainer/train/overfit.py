@@ -47,9 +47,7 @@ def overfit(opened: Opened, stop: StopRequest) -> Learnt:
     first, printed = 0.0, time.monotonic()
     for step in range(_STEPS):
         clock.begin()
-        batch = next(opened.loader)
-        clock.mark("data")
-        value = float(opened.step(batch, step, clock))
+        value = float(opened.step.take(opened.loader, step, clock))
         # not every loss has zero for its floor, but all pairs in order is as good in the end
         ordered = step >= _STEPS // 2 and opened.guard.order_now() > _IN_ORDER
         # the same on all processes, so that all leave at one step

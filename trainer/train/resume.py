@@ -7,7 +7,13 @@ from pathlib import Path
 from data_tools.errors import UsageError
 from data_tools.lock import locked
 from trainer.config.command import saved_config
-from trainer.config.settings import FIXED_ON_RESUME, Config, Data, Options
+from trainer.config.settings import (
+    FIXED_ON_RESUME,
+    INIT_FIXED_ON_RESUME,
+    Config,
+    Data,
+    Options,
+)
 from trainer.data.sampler import TrainSampler
 from trainer.train import checkpoint, timing
 from trainer.train.checkpoint import CheckpointError, Resumed
@@ -66,6 +72,13 @@ def _check_same(config: Config, resumed: Resumed) -> None:
                 f"{resumed.path} was trained with {name} {before[group][key]}, not "
                 f"{now[group][key]}: the samples would not go on where they stopped"
             )
+    for name in INIT_FIXED_ON_RESUME:
+        group, key = name.split(".")
+        if before[group][key] != now[group][key]:
+            raise UsageError(
+                f"{resumed.path} was trained with {name} {before[group][key]}, not "
+                f"{now[group][key]}: leave it out, a checkpoint goes on with its own weights"
+            )
 
 
 def _check_same_sets(now: Data, before: Data, path: Path) -> None:
@@ -96,16 +109,17 @@ def first_step(resumed: Resumed | None, sampler: TrainSampler, total: int) -> in
     """
     if resumed is None:
         return 0
-    step, epochs = resumed.progress.step, saved_config(resumed.path, resumed.state).train.epochs
-    if step > epochs * sampler.steps_per_epoch:
+    step, before = resumed.progress.step, saved_config(resumed.path, resumed.state).train
+    whole = before.total(sampler.steps_per_epoch)
+    if step > whole:
         raise CheckpointError(
             f"{resumed.path} does not fit this run: it says that {step} steps are done, but "
-            f"{epochs} epochs of these shards are {epochs * sampler.steps_per_epoch}; give the "
-            "shards that it was trained on"
+            f"its whole training on these shards has {whole}; give the shards that it was trained "
+            "on"
         )
     if step > total:
         raise UsageError(
-            f"{resumed.path} has come to step {step}, beyond the {total} of train.epochs: give "
-            "more epochs to go on"
+            f"{resumed.path} has come to step {step}, beyond the {total} of this training: give "
+            "more train.epochs (or train.steps) to go on"
         )
     return step

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from rich.console import Console
 
+from data_tools.errors import UsageError
 from data_tools.manifest import read_manifest
 from data_tools.mfcc import WINDOW_FRAMES
 from data_tools.shards import open_shards
@@ -23,6 +24,7 @@ from trainer.data.dataset import Dataset
 from trainer.data.loader import Loader, Requests
 from trainer.data.sampler import Segments, TrainSampler
 from trainer.model.syncnet import PRESETS
+from trainer.model.transfer import Start
 from trainer.score.scoring import REACH
 from trainer.train import display, distributed
 from trainer.train.checkpoint import Resumed
@@ -38,6 +40,7 @@ from trainer.train.sets import (
     quarantined,
     with_shards,
 )
+from trainer.train.start import open_start
 from trainer.train.step import TrainStep, warmup_steps
 from trainer.train.validate import NoRuns, Validation
 
@@ -143,9 +146,16 @@ def _open(
     for each in shards:
         open_shards(each, "test")  # its faults should be known now, not after days of training
     sampler = make_sampler(config, dataset)
-    sampler.batch(0, processes.rank, processes.world)  # refuses an unequal share now
-    total = config.train.epochs * sampler.steps_per_epoch
+    share = len(sampler.batch(0, processes.rank, processes.world))  # refuses an unequal one now
+    if share % config.train.accumulate:
+        raise UsageError(
+            f"train.batch_size {config.train.batch_size} over {processes.world} processes does not "
+            f"make {config.train.accumulate} equal parts (train.accumulate)"
+        )
+    total = config.train.total(sampler.steps_per_epoch)
     start = first_step(resumed, sampler, total)
+    say = partial(console.print, highlight=False, soft_wrap=True)
+    weights = open_start(config.model, resumed, processes, say)
     loader_options = _loader_options(config, device, processes)
     # Before the model: the first batches are decoded while it is built.
     loader = Loader(
@@ -154,6 +164,7 @@ def _open(
         _shape(config, processes),
         start=start,
         quarantine=quarantined(dataset, resumed),
+        parts=config.train.accumulate,
         **loader_options,
     )
     stack.callback(loader.close)
@@ -164,8 +175,8 @@ def _open(
         stack.callback(validation.close)
     _announce(config, dataset, sampler, device, processes, console)
     if start:
-        console.print(f"resumed at step {start} of {total}", highlight=False, soft_wrap=True)
-    step, guard = _make_step(config, options, sampler, device, processes, resumed)
+        say(f"resumed at step {start} of {total}")
+    step, guard = _make_step(config, options, sampler, device, processes, resumed, weights)
     trackers = list(options.trackers) if processes.first else []
     tracker = display.Tracker(trackers, folder, config.as_dict())
     stack.callback(tracker.close)
@@ -196,10 +207,10 @@ def _requests(sampler: TrainSampler, overfit: int, processes: Processes) -> Requ
 
 
 def _shape(config: Config, processes: Processes) -> Shape:
-    """Of one process's share of a batch."""
+    """Of one process's share of a batch, or of a part of it."""
     preset, data, augment = PRESETS[config.model.name], config.data, config.augment
     return Shape(
-        config.train.batch_size // processes.world,
+        config.train.batch_size // processes.world // config.train.accumulate,
         data.sample_frames,
         data.audio_frames,
         preset.size,
@@ -255,7 +266,7 @@ def open_validation(
             max_clips=data.val_clips,
             runs_per_clip=data.val_runs,
             # Eleven windows a run and no gradients: about the memory of a training step.
-            batch_runs=max(1, min(64, config.train.batch_size // 8)),
+            batch_runs=max(1, min(64, config.train.batch_size // config.train.accumulate // 8)),
             min_shift=min(data.nearest, REACH),
             swapped=swapped,
             names=tuple(folders) if several and not swapped else (),
@@ -276,10 +287,13 @@ def _announce(
 ) -> None:
     """Say what is about to be trained, on what and where."""
     say = partial(console.print, highlight=False, soft_wrap=True)
-    preset = PRESETS[config.model.name]
+    train = config.train
+    length = f"{train.steps:,} steps" if train.steps else f"{train.epochs} epochs"
+    preset, accumulate = PRESETS[config.model.name], config.train.accumulate
+    parts = f" in {accumulate} parts" if accumulate > 1 else ""
     say(
         f"{len(sampler.eligible):,} clips, {sampler.steps_per_epoch:,} steps an epoch of "
-        f"{config.train.batch_size} samples, {config.train.epochs} epochs; model "
+        f"{config.train.batch_size} samples{parts}, {length}; model "
         f"{config.model.name} on {device}, {processes.world} process(es)"
     )
     announce_sets(config, dataset, sampler, console)
@@ -300,9 +314,10 @@ def _make_step(
     device: torch.device,
     processes: Processes,
     resumed: Resumed | None,
+    start: Start | None,
 ) -> tuple[TrainStep, Guard]:
     """The step, as it was if resumed, and what watches it."""
-    total = config.train.epochs * sampler.steps_per_epoch
+    total = config.train.total(sampler.steps_per_epoch)
     guard = Guard(
         config.train.lr,
         warmup_steps(config.train, total),
@@ -315,6 +330,7 @@ def _make_step(
         processes=processes,
         min_shift_at=sampler.min_shift_at,
         guard=None if options.guard == "off" else guard,
+        start=start,
     )
     if resumed:
         step.load_state_dict(resumed)

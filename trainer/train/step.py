@@ -2,21 +2,27 @@
 them."""
 
 import math
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack
+from dataclasses import replace
 from functools import partial
 from typing import Any, cast
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
 from data_tools.errors import UsageError
 from data_tools.mfcc import CEPSTRA, WINDOW_COLUMNS, WINDOW_FRAMES
 from trainer.config.settings import Config, Train
 from trainer.data.batch import Batch
+from trainer.data.sampler import Segments
 from trainer.model.ema import average
-from trainer.model.losses import Pairs, labelled, make_loss, shifted
+from trainer.model.layers import freeze, frozen_layers, parameters_of
+from trainer.model.losses import Pairs, labelled, make_loss, shifted, strange
 from trainer.model.syncnet import PRESETS, SyncNet
+from trainer.model.transfer import Start
 from trainer.train.checkpoint import Resumed
 from trainer.train.distributed import Processes
 from trainer.train.guard import Guard
@@ -28,7 +34,8 @@ Autocast = Callable[[], AbstractContextManager[Any]]
 class TrainStep:
     """Forward, loss, backward, optimizer: `step(batch, number, clock)` returns the loss.
 
-    The weights are drawn from `config.train.seed`, which seeds torch's generator.
+    The weights are drawn from `config.train.seed`, which seeds torch's generator. A step may come
+    in parts, `step.take(loader, number, clock)`, whose gradients are added up.
 
     Args:
         config: model, loss, optimizer and pairing.
@@ -37,12 +44,14 @@ class TrainStep:
         processes: gradients are means over all of them.
         min_shift_at: the smallest shift of false pairs at a step ("multiway" only); default:
             config.data.nearest.
-        guard: looks at the embeddings of each step, if given.
+        guard: looks at the embeddings of each step (of its last part), if given.
+        start: weights to begin with, if any.
 
     Attributes:
         model, loss: what is trained. `loss` is wrapped if several processes share its weights.
         average: the running average of the model's weights, None unless config.train.average.
         autocast: opens the context of the forward pass's precision.
+        origin: the weights that it began with, if not with random ones.
 
     Raises:
         UsageError: a setting that the device cannot do.
@@ -57,6 +66,7 @@ class TrainStep:
         processes: Processes | None = None,
         min_shift_at: Callable[[int], int] | None = None,
         guard: Guard | None = None,
+        start: Start | None = None,
     ) -> None:
         self.config, self.device, self.total = config, device, total
         self._min_shift_at = min_shift_at or (lambda step: config.data.nearest)
@@ -65,7 +75,12 @@ class TrainStep:
         margin = preset.margin if config.loss.margin is None else config.loss.margin
         torch.manual_seed(config.train.seed)
         self.model = SyncNet(config.model.name)
-        self.loss = make_loss(config.loss.name, margin, preset.embedding)
+        self.origin = None if start is None else start.origin
+        if start is not None:
+            self.model.load_state_dict(start.weights, strict=False)  # they were chosen to fit
+        if config.model.freeze is not None:
+            freeze(self.model, frozen_layers(config.model.freeze, config.model.name))
+        self.loss = make_loss(config.loss.name, margin, preset.embedding, config.loss.others)
         # as the frames lie in memory; of the sound, what computes faster
         self.model.netcnnlip.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
         self.model.netcnnaud.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -76,8 +91,9 @@ class TrainStep:
         self._parallel: nn.Module = self.model
         if processes is not None and processes.world > 1:
             self._share_gradients()
+        groups, self._kinds = self._groups()
         self.optimizer = torch.optim.AdamW(
-            [*self.model.parameters(), *self.loss.parameters()],
+            groups,
             lr=config.train.lr,
             weight_decay=config.train.weight_decay,
             fused=device.type == "cuda",
@@ -90,6 +106,25 @@ class TrainStep:
             torch.autocast, device.type, dtype=dtype, enabled=dtype is not None
         )
         self.scaler = torch.amp.GradScaler(device.type, enabled=dtype is torch.float16)
+
+    def _groups(self) -> tuple[list[dict[str, Any]], list[str]]:
+        """The weights that train, in groups of one learning rate each; whose rate each is."""
+        loaded = parameters_of(self.model, self.origin.layers) if self.origin else []
+        there = {id(parameter) for parameter in loaded}
+        fresh = [p for p in self.model.parameters() if id(p) not in there]
+        fresh += self.loss.parameters()
+        groups, whose = [], []
+        for parameters, kind in ((fresh, "fresh"), (loaded, "loaded")):
+            trained = [parameter for parameter in parameters if parameter.requires_grad]
+            if trained:
+                groups.append({"params": trained, "lr": self._rate(kind)})
+                whose.append(kind)
+        return groups, whose
+
+    def _rate(self, kind: str) -> float:
+        """The learning rate, before the schedule, of fresh or of loaded weights."""
+        model, lr = self.config.model, self.config.train.lr
+        return lr * model.init_lr if kind == "loaded" else lr
 
     def _share_gradients(self) -> None:
         """Let the backward pass take the mean of the gradients over all processes."""
@@ -104,7 +139,7 @@ class TrainStep:
             self.loss = nn.parallel.DistributedDataParallel(self.loss, device_ids=ids)
 
     def __call__(self, batch: Batch, step: int, clock: StepClock) -> torch.Tensor:
-        """Train on one batch; marks the ends of forward, loss, backward and optimizer.
+        """Train on one whole batch; marks the ends of forward, loss, backward and optimizer.
 
         Args:
             batch: on `device`.
@@ -114,16 +149,63 @@ class TrainStep:
         Returns:
             The loss, a float32 scalar on `device`.
         """
+        value = self._add(batch, step, clock, None, last=True)
+        self._update(clock)
+        return value
+
+    def take(self, batches: Iterator[Batch], step: int, clock: StepClock) -> torch.Tensor:
+        """Fetch the `train.accumulate` parts of a batch and train on them, one after another.
+
+        As many frames are in memory as a part has. Marks what `__call__` marks, and the ends of
+        waiting for each part as "data", the one place where that is measured.
+
+        Args:
+            batches: gives the parts, on `device`.
+            step, clock: as for `__call__`.
+
+        Returns:
+            The loss of the batch, a float32 scalar on `device`.
+        """
+        parts, value = self.config.train.accumulate, None
+        for part in range(1, parts + 1):
+            batch = next(batches)
+            clock.mark("data")
+            with ExitStack() as stack:
+                if part < parts:  # processes exchange gradients once, when they are complete
+                    for module in (self._parallel, self.loss):
+                        if isinstance(module, nn.parallel.DistributedDataParallel):
+                            stack.enter_context(module.no_sync())
+                value = self._add(batch, step, clock, value, last=part == parts)
+            del batch  # freed here, it is not taken for waiting for the next one
+        assert value is not None
+        self._update(clock)
+        return value
+
+    def _add(
+        self, batch: Batch, step: int, clock: StepClock, before: torch.Tensor | None, last: bool
+    ) -> torch.Tensor:
+        """Add a part's gradients to those of the parts before; returns the loss of all so far.
+
+        Args:
+            before: the loss of the parts before; None for the first.
+            last: whether no part follows.
+        """
         lips, sound = self.embed(batch)
         clock.mark("forward")
         pairs = self.pairs(batch, step)
-        value: torch.Tensor = self.loss(lips, sound, pairs)
-        if self._guard is not None:
+        own: torch.Tensor = self.loss(lips, sound, pairs)
+        value = own.detach() if before is None else before + own.detach()
+        if self._guard is not None and last:
             self._guard.look(step, value, lips, sound, pairs)
         clock.mark("loss")
-        self.optimizer.zero_grad(set_to_none=True)
-        self.scaler.scale(value).backward()
+        if before is None:
+            self.optimizer.zero_grad(set_to_none=True)
+        self.scaler.scale(own).backward()
         clock.mark("backward")
+        return value
+
+    def _update(self, clock: StepClock) -> None:
+        """Change the weights by the gradients."""
         if self.config.train.clip_grad > 0:
             self.scaler.unscale_(self.optimizer)
             nn.utils.clip_grad_norm_(self.model.parameters(), self.config.train.clip_grad)
@@ -133,7 +215,6 @@ class TrainStep:
         if self.average is not None:
             self.average.update_parameters(self.model)
         clock.mark("optimizer")
-        return value.detach()
 
     def embed(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
         """Embeddings of the batch's windows: lips (N, K, D) and sound (N, L, D)."""
@@ -147,7 +228,15 @@ class TrainStep:
 
     def pairs(self, batch: Batch, step: int) -> Pairs:
         """Which pairs of the batch are genuine and which false, on the device."""
-        data, samples = self.config.data, len(batch.segments)
+        pairs = self._pairs(batch.segments, batch.quiet_NA, step)
+        if self.config.loss.others:  # multiway; of a part, the others of that part
+            pairs = replace(pairs, strange_BKBL=self._strange(batch))
+        if batch.whole is None:
+            return pairs
+        return pairs.as_part_of(self._pairs(batch.whole.segments, batch.whole.quiet_NA, step))
+
+    def _pairs(self, segments: Segments, quiet_NA: NDArray[np.bool_], step: int) -> Pairs:
+        data, samples = self.config.data, len(segments)
         windows = data.sample_frames - WINDOW_FRAMES + 1
         if data.pairing == "multiway":
             nearest = self._min_shift_at(step)
@@ -156,17 +245,27 @@ class TrainStep:
             false = torch.tensor([False, True], device=self.device).expand(samples, 1, 2)
             pairs = Pairs(~false, false)
         else:
-            label = torch.from_numpy(batch.segments.label).to(self.device, non_blocking=True)
+            label = torch.from_numpy(segments.label).to(self.device, non_blocking=True)
             pairs = labelled(label)
         if not data.skip_quiet or data.pairing == "independent":
             return pairs
-        quiet = torch.from_numpy(batch.quiet_NA).to(self.device, non_blocking=True)
+        quiet = torch.from_numpy(quiet_NA).to(self.device, non_blocking=True)
         if data.pairing == "paired":
             # windows of the genuine and of the false sound; those between span both
             quiet = quiet[:, ::WINDOW_FRAMES]
         own = quiet[:, :windows]
         alike = own[:, :, None] & quiet[:, None]
-        return Pairs(pairs.genuine_BKL, pairs.false_BKL & ~alike)
+        return replace(pairs, false_BKL=pairs.false_BKL & ~alike)
+
+    def _strange(self, batch: Batch) -> torch.Tensor:
+        data = self.config.data
+        windows = data.sample_frames - WINDOW_FRAMES + 1
+        clip = torch.from_numpy(batch.segments.clip).to(self.device, non_blocking=True)
+        quiet = None
+        if data.skip_quiet:
+            quiet = torch.from_numpy(batch.quiet_NA).to(self.device, non_blocking=True)
+            quiet = quiet[:, :windows]
+        return strange(clip, quiet, windows, windows)
 
     @property
     def inference_model(self) -> SyncNet:
@@ -185,6 +284,8 @@ class TrainStep:
         }
         if self.average is not None:
             state["average"] = self.average.state_dict()
+        if self.origin is not None:
+            state["init"] = {"sha256": self.origin.sha256, "layers": list(self.origin.layers)}
         if self.device.type == "cuda":
             state["cuda_rng"] = torch.cuda.get_rng_state(self.device)
         return state
@@ -215,12 +316,13 @@ class TrainStep:
     def _apply_given_lr(self) -> None:
         """Let the settings' learning rate and weight decay hold instead of the checkpoint's."""
         config, schedule = self.config.train, self.schedule
-        for group in self.optimizer.param_groups:
+        rates = [self._rate(kind) for kind in self._kinds]
+        for group, rate in zip(self.optimizer.param_groups, rates, strict=True):
             group["weight_decay"] = config.weight_decay
-            if group["initial_lr"] != config.lr:
-                group["initial_lr"] = config.lr
-                group["lr"] = config.lr * lr_factor(schedule.last_epoch, config, self.total)
-        schedule.base_lrs = [config.lr for _ in schedule.base_lrs]
+            if group["initial_lr"] != rate:
+                group["initial_lr"] = rate
+                group["lr"] = rate * lr_factor(schedule.last_epoch, config, self.total)
+        schedule.base_lrs = [*rates]
 
     @property
     def _bare_loss(self) -> nn.Module:

@@ -60,6 +60,12 @@ def finish(opened: Opened, scores: Scores, finished: bool, stop: StopRequest) ->
         "device": _device_name(opened.device),
         "versions": {"python": platform.python_version(), **versions(*_PACKAGES)},
     }
+    if (origin := opened.step.origin) is not None:
+        summary["init"] = {
+            "weights": opened.config.model.init,
+            "sha256": origin.sha256,
+            "layers": len(origin.layers),
+        }
     for name, measures in scores.items():
         summary |= {f"{name}_{measure}": value for measure, value in measures.items()}
     if not first:

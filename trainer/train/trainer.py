@@ -91,10 +91,7 @@ class Trainer:
             for step in range(opened.start, opened.total):
                 epoch = step // per_epoch + 1
                 clock.begin()
-                batch = next(opened.loader)
-                clock.mark("data")  # the one place where waiting for data is measured
-                loss = opened.step(batch, step, clock)
-                del batch  # freed here, it is not taken for waiting for the next one
+                loss = opened.step.take(opened.loader, step, clock)
                 rows = self._steps.add(epoch, step, "train", loss, clock.end())
                 self._check_rows(rows)
                 shown.step(epoch, rows[-1] if rows else None)

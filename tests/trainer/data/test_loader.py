@@ -9,7 +9,7 @@ import struct
 import threading
 import time
 from collections.abc import Iterable, Mapping
-from dataclasses import fields
+from dataclasses import fields, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional
 
+from trainer.data.augment import Augment
 from trainer.data.batch import Shape
 from trainer.data.dataset import Dataset
 from trainer.data.loader import Loader, LoaderError
@@ -475,3 +476,52 @@ def test_mixed_decoding_is_near_the_decoding_on_the_cpu(
             assert difference.quantile(0.99) <= 4
             expected = dataset.mfcc(batch.segments, 5, 20)
             assert np.array_equal(batch.mfcc_NFC.cpu().numpy(), expected)
+
+
+# -------------------------------------------------------------------------- steps in parts
+
+
+@pytest.mark.parametrize("start", [0, 3])
+def test_the_parts_of_a_step_make_up_the_step(dataset: Dataset, start: int) -> None:
+    sampler = TrainSampler(
+        dataset.windows, 6, pairing="multiway", sample_frames=12, min_shift=1, max_shift=5
+    )
+
+    def requests(step: int, quarantine: Mapping[int, int]) -> Segments:
+        return sampler.batch(step, quarantine=quarantine)
+
+    augment = Augment(flip=True, shift=0.1, noise=0.2)
+    whole_shape = Shape(6, 12, 12, 64, 1, augment, quiet=True)
+    part_shape = replace(whole_shape, samples=2)
+    with (
+        Loader(dataset, requests, whole_shape, threads=1, start=start) as whole,
+        Loader(dataset, requests, part_shape, threads=1, start=start, parts=3) as parts,
+    ):
+        for batch in islice(whole, 3):
+            own = list(islice(parts, 3))
+            assert batch.whole is None
+            assert [part.step for part in own] == [batch.step] * 3
+            assert torch.equal(torch.cat([p.frames_NRHWC for p in own]), batch.frames_NRHWC)
+            assert torch.equal(torch.cat([p.mfcc_NFC for p in own]), batch.mfcc_NFC)
+            assert np.array_equal(np.concatenate([p.quiet_NA for p in own]), batch.quiet_NA)
+            for part in own:
+                assert part.whole is not None
+                assert same(part.whole.segments, batch.segments)
+                assert np.array_equal(part.whole.quiet_NA, batch.quiet_NA)
+
+
+def test_a_bad_frame_in_a_later_part_takes_nothing_from_the_parts_before(copy: Path) -> None:
+    dataset = Dataset(copy, "train")
+    shape = Shape(2, 5, 5, 64, 1)
+    bad = 3
+
+    def requests(step: int, quarantine: Mapping[int, int]) -> Segments:
+        clip = np.array([0, 1, 2, 4 if quarantine.get(bad, step + 1) <= step else bad])
+        none = np.zeros(4, np.int64)
+        return Segments(clip, none, clip, none, none + 1)
+
+    overwrite(copy, [(bad, frame) for frame in range(5)])
+    with Loader(dataset, requests, shape, threads=1, parts=2) as loader:
+        seen = [(batch.step, batch.segments.clip.tolist()) for batch in islice(loader, 4)]
+    assert seen == [(0, [0, 1]), (0, [2, 4]), (1, [0, 1]), (1, [2, 4])]
+    assert loader.quarantine == {bad: 0}

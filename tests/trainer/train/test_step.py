@@ -1,5 +1,6 @@
 """The training step alone: what it marks, learns, and saves."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,8 +9,11 @@ import torch
 
 from data_tools.errors import UsageError
 from trainer.config.settings import Config, Data, Loss, Model, Train
-from trainer.data.batch import Batch
+from trainer.data.batch import Batch, Whole
 from trainer.data.sampler import Segments
+from trainer.model.layers import layers_of
+from trainer.model.syncnet import SyncNet
+from trainer.model.transfer import Origin, Start
 from trainer.train import checkpoint
 from trainer.train.step import TrainStep, lr_factor
 from trainer.train.timing import PHASES, StepClock
@@ -55,6 +59,25 @@ def test_a_step_learns_and_marks_its_phases(
     assert step.inference_model is not step.model
 
 
+def test_runs_of_other_clips_are_false_unless_both_are_quiet() -> None:
+    data, loss = Data(pairing="multiway", run_frames=7), Loss("infonce", others=0.5)
+    step = TrainStep(Config(data, Model("small"), loss), CPU, 10)
+    batch = made_batch(3, 7, 7)
+    batch.segments.clip[:] = 5, 9, 5
+    batch.quiet_NA[0, 1] = batch.quiet_NA[1, 2] = True
+    across = step.pairs(batch, 0).strange_BKBL
+    assert across is not None and across.shape == (3, 3, 3, 3)
+    assert not across[0, :, 2].any() and not across[1, :, 1].any()
+    assert not across[0, 1, 1, 2] and not across[1, 2, 0, 1]
+    assert across[0, 0, 1].all() and across[2, :, 1].all()
+    lips, sound = step.embed(batch)
+    alone = TrainStep(Config(data, Model("small"), Loss("infonce")), CPU, 10)
+    assert alone.pairs(batch, 0).strange_BKBL is None
+    assert step.loss(lips, sound, step.pairs(batch, 0)) > alone.loss(
+        lips, sound, alone.pairs(batch, 0)
+    )
+
+
 def test_a_saved_step_goes_on_to_the_bit(tmp_path: Path) -> None:
     config = Config(train=Train(epochs=1, average=0.5))
     step, clock, batch = TrainStep(config, CPU, 10), StepClock(CPU), made_batch()
@@ -85,3 +108,98 @@ def test_the_learning_rate_rises_then_falls() -> None:
 def test_what_a_cpu_cannot_do_is_refused() -> None:
     with pytest.raises(UsageError, match="fp16 needs a GPU"):
         TrainStep(Config(train=Train(precision="fp16")), CPU, 10)
+
+
+def parts_of(batch: Batch, parts: int) -> list[Batch]:
+    """The batch as a loader with so many parts gives it."""
+    whole, share = Whole(batch.segments, batch.quiet_NA), len(batch.segments) // parts
+    cuts = [slice(at, at + share) for at in range(0, len(batch.segments), share)]
+    return [
+        Batch(
+            0, batch.segments[at], batch.frames_NRHWC[at], batch.mfcc_NFC[at],
+            batch.quiet_NA[at], whole,
+        )
+        for at in cuts
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("loss", ["contrastive", "infonce", "bce", "bins"])
+def test_parts_give_the_step_of_the_whole_without_batch_norm(loss: str) -> None:
+    """Batch norm in evaluation mode; some windows are quiet: parts differ in their false pairs."""
+    data = Data(pairing="multiway", run_frames=9)
+    batch = made_batch(8, 9, 9)
+    batch.quiet_NA[:3, 1:4] = True
+    weights, values = [], []
+    for parts in (1, 2, 4):
+        train = Train(batch_size=8, accumulate=parts, warmup_steps=0, clip_grad=1.0, lr=1e-2)
+        config = Config(data, Model("small"), Loss(loss), train=train)  # type: ignore[arg-type]
+        step, clock = TrainStep(config, CPU, 10), StepClock(CPU)
+        step.model.eval()
+        # plain gradient descent: AdamW's first steps are signs, which rounding turns
+        step.optimizer = torch.optim.SGD(step.optimizer.param_groups, lr=1.0)  # type: ignore[assignment]
+        step.schedule = torch.optim.lr_scheduler.LambdaLR(step.optimizer, lambda _: 1.0)
+        clock.begin()
+        given = [batch] if parts == 1 else parts_of(batch, parts)
+        values.append(float(step.take(iter(given), 0, clock)))
+        times = clock.end().milliseconds()
+        assert all(times[f"{phase}_ms"] > 0 for phase in PHASES)
+        weights.append(torch.cat([p.detach().flatten() for p in step.model.parameters()]))
+    assert values[1:] == pytest.approx([values[0]] * 2, rel=1e-5)
+    moved = (weights[0] - torch.cat([p.detach().flatten() for p in fresh().parameters()])).norm()
+    for other in weights[1:]:
+        assert (other - weights[0]).norm() < 1e-3 * moved
+
+
+def fresh() -> SyncNet:
+    """The weights that a step with the default seed begins with."""
+    torch.manual_seed(0)
+    return SyncNet("small")
+
+
+def test_batch_norm_sees_each_part() -> None:
+    config = Config(train=Train(batch_size=8, accumulate=2, warmup_steps=0))
+    step = TrainStep(config, CPU, 10)
+    step.take(iter(parts_of(made_batch(8), 2)), 0, StepClock(CPU))
+    assert int(step.model.state_dict()["netcnnlip.1.num_batches_tracked"]) == 2
+
+
+def test_what_was_loaded_learns_at_its_own_rate_and_frozen_layers_not_at_all(
+    tmp_path: Path,
+) -> None:
+    source = SyncNet("small")
+    layers = tuple(name for name in layers_of("small") if name != "sound 7")
+    keys = [k for k in source.state_dict() if not k.startswith("netfcaud.3")]
+    start = Start(Origin("a" * 64, layers), {k: source.state_dict()[k].clone() for k in keys})
+    model = Model("small", init="x.pt", freeze="lips:2", init_lr=0.1)
+    train = Train(batch_size=4, warmup_steps=0, lr=1e-3, average=0.9, schedule="constant")
+    config = Config(model=model, train=train)
+    step, batch = TrainStep(config, CPU, 10, start=start), made_batch()
+    assert all(torch.equal(step.model.state_dict()[k], v) for k, v in start.weights.items())
+    before = {name: value.detach().clone() for name, value in step.model.state_dict().items()}
+    step(batch, 0, StepClock(CPU))
+    # the first step of Adam moves a weight by about its learning rate
+    moved = {
+        name: (value.detach() - before[name]).abs().max().item()
+        for name, value in step.model.named_parameters()
+    }
+    frozen = ("netcnnlip.0.", "netcnnlip.1.", "netcnnlip.3.", "netcnnlip.4.")
+    assert all((size == 0) == name.startswith(frozen) for name, size in moved.items())
+    assert moved["netfcaud.3.weight"] == pytest.approx(1e-3, rel=0.05)
+    assert moved["netfclip.3.weight"] == pytest.approx(1e-4, rel=0.05)
+    state = step.state_dict()
+    assert torch.equal(
+        state["model"]["netcnnlip.1.running_mean"], before["netcnnlip.1.running_mean"]
+    )
+    progress = {"step": 1, "best": 0.5, "seconds": 1.0, "quarantine": {}}
+    torch.save({**state, **progress, "config": config.as_dict()}, tmp_path / "last.pt")
+    wanted = [float(step(batch, number, StepClock(CPU))) for number in (1, 2)]
+    resumed = checkpoint.resume(tmp_path / "last.pt")
+    assert resumed.progress.init == start.origin
+    again = TrainStep(config, CPU, 10, start=Start(start.origin, {}))
+    again.load_state_dict(resumed)
+    assert [float(again(batch, number, StepClock(CPU))) for number in (1, 2)] == wanted
+    # rates given anew hold for both groups
+    faster = replace(config, model=replace(model, init_lr=0.5), train=replace(train, lr=2e-3))
+    other = TrainStep(faster, CPU, 10, start=Start(start.origin, {}))
+    other.load_state_dict(checkpoint.resume(tmp_path / "last.pt"))
+    assert [group["lr"] for group in other.optimizer.param_groups] == [2e-3, 1e-3]
