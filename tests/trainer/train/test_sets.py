@@ -129,6 +129,7 @@ def test_sets_of_other_pictures_are_refused_in_one_sentence(
     assert "of 32x32 colour; pack both alike" in said and said.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_a_killed_run_over_two_sets_goes_on_to_the_same_losses(
     forking: Forking, shards_folder: Path, short_set: Path, tmp_path: Path
 ) -> None:
@@ -175,6 +176,7 @@ def test_a_killed_run_over_two_sets_goes_on_to_the_same_losses(
     assert len(train_rows(killed)) == 6 * (2 * train // 4)
 
 
+@pytest.mark.slow
 def test_a_bad_clip_of_one_set_is_barred_there_alone(
     shards_folder: Path, short_set: Path, tmp_path: Path
 ) -> None:
