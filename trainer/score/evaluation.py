@@ -38,7 +38,6 @@ from trainer.score.clip_distances import (
 )
 from trainer.score.random_pairs import random_pairs
 from trainer.score.scoring import REACH, TOLERANCE, Score, offsets, score_distances
-from trainer.score.speakers import speaker_finder
 
 SHIFTS = 2 * REACH + 1
 CHANCE = (2 * TOLERANCE + 1) / SHIFTS
@@ -150,7 +149,6 @@ def evaluate(
         EvaluationError, UsageError: no clip can be measured, or the options do not fit them.
     """
     dataset = Dataset(shards, options.split)
-    speaker_finder(options.speakers)  # a mistake is told before hours of measuring
     records = [record for shard in dataset.shards for record in shard.records]
     clips = _evenly(len(dataset), options.max_clips)
     heard = clips  # whose sound each clip gets
