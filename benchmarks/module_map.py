@@ -22,6 +22,7 @@ _FOLDERS = (
     "trainer/score",
     "benchmarks",
     "benchmarks/loaders",
+    "benchmarks/strangers",
     "benchmarks/studies",
 )
 

@@ -31,7 +31,8 @@ from benchmarks import (
 from benchmarks.markdown import machine_line, table
 from benchmarks.module_map import module_map
 from benchmarks.result import RESULTS
-from benchmarks.studies import augmentation, loss, margin, min_shift, pairing, refinement
+from benchmarks.strangers import tables as strangers
+from benchmarks.studies import augmentation, loss, margin, min_shift, pairing, refinement, unseen
 from data_tools.atomic import atomic_path
 from data_tools.cli import command, exit_status, parse
 from data_tools.errors import UserError
@@ -84,7 +85,7 @@ def _how_good() -> str:
 
 def studies() -> str:
     """A paragraph for each study."""
-    modules = (loss, pairing, refinement, margin, min_shift, augmentation)
+    modules = (loss, pairing, refinement, margin, min_shift, augmentation, unseen)
     asked = [module.STUDY for module in modules]
     done = [study for study in asked if (RESULTS / f"study_{study.name}.json").exists()]
     told = [study.told(_read(f"study_{study.name}")) for study in done]
@@ -105,6 +106,8 @@ TABLES: dict[str, Callable[[], str]] = {
     "inference": _one("inference_speed", inference_speed.readme),
     "real": _one("real_speech", real_speech.readme),
     "speakers": _one("real_speech", real_speech.readme_speakers),
+    "strangers": _one("strangers", strangers.readme),
+    "strangers_short": _one("strangers", strangers.readme_short),
     "refined": _one("real_refine", real_refine.readme),
     "shifts": _one("shift_recovery", shift_recovery.readme),
     "studies": studies,

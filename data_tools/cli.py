@@ -7,6 +7,7 @@ the option's. A mistake of the user ends in one sentence; a bug of ours shows it
 import re
 import sys
 from argparse import SUPPRESS, Action, ArgumentTypeError, RawDescriptionHelpFormatter
+from collections import deque
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import MISSING, fields
 from pathlib import Path
@@ -267,23 +268,24 @@ def known(parser: ArgumentParser, argv: list[str]) -> tuple[list[str], list[str]
 
     For a program that passes the others on. (jsonargparse refuses `parse_known_args`.)
     """
-    takes_value = {
-        name: action.nargs != 0 for action in parser._actions for name in action.option_strings
-    }
+    takes = {name: action.nargs for action in parser._actions for name in action.option_strings}
     own: list[str] = []
     others: list[str] = []
-    words = iter(argv)
-    for word in words:
+    words = deque(argv)
+    while words:
+        word = words.popleft()
         if word == "--":
             others += [word, *words]
             break
         name, equals, _ = word.partition("=")
-        if name not in takes_value:
+        if name not in takes:
             others.append(word)
             continue
         own.append(word)
-        if takes_value[name] and not equals:
-            own += [value for value in (next(words, None),) if value is not None]
+        if takes[name] != 0 and not equals and words:
+            own.append(words.popleft())
+        while takes[name] == "+" and not equals and words and not words[0].startswith("-"):
+            own.append(words.popleft())
     return own, others
 
 

@@ -3,7 +3,8 @@
     clip,score,offset,verdict,reason
     clip_00007,0.91,0,keep,
     clip_00008,0.84,5,realign,audio is 200 ms early; delay it by 200 ms
-    clip_00009,0.12,-9,no minimum,no shift within 15 frames fits the lips better than others
+    clip_00009,0.12,-9,no minimum,no offset fits clearly better than others
+    clip_00010,0.33,8,far,its offset is not where this set lies (-3 frames to +1 frame) ...
 
 `clip` is the clip's key in its shard. Rows of another verdict than `keep` and `realign` are not
 trained on, and neither are clips without a row. Shards stay as they are; deleting the file or
@@ -22,8 +23,8 @@ from data_tools.manifest import ShardError
 from data_tools.records import RecordError, number, read_table, whole_number
 
 KEEP, REALIGN = "keep", "realign"
-SHIFTED, NO_MINIMUM, UNREADABLE = "shifted", "no minimum", "unreadable"
-VERDICTS = (KEEP, REALIGN, SHIFTED, NO_MINIMUM, UNREADABLE)
+SHIFTED, NO_MINIMUM, FAR, UNREADABLE = "shifted", "no minimum", "far", "unreadable"
+VERDICTS = (KEEP, REALIGN, SHIFTED, NO_MINIMUM, FAR, UNREADABLE)
 COLUMNS = ["clip", "score", "offset", "verdict", "reason"]
 _FARTHEST = 1000  # frames; an offset beyond is a slip of the pen
 

@@ -1,32 +1,48 @@
 """How far can an answer be trusted?
 
-    python -m trainer.calibrate --weights W --data.shards DIR OUT.safetensors
+    python -m trainer.calibrate --weights W --data.shards DIR [DIR ...] OUT.safetensors
 
-Asks a network for the offset of held-out clips, cut to lengths from a second up, each once with its
-own sound and once with unrelated sound, to which no offset is right; one video in five is taken to
-be of that kind. The share of right answers over the clearness of their minimum (a rising curve, by
-isotonic regression) goes into OUT, a safetensors file, as the calibration that
-`python -m trainer.sync` shows as the chance of being right. The clips must be in sync: what is off
-in them would count as the network's error.
+Asks a network for the offset of held-out clips, cut to lengths from 1 to 60 s (as far as clips are
+so long), their sound moved by up to 12 frames; a fifth of the answers are about sound of another
+clip, to which no offset is right. A logistic regression of right and wrong over what is known of an
+answer (how clear it is, how far it stands out of chance, how many windows it rests on) goes into
+OUT, a safetensors file, as the calibration that `syncnet` shows as the chance of being right. Each
+group of speakers is left out in turn, and what is stated of it is set beside what came true: give
+clips of many speakers that the network has not learnt from.
 """
 
 import sys
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from jsonargparse import ArgumentParser
 
 from data_tools import cli
 from data_tools.clips import SPLITS
 from data_tools.errors import UsageError
+from data_tools.manifest import ShardError, read_manifest
+from data_tools.names import shown
 from trainer.data.dataset import Dataset
 from trainer.model.fold import fold
 from trainer.model.formats import write_safetensors
 from trainer.model.weights import PACKAGED, find_weights, load_model
-from trainer.score.calibration import answers, calibrate
+from trainer.score.answers import ask, embed_held_out
+from trainer.score.calibration import calibrate
+from trainer.score.calibration_report import lines, plot
+from trainer.score.evaluation import read_offsets
+from trainer.score.speakers import speaker_finder
 
 _EPILOG = """\
 examples:
   python -m trainer.calibrate --weights runs/x/best.pt --data.shards shards mine.safetensors
       what the val split says, in a copy of the weights
-  python -m trainer.calibrate --weights runs/x/best.pt --data.shards shards --half mine.safetensors
-      the same in half of the bytes
+  python -m trainer.calibrate --weights W --data.shards grid new --split test all \\
+    --speakers '^grid|s[0-9]+_' OUT
+      the test split of one set, all one speaker, and all clips of another, whose sources that begin
+      alike (s26_, s31_) are one speaker each
+  python -m trainer.calibrate --weights W --data.shards wild --split all --relative --plot r.png OUT
+      clips of which nobody knows how far they are off: the moved sound must be found relative to
+      the answer for the whole clip
   syncnet --weights mine.safetensors talk.mp4
       shows the chance of being right beside each offset
 
@@ -34,11 +50,11 @@ exit status: 0 written, 1 bad data or too little of it, 2 wrong usage
 """
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Command line; 0 written, 1 bad data, 2 wrong usage."""
-    parser = cli.command("python -m trainer.calibrate", __doc__, _EPILOG)
-    parser.add_argument("out", type=cli.file_name, metavar="OUT", help="a .safetensors file")
-    parser.add_argument(
+def _parser() -> ArgumentParser:
+    parser = cli.command("python -m trainer.calibrate", __doc__ or "", _EPILOG)
+    add = parser.add_argument
+    add("out", type=cli.file_name, metavar="OUT", help="a .safetensors file")
+    add(
         "--weights",
         type=find_weights,
         required=True,
@@ -46,36 +62,117 @@ def main(argv: list[str] | None = None) -> int:
         help="best.pt of a run, any SyncNet's weights, or of the package: "
         f"{', '.join(PACKAGED)}; not changed",
     )
-    parser.add_argument(
+    add(
         "--data.shards",
         type=cli.file_name,
+        nargs="+",
         required=True,
         metavar="DIR",
-        help="shards that `data_tools pack` wrote, of clips that are in sync",
+        help="shards that `data_tools pack` wrote; the clips must be in sync, or see --offsets and "
+        "--relative",
     )
-    parser.add_argument(
+    add(
         "--split",
-        choices=SPLITS,
-        default="val",
-        help="which of their clips: some that the network has not learnt from (default: val)",
+        choices=[*SPLITS, "all"],
+        nargs="+",
+        default=["val"],
+        metavar="SPLIT",
+        help="which of their clips: train, val, test or all, one for every DIR or one each: some "
+        "that the network has not learnt from (default: val)",
     )
-    parser.add_argument("--half", action="store_true", help="store 16 bits a number: half the size")
+    add(
+        "--mode",
+        choices=["centred", "masked"],
+        default="centred",
+        help="the way of scoring that it is for, the weights' default then (default: centred)",
+    )
+    add(
+        "--offsets",
+        type=cli.file_name,
+        metavar="CSV",
+        help="by how much clips are off themselves (columns clip and offset_frames); clips that it "
+        "does not list are left out, unless --relative is given",
+    )
+    add(
+        "--relative",
+        action="store_true",
+        help="of clips that --offsets does not list, nobody knows the offset: right is what "
+        "follows the sound as it is moved, relative to the answer for the whole clip",
+    )
+    add(
+        "--speakers",
+        type=str,
+        metavar="REGEX",
+        help="what this regular expression finds in DIR/source, the names of the folder and of a "
+        "clip's source (its group, if it has one) says who speaks; where it finds nothing, and by "
+        "default, the whole name does",
+    )
+    add("--plot", type=cli.file_name, metavar="FILE", help="draw the reliability diagram, as PNG")
+    add("--half", action="store_true", help="store 16 bits a number: half the size")
+    return parser
 
-    def work() -> None:
-        args = cli.parse(parser, argv)
-        if args.out.suffix != ".safetensors":
-            raise UsageError(f"{args.out} must end in .safetensors, which can hold a calibration")
-        cli.check_outputs({"OUT": args.out}, {"the input": [args.weights]})
-        model = load_model(args.weights)
-        dataset = Dataset(args["data.shards"], args.split)
-        calibration = calibrate(*answers(fold(model), dataset))
-        write_safetensors(model.half() if args.half else model, args.out, calibration)
-        points = zip(calibration.clearness, calibration.share_right, strict=True)
-        for clearness, share in points:
-            print(f"clearness {clearness:5.2f}: {share:.0%} of the answers right")
-        print(f"wrote {args.out}")
 
-    return cli.exit_status("calibrate", work, "interrupted; nothing was written")
+def main(argv: list[str] | None = None) -> int:
+    """Command line; 0 written, 1 bad data, 2 wrong usage."""
+    return cli.exit_status("calibrate", lambda: _run(argv), "interrupted; nothing was written")
+
+
+def _run(argv: list[str] | None) -> None:
+    args = cli.parse(_parser(), argv)
+    if args.out.suffix != ".safetensors":
+        raise UsageError(f"{args.out} must end in .safetensors, which can hold a calibration")
+    if args.plot and args.plot.suffix.lower() != ".png":
+        raise UsageError(f"--plot: {shown(args.plot)} must end in .png, which is what is drawn")
+    inputs = [args.weights, *([args.offsets] if args.offsets else [])]
+    cli.check_outputs({"OUT": args.out, "--plot": args.plot}, {"the input": inputs})
+    folders = args["data.shards"]
+    if len(args.split) not in (1, len(folders)):
+        raise UsageError(f"--split: {len(args.split)} given for {len(folders)} folders of shards")
+    speaker = speaker_finder(args.speakers)
+    offsets = read_offsets(args.offsets) if args.offsets else None
+    model = load_model(args.weights)
+    folded = fold(model)
+    answers = []
+    splits = args.split * len(folders) if len(args.split) == 1 else args.split
+    for folder, split in zip(folders, splits, strict=True):
+        held_out = []
+        for dataset in _datasets(folder, split):
+            records = [record for shard in dataset.shards for record in shard.records]
+            own = _own_offsets(dataset.keys, offsets, args.relative)
+            who = {record.source: speaker(f"{folder.name}/{record.source}") for record in records}
+            held_out += embed_held_out(folded, dataset, who, own)
+        answers += ask(held_out, args.mode)
+    calibration, rows = calibrate(answers, args.mode)
+    write_safetensors(model.half() if args.half else model, args.out, calibration)
+    for line in lines(calibration, rows):
+        print(line)
+    if args.plot:
+        plot(calibration, args.plot)
+        print(f"wrote {args.plot}")
+    print(f"wrote {args.out}")
+
+
+def _datasets(folder: Path, split: str) -> list[Dataset]:
+    """One split, or every split that has clips."""
+    if split != "all":
+        return [Dataset(folder, split)]
+    held = {entry.split for entry in read_manifest(folder).shards if entry.clips}
+    if not held:
+        raise ShardError(f"{folder} holds no clip; see `data_tools info`")
+    return [Dataset(folder, name) for name in SPLITS if name in held]
+
+
+def _own_offsets(
+    keys: Iterable[str], offsets: Mapping[str, int] | None, relative: bool
+) -> dict[str, int | None]:
+    """The offset that is right for each clip, None where it is not known; without those left out.
+
+    Args:
+        offsets: that are known; None: every clip is in sync, unless `relative`.
+    """
+    if offsets is None:
+        return dict.fromkeys(keys, None if relative else 0)
+    return {key: offsets.get(key) for key in keys if relative or key in offsets}
 
 
 if __name__ == "__main__":

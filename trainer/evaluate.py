@@ -40,6 +40,14 @@ from trainer.score.evaluation_report import (
     write_report,
 )
 from trainer.score.intervals import Evaluation, summarise
+from trainer.score.protocol import (
+    PUBLISHED,
+    SETS_DIFFER,
+    Protocol,
+    protocol_table,
+    random_table,
+    summarise_protocol,
+)
 
 _EPILOG = """\
 examples:
@@ -49,6 +57,9 @@ examples:
       does the offset follow when the sound is moved?
   python -m trainer.evaluate --weights runs/x/best.pt --data.shards shards --swapped --out control
       the control: with the sound of another clip, which must score at chance
+  python -m trainer.evaluate --weights runs/x/best.pt --data.shards lrs2 --protocol lrs2
+      beside what is published on LRS2; for the same table of strangers of your own, pack them with
+      --ratios 0:0:100, so that all of them are in the test split
 
 exit status: 0 measured, 1 bad data or a shift test that fails, 2 wrong usage
 """
@@ -109,13 +120,13 @@ def _run(argv: list[str] | None) -> int:
     except OSError as error:
         raise UsageError(f"--out: {error}") from None
     with locked(out, "evaluate"), naming_device_faults():
-        evaluation, left_out = _measure(args, options, device, out)
-    return _show(evaluation, left_out, options, out)
+        evaluation, protocol, left_out = _measure(args, options, device, out)
+    return _show(evaluation, protocol, left_out, options, out)
 
 
 def _measure(
     args: Namespace, options: EvaluationOptions, device: str, out: Path
-) -> tuple[Evaluation, dict[str, str]]:
+) -> tuple[Evaluation, Protocol | None, dict[str, str]]:
     """Measure and write all files; returns the figures, and what was left out and why."""
     model = fold(load_model(args.weights)).to(device)
     own = read_offsets(args.offsets) if args.offsets else None
@@ -123,6 +134,7 @@ def _measure(
         args.data.shards, model, options, own=own, device=device, threads=args.threads
     )
     evaluation = summarise(measured, options)
+    protocol = summarise_protocol(measured, options) if options.protocol else None
     write_report(
         out,
         evaluation,
@@ -132,12 +144,17 @@ def _measure(
         weights=args.weights,
         model=model.name,
         own_offsets=args.offsets,
+        protocol=protocol,
     )
-    return evaluation, left_out
+    return evaluation, protocol, left_out
 
 
 def _show(
-    evaluation: Evaluation, left_out: dict[str, str], options: EvaluationOptions, out: Path
+    evaluation: Evaluation,
+    protocol: Protocol | None,
+    left_out: dict[str, str],
+    options: EvaluationOptions,
+    out: Path,
 ) -> int:
     """Print what was found; returns the exit status."""
     console = Console(
@@ -148,6 +165,12 @@ def _show(
         console.print(text, soft_wrap=True)
 
     console.print(table(evaluation))
+    if protocol is not None:
+        console.print(protocol_table(evaluation, "this network"))
+        say(SETS_DIFFER)
+        for row in PUBLISHED:
+            say(f"{row.network}: {row.paper}")
+        console.print(random_table(protocol))
     if options.swapped:
         say(f"every clip had another clip's sound: chance is {CHANCE:.1%}")
     for clip, reason in left_out.items():

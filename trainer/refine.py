@@ -5,10 +5,15 @@ clip with that network, leave out those that do not fit, train again from fresh 
 counts the trainings, every option of `python -m trainer.run` goes on to them, and a refinement that
 was stopped goes on where it was. `--weights W --score-only` only scores.
 
-A clip's score says by how much the smallest distance within a frame of no offset lies below the
-smallest one elsewhere within +-15, as a share of the clip's median distance: above 0 if no other
+`--realign` is for sets that were cut or sent with a delay: every clip that is kept is moved by its
+own offset, if that is clear and lies where many of the set do; the next network makes the labels
+anew. `--with GRID` trains on sets in sync beside it, which hold the zero where it is.
+
+A clip's score says by how much the best fit within a frame of no offset (re-aligning: of its own)
+stands above the best elsewhere within +-15, as a share of the best of all: above 0 if no other
 offset fits better. The outcome is `keep.csv` (`data_tools.keep`), which `trainer.run
---data.manifest` honours; shards stay as they are.
+--data.manifest` honours, and refine.json, which says how the offsets are spread; shards stay as
+they are.
 """
 
 import math
@@ -19,7 +24,7 @@ from jsonargparse import ArgumentParser, Namespace
 from rich.console import Console
 
 from data_tools import cli
-from data_tools.atomic import try_folder
+from data_tools.atomic import try_folder, write_json
 from data_tools.errors import UsageError
 from data_tools.lock import locked
 from trainer.config import check
@@ -31,10 +36,12 @@ from trainer.score.verdicts import VerdictOptions, score_and_judge
 from trainer.train.rounds import (
     OWN_OPTIONS,
     RESULT,
+    Sets,
     refine,
     round_folder,
     training_arguments,
 )
+from trainer.train.rounds_table import rounds_table
 
 _EPILOG = """\
 All other options go to trainer.run: --config FILE, --train.epochs 40 ...
@@ -45,7 +52,10 @@ examples:
   python -m trainer.refine --data.shards shards --weights W --score-only --out scores
       only say which clips are off, in scores/keep.csv and scores/scores.png
   python -m trainer.refine --data.shards shards --weights W --realign
-      W stands in for the first training; clips that are merely shifted are put in place
+      W stands in for the first training; every clip that is kept is moved by its own offset
+  python -m trainer.refine --data.shards lrw --with grid --data.weights 0.5 0.5 --weights W \\
+          --realign --rounds 3 --config grid.yaml
+      trains on both, half and half; lrw is put in place by W, then anew by the network of round 2
 
 exit status: 0 done, 1 bad data or a training that failed, 2 wrong usage
 """
@@ -60,6 +70,16 @@ def _parser() -> ArgumentParser:
         required=True,
         metavar="DIR",
         help="shards that `data_tools pack` wrote; their training clips are scored",
+    )
+    add(
+        "--with",
+        dest="beside",
+        type=cli.file_name,
+        nargs="+",
+        default=[],
+        metavar="DIR",
+        help="sets in sync, trained on beside it and left as they are; --data.weights gives the "
+        "share of each, that of --data.shards first",
     )
     add(
         "--out", type=cli.file_name, help="folder of the results; default runs/refine-<name of DIR>"
@@ -89,6 +109,7 @@ def _run(argv: list[str] | None) -> None:
     args = cli.parse(parser, own)
     _check(args, training)
     shards, weights = args.data.shards, args.weights
+    sets = Sets(shards, tuple(args.beside))
     out = args.out or Path("runs") / f"refine-{shards.resolve().name}"
     try:
         try_folder(out)
@@ -105,17 +126,21 @@ def _run(argv: list[str] | None) -> None:
 
     with locked(out, "refine"), naming_device_faults():
         if args.score_only:
-            score_and_judge(shards, weights, out, options, say)
+            found = score_and_judge(shards, weights, out, options, say)
+            write_json(out / RESULT, {"rounds": [{"weights": str(weights)} | found.as_dict()]})
+            say(f"wrote {out / RESULT}: verdicts, and how the offsets are spread")
             return
         # refuses wrong options now, and bad shards
-        config, _ = parse(training_arguments(shards, round_folder(out, 1) / "run", training))
+        config, _ = parse(training_arguments(sets, round_folder(out, 1) / "run", training))
         check(config)
-        Dataset(shards, "train")
+        for folder in (sets.shards, *sets.beside):
+            Dataset(folder, "train")
         if weights is not None:
             load_model(weights)
-        best = refine(shards, out, args.rounds, options, training, say, weights)
-    say(f"wrote {out / RESULT}: accuracy and verdicts of each round")
-    say(f"wrote {best}: the network trained on what was kept")
+        refined = refine(sets, out, args.rounds, options, training, say, weights)
+    console.print(rounds_table(refined.rounds))
+    say(f"wrote {out / RESULT}: accuracy, verdicts and spread of offsets of each round")
+    say(f"wrote {refined.weights}: the network trained on what was kept")
 
 
 def _check(args: Namespace, training: list[str]) -> None:
@@ -133,6 +158,10 @@ def _check(args: Namespace, training: list[str]) -> None:
         raise UsageError("--threshold must be a number")
     if args.score_only and args.weights is None:
         raise UsageError("--score-only needs --weights")
+    if args.score_only and args.beside:
+        raise UsageError("--score-only trains nothing: what is --with for?")
+    if args.data.shards.resolve() in [folder.resolve() for folder in args.beside]:
+        raise UsageError(f"--with {args.data.shards} is the set that is to be refined")
     if args.score_only and training:
         raise UsageError(f"--score-only trains nothing: what is {training[0]}?")
     if not args.score_only and args.rounds < 2:

@@ -46,9 +46,10 @@ the sign:
 trust: "not sure" says why: too short, hardly any speech, no clear minimum, or less than 90 % of the
 pictures, of the sound or of the length that the file states could be used. What was left out, or
 chosen among several, is noted below the table, in CSV and in JSON. Where the weights carry
-a calibration, "chance" is the share of held-out videos with as clear a minimum whose offset was
-right within a frame, and an offset below 80 % is not trusted. A calibration holds for the default
-mode and search alone: with others an offset is trusted if its minimum lies 3 deviations deep.
+a calibration, "chance" is the share of held-out videos with as clear an answer whose offset was
+right within a frame; the calibration says which chance and what length are needed. It holds for
+its mode and the default search alone: with others an offset is trusted if it stands out by 3
+deviations. An offset at the edge of the search is never trusted.
 
 exit status: 0 every video gave an offset (trusted or not), 1 one did not or --fix failed,
 2 wrong usage
@@ -148,6 +149,7 @@ def _run(args: Namespace, weights: Path, options: MeasureOptions) -> int:
     network = load_network(weights, options.device)
     if note := crop_note(network, options):
         print(f"sync: {note}", file=sys.stderr)
+    options = replace(options, mode=options.mode or network.mode)
     tracks: list[TrackResult] = []
     left_out: dict[str, list[str]] = {}
     status = 0

@@ -54,12 +54,26 @@ def main(study: Study, argv: list[str] | None = None) -> int:
     parser.add_argument(
         "--shards", type=Path, help="instead of synthetic heads: real speech, with a test split"
     )
+    parser.add_argument(
+        "--unseen",
+        type=Path,
+        nargs="+",
+        default=[],
+        help="with --shards: other shards, of strangers, whose test splits are measured instead",
+    )
+    parser.add_argument(
+        "--manifest",
+        type=Path,
+        help="with --shards: keep.csv of what to train on, as trainer.refine writes",
+    )
     arguments = sys.argv[1:] if argv is None else argv
 
     def work(args: Namespace) -> None:
         if args.past:
             _redraw(study, args.past)
         else:
+            if (args.unseen or args.manifest) and not args.shards:
+                raise UsageError("--unseen and --manifest need --shards to train on")
             _measure(study, args, told(arguments))
 
     return run(study.name, parser, argv, work)
@@ -85,7 +99,8 @@ def _measure(study: Study, args: Namespace, command: str) -> None:
         console.print(text, highlight=False, soft_wrap=True)
 
     args.cache.mkdir(parents=True, exist_ok=True)
-    figures = study.measure(sizes, Source(args.cache, args.shards), say)
+    source = Source(args.cache, args.shards, tuple(args.unseen), args.manifest)
+    figures = study.measure(sizes, source, say)
     written = Result(
         f"studies.{study.name}", figures, "warm", sizes.seeds, args.quick, command
     ).write(args.json)

@@ -11,13 +11,13 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from statistics import mean
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from rich.console import Console
 
 from benchmarks.processes import cpu_seconds
-from data_tools.keep import KEEP, Row, write_keep
+from data_tools.keep import KEEP, Row, read_keep, write_keep
 from data_tools.mfcc import WINDOW_FRAMES
 from data_tools.packing import pack
 from data_tools.plan import PackOptions
@@ -78,6 +78,8 @@ class Trial:
     augment: Augment = field(default_factory=Augment)
     skip_quiet: bool = True
     curriculum: int = 0
+    others: float = 0.0
+    model: Literal["small", "medium"] = "small"
 
 
 @dataclass(frozen=True)
@@ -87,10 +89,15 @@ class Source:
     Attributes:
         cache: folder of the synthetic heads, and of what lasts no longer than a training.
         shards: with splits train and test, instead of synthetic heads.
+        unseen: shards whose test splits the accuracy is measured on, of all together; by default
+            that of `shards`.
+        manifest: a keep.csv of `shards`: which clips to train on, and how their sound is moved.
     """
 
     cache: Path
     shards: Path | None = None
+    unseen: tuple[Path, ...] = ()
+    manifest: Path | None = None
 
 
 def heads(cache: Path, clips: int, seed: int, split: str, offsync: float = 0.0) -> Path:
@@ -117,8 +124,8 @@ def settings(trial: Trial, sizes: Sizes, seed: int, shards: Path, run: Path) -> 
             skip_quiet=trial.skip_quiet,
             curriculum=trial.curriculum,
         ),
-        model=Model("small"),
-        loss=Loss(trial.loss, trial.margin),  # type: ignore[arg-type]
+        model=Model(trial.model),
+        loss=Loss(trial.loss, trial.margin, trial.others),  # type: ignore[arg-type]
         augment=trial.augment,
         train=Train(
             batch_size=sizes.step_frames // frames,
@@ -145,11 +152,14 @@ def learn(config: Config) -> float:
     return cpu_seconds() - begin
 
 
-def accuracy(weights: Path, unseen: Path) -> dict[str, float]:
-    """Share of offsets within a frame from 5 and from 15 frames, and AUC, on heads never seen."""
+def accuracy(weights: Path, *unseen: Path) -> dict[str, float]:
+    """Share of offsets within a frame from 5 and from 15 frames, and AUC, on clips never seen."""
     device = find_device("auto", "device")
     options = EvaluationOptions(resamples=1)  # intervals come from seeds here
-    measured, _ = evaluate(unseen, fold(load_model(weights)).to(device), options, device=device)
+    model = fold(load_model(weights)).to(device)
+    measured = [
+        clip for shards in unseen for clip in evaluate(shards, model, options, device=device)[0]
+    ]
     found = summarise(measured, options)
     figures = {"k5": found.accuracy["k5"], "k15": found.accuracy["k15"], "auc": found.auc}
     values = {name: figure.value for name, figure in figures.items()}
@@ -164,15 +174,15 @@ def compare(trials: dict[str, Trial], sizes: Sizes, source: Source, say: Say) ->
         what they are, in words.
     """
     if source.shards:
-        shards = unseen = source.shards
+        shards, unseen = source.shards, source.unseen or (source.shards,)
         sizes = replace(
             sizes,
-            clips=min(sizes.clips, len(Dataset(shards, "train"))),
-            unseen=len(Dataset(shards, "test")),
+            clips=min(sizes.clips, len(usable_clips(shards, source.manifest))),
+            unseen=sum(len(Dataset(folder, "test")) for folder in unseen),
         )
     else:
         shards = heads(source.cache, sizes.clips, 0, "train") / "shards"
-        unseen = heads(source.cache, sizes.unseen, UNSEEN_SEED, "test") / "shards"
+        unseen = (heads(source.cache, sizes.unseen, UNSEEN_SEED, "test") / "shards",)
     found: dict[str, list[Figures]] = {name: [] for name in trials}
     total = sizes.seeds * len(trials)
     # seeds outside: what slows the machine down for a while then slows all trials alike
@@ -182,11 +192,12 @@ def compare(trials: dict[str, Trial], sizes: Sizes, source: Source, say: Say) ->
             run = Path(folder) / "run"
             config = settings(trials[name], sizes, seed, shards, run)
             if source.shards:
-                manifest = some_clips(shards, sizes.clips, Path(folder) / "keep.csv")
+                manifest = Path(folder) / "keep.csv"
+                some_clips(shards, sizes.clips, manifest, source.manifest)
                 config = replace(config, data=replace(config.data, manifest=str(manifest)))
             cpu_s = learn(config)
             curve = [
-                {"step": int(kept.stem.removeprefix("step-")), **accuracy(kept, unseen)}
+                {"step": int(kept.stem.removeprefix("step-")), **accuracy(kept, *unseen)}
                 for kept in sorted(run.glob("step-*.pt"))
             ]
         found[name].append({"seed": seed, "cpu_s": round(cpu_s, 1), "curve": curve})
@@ -199,13 +210,27 @@ def compare(trials: dict[str, Trial], sizes: Sizes, source: Source, say: Say) ->
     return {"trials": found, "sizes": asdict(sizes), "clips": clips}
 
 
-def some_clips(shards: Path, count: int, manifest: Path) -> Path:
-    """Write a keep.csv of so many training clips, evenly spaced."""
+def usable_clips(shards: Path, manifest: Path | None) -> dict[str, Row]:
+    """The training clips that may be drawn from, in the shards' order; all without a keep.csv.
+
+    Raises:
+        UserError: the shards or the keep.csv cannot be read.
+    """
     dataset = Dataset(shards, "train")
     keys = [record.key for shard in dataset.shards for record in shard.records]
+    if manifest is None:
+        return {key: Row(KEEP) for key in keys}
+    rows = read_keep(manifest)
+    return {key: rows[key] for key in keys if key in rows and rows[key].used}
+
+
+def some_clips(shards: Path, count: int, out: Path, manifest: Path | None = None) -> Path:
+    """Write a keep.csv of so many training clips, evenly spaced among those that may be used."""
+    rows = usable_clips(shards, manifest)
+    keys = list(rows)
     chosen = np.unique(np.linspace(0, len(keys) - 1, count).round().astype(int))
-    write_keep(manifest, {keys[at]: Row(KEEP) for at in chosen})
-    return manifest
+    write_keep(out, {keys[at]: rows[keys[at]] for at in chosen})
+    return out
 
 
 def at_end(result: Figures, trial: str, measure: str) -> float:

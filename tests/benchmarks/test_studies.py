@@ -17,14 +17,15 @@ from benchmarks.studies import (
     refinement,
     study,
     training,
+    unseen,
 )
-from data_tools.keep import KEEP, NO_MINIMUM, SHIFTED, Row, read_keep
+from data_tools.keep import KEEP, NO_MINIMUM, REALIGN, SHIFTED, Row, read_keep, write_keep
 from data_tools.packing import pack
 from data_tools.plan import PackOptions
 from data_tools.synth.clips import synthesize
 from trainer.data.dataset import Dataset
 
-MODULES = [augmentation, loss, margin, min_shift, pairing, refinement]
+MODULES = [augmentation, loss, margin, min_shift, pairing, refinement, unseen]
 
 
 @pytest.fixture(scope="module")
@@ -68,8 +69,38 @@ def test_a_study_trains_on_shards_made_elsewhere(
     assert "not known; see real_refine" in capsys.readouterr().err
 
 
+def test_a_study_is_measured_on_strangers_and_heeds_a_manifest(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, clips, ratios in (("own", 12, (90, 0, 10)), ("strangers", 4, (0, 0, 100))):
+        synthesize(tmp_path / name / "clips", clips, 5, size=64, workers=1)
+        options = PackOptions(gray=True, ratios=ratios)
+        pack(tmp_path / name / "clips", tmp_path / name / "shards", options)
+    shards, strangers = tmp_path / "own" / "shards", tmp_path / "strangers" / "shards"
+    keys = list(training.usable_clips(shards, None))
+    rows = {key: Row(REALIGN, 0.5, 2) for key in keys[:8]} | {keys[8]: Row(SHIFTED, 0.1, 9)}
+    manifest = tmp_path / "keep.csv"
+    write_keep(manifest, rows)
+    some = read_keep(training.some_clips(shards, 3, tmp_path / "some.csv", manifest))
+    assert len(some) == 3 and {row.audio_shift for row in some.values()} == {-2}
+    more = ["--unseen", str(strangers), "--manifest", str(manifest)]
+    assert study.main(margin.STUDY, ["--quick", *more]) == 2
+    assert "need --shards" in capsys.readouterr().err
+    trial = training.Trial("infonce", "multiway", others=0.1)
+    source = training.Source(tmp_path, shards, (strangers, strangers), manifest)
+    found = training.compare({"one": trial}, margin.STUDY.sizes.quick, source, print)
+    assert found["sizes"]["clips"] == 8 and found["sizes"]["unseen"] == 8
+    assert 0 <= found["trials"]["one"][0]["curve"][-1]["k5"] <= 1
+
+
 def test_trainings_of_a_study_decode_and_step_alike() -> None:
-    trials = {**loss.TRIALS, **pairing.TRIALS, **min_shift.TRIALS, **augmentation.TRIALS}
+    trials = {
+        **loss.TRIALS,
+        **pairing.TRIALS,
+        **min_shift.TRIALS,
+        **augmentation.TRIALS,
+        **unseen.TRIALS,
+    }
     for trial in trials.values():
         config = training.settings(trial, loss.STUDY.sizes, 0, Path("shards"), Path("run"))
         frames = config.data.sample_frames

@@ -29,9 +29,10 @@ from torch import nn
 from torch.optim.lr_scheduler import LambdaLR
 
 from trainer.config import check
+from trainer.config.checks import from_dict
 from trainer.config.command import parse
 from trainer.config.files import settings
-from trainer.config.settings import Config, from_dict
+from trainer.config.settings import Config
 from trainer.model import torch_file
 from trainer.model.ema import average
 from trainer.model.syncnet import SyncNet
@@ -391,6 +392,17 @@ def mutated_calibration(rng: random.Random) -> str:
             json.dumps({"clearness": [1, 2], "share_right": points}),
             json.dumps({"clearness": list(range(10**5)), "share_right": [0.5] * 10**5}),
             json.dumps({"clearness": 5}),
+            json.dumps({"version": points, "mode": "centred"}),
+            json.dumps(
+                {
+                    "version": 2,
+                    "mode": rng.choice(("centred", "parity", 5)),
+                    "coefficients": rng.choice((points, [1, 2, 3, 4], [1, 2, 3, math.inf])),
+                    "windows": rng.choice((points, [0, 5])),
+                    "needed": rng.choice((0.9, 9, math.nan)),
+                    "least_windows": rng.choice((60, -1, 10**400)),
+                }
+            ),
             "[" * 10**5,
             "1" * 10**5,
             '{"clearness": [1e999, 2], "share_right": [0, 1]}',

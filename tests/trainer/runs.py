@@ -48,7 +48,7 @@ import json, os, resource, signal, sys
 import torch._dynamo  # the optimizer's, late and dear
 import trainer.run as run
 from trainer import calibrate, evaluate, export
-from trainer.score import calibration, evaluation
+from trainer.score import answers, evaluation
 from trainer.train import checkpoint, timing
 from trainer.train.step import TrainStep
 from trainer.train.validate import Validation
@@ -60,7 +60,7 @@ def disturb(job):
     where, name = {
         "step": (TrainStep, "take"), "validation": (Validation, "run"),
         "save": (checkpoint, "save"), "best": (os, "replace"),
-        "evaluate": (evaluation, "measure_clip"), "calibrate": (calibration, "score"),
+        "evaluate": (evaluation, "measure_clip"), "calibrate": (answers, "score_part"),
         "export": (torch.jit, "trace_module"),
     }[place]
     honest, seen = getattr(where, name), []

@@ -17,8 +17,9 @@ import hostile_weights as hostile
 from runs import REPOSITORY
 from trainer import refine
 from trainer.config import check
+from trainer.config.checks import from_dict
 from trainer.config.command import parse, save_config
-from trainer.config.settings import Config, Data, Loss, Train, from_dict
+from trainer.config.settings import Config, Data, Loss, Train
 from trainer.run import main
 
 DATA = ("--data.shards", "somewhere")
@@ -57,7 +58,10 @@ def bomb(levels: int = 10) -> str:
         ("config: other.yaml", "cannot name another"),
         ("train:", "train must have settings below it"),
         ("train: 5", "train must have settings below it"),
-        ("train: {lrr: 5}", "train has lrr, which is no setting; there are average, batch_size"),
+        (
+            "train: {lrr: 5}",
+            "train has lrr, which is no setting; there are accumulate, average, batch_size",
+        ),
         ("trainn: {lr: 5}", "trainn"),
         ("[train]", "sets nothing"),
         ("", "sets nothing"),
@@ -185,6 +189,72 @@ def test_settings_by_file_by_text_and_by_word(tmp_path: Path) -> None:
     for name in ("*a", "&a", "12:30", "talk: part 1", "[x", "{a}", "- b", "010", "!x", "é\udcff"):
         config, _ = parse([f"--data.clips={name}", f"--data.manifest={name}"])
         assert config.data.clips == config.data.manifest == name
+
+
+def test_several_sets_by_words_by_file_and_in_a_checkpoint(tmp_path: Path) -> None:
+    expected = ("a b", "[c", "05")
+    words = ["--data.shards", *expected, "--data.weights", "1", "2", "0.5", "--train.lr", "2"]
+    by_words, _ = parse([*words, "--data.manifest", "none", "k.csv", "none"])
+    (tmp_path / "mix.yaml").write_text(
+        "data:\n  shards: ['a b', '[c', '05']\n  weights: [1, 2, .5]\n"
+        "  manifest:\n  - none\n  - k.csv\n  - none\ntrain.lr: 2\n"
+    )
+    by_file, _ = parse(["--config", str(tmp_path / "mix.yaml")])
+    assert by_words == by_file
+    data = by_words.data
+    assert (data.shards, data.weights, data.shares) == (expected, (1.0, 2.0, 0.5), (2, 4, 1))
+    assert data.folders == tuple(map(Path, expected))
+    assert data.manifests == (None, Path("k.csv"), None)
+    save_config(by_words, tmp_path / "saved.yaml")
+    assert parse(["--config", str(tmp_path / "saved.yaml")])[0] == by_words
+    assert from_dict(by_words.as_dict()) == by_words
+    by_section, _ = parse(["--data", "{shards: [a, b]}", "--data.weights", "3", "1"])
+    assert (by_section.data.shards, by_section.data.weights) == (("a", "b"), (3.0, 1.0))
+
+
+def test_one_set_is_said_as_before(tmp_path: Path) -> None:
+    for name in ("shards", "[a]", "none", "- b"):
+        config, _ = parse(["--data.shards", name, "--data.manifest", name])
+        assert config.data.shards == config.data.manifest == name
+        assert config.data.folders == config.data.manifests == (Path(name),)
+    assert parse(["--config", "{data: {shards: [a]}}"])[0].data.shards == "a"
+    saved = Config(data=Data(shards="a")).as_dict()
+    del saved["data"]["weights"]
+    assert from_dict(saved).data.folders == (Path("a"),)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--data.weights", "1", "2"], "data.weights has 2 value(s) for 1 set(s)"),
+        (["--data.shards", "b", "c", "--data.weights", "1"], "1 value(s) for 2 set(s)"),
+        (["--data.shards", "b", "c", "--data.weights", "1", "0"], "must be positive numbers"),
+        (["--data.shards", "b", "c", "--data.weights", "1", "-2"], "must be positive numbers"),
+        (["--data.shards", "b", "c", "--data.weights", "1", ".inf"], "must be positive numbers"),
+        (["--data.shards", "b", "c", "--data.weights", "1", "x"], "--data.weights: expected float"),
+        (
+            ["--data.shards", "b", "c", "--data.manifest", "k"],
+            "data.manifest names 1 file(s) for 2",
+        ),
+        (["--data.shards", "b", "c", "--data.clips", "d"], "pack the clips with"),
+        (["--data.shards", "b", ""], "data.shards is empty"),
+        (["--data.shards", "b", "c\udcff"], "is no UTF-8"),
+        (["--data.shards", *("x" * 101)], "over 100; pack some together"),
+        (["--config", "{data: {shards: []}}"], "data.shards is empty"),
+        (["--config", "{data: {shards: [a, 5]}}"], "data.shards[1]: expected str, got int"),
+        (["--config", "{data: {shards: [[a]]}}"], "nested deeper"),
+        (["--config", "{data: {shards: [a], clips: [b]}}"], "nested deeper"),
+        (["--config", "{data: {shards: {a: b}}}"], "nested deeper"),
+        (["--config", "{data: {weights: 1}}"], "data.weights: expected array | null, got int"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_sets_weights_and_manifests_that_do_not_fit_are_one_sentence(
+    words: list[str], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*DATA, "--run.dir", str(tmp_path / "run"), *words]) == 2
+    heard = capsys.readouterr().err
+    assert said in heard and heard.count("\n") == 1 and len(heard) < 1000, heard
 
 
 @hypothesis_settings(max_examples=25, deadline=None, derandomize=True)

@@ -162,3 +162,20 @@ def test_a_folder_that_another_is_writing_to_is_refused(
     assert not out.exists()
     assert main([*args, "--starts", "1", "--resamples", "1"]) == 0
     assert not [path for path in out.iterdir() if path.name.startswith(".")]
+
+
+def test_the_protocol_of_the_papers_stands_beside_them(
+    shards_folder: Path, weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    more = ["--protocol", "lrs2", "--split", "train", "--resamples", "20"]
+    assert main(command(shards_folder, weights, tmp_path / "a", *more)) == 0
+    shown = capsys.readouterr().out
+    assert "VocaLiST" in shown and "16 frames" in shown and "The sets differ" in shown
+    found = json.loads((tmp_path / "a" / "evaluation.json").read_text())
+    pairs = found["protocol"]["random_pairs"]
+    assert pairs["n16"]["pairs"] > 100 and 0.2 < pairs["n16"]["nearer"]["value"] < 0.8
+    assert main(command(shards_folder, weights, tmp_path / "b", *more)) == 0
+    again = json.loads((tmp_path / "b" / "evaluation.json").read_text())
+    assert again == found
+    assert main(command(shards_folder, weights, tmp_path / "c", "--speakers", "(x)(y)")) == 2
+    assert "--speakers takes one group" in capsys.readouterr().err

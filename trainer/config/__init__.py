@@ -3,6 +3,7 @@
 An unknown name is an error. What a run was given is saved as `config.yaml` in its folder.
 """
 
+from trainer.config.checks import check, from_dict
 from trainer.config.command import parse, parser, save_config, saved_config
 from trainer.config.settings import (
     DEMO_TRAIN,
@@ -15,8 +16,6 @@ from trainer.config.settings import (
     Options,
     Run,
     Train,
-    check,
-    from_dict,
 )
 
 __all__ = [

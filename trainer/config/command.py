@@ -1,5 +1,7 @@
 """The command line of a training: sections of settings, --config, --resume, --guard, --overfit."""
 
+import math
+from collections import deque
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -9,9 +11,20 @@ from jsonargparse import ArgumentError, ArgumentParser, Namespace, set_loader
 
 from data_tools.atomic import atomic_path
 from data_tools.errors import UsageError
+from data_tools.records import utf8
+from trainer.config.checks import from_dict
 from trainer.config.files import check_value, load_value, packaged, settings
-from trainer.config.settings import DEMO_TRAIN, SECTIONS, SETTINGS, Config, Options, from_dict
+from trainer.config.settings import (
+    DEMO_TRAIN,
+    SECTIONS,
+    SETTINGS,
+    SEVERAL,
+    Config,
+    Data,
+    Options,
+)
 from trainer.data.augment import Augment
+from trainer.model.torch_file import plain_name
 from trainer.train import checkpoint
 from trainer.train.checkpoint import CheckpointError
 from trainer.train.guard import Action
@@ -96,7 +109,9 @@ def parse(argv: list[str]) -> tuple[Config, Options]:
         command.set_defaults(DEMO_TRAIN)
         given = _given(command, argv)
     built = command.instantiate(given)
-    config = Config(built.data, built.model, built.loss, built.augment, built.train, built.run)
+    config = Config(
+        _plain(built.data), built.model, built.loss, built.augment, built.train, built.run
+    )
     trackers = tuple(name.strip() for name in given.log.split(",") if name.strip())
     if given.overfit < 0:
         raise UsageError(f"--overfit must not be negative, not {given.overfit}")
@@ -116,11 +131,18 @@ def _without_files(argv: list[str]) -> list[str]:
     """
     sections = ("config", *(section.name for section in fields(Config)))
     kinds = SETTINGS | {"overfit": int, "resume": str, "guard": str, "log": str}
-    result, left = [], iter(argv)
-    for word in left:
+    result, left = [], deque(argv)
+    while left:
+        word = left.popleft()
         name, equals, value = word.removeprefix("--").partition("=")
         known = word.startswith("--") and (name in sections or name in kinds)
-        given = value if equals else next(left, None) if known else None
+        given = value if equals else left.popleft() if known and left else None
+        if known and given is not None and name in SEVERAL:
+            values = [given]
+            while not equals and left and not left[0].startswith("--"):
+                values.append(left.popleft())
+            result.append(f"--{name}={_listed(name, values)}")
+            continue
         if not known or given is None:
             result.append(word)
         elif name in sections:
@@ -129,6 +151,43 @@ def _without_files(argv: list[str]) -> list[str]:
             check_value(name, kinds[name], given)
             result.append(f"--{name}={given}")
     return result
+
+
+def _listed(name: str, values: list[str]) -> str:
+    """One or several words of a setting that takes them, as its value for jsonargparse.
+
+    Raises:
+        UsageError: a weight is no number, or a word is too long or, among several, no UTF-8.
+    """
+    kind = float if name == "data.weights" else str
+    for value in values:
+        check_value(name, kind, value)
+    if kind is float:
+        return f"[{', '.join(values)}]"
+    # a name is a name, also one such as [x] or - x, which jsonargparse would take for a list
+    if len(values) == 1 and not _is_list(values[0]):
+        return values[0]
+    for value in values:
+        if utf8(value) != value:  # YAML has no word for it
+            raise UsageError(f"--{name}: of several names, {plain_name(value)} is no UTF-8")
+    return str(yaml.safe_dump(values, default_flow_style=True, width=math.inf)).strip()
+
+
+def _is_list(text: str) -> bool:
+    try:
+        return isinstance(load_value(text), list)
+    except yaml.YAMLError:
+        return False
+
+
+def _plain(data: Data) -> Data:
+    """The same settings; a list of one set or one manifest as the text that it holds."""
+    one = {
+        name: value[0]
+        for name in ("shards", "manifest")
+        if isinstance(value := getattr(data, name), tuple) and len(value) == 1
+    }
+    return replace(data, **one)
 
 
 def _given(command: ArgumentParser, argv: list[str]) -> Namespace:

@@ -17,11 +17,13 @@ import yaml
 
 from data_tools.errors import UsageError
 from data_tools.records import RecordError, convert
-from trainer.config.settings import MOST_TEXT, SECTIONS, check_section
+from trainer.config.checks import MOST_TEXT, check_section
+from trainer.config.settings import SECTIONS, SEVERAL
 from trainer.model.torch_file import open_regular, plain_name
 
 _MOST_BYTES = 1 << 20  # of a file of settings
 _MOST_DEPTH = 2  # all, and a section
+_SEVERAL = tuple(f"{name}." for name in SEVERAL)  # settings that may be lists, one level deeper
 _NUMBERS = {int, float, bool}
 
 
@@ -103,7 +105,9 @@ def _scan(text: str) -> None:
             if len(event.value) > MOST_TEXT:
                 raise yaml.YAMLError(f"line {line}: a value of over {MOST_TEXT} characters")
         else:
-            if len(tables) == _MOST_DEPTH:
+            several = isinstance(event, yaml.SequenceStartEvent) and tables[-1:] and tables[-1][2]
+            deepest = _MOST_DEPTH + (several in _SEVERAL)
+            if len(tables) >= deepest:
                 raise yaml.YAMLError(f"line {line}: nested deeper than settings are")
             due = True if isinstance(event, yaml.MappingStartEvent) else None
             tables.append([tables[-1][2] if tables else "", due, ""])

@@ -1,21 +1,16 @@
 """Every setting of a training run: frozen dataclasses, and what no run could use."""
 
-import math
 from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
 from typing import Any, Literal
 
-from data_tools.errors import UsageError
 from data_tools.mfcc import WINDOW_FRAMES
-from data_tools.records import RecordError, convert
-from trainer.data import augment
 from trainer.data.augment import Augment
 from trainer.data.sampler import Pairing
-from trainer.model.layers import frozen_layers
-from trainer.model.torch_file import plain_name
+from trainer.data.shares import whole_shares
 from trainer.train.guard import Action
 
-MOST_TEXT = 4096  # characters, as the longest path
-_MOST_FRAMES = 10**6  # a step, over all processes
+NO_MANIFEST = "none"  # stands for the keep.csv of a set that has none
 
 
 @dataclass(frozen=True)
@@ -23,12 +18,18 @@ class Data:
     """Where samples come from and how they are drawn.
 
     Attributes:
-        shards: Folder of shards made by `python -m data_tools pack`. Without shards and clips a
-            synthetic demonstration set is made.
+        shards: Folder of shards made by `python -m data_tools pack`, or several folders, whose
+            sets are mixed by `weights`: `--data.shards grid lrw`. An epoch is then as many samples
+            as all sets hold together. Without shards and clips a synthetic demonstration set is
+            made.
+        weights: Of several sets, how much of the training each gives: `--data.weights 0.5 0.5` for
+            half and half, whatever their sizes; only the ratio counts. A set of a large weight is
+            gone through more often. Default: by the samples that each set holds.
         clips: Folder of clips in the layout <clip>/{audio.wav,frames/}; packed into data.shards
             (or into the run's folder) first.
         manifest: keep.csv of `trainer.refine`: which training clips to use, and how to move the
-            sound of those to be re-aligned. Shards stay as they are.
+            sound of those to be re-aligned. Shards stay as they are. Of several sets, one for
+            each, in their order; `none` for a set that has none.
         windows_per_clip: Samples drawn from each clip an epoch.
         pairing: What a sample is. independent: a window with one sound, genuine or false; paired: a
             window with both, for one decode; multiway: a run of frames whose windows are each
@@ -47,9 +48,10 @@ class Data:
         val_runs: Runs of 15 frames taken from each validation clip.
     """
 
-    shards: str | None = None
+    shards: str | tuple[str, ...] | None = None
+    weights: tuple[float, ...] | None = None
     clips: str | None = None
-    manifest: str | None = None
+    manifest: str | tuple[str, ...] | None = None
     windows_per_clip: int = 5
     pairing: Pairing = "independent"
     run_frames: int = 28
@@ -62,6 +64,27 @@ class Data:
     hw_decoder_load: float = 0.65
     val_clips: int = 1000
     val_runs: int = 5
+
+    @property
+    def folders(self) -> tuple[Path, ...]:
+        """The folder of each set; none where no shards are given."""
+        return tuple(Path(name) for name in several(self.shards))
+
+    @property
+    def manifests(self) -> tuple[Path | None, ...]:
+        """The keep.csv of each set; None for a set that has none."""
+        if self.manifest is None:
+            return (None,) * len(self.folders)
+        if isinstance(self.manifest, str):
+            return (Path(self.manifest),)
+        return tuple(None if name == NO_MANIFEST else Path(name) for name in self.manifest)
+
+    @property
+    def shares(self) -> tuple[int, ...] | None:
+        """Whole numbers in the ratio of the weights; None: by the samples that each set holds."""
+        if self.weights is None or len(self.folders) < 2:
+            return None
+        return whole_shares(self.weights)
 
     @property
     def nearest(self) -> int:
@@ -113,10 +136,15 @@ class Loss:
             Wav2Lip) or bins (in sync or off, as the seed tried).
         margin: Distance beyond which a false pair costs nothing; default: what suits the model
             (syncnet 20, the official value; the others 10).
+        others: Weight of the sounds of the batch's other clips as further false ones (infonce with
+            data.pairing multiway): 1, each counts like a false one of the run itself; 0, none. They
+            teach what is said, but also who speaks, which sync does not need: try 0.1 first. With
+            several processes, those of each process's own share of the batch.
     """
 
     name: Literal["contrastive", "infonce", "bce", "bins"] = "contrastive"
     margin: float | None = None
+    others: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -130,6 +158,7 @@ class Train:
             step of the optimizer, as if computed at once, but that batch norm normalises each part
             by its own statistics.
         epochs: Passes over the clips.
+        steps: Steps of the whole training, whatever an epoch has; 0: as many as its epochs have.
         lr: Learning rate of AdamW.
         weight_decay: Of AdamW.
         warmup_steps: Steps over which the learning rate rises.
@@ -147,6 +176,7 @@ class Train:
     batch_size: int = 128
     accumulate: int = 1
     epochs: int = 100
+    steps: int = 0
     lr: float = 1e-3
     weight_decay: float = 1e-2
     warmup_steps: int = 50
@@ -158,6 +188,10 @@ class Train:
     device: str = "auto"
     val_every: int = 5
     sync_batchnorm: bool = False
+
+    def total(self, steps_per_epoch: int) -> int:
+        """Steps of the whole training."""
+        return self.steps or self.epochs * steps_per_epoch
 
 
 @dataclass(frozen=True)
@@ -216,6 +250,8 @@ class Options:
 SECTIONS: dict[str, Any] = {section.name: section.type for section in fields(Config)}
 # The type of each setting, by its name from the top.
 SETTINGS = {f"{k}.{each.name}": each.type for k, v in SECTIONS.items() for each in fields(v)}
+# Settings that may hold several values: words one after another on the command line.
+SEVERAL = ("data.shards", "data.weights", "data.manifest")
 # Settings of the demonstration, unless given.
 DEMO_TRAIN = {"train.epochs": 40, "train.val_every": 10, "train.batch_size": 128}
 
@@ -236,157 +272,8 @@ FIXED_ON_RESUME = (
 INIT_FIXED_ON_RESUME = ("model.init", "model.freeze")
 
 
-def check(config: Config) -> None:
-    """Refuse values that no run could use.
-
-    Raises:
-        UsageError: names the setting and what it must be.
-    """
-    _check_whole_numbers(config)
-    _check_names(config)
-    _check_amounts(config)
-    augment.check(config.augment)
-    _check_init(config.model)
-    train, data = config.train, config.data
-    if train.batch_size % train.accumulate:
-        raise UsageError(
-            f"train.batch_size {train.batch_size} does not make {train.accumulate} equal parts "
-            "(train.accumulate)"
-        )
-    if train.batch_size * data.sample_frames > _MOST_FRAMES:
-        raise UsageError(
-            f"train.batch_size {train.batch_size} of {data.sample_frames} frames each is more than "
-            f"{_MOST_FRAMES:,} frames a step; lower it"
-        )
-    if config.loss.name == "infonce" and data.pairing == "independent":
-        raise UsageError(
-            "loss.name infonce picks one sound among several, which data.pairing independent does "
-            "not give: add --data.pairing multiway (or paired)"
-        )
-
-
-def _check_init(model: Model) -> None:
-    if not 0 < model.init_lr <= 1:
-        raise UsageError(f"model.init_lr must lie above 0, up to 1, not {model.init_lr}")
-    if model.init is None:
-        for name, given in (("freeze", model.freeze), ("init_lr", model.init_lr != 1)):
-            if given is not None and given is not False:
-                raise UsageError(f"model.{name} is for the layers of model.init: give that as well")
-    elif model.freeze is not None:
-        frozen_layers(model.freeze, model.name)
-
-
-def _check_whole_numbers(config: Config) -> None:
-    train, data, run = config.train, config.data, config.run
-    for name, value, least, most in (
-        ("train.batch_size", train.batch_size, 1, 10**6),
-        ("train.accumulate", train.accumulate, 1, 10**6),
-        ("train.epochs", train.epochs, 1, 10**9),
-        ("train.val_every", train.val_every, 1, 10**9),
-        ("train.warmup_steps", train.warmup_steps, 0, 10**9),
-        ("train.seed", train.seed, 0, 2**63 - 1),
-        ("data.ready", data.ready, 1, 1000),
-        ("data.threads", data.threads, 0, 1024),
-        ("data.curriculum", data.curriculum, 0, 10**9),
-        ("data.windows_per_clip", data.windows_per_clip, 1, 10**6),
-        ("data.max_shift", data.max_shift, 1, 10**6),
-        ("data.run_frames", data.run_frames, WINDOW_FRAMES, 10**4),
-        ("data.val_clips", data.val_clips, 1, 10**9),
-        ("data.val_runs", data.val_runs, 1, 10**4),
-        ("run.keep", run.keep, 0, 10**6),
-        ("run.save_steps", run.save_steps, 0, 10**12),
-    ):
-        if value < least:
-            raise UsageError(f"{name} must be at least {least}, not {in_digits(value)}")
-        if value > most:
-            raise UsageError(f"{name} must be at most {most}, not {in_digits(value)}")
-
-
-def _check_names(config: Config) -> None:
-    for name, text in (
-        ("data.shards", config.data.shards),
-        ("data.clips", config.data.clips),
-        ("data.manifest", config.data.manifest),
-        ("model.init", config.model.init),
-        ("model.freeze", config.model.freeze),
-        ("run.dir", config.run.dir),
-        ("train.device", config.train.device),
-    ):
-        if text == "":
-            raise UsageError(f"{name} is empty; leave it out for its default")
-        if text is not None and (len(text) > MOST_TEXT or "\0" in text):
-            raise UsageError(f"{name} is no name: it has a NUL or over {MOST_TEXT} characters")
-
-
-def _check_amounts(config: Config) -> None:
-    train, margin, load = config.train, config.loss.margin, config.data.hw_decoder_load
-    for name, amount in (
-        ("train.weight_decay", train.weight_decay),
-        ("train.clip_grad", train.clip_grad),
-        ("run.save_minutes", config.run.save_minutes),
-    ):
-        if not 0 <= amount < math.inf:
-            raise UsageError(f"{name} must be a number that is not negative, not {amount}")
-    if not 0 <= train.average < 1:
-        raise UsageError(f"train.average must lie in 0..1, not {train.average}")
-    if not 0 < train.lr < math.inf:
-        raise UsageError(f"train.lr must be positive, not {train.lr}")
-    if margin is not None and not 0 < margin < math.inf:
-        raise UsageError(f"loss.margin must be positive, not {margin}")
-    if not 0 <= load <= 1:
-        raise UsageError(f"data.hw_decoder_load must lie in 0..1, not {load}")
-
-
-def in_digits(value: int) -> str:
-    """An integer for a message, short whatever it is."""
-    return str(value) if abs(value) < 10**20 else "an immense number"
-
-
-def from_dict(saved: object) -> Config:
-    """The settings that a checkpoint holds (`Config.as_dict`); what later versions added is unset.
-
-    Raises:
-        UsageError: names the entry that is missing, not known, or of another type or size.
-    """
-    if not isinstance(saved, dict):
-        raise UsageError("config is no table of settings")
-    for name in SECTIONS:
-        if not isinstance(saved.get(name), dict):
-            raise UsageError(f"config has no section {name}")
-        check_section(saved[name], name, f"config.{name}")
-    for name in saved.keys() - SECTIONS.keys():
-        raise UsageError(f"config.{plain_name(name)} is no section that this version knows")
-    for name in FIXED_ON_RESUME:
-        group, key = name.split(".")
-        if key not in saved[group]:
-            raise UsageError(f"config has no {name}")
-    try:
-        config = convert(saved, Config)
-    except RecordError as error:
-        raise UsageError(f"config.{error}") from None
-    check(config)
-    return config
-
-
-def check_section(table: dict[Any, Any], section: str, where: str) -> None:
-    """Refuse what the section has no setting for, and values of other types.
-
-    Args:
-        where: the table's place, for messages: "config.train".
-
-    Raises:
-        UsageError: names the entry.
-    """
-    names = {setting.name for setting in fields(SECTIONS[section])}
-    for name in table:
-        if name not in names:
-            raise UsageError(
-                f"{where} has {plain_name(name)}, which is no setting; there are "
-                f"{', '.join(sorted(names))}"
-            )
-    try:
-        convert(table, SECTIONS[section], strict=False)
-    except RecordError as error:
-        # of names among several, jsonargparse tells which there are
-        if "invalid enum value" not in str(error):
-            raise UsageError(f"{where}.{error}") from None
+def several(value: str | tuple[str, ...] | None) -> tuple[str, ...]:
+    """The texts of a setting that may hold one, several or none."""
+    if value is None:
+        return ()
+    return (value,) if isinstance(value, str) else value

@@ -16,6 +16,7 @@ from nvidia.dali import types as dali_types
 
 from data_tools.errors import UsageError
 from trainer.data.sampler import Ints, uniform
+from trainer.data.vocal_tract import warp_matrices
 
 dali: Any = dali_types  # its members are made at import time, unseen by type checkers
 Floats = NDArray[np.float32]
@@ -28,6 +29,7 @@ _ARGUMENTS = {
     "quality": (dali.INT32, 0),
 }
 _NO_JPEG = 100
+_MOST_WARP = 0.3
 
 
 @dataclass(frozen=True)
@@ -39,30 +41,39 @@ class Augment:
         shift: Move the picture by up to this share of its side.
         zoom: Enlarge or shrink it by up to this share.
         turn: Turn it by up to so many degrees.
+        stretch: Change its width against its height by up to this share: wider mouths, longer
+            faces. Costs nothing beside shift, zoom or turn.
+        shear: Slant it by up to this share of its side, as a head that looks aside.
         brightness: Add up to this share of white, or take it away.
         contrast: Stretch or flatten around middle gray by up to this share.
         jpeg: Compress anew down to this quality (1..99).
         gain: Make the sound louder or softer by up to so many dB (exact in the features).
         timbre: Deviation of a constant added to each cepstrum, as by another microphone or room.
         noise: Deviation of noise added to every feature.
+        vocal_tract: Move the formants along the frequency axis by up to this share (0.1: by a
+            factor of 0.9 to 1.1), as another speaker's vocal tract would, within the features.
     """
 
     flip: bool = False
     shift: float = 0.0
     zoom: float = 0.0
     turn: float = 0.0
+    stretch: float = 0.0
+    shear: float = 0.0
     brightness: float = 0.0
     contrast: float = 0.0
     jpeg: int = 0
     gain: float = 0.0
     timbre: float = 0.0
     noise: float = 0.0
+    vocal_tract: float = 0.0
 
     @property
     def pictures(self) -> dict[str, tuple[Any, int]]:
         """What `augmented` takes, by name: type and axes; empty if no picture is changed."""
+        moved = self.flip or self.shift or self.zoom or self.turn or self.stretch or self.shear
         wanted = {
-            "matrix": self.flip or self.shift or self.zoom or self.turn,
+            "matrix": moved,
             "brightness": self.brightness or self.contrast,
             "contrast": self.brightness or self.contrast,
             "quality": self.jpeg,
@@ -72,7 +83,7 @@ class Augment:
     @property
     def sound(self) -> bool:
         """Whether any kind that changes the sound is on."""
-        return bool(self.gain or self.timbre or self.noise)
+        return bool(self.gain or self.timbre or self.noise or self.vocal_tract)
 
 
 def check(augment: Augment) -> None:
@@ -81,12 +92,17 @@ def check(augment: Augment) -> None:
     Raises:
         UsageError: names the setting.
     """
-    for name in ("shift", "zoom", "brightness", "contrast"):
+    for name in ("shift", "zoom", "stretch", "shear", "brightness", "contrast"):
         if not 0 <= getattr(augment, name) < 1:
             raise UsageError(f"augment.{name} must lie in 0..1, not {getattr(augment, name)}")
     for name in ("turn", "gain", "timbre", "noise"):
         if not 0 <= getattr(augment, name) < 1000:
             raise UsageError(f"augment.{name} must not be negative, not {getattr(augment, name)}")
+    if not 0 <= augment.vocal_tract <= _MOST_WARP:
+        raise UsageError(
+            f"augment.vocal_tract must lie in 0..{_MOST_WARP}, not {augment.vocal_tract}: "
+            "no two vocal tracts differ by more"
+        )
     if not 0 <= augment.jpeg < _NO_JPEG:
         raise UsageError(f"augment.jpeg must be a quality of 1..99, or 0, not {augment.jpeg}")
 
@@ -107,6 +123,8 @@ def picture_arguments(
     matrix = np.empty((len(key), 2, 3))
     matrix[:, 0, 0], matrix[:, 0, 1] = mirror * scale * np.cos(angle), -scale * np.sin(angle)
     matrix[:, 1, 0], matrix[:, 1, 1] = mirror * scale * np.sin(angle), scale * np.cos(angle)
+    if augment.stretch or augment.shear:
+        matrix[:, :, :2] = matrix[:, :, :2] @ _stretched(augment, key)
     middle = size / 2
     matrix[:, 0, 2] = middle + across - middle * (matrix[:, 0, 0] + matrix[:, 0, 1])
     matrix[:, 1, 2] = middle + down - middle * (matrix[:, 1, 0] + matrix[:, 1, 1])
@@ -154,6 +172,9 @@ def change_sound(augment: Augment, key: Ints, sound_NFC: Floats) -> None:
     gain = augment.gain * next(draws)
     # The first cepstrum is the logarithm of the energy, and a gain reaches no other.
     sound_NFC[:, :, 0] += (gain * np.log(10) / 10).astype(np.float32)[:, None]
+    if augment.vocal_tract:  # before what a room and a microphone add
+        factor = 1 + augment.vocal_tract * next(draws)
+        sound_NFC[:] = sound_NFC @ warp_matrices(factor).transpose(0, 2, 1)
     if not (augment.timbre or augment.noise):
         return
     for row, one in enumerate(key.astype(np.uint64).tolist()):
@@ -166,6 +187,16 @@ def change_sound(augment: Augment, key: Ints, sound_NFC: Floats) -> None:
             sound_NFC[row] += augment.noise * drawn.standard_normal(
                 sound_NFC.shape[1:], dtype=np.float32
             )
+
+
+def _stretched(augment: Augment, key: Ints) -> NDArray[np.float64]:
+    """(N, 2, 2) of stretch and shear, which keep the area; drawn apart, so that others stay."""
+    draws = _draws(key, first=50)
+    wide = np.exp(np.log1p(augment.stretch) / 2 * next(draws))
+    matrix = np.zeros((len(key), 2, 2))
+    matrix[:, 0, 0], matrix[:, 1, 1] = wide, 1 / wide
+    matrix[:, 0, 1] = augment.shear * next(draws)
+    return matrix
 
 
 def _draws(key: Ints, first: int = 0) -> Iterator[NDArray[np.float64]]:

@@ -1,7 +1,7 @@
 """The clips of one split, over all of its shards: what the loader slices frames and sound from."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from mmap import MADV_WILLNEED, PAGESIZE
 from pathlib import Path
@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data_tools.jpeg import MAX_SIDE, jpeg_size
-from data_tools.manifest import ShardError
+from data_tools.manifest import ClipRecord, ShardError
 from data_tools.mfcc import CEPSTRA, COLUMNS_PER_FRAME, WINDOW_COLUMNS, window_count
 from data_tools.shards import Shard, open_shards
 from trainer.data.sampler import Segments
@@ -22,27 +22,42 @@ _LONG_HEAD, _MANY_HEADS = 2048, 1000
 _NO_JPEG = np.zeros(1, np.uint8)
 
 
+Keep = Mapping[str, int]
+
+
 class Dataset:
-    """Frames and MFCC of all clips of a split, numbered through the shards.
+    """Frames and MFCC of all clips of a split, numbered through the shards of one set or several.
 
     Args:
-        folder, split: the shards.
+        folder, split: the shards; of several sets, a folder for each.
         keep: clips to use, each with the offset in frames by which its sound is early: picture and
-            sound are numbered from where both, so aligned, exist. None: all, as they are.
+            sound are numbered from where both, so aligned, exist. None: all, as they are. Of
+            several sets, one for each.
 
     Attributes:
-        keys: one a clip.
+        folders: one a set.
+        keys: one a clip; clips of two sets may have the same (see `name`).
+        sets: (clips,) int64, the number of each clip's set, 0 on.
+        used: (clips,) bool, whether `keep` lets the clip through.
         windows: (clips,) int64, 5-frame windows in each clip; 0 for a clip that is not used.
+        frame_shapes: (height, width, channels) -> clips that have it.
 
     Raises:
-        ShardError: shards are missing or damaged (all named), or the split holds no clip.
+        ShardError: shards are missing or damaged (all named), or the split of a set holds no clip.
     """
 
-    def __init__(self, folder: Path, split: str, keep: Mapping[str, int] | None = None) -> None:
-        self.shards: list[Shard] = open_shards(folder, split)
-        if not self.shards:
-            raise ShardError(f"{folder} holds no clip of the {split} split; see `data_tools info`")
+    def __init__(
+        self,
+        folder: Path | Sequence[Path],
+        split: str,
+        keep: Keep | Sequence[Keep | None] | None = None,
+    ) -> None:
+        self.folders = (folder,) if isinstance(folder, Path) else tuple(folder)
+        by_set = [_open_set(each, split) for each in self.folders]
+        self.shards: list[Shard] = [shard for shards in by_set for shard in shards]
         self.keys = [key for shard in self.shards for key in shard.keys]
+        clips = [sum(len(shard.keys) for shard in shards) for shards in by_set]
+        self.sets = np.repeat(np.arange(len(clips)), clips)
         counts = [len(shard.keys) for shard in self.shards]
         self._shard = np.repeat(np.arange(len(counts)), counts)
         self._first_clip = np.cumsum([0, *counts])
@@ -55,32 +70,45 @@ class Dataset:
         self._end = self._offset + np.concatenate([shard.size for shard in self.shards])
         records = [record for shard in self.shards for record in shard.records]
         self.frames = np.array([record.frames for record in records])
-        early = np.array([keep.get(key, 0) if keep else 0 for key in self.keys])
+        kept = _kept(by_set, keep)
+        self.used = np.array([offset is not None for offset in kept])
+        early = np.array([offset or 0 for offset in kept])
         # Sound that is early by k frames: frame k goes with the sound's beginning.
         self._skip_frames, self._skip_sound = np.maximum(early, 0), np.maximum(-early, 0)
-        self.windows = np.array(
-            [
-                window_count(record.frames - lips, record.columns - COLUMNS_PER_FRAME * sound)
-                if keep is None or key in keep
-                else 0
-                for key, record, lips, sound in zip(
-                    self.keys,
-                    records,
-                    self._skip_frames.tolist(),
-                    self._skip_sound.tolist(),
-                    strict=True,
-                )
-            ]
-        )
+        self.windows = np.where(self.used, self._windows(records), 0)
         self._loud: dict[int, float] = {}
-        self.frame_shapes = Counter((r.height, r.width, r.channels) for r in records)
+        self.frame_shapes = Counter(map(_frame_shape, records))
         self._tallest = min(MAX_SIDE, max(height for height, _, _ in self.frame_shapes))
         self._widest = min(MAX_SIDE, max(width for _, width, _ in self.frame_shapes))
         self._doubtful = np.ones(len(self._offset), np.bool_)  # frames: not looked at, or too large
         self._heads: dict[int, frozenset[bytes]] = {}  # by their length
 
+    def _windows(self, records: list[ClipRecord]) -> NDArray[np.int64]:
+        """(clips,) windows of picture with sound, from where both exist."""
+        skipped = zip(self._skip_frames.tolist(), self._skip_sound.tolist(), strict=True)
+        return np.array(
+            [
+                window_count(record.frames - lips, record.columns - COLUMNS_PER_FRAME * sound)
+                for record, (lips, sound) in zip(records, skipped, strict=True)
+            ]
+        )
+
     def __len__(self) -> int:
         return len(self.keys)
+
+    def name(self, clip: int) -> str:
+        """A clip's key; of several sets, "<set>/<key>" with the set's number from 1 on.
+
+        So a name is one clip's alone, and the same wherever the shards lie.
+        """
+        key = self.keys[clip]
+        return key if len(self.folders) == 1 else f"{self.sets[clip] + 1}/{key}"
+
+    def shapes_of(self, number: int) -> Counter[tuple[int, int, int]]:
+        """As `frame_shapes`, of one set."""
+        chosen = np.flatnonzero(self.sets == number).tolist()
+        records = [record for shard in self.shards for record in shard.records]
+        return Counter(_frame_shape(records[clip]) for clip in chosen)
 
     @cached_property
     def _bytes(self) -> list[NDArray[np.uint8]]:
@@ -212,3 +240,27 @@ class Dataset:
         shard = self.shards[self._shard[clip]]
         frame += int(self._skip_frames[clip])
         return f"{self.keys[clip]}.{frame:05d}.jpg in {shard.tar}"
+
+
+def _open_set(folder: Path, split: str) -> list[Shard]:
+    shards = open_shards(folder, split)
+    if not shards:
+        raise ShardError(f"{folder} holds no clip of the {split} split; see `data_tools info`")
+    return shards
+
+
+def _kept(by_set: list[list[Shard]], keep: Keep | Sequence[Keep | None] | None) -> list[int | None]:
+    """Of each clip, the frames by which its sound is early; None: it is not used."""
+    one = [keep] if isinstance(keep, Mapping) else keep
+    keeps = [None] * len(by_set) if one is None else one
+    return [
+        each.get(key) if each is not None else 0
+        for each, shards in zip(keeps, by_set, strict=True)
+        for shard in shards
+        for key in shard.keys
+    ]
+
+
+def _frame_shape(record: ClipRecord) -> tuple[int, int, int]:
+    """Height, width and channels of a clip's frames."""
+    return record.height, record.width, record.channels

@@ -352,7 +352,7 @@ class Loader:
         if len(self.quarantine) == known:
             # The requests do not heed the quarantine: going back would meet the frame for ever.
             rows = {at // self.shape.sample_frames for at, _ in bad}
-            clips = {self.dataset.keys[int(segments.clip[row])] for row in rows}
+            clips = {self.dataset.name(int(segments.clip[row])) for row in rows}
             raise LoaderError(
                 f"clips {', '.join(sorted(clips))} have frames that cannot be decoded, but are "
                 "asked for again; run `data_tools verify`"

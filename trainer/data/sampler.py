@@ -4,9 +4,12 @@
 order of an epoch is a keyed permutation evaluated only where it is needed, and every random number
 is a hash of (seed, epoch, sample). So a resume is one integer, the world size may change in
 mid-epoch, and the first batch of an epoch costs no more than any other.
+
+Several sets are mixed by weights: how many samples each has given before a step is closed form
+(`trainer.data.shares`), and that count is the set's place in a stream and in epochs of its own.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from typing import Any, Literal, cast
@@ -16,11 +19,13 @@ from numpy.typing import NDArray
 
 from data_tools.errors import UsageError
 from data_tools.mfcc import WINDOW_FRAMES
+from trainer.data.shares import taken, whole_shares
 
 Ints = NDArray[np.int64]
 Pairing = Literal["independent", "paired", "multiway"]
 
 _START, _SIDE, _REPLACEMENT, _KEY = 0, 1, 2, 3  # streams of random numbers
+_SET, _SLOT = -1, -2  # keys of several sets: no epoch has such a number
 
 
 @dataclass(frozen=True)
@@ -55,6 +60,15 @@ class Segments:
             cut.append(None if value is None else value[rows])
         return Segments(*cut)
 
+    @staticmethod
+    def joined(parts: "Sequence[Segments]") -> "Segments":
+        """All rows of several requests of one kind, one after another."""
+        columns: list[Any] = []
+        for field in fields(Segments):
+            values = [getattr(part, field.name) for part in parts]
+            columns.append(None if values[0] is None else np.concatenate(values))
+        return Segments(*columns)
+
 
 @dataclass(frozen=True)
 class TrainSampler:
@@ -70,6 +84,11 @@ class TrainSampler:
     for one decode. "multiway": a sample is a run of `sample_frames` frames with its sound, whose
     windows are each other's false pairs.
 
+    Several sets: after n samples each set has given its weight's share of them, to a sample or
+    two, whatever n is. Each set is gone through in epochs of its own, so that a set of a large
+    weight comes round more often; its samples lie anywhere in a batch, and half of the batch are
+    genuine pairs as ever. An epoch is as many samples as all sets hold together.
+
     Attributes:
         windows: (clips,) int64, windows in each clip (`data_tools.mfcc.window_count`).
         batch_size: samples a step over all ranks.
@@ -80,6 +99,10 @@ class TrainSampler:
         sample_frames: frames of a sample ("multiway" only; else 5).
         curriculum: epochs over which the smallest shift falls from half of the largest to
             `min_shift`, easy pairs first; 0: none.
+        sets: (clips,) int64, the number of the set, 0 on, that each clip belongs to; None: all
+            clips are one set.
+        weights: one a set, positive; only their ratio counts. None: by the samples that each set
+            holds, as if all clips were one set.
 
     Raises:
         UsageError: settings under which no batch can be made.
@@ -94,6 +117,8 @@ class TrainSampler:
     pairing: Pairing = "independent"
     sample_frames: int = WINDOW_FRAMES
     curriculum: int = 0
+    sets: Ints | None = None
+    weights: Sequence[float] | None = None
 
     def __post_init__(self) -> None:
         if self.pairing == "independent" and (self.batch_size < 2 or self.batch_size % 2):
@@ -112,14 +137,7 @@ class TrainSampler:
             )
         if self.windows_per_clip < 1:
             raise UsageError("windows_per_clip must be at least 1")
-        if len(self.eligible) == 0:
-            what, setting = f"a shift of {self.min_shift} frames", "data.min_shift"
-            if self.pairing == "multiway":
-                what, setting = f"a run of {self.sample_frames} frames", "data.run_frames"
-            raise UsageError(
-                f"no clip is long enough for {what} "
-                f"(longest: {max(self.windows, default=0)} windows); lower {setting}"
-            )
+        self._check_sets()
         if self.steps_per_epoch == 0:
             raise UsageError(
                 f"batch_size {self.batch_size} exceeds the {self.samples_per_epoch} samples of an "
@@ -127,11 +145,42 @@ class TrainSampler:
                 "train.batch_size or raise data.windows_per_clip"
             )
 
+    def _check_sets(self) -> None:
+        """Refuse a set that no sample can be drawn from."""
+        for number, members in enumerate(self.members):
+            if len(members):
+                continue
+            what, setting = f"a shift of {self.min_shift} frames", "data.min_shift"
+            if self.pairing == "multiway":
+                what, setting = f"a run of {self.sample_frames} frames", "data.run_frames"
+            of_set, windows = "", self.windows
+            if self.sets is not None and len(self.members) > 1:
+                of_set, windows = f" of set {number + 1}", self.windows[self.sets == number]
+            raise UsageError(
+                f"no clip{of_set} is long enough for {what} "
+                f"(longest: {max(windows, default=0)} windows); lower {setting}"
+            )
+
     @cached_property
     def eligible(self) -> Ints:
         """Clips long enough for a sample."""
         least = self.min_shift if self.pairing != "multiway" else self.sample_frames - WINDOW_FRAMES
         return cast(Ints, np.flatnonzero(self.windows > least))
+
+    @cached_property
+    def members(self) -> list[Ints]:
+        """The eligible clips of each set."""
+        if self.sets is None:
+            return [self.eligible]
+        count = len(self.weights) if self.weights is not None else int(self.sets.max(initial=0)) + 1
+        of = self.sets[self.eligible]
+        return [cast(Ints, self.eligible[of == number]) for number in range(count)]
+
+    @cached_property
+    def shares(self) -> tuple[int, ...]:
+        """Whole numbers in the ratio of the sets' weights."""
+        weights = self.weights
+        return whole_shares([len(each) for each in self.members] if weights is None else weights)
 
     @property
     def samples_per_epoch(self) -> int:
@@ -160,24 +209,89 @@ class TrainSampler:
         if self.batch_size % world:
             raise UsageError(f"batch_size {self.batch_size} is not divisible by {world} processes")
         share = self.batch_size // world
-        epoch, i = divmod(step, self.steps_per_epoch)
-        position = i * self.batch_size + np.arange(rank * share, (rank + 1) * share)
-        sample = shuffled(position, self.samples_per_epoch, hash_key(self.seed, epoch))
-        clip = self.eligible[sample // self.windows_per_clip]
+        slot = np.arange(rank * share, (rank + 1) * share)
         barred = [c for c, since in (quarantine or {}).items() if since <= step]
+        least = self.min_shift_at(step)
+        if len(self.members) > 1:
+            return self._mixed(step, slot, least, barred)
+        epoch, i = divmod(step, self.steps_per_epoch)
+        position = i * self.batch_size + slot
+        return self._draw(0, epoch, position, 1 - position % 2, least, barred)
+
+    def _mixed(self, step: int, slot: Ints, least: int, barred: list[int]) -> Segments:
+        """What stands at places `slot` of the batch of a step, out of several sets."""
+        before, after = (taken(n * self.batch_size, self.shares) for n in (step, step + 1))
+        quota = np.subtract(after, before)
+        edge = np.cumsum([0, *quota.tolist()])
+        place = self._places(step, slot)
+        of = np.searchsorted(edge, place, side="right") - 1
+        # where in the endless stream of its set each sample stands
+        stream = np.array(before)[of] + place - edge[of]
+        length = np.array([len(members) for members in self.members]) * self.windows_per_clip
+        epoch, position = np.divmod(stream, length[of])
+        label = 1 - slot % 2
+        parts, rows = [], []
+        for number, turn in sorted(set(zip(of.tolist(), epoch.tolist(), strict=True))):
+            at = np.flatnonzero((of == number) & (epoch == turn))
+            rows.append(at)
+            parts.append(self._draw(number, turn, position[at], label[at], least, barred))
+        return Segments.joined(parts)[np.argsort(np.concatenate(rows))]
+
+    def _places(self, step: int, slot: Ints) -> Ints:
+        """Which sample of a batch, as the sets give them one after another, is put at each slot.
+
+        Where slots are by turns genuine and false pairs, so are each set's samples: which of them
+        begin is drawn anew each step, or a set of one sample a step would give one kind alone.
+        """
+        kinds = 2 if self.pairing == "independent" else 1
+        key = hash_key(hash_key(self.seed, _SLOT), step)
+        turn = hash_key(key, kinds) % kinds
+        place = np.empty_like(slot)
+        for kind in range(kinds):
+            at = slot % kinds == kind
+            # a sort of hashes: of so few, it costs less than `shuffled`
+            number = np.arange(self.batch_size // kinds, dtype=np.uint64)
+            order = np.argsort(_mix(number, hash_key(key, kind)), kind="stable")
+            place[at] = kinds * order[slot[at] // kinds] + (kind + turn) % kinds
+        return place
+
+    def _draw(
+        self, number: int, epoch: int, position: Ints, label: Ints, least: int, barred: list[int]
+    ) -> Segments:
+        """The samples at `position` of an epoch of a set.
+
+        Args:
+            number: of the set.
+            label: which of them are genuine pairs (independent ones alone can be false).
+            least: the smallest shift of a false pair.
+            barred: clips in quarantine.
+        """
+        members, seed = self.members[number], self.seed
+        if len(self.members) > 1:
+            seed = hash_key(hash_key(self.seed, _SET), number)
+        length = len(members) * self.windows_per_clip
+        sample = shuffled(position, length, hash_key(seed, epoch))
+        clip = members[sample // self.windows_per_clip]
         if barred:
-            clip = self._replace(clip, sample, epoch, barred)
-        mixed = _mix(sample.astype(np.uint64), hash_key(hash_key(self.seed, epoch), _KEY))
+            allowed = np.setdiff1d(members, barred)
+            if len(allowed) == 0:
+                whose = f" of set {number + 1}" if len(self.members) > 1 else ""
+                raise UsageError(
+                    f"every clip{whose} is in quarantine: no frame of this set can be decoded"
+                )
+            other = uniform(seed, epoch, sample, _REPLACEMENT) * len(allowed)
+            clip = np.where(np.isin(clip, barred), allowed[other.astype(np.int64)], clip)
+        mixed = _mix(sample.astype(np.uint64), hash_key(hash_key(seed, epoch), _KEY))
         key = cast(Ints, mixed.view(np.int64))
         genuine = np.ones_like(clip)
         if self.pairing == "multiway":
             places = self.windows[clip] - (self.sample_frames - WINDOW_FRAMES)
-            start = (uniform(self.seed, epoch, sample, _START) * places).astype(np.int64)
+            start = (uniform(seed, epoch, sample, _START) * places).astype(np.int64)
             return Segments(clip, start, clip, start, genuine, key=key)
-        start, shifted = self._draw_pair(clip, sample, epoch)
+        place, side = (uniform(seed, epoch, sample, stream) for stream in (_START, _SIDE))
+        start, shifted = _pair(self.windows[clip], least, self.max_shift, place, side)
         if self.pairing == "paired":
             return Segments(clip, start, clip, start, genuine, shifted, key)
-        label = 1 - position % 2
         return Segments(clip, start, clip, np.where(label == 1, start, shifted), label, key=key)
 
     def min_shift_at(self, step: int) -> int:
@@ -190,35 +304,6 @@ class TrainSampler:
         if self.pairing == "multiway":
             easy = min(easy, self.sample_frames - WINDOW_FRAMES)
         return self.min_shift + round(max(0, easy // 2 - self.min_shift) * left)
-
-    def _draw_pair(self, clip: Ints, sample: Ints, epoch: int) -> tuple[Ints, Ints]:
-        """Two windows of the clip, min_shift..max_shift apart, uniform over all ordered pairs."""
-        windows = self.windows[clip]
-        widest = np.minimum(self.max_shift, windows - 1)
-        # a clip too short for the curriculum's shift gives the widest that it has
-        least = np.minimum(self.min_shift_at(epoch * self.steps_per_epoch), widest)
-        # A distance of d frames leaves windows - d places for the earlier window: the pairs are
-        # numbered by distance, then place, and one number is drawn.
-        nearest = windows - least
-        distances = widest - least + 1
-        pairs = _pairs_before(distances, nearest)
-        number = (uniform(self.seed, epoch, sample, _START) * pairs).astype(np.int64)
-        # solve pairs_before(k) <= number < pairs_before(k + 1), then mend what rounding did
-        b = 2 * nearest + 1
-        k = ((b - np.sqrt((b * b - 8 * number).astype(np.float64))) / 2).astype(np.int64)
-        k -= _pairs_before(k, nearest) > number
-        k += _pairs_before(k + 1, nearest) <= number
-        earlier = number - _pairs_before(k, nearest)
-        later = earlier + least + k
-        forward = uniform(self.seed, epoch, sample, _SIDE) < 0.5
-        return np.where(forward, earlier, later), np.where(forward, later, earlier)
-
-    def _replace(self, clip: Ints, sample: Ints, epoch: int, barred: list[int]) -> Ints:
-        allowed = np.setdiff1d(self.eligible, barred)
-        if len(allowed) == 0:
-            raise UsageError("every clip is in quarantine: no frame of this set can be decoded")
-        other = uniform(self.seed, epoch, sample, _REPLACEMENT) * len(allowed)
-        return np.where(np.isin(clip, barred), allowed[other.astype(np.int64)], clip)
 
 
 def fixed_segments(windows: Ints, sample_frames: int, reach: int, per_clip: int) -> Segments:
@@ -297,6 +382,39 @@ def _mix(value: NDArray[np.uint64], key: int) -> NDArray[np.uint64]:
         mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
         mixed = mixed ^ (mixed >> np.uint64(31))
     return mixed
+
+
+def _pair(
+    windows: Ints,
+    least: int,
+    most: int,
+    place: NDArray[np.float64],
+    side: NDArray[np.float64],
+) -> tuple[Ints, Ints]:
+    """Two windows of each clip, least..most apart, uniform over all ordered pairs.
+
+    Args:
+        windows: in each clip.
+        place, side: uniform numbers in [0, 1) that decide.
+    """
+    widest = np.minimum(most, windows - 1)
+    # a clip too short for the curriculum's shift gives the widest that it has
+    nearest_shift = np.minimum(least, widest)
+    # A distance of d frames leaves windows - d places for the earlier window: the pairs are
+    # numbered by distance, then place, and one number is drawn.
+    nearest = windows - nearest_shift
+    distances = widest - nearest_shift + 1
+    pairs = _pairs_before(distances, nearest)
+    number = (place * pairs).astype(np.int64)
+    # solve pairs_before(k) <= number < pairs_before(k + 1), then mend what rounding did
+    b = 2 * nearest + 1
+    k = ((b - np.sqrt((b * b - 8 * number).astype(np.float64))) / 2).astype(np.int64)
+    k -= _pairs_before(k, nearest) > number
+    k += _pairs_before(k + 1, nearest) <= number
+    earlier = number - _pairs_before(k, nearest)
+    later = earlier + nearest_shift + k
+    forward = side < 0.5
+    return np.where(forward, earlier, later), np.where(forward, later, earlier)
 
 
 def _pairs_before(k: Ints, nearest: Ints) -> Ints:

@@ -21,10 +21,11 @@ from data_tools.atomic import atomic_path
 from data_tools.errors import MissingPackage, UserError
 from data_tools.mfcc import CEPSTRA, WINDOW_COLUMNS, WINDOW_FRAMES
 from data_tools.names import first_line
+from trainer.model.calibration import AnyCalibration
 from trainer.model.fold import fold
 from trainer.model.syncnet import SyncNet
 from trainer.model.torch_file import write
-from trainer.model.weights import Calibration, public_state
+from trainer.model.weights import public_state
 
 TOLERANCE = 1e-4  # of the longest embedding; rounding is some 1e-6
 _SHAPES = ((1, 1), (2, 3), (3, 12))  # batch, windows that exports are compared on
@@ -34,7 +35,7 @@ class ExportError(UserError):
     """An export that cannot be made, or does not compute what the network does; says why."""
 
 
-def export(model: SyncNet, out: Path, calibration: Calibration | None = None) -> list[Path]:
+def export(model: SyncNet, out: Path, calibration: AnyCalibration | None = None) -> list[Path]:
     """Write `model` in the format that the suffix of `out` names, one of WRITERS.
 
     Args:
@@ -62,7 +63,7 @@ def write_state(model: SyncNet, path: Path) -> list[Path]:
 
 
 def write_safetensors(
-    model: SyncNet, path: Path, calibration: Calibration | None = None
+    model: SyncNet, path: Path, calibration: AnyCalibration | None = None
 ) -> list[Path]:
     """The same tensors without pickle; a calibration goes into the metadata."""
     metadata = {"model": model.name}

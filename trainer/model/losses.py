@@ -4,6 +4,7 @@ Every loss sees K windows of lips and L of sound a sample, and two masks that sa
 K x L pairs are genuine, which are false; pairs in neither count for nothing.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -24,11 +25,14 @@ class Pairs:
 
     Attributes:
         genuine_BKL, false_BKL: bool; at most one genuine pair in each row and column.
+        strange_BKBL: bool, which lips of one sample are false with which sound of another; None
+            where samples are not compared with each other. Only "infonce" heeds it.
         genuine_of, false_of: scalars, how many pairs the means are of; None: those of this batch.
     """
 
     genuine_BKL: torch.Tensor
     false_BKL: torch.Tensor
+    strange_BKBL: torch.Tensor | None = None
     genuine_of: torch.Tensor | None = None
     false_of: torch.Tensor | None = None
 
@@ -54,6 +58,26 @@ def shifted(
     apart = torch.arange(sound, device=device) - torch.arange(lips, device=device)[:, None] - begin
     shape = (samples, lips, sound)
     return Pairs((apart == 0).expand(shape), (apart.abs() >= min_shift).expand(shape))
+
+
+def strange(
+    clip_B: torch.Tensor, quiet_BK: torch.Tensor | None, lips: int, sound: int
+) -> torch.Tensor:
+    """Every window of lips with the sounds of the batch's other clips: (B, K, B, L) bool.
+
+    Another sample of the same clip may hold the very sound, and two quiet sounds are as good as
+    each other: neither is a false pair.
+
+    Args:
+        clip_B: (B,) integers, the clip of each sample.
+        quiet_BK: (B, K) bool, K = L, windows whose own sound is quiet; None: unknown.
+        lips, sound: K and L.
+    """
+    other = clip_B[:, None] != clip_B
+    pairs = other[:, None, :, None].expand(-1, lips, -1, sound)
+    if quiet_BK is None:
+        return pairs
+    return pairs & ~(quiet_BK[:, :, None, None] & quiet_BK)
 
 
 def masked_mean(
@@ -105,21 +129,31 @@ class InfoNCE(nn.Module):
     """Pick the right sound among all shifts, and the right lips for each sound: -d^2 as logits.
 
     Multi-way matching (Chung, Chung and Kang 2019, "Perfect Match") in both directions, with the
-    squared distance in place of its inverse: the embeddings' own scale is the temperature.
+    squared distance in place of its inverse: the embeddings' own scale is the temperature. Sounds
+    of other samples (`Pairs.strange_BKBL`) join the denominators with the weight `others`.
     """
 
-    def __init__(self, margin: float, embedding: int) -> None:
+    def __init__(self, margin: float, embedding: int, others: float = 0.0) -> None:
         super().__init__()
+        self.others = others
 
     def forward(
         self, lips_BKD: torch.Tensor, sound_BLD: torch.Tensor, pairs: Pairs
     ) -> torch.Tensor:
         """Scalar loss: mean cross-entropy of rows and columns that have a genuine pair."""
-        logits = -_squared(lips_BKD.float(), sound_BLD.float()) / 10
+        lips, sound = lips_BKD.float(), sound_BLD.float()
+        logits = -_squared(lips, sound) / 10
         # finite, since a row without any pair would turn into nan
         logits = logits.masked_fill(~(pairs.genuine_BKL | pairs.false_BKL), -1e9)
-        per_lips = -logits.log_softmax(2).masked_fill(~pairs.genuine_BKL, 0)
-        per_sound = -logits.log_softmax(1).masked_fill(~pairs.genuine_BKL, 0)
+        by_lips, by_sound = logits.logsumexp(2, True), logits.logsumexp(1, True)
+        if self.others and pairs.strange_BKBL is not None:
+            across = -_squared(lips.flatten(0, 1)[None], sound.flatten(0, 1)[None]) / 10
+            across = across.view(pairs.strange_BKBL.shape) + math.log(self.others)
+            across = across.masked_fill(~pairs.strange_BKBL, -1e9)
+            by_lips = torch.logaddexp(by_lips, across.logsumexp((2, 3))[:, :, None])
+            by_sound = torch.logaddexp(by_sound, across.logsumexp((0, 1))[:, None])
+        per_lips = (by_lips - logits).masked_fill(~pairs.genuine_BKL, 0)
+        per_sound = (by_sound - logits).masked_fill(~pairs.genuine_BKL, 0)
         genuine, of = pairs.genuine_BKL, pairs.genuine_of
         return (masked_mean(per_lips, genuine, of) + masked_mean(per_sound, genuine, of)) / 2
 
@@ -179,16 +213,23 @@ LOSSES: dict[str, Callable[[float, int], nn.Module]] = {
 }
 
 
-def make_loss(name: str, margin: float, embedding: int) -> nn.Module:
+def make_loss(name: str, margin: float, embedding: int, others: float = 0.0) -> nn.Module:
     """The loss registered as `name`; only "contrastive" heeds the margin, "bins" has weights.
 
+    Args:
+        others: weight of the sounds of other samples; "infonce" alone takes one.
+
     Raises:
-        UsageError: no such loss, or a margin that is not positive.
+        UsageError: no such loss, a margin that is not positive, or others with another loss.
     """
     if name not in LOSSES:
         raise UsageError(f"no loss {name!r}; there are {', '.join(LOSSES)}")
+    if others and name != "infonce":
+        raise UsageError(f"loss.others is for loss.name infonce, not {name}")
     if not margin > 0:
         raise UsageError(f"loss.margin must be positive, not {margin}")
+    if others:
+        return InfoNCE(margin, embedding, others)
     return LOSSES[name](margin, embedding)
 
 

@@ -4,11 +4,11 @@ their own errors."""
 from dataclasses import dataclass
 from pathlib import Path
 
+from trainer.model.calibration import AnyCalibration, Mode
 from trainer.model.device import find_device
 from trainer.model.fold import fold
 from trainer.model.syncnet import SyncNet
 from trainer.model.weights import (
-    Calibration,
     WeightsError,
     default_weights,
     find_weights,
@@ -29,12 +29,17 @@ class Network:
 
     model: SyncNet
     device: str = "cpu"
-    calibration: Calibration | None = None
+    calibration: AnyCalibration | None = None
 
     @property
     def crop(self) -> str:
         """The crop that it is taken to be trained on, "face" or "mouth"; weights do not say."""
         return "face" if self.model.name == "syncnet" else "mouth"
+
+    @property
+    def mode(self) -> Mode:
+        """The way of scoring that its calibration is for; centred where it has none."""
+        return self.calibration.mode if self.calibration else "centred"
 
 
 def load_network(weights: Path | str | None = None, device: str = "auto") -> Network:

@@ -107,6 +107,33 @@ class ColourConv3d(nn.Conv3d):
         return functional.conv3d(input, weight, self.bias, self.stride, self.padding)
 
 
+class WholeConv3d(nn.Conv3d):
+    """A convolution over one frame as large as its map: a matrix product, and computed as one."""
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        """(B, C, T, H, W) -> (B, D, T, 1, 1), H x W the size of the kernel."""
+        x = _whole(input.transpose(1, 2).flatten(0, 1), self.weight[:, :, 0], self.bias)
+        # sizes as tensors have them: a trace would keep those of `len` for good
+        return x.view(input.shape[0], input.shape[2], -1, 1, 1).transpose(1, 2)
+
+
+class WholeConv2d(nn.Conv2d):
+    """A convolution as large as its map: a matrix product, and computed as one."""
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        """(N, C, H, W) -> (N, D, 1, 1), H x W the size of the kernel."""
+        return _whole(input, self.weight, self.bias)[:, :, None, None]
+
+
+def _whole(
+    x_NCHW: torch.Tensor, weight_DCHW: torch.Tensor, bias_D: torch.Tensor | None
+) -> torch.Tensor:
+    """(N, D). Convolution kernels take three times as long for it as the matrix product."""
+    if x_NCHW.is_contiguous(memory_format=torch.channels_last):  # flattened without a copy
+        x_NCHW, weight_DCHW = x_NCHW.permute(0, 2, 3, 1), weight_DCHW.permute(0, 2, 3, 1)
+    return functional.linear(x_NCHW.flatten(1), weight_DCHW.flatten(1), bias_D)
+
+
 class OnSphere(nn.Module):
     """Embeddings of one length, so that distances compare angles and none can grow by growing."""
 
@@ -170,8 +197,9 @@ def _aud(
     kernel: int | tuple[int, int] = 3,
     padding: int = 1,
     stride: int | tuple[int, int] = 1,
+    conv: type[nn.Conv2d] = nn.Conv2d,
 ) -> list[nn.Module]:
-    layer = nn.Conv2d(before, after, kernel, padding=padding, stride=stride)
+    layer = conv(before, after, kernel, padding=padding, stride=stride)
     return [layer, nn.BatchNorm2d(after), nn.ReLU(inplace=True)]
 
 
@@ -186,7 +214,7 @@ def _syncnet() -> tuple[nn.Sequential, nn.Sequential, int]:
         *_lip(256, 256, 3, padding=1),
         *_lip(256, 256, 3, padding=1),
         _lip_pool(),
-        *_lip(256, 512, 6),
+        *_lip(256, 512, 6, conv=WholeConv3d),
     )
     sound = nn.Sequential(
         *_aud(1, 64),
@@ -197,7 +225,7 @@ def _syncnet() -> tuple[nn.Sequential, nn.Sequential, int]:
         *_aud(384, 256),
         *_aud(256, 256),
         nn.MaxPool2d(3, stride=2),
-        *_aud(256, 512, kernel=(5, 4), padding=0),
+        *_aud(256, 512, kernel=(5, 4), padding=0, conv=WholeConv2d),
     )
     return lips, sound, 512
 
@@ -216,7 +244,7 @@ def _paper() -> tuple[nn.Sequential, nn.Sequential, int]:
         *_lip(512, 512, 3, padding=1),
         *_lip(512, 512, 3, padding=1),
         _lip_pool(),  # 6
-        *_lip(512, 256, 6),
+        *_lip(512, 256, 6, conv=WholeConv3d),
     )
     sound = nn.Sequential(
         *_aud(1, 96),
@@ -226,7 +254,7 @@ def _paper() -> tuple[nn.Sequential, nn.Sequential, int]:
         *_aud(512, 512),
         *_aud(512, 512),
         nn.MaxPool2d(3, stride=2),  # 5 x 4
-        *_aud(512, 256, kernel=(5, 4), padding=0),
+        *_aud(512, 256, kernel=(5, 4), padding=0, conv=WholeConv2d),
     )
     return lips, sound, 256
 
@@ -238,14 +266,14 @@ def _small() -> tuple[nn.Sequential, nn.Sequential, int]:
         *_lip(24, 48, 3, stride=2, padding=1),  # 16
         *_lip(48, 64, 3, stride=2, padding=1),  # 8
         *_lip(64, 96, 3, stride=2, padding=1),  # 4
-        *_lip(96, 96, 4),
+        *_lip(96, 96, 4, conv=WholeConv3d),
     )
     sound = nn.Sequential(
         *_aud(1, 32),
         *_aud(32, 48, stride=(1, 2)),  # 13 x 10
         *_aud(48, 64, stride=2),  # 7 x 5
         *_aud(64, 64, stride=2),  # 4 x 3
-        *_aud(64, 96, kernel=(4, 3), padding=0),
+        *_aud(64, 96, kernel=(4, 3), padding=0, conv=WholeConv2d),
     )
     return lips, sound, 96
 
@@ -262,13 +290,13 @@ def _medium() -> tuple[nn.Sequential, nn.Sequential, int]:
         *_lip(32, 64, 3, stride=2, padding=1),  # 8
         *_lip(64, 128, 3, padding=1),
         *_lip(128, 128, 3, stride=2, padding=1),  # 4
-        *_lip(128, 256, 4),
+        *_lip(128, 256, 4, conv=WholeConv3d),
     )
     sound = nn.Sequential(
         *_aud(1, 48, stride=(1, 2)),  # 13 x 10
         *_aud(48, 96, stride=2),  # 7 x 5
         *_aud(96, 128),
         *_aud(128, 128, stride=2),  # 4 x 3
-        *_aud(128, 256, kernel=(4, 3), padding=0),
+        *_aud(128, 256, kernel=(4, 3), padding=0, conv=WholeConv2d),
     )
     return lips, sound, 256

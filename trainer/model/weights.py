@@ -5,25 +5,24 @@ whose keys and shapes it has.
 """
 
 import os
-from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, cast
 
-import numpy as np
 import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
 
 from data_tools.errors import UsageError, UserError
-from data_tools.records import RecordError, decode_record
+from data_tools.records import RecordError
 from trainer.model import torch_file
+from trainer.model.calibration import AnyCalibration, decode_calibration
+from trainer.model.calibration import Calibration as Calibration
 from trainer.model.syncnet import PRESETS, SyncNet
 from trainer.model.torch_file import NotOfTorch, TorchFileError, open_regular, plain_name
 
 _MOST_HEADER = 1 << 20  # bytes of a safetensors header; a SyncNet's takes 10,000
-_MOST_POINTS = 10_000  # of a calibration
 _FLOATS = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
 _UNUSED = "num_batches_tracked"  # only training reads it; the published file has none
 _PREFIXES = ("module.", "model.", "_orig_mod.")  # of wrappers around a model when it was saved
@@ -38,27 +37,6 @@ Form = tuple[tuple[int, ...], str]  # of a tensor: shape, kind of numbers
 
 class WeightsError(UserError):
     """A file that holds no weights of a SyncNet; says what is wrong with it in one sentence."""
-
-
-@dataclass(frozen=True)
-class Calibration:
-    """How often offsets are right, by how clear their minimum is; measured on held-out videos.
-
-    Attributes:
-        clearness: increasing values of `trainer.score.scoring.Score.clearness`.
-        share_right: share 0..1 of the offsets of that clearness within one frame of the truth.
-    """
-
-    clearness: tuple[float, ...]
-    share_right: tuple[float, ...]
-
-    def probability(self, clearness: float) -> float:
-        """Chance that an offset of this clearness is right: between the points, straight lines."""
-        return float(np.interp(clearness, self.clearness, self.share_right))
-
-    def as_dict(self) -> dict[str, list[float]]:
-        """As `read_calibration` finds it in a file."""
-        return {"clearness": list(self.clearness), "share_right": list(self.share_right)}
 
 
 def public_state(model: SyncNet) -> dict[str, torch.Tensor]:
@@ -100,10 +78,10 @@ def _packaged(name: str) -> Path | None:
     return path if isinstance(path, Path) and path.is_file() else None
 
 
-def read_calibration(path: Path) -> Calibration | None:
+def read_calibration(path: Path) -> AnyCalibration | None:
     """What the metadata `calibration` of a safetensors file says; None for files without.
 
-    It is JSON, {"clearness": [x0, x1, ...], "share_right": [p0, p1, ...]}.
+    It is JSON, of a version that `trainer.model.calibration` knows.
 
     Raises:
         WeightsError: the file is damaged, or the calibration makes no sense.
@@ -119,22 +97,9 @@ def read_calibration(path: Path) -> Calibration | None:
     if text is None:
         return None
     try:
-        calibration = decode_record(text.encode(), Calibration, as_python=True)
+        return decode_calibration(text)
     except RecordError as error:
         raise WeightsError(f"{path}: its calibration cannot be read: {error}") from None
-    clearness, share = np.array(calibration.clearness), np.array(calibration.share_right)
-    if (
-        clearness.shape != share.shape
-        or not 0 < len(clearness) <= _MOST_POINTS
-        or not np.isfinite(clearness).all()
-        or not (np.diff(clearness) > 0).all()
-        or not ((share >= 0) & (share <= 1)).all()
-    ):
-        raise WeightsError(
-            f"{path}: its calibration needs increasing clearness and as many shares in 0..1, "
-            f"{_MOST_POINTS:,} at most"
-        )
-    return calibration
 
 
 def load_model(path: Path) -> SyncNet:

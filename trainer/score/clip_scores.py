@@ -1,8 +1,9 @@
 """Which clips are in sync, as a network sees it: one score per clip, and going on after a kill.
 
-A clip's score says by how much the smallest distance within a frame of no offset lies below the
-smallest one elsewhere within +-15, as a share of the clip's median distance: above 0 if no other
-offset fits better.
+A clip is scored by centred inner products (`trainer.score.centred`). Its score says by how much the
+peak of the curve within a frame of no offset stands above the largest value elsewhere within +-15,
+as a share of the highest peak: above 0 if no other offset fits better, 1 if nothing else fits at
+all. The same is measured with the sound of another clip, which shows what chance gives.
 """
 
 import hashlib
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
+import torch
 from msgspec import Meta
 from numpy.typing import NDArray
 
@@ -21,15 +23,17 @@ from data_tools.progress import progress
 from data_tools.records import Count, RecordError, decode_record, read_lines
 from trainer.data.dataset import Dataset
 from trainer.model.fold import fold
+from trainer.model.syncnet import SyncNet
 from trainer.model.weights import WeightsError, load_model
-from trainer.score.clip_distances import Unreadable, clip_distances, embed_clips
-from trainer.score.scoring import REACH, TOLERANCE, score_distances
+from trainer.score.centred import score_centred
+from trainer.score.clip_distances import Embedded, Unreadable, clip_sound, embed_clips
+from trainer.score.scoring import REACH, TOLERANCE
 
+Offset = Annotated[int, Meta(ge=-REACH, le=REACH)]
 SCORES, PARTIAL = "scores.jsonl", "scores.jsonl.partial"
 MIN_WINDOWS = 21  # a second of video; fewer average too little to be judged
-_APART = 3  # frames: offsets nearer than this belong to the same minimum
-_TRIM = 0.1  # share of the windows left out at each end
-_VERSION = 1  # raise when the same files come to give other scores
+_APART = 3  # frames: offsets nearer than this belong to the same peak
+_VERSION = 2  # raise when the same files come to give other scores
 
 
 @dataclass(frozen=True)
@@ -40,16 +44,20 @@ class ClipScore:
         clip: its key.
         windows: five-frame windows.
         score: of no offset, see above.
-        offset: of the smallest distance, frames; positive: the audio is early.
-        best_score: the score that the clip would have if that offset were mended.
+        offset: of the peak, frames; positive: the audio is early.
+        best_score: the score that the clip would have if that offset were mended: how clear it is.
+        chance_offset, chance_score: offset and best_score with another clip's sound, which has
+            none; None where there was no other clip.
         fault: why it could not be measured; "" if it was.
     """
 
     clip: str
     windows: Count
     score: float = 0.0
-    offset: Annotated[int, Meta(ge=-REACH, le=REACH)] = 0
+    offset: Offset = 0
     best_score: float = 0.0
+    chance_offset: Offset | None = None
+    chance_score: float | None = None
     fault: str = ""
 
     @property
@@ -59,29 +67,39 @@ class ClipScore:
 
 
 def score_clip(
-    clip: str, distances_KS: NDArray[np.float32], valid_KS: NDArray[np.bool_]
+    clip: str, lips_KD: torch.Tensor, sound_LD: torch.Tensor, other_LD: torch.Tensor | None = None
 ) -> ClipScore:
-    """Score one clip from its distances (`trainer.score.clip_distances.clip_distances`).
+    """Score one clip from its embeddings.
 
-    A hand before the mouth or a broken sound gives wild windows: at each shift the tenth of the
-    windows with the smallest and the tenth with the largest distance are left out. (The median
-    over windows would leave out more, but tells less: a network that has learnt little finds the
-    offset in the sum of many weak hints.)
+    Args:
+        lips_KD, sound_LD: (K, D) and (L, D) float32, K and L at least 1.
+        other_LD: (L, D) the sound of another clip. Its halves are exchanged: clips of a corpus
+            whose sentences all begin alike would else fit each other a little.
     """
-    track = score_distances(distances_KS, valid_KS, _TRIM)
-    means, none = track.means_S, track.reach
-    best = none - track.offset
-    return ClipScore(clip, len(distances_KS), _lead(means, none), track.offset, _lead(means, best))
+    curve_S = score_centred(lips_KD, sound_LD, REACH).curve_S
+    offset, chance_offset, chance = _peak(curve_S), None, None
+    if other_LD is not None and len(other_LD) > 0:
+        other_S = score_centred(lips_KD, other_LD.roll(len(other_LD) // 2, 0), REACH).curve_S
+        chance_offset = _peak(other_S)
+        chance = _lead(other_S, chance_offset)
+    best = _lead(curve_S, offset)
+    return ClipScore(clip, len(lips_KD), _lead(curve_S, 0), offset, best, chance_offset, chance)
 
 
-def _lead(means_S: NDArray[np.float64], at: int) -> float:
-    """By how much the smallest mean within a frame of shift `at` lies below that of all others."""
-    away = abs(np.arange(len(means_S)) - at)
-    known = np.isfinite(means_S)
-    near, far = means_S[(away <= TOLERANCE) & known], means_S[(away >= _APART) & known]
-    if len(near) == 0 or len(far) == 0:
+def _peak(curve_S: NDArray[np.float64]) -> int:
+    """The offset at which a curve is largest."""
+    return len(curve_S) // 2 - int(curve_S.argmax())
+
+
+def _lead(curve_S: NDArray[np.float64], offset: int) -> float:
+    """By how much the curve within a frame of an offset stands above all others, of its peak."""
+    away = abs(np.arange(len(curve_S)) - (len(curve_S) // 2 - offset))
+    known = np.isfinite(curve_S)
+    near, far = curve_S[(away <= TOLERANCE) & known], curve_S[(away >= _APART) & known]
+    peak = float(curve_S[known].max(initial=0.0))
+    if len(near) == 0 or len(far) == 0 or peak <= 0:
         return 0.0
-    return float((far.min() - near.min()) / max(float(np.median(means_S[known])), 1e-12))
+    return float((near.max() - far.max()) / peak)
 
 
 def score_clips(
@@ -123,18 +141,43 @@ def score_clips(
         open(partial, "a", encoding="utf-8") as stream,
     ):
         advance(len(done))
+        others = _Others(dataset, model, device)
         for clip in embed_clips(dataset, model, left, device=device, threads=threads):
             key = dataset.keys[clip.clip]
             if isinstance(clip, Unreadable):
                 done[key] = ClipScore(key, windows[key], fault=clip.reason)
             else:
-                done[key] = score_clip(key, *clip_distances(clip.lips_KD, clip.sound_KD, REACH))
+                done[key] = score_clip(key, clip.lips_KD, clip.sound_KD, others.of(clip))
             stream.write(json.dumps(asdict(done[key])) + "\n")
             stream.flush()
             advance(1)
     partial.replace(folder / SCORES)
     sync(folder)
     return [done[key] for key in sorted(done)]
+
+
+class _Others:
+    """The sound that stands for chance: of each clip, that of the clip before it.
+
+    It depends on the clip alone, so that a pass that goes on measures what a whole one does.
+    """
+
+    def __init__(self, dataset: Dataset, model: SyncNet, device: str) -> None:
+        self._dataset, self._model, self._device = dataset, model, device
+        self._usable = np.flatnonzero(dataset.windows >= MIN_WINDOWS)
+        self._last: Embedded | None = None  # mostly it is this one's
+
+    def of(self, clip: Embedded) -> torch.Tensor | None:
+        """(L, D) embeddings; None where no other clip is long enough."""
+        usable, last = self._usable[self._usable != clip.clip], self._last
+        self._last = clip
+        if len(usable) == 0:
+            return None
+        # the first has the last before it
+        other = int(usable[np.searchsorted(usable, clip.clip) - 1])
+        if last is not None and last.clip == other:
+            return last.sound_KD
+        return clip_sound(self._dataset, self._model, other, device=self._device)
 
 
 def _read_scores(

@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from zlib import crc32
 
 import numpy as np
 import torch
@@ -27,6 +28,7 @@ from data_tools.progress import progress
 from data_tools.records import RecordError, read_table, whole_number
 from trainer.data.dataset import Dataset
 from trainer.model.syncnet import SyncNet
+from trainer.score.centred import centred_products, score_centred
 from trainer.score.clip_distances import (
     Embedded,
     Unreadable,
@@ -34,7 +36,9 @@ from trainer.score.clip_distances import (
     clip_sound,
     embed_clips,
 )
+from trainer.score.random_pairs import random_pairs
 from trainer.score.scoring import REACH, TOLERANCE, Score, offsets, score_distances
+from trainer.score.speakers import speaker_finder
 
 SHIFTS = 2 * REACH + 1
 CHANCE = (2 * TOLERANCE + 1) / SHIFTS
@@ -45,6 +49,7 @@ MOVES = (-12, -6, -3, 3, 6, 12)  # of the shift test, frames; positive: the soun
 PARTS = ("inside", "speech")
 SPEECH = 20  # dB below a clip's loud parts there are breath and room
 _PAIRS = 4_000_000  # false pairs kept for AUC and EER, over all clips
+_RANDOM_SHARE = 10  # random pairs of each length are fewer by so much
 
 
 class EvaluationError(UserError):
@@ -62,8 +67,17 @@ class EvaluationOptions:
         min_shift: frames that the sound of a false pair is off, at least
         swapped: control: each clip with another clip's sound, which must score at chance
         shift_test: move each clip's sound; exit 1 if the offset does not follow with the right sign
-        resamples: of the sources, for the intervals
-        seed: of the resampling
+        protocol: lrs2: also a table beside what is published on LRS2 (K = 5 to 15 within one frame
+            over +-15), with StableSyncNet's question as a second column: is this the sound of these
+            frames, or that of a random other time of the clip?
+        speakers: what this regular expression finds in the name of a clip's source (its group, if
+            it has one) says who speaks, by whom the intervals are taken; where it finds nothing,
+            and by default, each source video is a speaker
+        resamples: of the sources or speakers, for the intervals
+        seed: of the resampling, and of the random other times
+        mode: what finds an offset, masked: mean distances; centred: inner products of what moves in
+            lips and sound, each centred over its whole clip. LSE-C, LSE-D, AUC and the equal error
+            rate are those of distances in either
     """
 
     split: Literal["train", "val", "test"] = "test"
@@ -72,8 +86,11 @@ class EvaluationOptions:
     min_shift: Annotated[int, Meta(ge=1, le=REACH)] = 3
     swapped: bool = False
     shift_test: bool = False
+    protocol: Literal["lrs2"] | None = None
+    speakers: str | None = None
     resamples: Annotated[int, Meta(ge=1)] = 1000
     seed: Annotated[int, Meta(ge=0)] = 0
+    mode: Literal["centred", "masked"] = "masked"
 
 
 @dataclass(frozen=True)
@@ -90,6 +107,8 @@ class ClipMeasurement:
         genuine, false: distances of pairs, float32.
         moved: offset found after each of MOVES, frames; empty without the shift test.
         own: the offset that is right, frames; 0 unless another is known.
+        random: distances to genuine and to random sound (`trainer.score.random_pairs`); empty
+            without a protocol.
     """
 
     record: ClipRecord
@@ -103,6 +122,7 @@ class ClipMeasurement:
     false: NDArray[np.float32]
     moved: tuple[int, ...] = ()
     own: int = 0
+    random: tuple[NDArray[np.float32], ...] = ()
 
 
 def evaluate(
@@ -127,9 +147,10 @@ def evaluate(
 
     Raises:
         RecordError, LoaderError: bad data.
-        EvaluationError: no clip can be measured, or none other to swap with.
+        EvaluationError, UsageError: no clip can be measured, or the options do not fit them.
     """
     dataset = Dataset(shards, options.split)
+    speaker_finder(options.speakers)  # a mistake is told before hours of measuring
     records = [record for shard in dataset.shards for record in shard.records]
     clips = _evenly(len(dataset), options.max_clips)
     heard = clips  # whose sound each clip gets
@@ -153,7 +174,7 @@ def evaluate(
                 if options.swapped:
                     sound = clip_sound(dataset, model, sound_of[clip.clip], device=device)
                 if options.shift_test:
-                    moved = _moved_offsets(dataset, model, clip, device)
+                    moved = _moved_offsets(dataset, model, clip, device, options.mode)
                 speech = dataset.loud(clip.clip, SPEECH)
                 true = own[record.key] if own else 0
                 measured[clip.clip] = measure_clip(
@@ -188,13 +209,18 @@ def measure_clip(
     """
     speech_K = np.ones(len(lips_KD), np.bool_) if speech_K is None else speech_K
     distances, valid = clip_distances(lips_KD, sound_LD, REACH)
+    score = score_distances(distances, valid)
+    costs: NDArray[np.floating] = distances
+    if options.mode == "centred":
+        both = lips_KD[: len(distances)], sound_LD[: len(distances)]
+        score, costs = score_centred(*both, REACH), -centred_products(*both, REACH)
     counts, right, padded, histogram = [], [], [], []
     parts: dict[str, list[tuple[int, int]]] = {part: [] for part in PARTS}
     for context in CONTEXTS:
         width = context - 4
         starts = _evenly(max(0, len(distances) - width + 1), options.starts)
-        errors = offsets(sliding_means(distances, valid, width)[starts]) - own
-        zeros = offsets(sliding_means(distances, np.ones_like(valid), width)[starts]) - own
+        errors = offsets(sliding_means(costs, valid, width)[starts]) - own
+        zeros = offsets(sliding_means(costs, np.ones_like(valid), width)[starts]) - own
         counts.append(len(starts))
         right.append(_count_right(errors))
         padded.append(_count_right(zeros))
@@ -207,7 +233,7 @@ def measure_clip(
     false = distances[:, apart][valid[:, apart]]
     return ClipMeasurement(
         record,
-        score_distances(distances, valid),
+        score,
         np.array(counts),
         np.array(right),
         np.array(padded),
@@ -217,7 +243,24 @@ def measure_clip(
         false[_evenly(len(false), pairs)],
         moved,
         own,
+        _random(record, lips_KD, sound_LD, options, pairs, own),
     )
+
+
+def _random(
+    record: ClipRecord,
+    lips_KD: torch.Tensor,
+    sound_LD: torch.Tensor,
+    options: EvaluationOptions,
+    pairs: int,
+    own: int,
+) -> tuple[NDArray[np.float32], ...]:
+    """The random pairs of a clip, where a protocol asks for them."""
+    if options.protocol is None:
+        return ()
+    seed = (options.seed, crc32(record.key.encode()))
+    most = max(SHIFTS, pairs // _RANDOM_SHARE)
+    return random_pairs(lips_KD, sound_LD, options.min_shift, most, seed, own)
 
 
 def error_histogram(errors: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -226,7 +269,7 @@ def error_histogram(errors: NDArray[np.int64]) -> NDArray[np.int64]:
 
 
 def sliding_means(
-    distances_KS: NDArray[np.float32], valid_KS: NDArray[np.bool_], width: int
+    distances_KS: NDArray[np.floating], valid_KS: NDArray[np.bool_], width: int
 ) -> NDArray[np.float64]:
     """(K - width + 1, S) means over `width` windows from each on, over the valid ones.
 
@@ -286,14 +329,19 @@ def _offset(where: str, clip: str, text: str) -> int:
 
 
 def _moved_offsets(
-    dataset: Dataset, model: SyncNet, clip: Embedded, device: str
+    dataset: Dataset, model: SyncNet, clip: Embedded, device: str, mode: str
 ) -> tuple[int, ...]:
     """The offset found after each of MOVES."""
     found = []
     for move in MOVES:
         early = clip_sound(dataset, model, clip.clip, move, device)
-        distances, valid = clip_distances(clip.lips_KD, early, REACH, move)
-        found.append(score_distances(distances, valid).offset)
+        if mode == "centred":  # where the sound that was moved exists
+            own = slice(max(0, -move), max(0, len(early) - max(0, move)))
+            lips_KD, early = clip.lips_KD[own], early[own]
+            found.append(score_centred(lips_KD, early, REACH).offset if len(early) else 0)
+        else:
+            distances, valid = clip_distances(clip.lips_KD, early, REACH, move)
+            found.append(score_distances(distances, valid).offset)
     return tuple(found)
 
 

@@ -16,6 +16,7 @@ from data_tools.figure import save_figure
 from data_tools.mfcc import FPS
 from trainer.score.evaluation import CONTEXTS, MOVES, PARTS, ClipMeasurement, EvaluationOptions
 from trainer.score.intervals import Evaluation, Figure, ShiftRow
+from trainer.score.protocol import Protocol
 from trainer.score.scoring import REACH, TOLERANCE, in_words
 
 JSON, CLIPS, PICTURE = "evaluation.json", "clips.csv", "offsets.png"
@@ -32,6 +33,7 @@ def write_report(
     weights: Path,
     model: str,
     own_offsets: Path | None = None,
+    protocol: Protocol | None = None,
 ) -> None:
     """Write all files into the folder `out`.
 
@@ -40,6 +42,7 @@ def write_report(
         weights: their file, whose digest is noted.
         model: its name.
         own_offsets: file of the offsets that are right.
+        protocol: its figures, if one was asked for.
 
     Raises:
         OSError: a file cannot be read or written.
@@ -53,6 +56,8 @@ def write_report(
         "left_out": left_out,
         "own_offsets": None if own_offsets is None else own_offsets.name,
     }
+    if protocol is not None:
+        figures["protocol"] = protocol.as_dict()
     write_json(out / JSON, figures)
     write_rows(measured, left_out, out / CLIPS)
     plot(evaluation, out / PICTURE)

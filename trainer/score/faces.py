@@ -86,19 +86,20 @@ def _measure_track(
         TrackError: it cannot be scored.
     """
     clips = [StoredClip(work / "video" / row.item, row.frames) for row in rows]
+    mode = options.mode or network.mode
     score = score_track(
         network.model,
         stored_frames(clips, network.model.preset.channels, done),
         stored_sound(clips),
         options.max_shift,
-        options.mode,
+        mode,
         network.device,
         options.bf16,
     )
     frames = sum(row.frames for row in rows)
     speech = sum(row.frames * (row.speech or 0.0) for row in rows) / frames
     span = rows[0].start_seconds, rows[-1].end_seconds
-    return judge_track(str(path), name, span, speech, score, network.calibration, options.mode)
+    return judge_track(str(path), name, span, speech, score, network.calibration, mode)
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ Clips of one source (a video, a speaker) are alike, so sources are drawn anew, n
 clips of two sources say no more of others than two clips do.
 """
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -19,6 +20,7 @@ from trainer.score.evaluation import (
     error_histogram,
 )
 from trainer.score.scoring import REACH, TOLERANCE, auc, eer
+from trainer.score.speakers import speaker_finder
 
 _BINS = 1024  # of the distances, for intervals of AUC and EER
 
@@ -104,7 +106,7 @@ class Evaluation:
 
 def summarise(measured: list[ClipMeasurement], options: EvaluationOptions) -> Evaluation:
     """All figures of some clips, one at least."""
-    sources = _Sources.of(measured, options)
+    sources = clip_sources(measured, options)
     ones = np.ones(len(measured))
     names = {f"k{context}": at for at, context in enumerate(CONTEXTS)}
 
@@ -152,9 +154,16 @@ def summarise(measured: list[ClipMeasurement], options: EvaluationOptions) -> Ev
     )
 
 
+def clip_sources(measured: list[ClipMeasurement], options: EvaluationOptions) -> "Sources":
+    """Whose clips these are: source videos, or speakers where `options.speakers` tells them."""
+    speaker_of = speaker_finder(options.speakers)
+    names = [speaker_of(clip.record.source) for clip in measured]
+    return Sources.of(names, options.resamples, options.seed)
+
+
 @dataclass(frozen=True)
-class _Sources:
-    """The sources of the clips, and how often each is drawn.
+class Sources:
+    """The sources (or speakers) of some clips, and how often each is drawn.
 
     Attributes:
         owner_C: (clips,) number of each clip's source.
@@ -165,13 +174,14 @@ class _Sources:
     weights_RS: NDArray[np.int64]
 
     @classmethod
-    def of(cls, measured: list[ClipMeasurement], options: EvaluationOptions) -> "_Sources":
-        names = sorted({clip.record.source for clip in measured})
+    def of(cls, names_C: Sequence[str], resamples: int, seed: int) -> "Sources":
+        """Those of clips whose sources have these names."""
+        names = sorted(set(names_C))
         number = {name: at for at, name in enumerate(names)}
         count = len(names)
-        rng = np.random.default_rng(options.seed)
-        weights = rng.multinomial(count, np.full(count, 1 / count), options.resamples)
-        return cls(np.array([number[clip.record.source] for clip in measured]), weights)
+        rng = np.random.default_rng(seed)
+        weights = rng.multinomial(count, np.full(count, 1 / count), resamples)
+        return cls(np.array([number[name] for name in names_C]), weights)
 
     @property
     def count(self) -> int:

@@ -1,14 +1,13 @@
 """What decides how videos are measured, besides the weights."""
 
 from dataclasses import dataclass
-from typing import Annotated, Literal, TypeAlias
+from typing import Annotated, Literal
 
 from msgspec import Meta
 
+from trainer.model.calibration import Mode as Mode
 from trainer.model.network import Network
 from trainer.score.scoring import REACH
-
-Mode: TypeAlias = Literal["masked", "parity"]
 
 
 @dataclass(frozen=True)
@@ -20,8 +19,10 @@ class MeasureOptions:
             mouth for those of the package, the face for syncnet_v2.model.
         crop: the crop to take, "face" or "mouth", or, with --prepared, the one that it is (default:
             face for syncnet, mouth for the others).
-        mode: masked (default): only sound that exists counts, every window; parity: as the official
-            code scores, zeros beyond the ends and the last window left out.
+        mode: centred: inner products of what moves in lips and sound, best on speakers never seen;
+            masked: mean distances, of which only sound that exists counts; parity: as the official
+            code scores, zeros beyond the ends and the last window left out (default: the one that
+            the weights are calibrated for, else centred).
         max_shift: frames of 40 ms to search to either side, 1..500; memory and time grow with it.
         device: auto (default: a GPU if there is one), cpu or cuda[:n].
         bf16: compute in bfloat16 on a CPU, too: faster where it has AVX512-BF16 or AMX.
@@ -31,7 +32,7 @@ class MeasureOptions:
 
     prepared: bool = False
     crop: Literal["face", "mouth"] | None = None
-    mode: Mode = "masked"
+    mode: Mode | None = None
     max_shift: Annotated[int, Meta(ge=1, le=500)] = REACH
     device: str = "auto"
     bf16: bool = False

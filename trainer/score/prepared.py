@@ -73,19 +73,20 @@ def _measure_part(
         TrackError: it cannot be scored.
         SyncError: nor can the rest of the video.
     """
+    mode = options.mode or network.mode
     score = score_track(
         network.model,
         part.pieces(),
         part.heard,
         options.max_shift,
-        options.mode,
+        mode,
         network.device,
         options.bf16,
     )
     speech = _speech(part.read, part.samples)
     start = part.begin / FPS
     span = start, start + part.samples / SAMPLE_RATE
-    return judge_track(str(path), name, span, speech, score, network.calibration, options.mode)
+    return judge_track(str(path), name, span, speech, score, network.calibration, mode)
 
 
 def _speech(read: Samples, samples: int) -> float:

@@ -192,6 +192,12 @@ def as_json(tracks: list[TrackResult]) -> list[dict[str, Any]]:
                 str(shift - track.score.reach): None if not np.isfinite(value) else float(value)
                 for shift, value in enumerate(track.score.means_S)
             },
+            "fit_by_shift": None
+            if track.score.fit_S is None
+            else {
+                str(shift - track.score.reach): None if not np.isfinite(value) else float(value)
+                for shift, value in enumerate(track.score.fit_S)
+            },
             "frame_confidence": [
                 None if np.isnan(value) else round(float(value), 4)
                 for value in track.score.frames_K
@@ -211,11 +217,15 @@ def plot(tracks: list[TrackResult], path: Path) -> None:
         score = track.score
         # drawn over the offset, whose sign is opposite to the shift's
         offsets = score.reach - np.arange(2 * score.reach + 1)
-        left.plot(offsets, score.means_S, "o-", ms=3)
+        centred = score.fit_S is not None
+        left.plot(offsets, score.curve_S if centred else score.means_S, "o-", ms=3)
         left.axvline(score.offset, color="#c8452f", lw=1)
         name = f"{shown(Path(track.video).name)} {track.track}".strip()
         left.set_title(f"{name}: {track.meaning}", parse_math=False)
-        left.set(xlabel="offset, frames (positive: audio early)", ylabel="mean distance")
+        left.set(
+            xlabel="offset, frames (positive: audio early)",
+            ylabel="fit (centred products)" if centred else "mean distance",
+        )
         times = track.start_seconds + (np.arange(track.windows) + 2) / FPS
         right.plot(times, score.frames_K, lw=1)
         right.axhline(0, color="#888", lw=0.8)

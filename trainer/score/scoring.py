@@ -5,7 +5,7 @@ sound is early by k frames, the matching sound lies at i - k, so offset = -shift
 audio leads**, as in the official code (offset = vshift - argmin).
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from scipy.signal import medfilt
 
 from data_tools.mfcc import FPS, WINDOW_FRAMES
+from trainer.model.calibration import Evidence
 from trainer.model.losses import distance
 
 _WINDOWS = 256  # compared at once: all differences at once would take 130 kB a window
@@ -102,6 +103,9 @@ def eer(genuine: NDArray[np.float32], false: NDArray[np.float32]) -> float:
 class Score:
     """How well a track's sound fits its lips, at every shift.
 
+    Distances are told in every mode, so that LSE-C and LSE-D can be compared; in the mode "centred"
+    (`trainer.score.centred`) they do not decide.
+
     Attributes:
         offset: frames; positive: the audio is early.
         confidence: median of the mean distances less their smallest (LSE-C).
@@ -110,6 +114,10 @@ class Score:
             the track is too short for the shift.
         frames_K: (K,) float64, confidence window by window at the found offset, median of nine;
             nan where the sound at that shift lies outside the track.
+        fit_S: (2 reach + 1,) float64, what decided instead of the distances, larger is better; -inf
+            where the track is too short for the shift. None: the distances decided.
+        null_z: by how many deviations the found shift stands out of what chance gives on this very
+            track; nan where that was not measured.
     """
 
     offset: int
@@ -117,6 +125,17 @@ class Score:
     distance: float
     means_S: NDArray[np.float64]
     frames_K: NDArray[np.float64]
+    fit_S: NDArray[np.float64] | None = None
+    null_z: float = float("nan")
+
+    @property
+    def curve_S(self) -> NDArray[np.float64]:
+        """(2 reach + 1,) float64, how well each shift fits: the offset is where it is largest.
+
+        The mean distances with their sign turned, unless something else decided; -inf where the
+        track is too short for the shift.
+        """
+        return -self.means_S if self.fit_S is None else self.fit_S
 
     @property
     def reach(self) -> int:
@@ -125,17 +144,22 @@ class Score:
 
     @property
     def clearness(self) -> float:
-        """How many deviations of the other shifts the minimum lies below their mean.
+        """How many deviations of the other shifts the peak of the curve stands above their mean.
 
         Unlike the confidence it does not depend on the scale of a network's embeddings. Shifts
-        next to the minimum belong to it and are left out.
+        next to the peak belong to it and are left out.
         """
-        at = self.reach - self.offset
-        away = np.abs(np.arange(len(self.means_S)) - at) > 2
-        others = self.means_S[away & np.isfinite(self.means_S)]
+        curve_S, at = self.curve_S, self.reach - self.offset
+        away = np.abs(np.arange(len(curve_S)) - at) > 2
+        others = curve_S[away & np.isfinite(curve_S)]
         if len(others) < 3 or others.std() == 0:
             return 0.0
-        return float((others.mean() - self.distance) / others.std())
+        return float((curve_S[at] - others.mean()) / others.std())
+
+    @property
+    def evidence(self) -> Evidence:
+        """What is known of the offset without knowing the truth."""
+        return Evidence(self.clearness, self.null_z, len(self.frames_K))
 
 
 def score(lips_KD: torch.Tensor, sound_LD: torch.Tensor, reach: int) -> Score:
@@ -160,6 +184,8 @@ def score_distances(
     distances_KS: NDArray[np.float32],
     valid_KS: NDArray[np.bool_] | None = None,
     trim: float = 0.0,
+    fit_S: NDArray[np.float64] | None = None,
+    null_z: float = float("nan"),
 ) -> Score:
     """`score` of a track from its distances at every shift.
 
@@ -167,6 +193,7 @@ def score_distances(
         distances_KS: (K, 2 reach + 1), K >= 1.
         valid_KS: which of them count; by default those whose sound lies inside the track.
         trim: share of a shift's windows to leave out at each end, against outliers.
+        fit_S, null_z: of `Score`, where something else than the distances decides.
     """
     count, reach = len(distances_KS), distances_KS.shape[1] // 2
     if valid_KS is None:
@@ -182,11 +209,10 @@ def score_distances(
     # 2 reach + 1 shifts of a track of five seconds have.
     means[valid_KS.sum(0) < max(1, count // 3)] = np.inf
     best = int(means.argmin())
-    middle = float(np.median(means[np.isfinite(means)]))
-    single = np.where(valid_KS[:, best], middle - distances_KS[:, best], np.nan)
-    return Score(
-        reach - best, middle - float(means[best]), float(means[best]), means, _smooth(single)
-    )
+    middle, least = float(np.median(means[np.isfinite(means)])), float(means[best])
+    at = best if fit_S is None else int(fit_S.argmax())
+    single = np.where(valid_KS[:, at], middle - distances_KS[:, at], np.nan)
+    return Score(reach - at, middle - least, least, means, _smooth(single), fit_S, null_z)
 
 
 def score_official(lips_KD: torch.Tensor, sound_KD: torch.Tensor, reach: int) -> Score:
@@ -229,10 +255,29 @@ def distances_in_pieces(
         lips, sound: pieces (n, D) float32 of any n, in order.
         count: windows of the lips, over all pieces.
     """
-    coming = iter(sound)
-    held: torch.Tensor | None = None  # sound from window `at - reach` on, `at` the next of the lips
     # Many small results would keep the heap between the large temporaries from being given back.
     distances_KS, at = np.empty((count, 2 * reach + 1), np.float32), 0
+    for piece_KD, around_LD in beside_their_sound(lips, sound, reach):
+        piece_KS = shift_distances(piece_KD[None], around_LD[None])[0]
+        distances_KS[at : at + len(piece_KD)] = piece_KS.numpy()
+        at += len(piece_KD)
+    return distances_KS
+
+
+def beside_their_sound(
+    lips: Iterable[torch.Tensor], sound: Iterable[torch.Tensor], reach: int
+) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """The lips some at a time, each piece with all sound that the shifts reach from it.
+
+    Args:
+        lips, sound: pieces (n, D) float32 of any n, in order.
+
+    Yields:
+        (n, D) lips, n <= 256, and (n + 2 reach, D) sound from the window `reach` before the first
+        of them on; zeros beyond the ends of the sound.
+    """
+    coming = iter(sound)
+    held: torch.Tensor | None = None  # sound from `reach` before the next of the lips on
     for piece in (part for own in lips for part in own.split(_WINDOWS) if len(part)):
         nothing = piece.new_zeros(reach, piece.shape[1])
         held = nothing if held is None else held
@@ -242,10 +287,8 @@ def distances_in_pieces(
             if more is None:
                 more = piece.new_zeros(needed - len(held), piece.shape[1])
             held = torch.cat([held, more])
-        piece_KS = shift_distances(piece[None], held[None, :needed])[0]
-        distances_KS[at : at + len(piece)] = piece_KS.numpy()
-        held, at = held[len(piece) :], at + len(piece)
-    return distances_KS
+        yield piece, held[:needed]
+        held = held[len(piece) :]
 
 
 def in_frames(offset: int) -> str:

@@ -12,6 +12,7 @@ from data_tools.errors import UserError
 from data_tools.mfcc import SAMPLES_PER_FRAME, WINDOW_FRAMES
 from data_tools.prefetch import ahead
 from trainer.model.syncnet import SyncNet
+from trainer.score.centred import score_centred_in_pieces
 from trainer.score.embed import Samples, features, lip_pieces, part_of, sound_pieces
 from trainer.score.options import Mode
 from trainer.score.scoring import (
@@ -56,7 +57,8 @@ def score_track(
         audio: (samples,) int16 at 16 kHz from the first crop on; or what gives, once all crops are
             through, for their number, a reader of any part of it and how many samples there are.
         reach: largest shift, frames.
-        mode: "masked", or "parity" to score as the official code does.
+        mode: "centred" by inner products (`trainer.score.centred`), "masked" by distances, "parity"
+            as the official code does.
         bf16: compute in bfloat16 on a CPU, too.
 
     Raises:
@@ -75,12 +77,15 @@ def score_track(
             count -= 1  # the official code leaves out the last
         if count < 1:
             raise TrackError("too short: a track needs at least five frames with sound")
-        if mode == "masked":
+        if mode != "parity":
             # The last window's last column, 25 ms long every 10 ms, reaches beyond the last frame.
             read, samples = _lengthened(read, samples), frames * SAMPLES_PER_FRAME + _BEYOND
         heard = sound_pieces(model, features(read, samples), device, bf16)
         seen = _stored_windows(stored, model.preset.embedding)
-        distances = distances_in_pieces(_first(count, seen), _first(count, heard), reach, count)
+        streams = _first(count, seen), _first(count, heard)
+        if mode == "centred":
+            return score_centred_in_pieces(*streams, reach, count)
+        distances = distances_in_pieces(*streams, reach, count)
     return score_distances_official(distances) if mode == "parity" else score_distances(distances)
 
 

@@ -4,16 +4,13 @@ from dataclasses import dataclass
 
 from data_tools.errors import UserError
 from data_tools.mfcc import FPS, WINDOW_FRAMES
-from trainer.model.weights import Calibration
-from trainer.score.options import Mode
+from trainer.model.calibration import MIN_WINDOWS, AnyCalibration, Mode
 from trainer.score.scoring import REACH, Score, in_words
 
-MIN_WINDOWS = 21  # a second of video; fewer average too little
 MIN_SPEECH = 0.1  # share of the sound
 # Without a calibration: of random curves of 31 shifts the smallest value rarely lies 3 deviations
 # below the others' mean.
 MIN_CLEARNESS = 3.0
-MIN_PROBABILITY = 0.8  # with one: wrong once in five is too often to mend by
 
 
 class SyncError(UserError):
@@ -100,32 +97,38 @@ class TrackResult:
         return len(self.score.frames_K)
 
 
-def chance_right(
-    score: Score, calibration: Calibration | None, mode: Mode = "masked"
-) -> float | None:
+def chance_right(score: Score, calibration: AnyCalibration | None, mode: Mode) -> float | None:
     """Chance that the offset is right within a frame, 0..1; None where that was not measured.
 
-    A calibration holds for the masked mode over +-15 frames alone.
+    A calibration holds for its own mode over +-15 frames alone.
     """
-    if calibration is None or mode != "masked" or score.reach != REACH:
+    if calibration is None or mode != calibration.mode or score.reach != REACH:
         return None
-    return calibration.probability(score.clearness)
+    return calibration.chance(score.evidence)
 
 
-def doubts_about(score: Score, speech: float, probability: float | None) -> tuple[Doubt, ...]:
+def doubts_about(
+    score: Score,
+    speech: float,
+    probability: float | None,
+    calibration: AnyCalibration | None = None,
+) -> tuple[Doubt, ...]:
     """Why not to trust the offset of a track; empty if there is no reason.
 
     Args:
         speech: share of the sound that is speech.
         probability: as `chance_right` gives it.
+        calibration: that gave it.
     """
     windows = len(score.frames_K)
+    measured = calibration if probability is not None else None
+    least = measured.least_windows if measured else MIN_WINDOWS
     doubts = []
-    if windows < MIN_WINDOWS:
+    if windows < least:
         doubts.append(
             Doubt(
                 f"too short ({windows + WINDOW_FRAMES - 1} frames)",
-                f"too short (fewer than {MIN_WINDOWS + WINDOW_FRAMES - 1} frames)",
+                f"too short (fewer than {least + WINDOW_FRAMES - 1} frames)",
             )
         )
     if speech < MIN_SPEECH:
@@ -143,8 +146,8 @@ def doubts_about(score: Score, speech: float, probability: float | None) -> tupl
                 f"no clear minimum (fewer than the {MIN_CLEARNESS:g} deviations needed)",
             )
         )
-    if probability is not None and probability < MIN_PROBABILITY:
-        needed = percent(MIN_PROBABILITY)
+    if probability is not None and measured and probability < measured.needed:
+        needed = percent(measured.needed)
         doubts.append(
             Doubt(
                 f"no clear minimum (chance of being right: {percent(probability)}, below the "
@@ -152,7 +155,8 @@ def doubts_about(score: Score, speech: float, probability: float | None) -> tupl
                 f"no clear minimum (a chance of being right below the {needed} needed)",
             )
         )
-    if abs(score.offset) == score.reach:
+    # At the edge the best shift may lie beyond it.
+    if abs(score.offset) >= max(1, score.reach - 1):
         doubts.append(Doubt("the minimum lies at the edge of the search: try a larger --max-shift"))
     return tuple(doubts)
 
@@ -168,7 +172,7 @@ def judge_track(
     span: tuple[float, float],
     speech: float,
     score: Score,
-    calibration: Calibration | None,
+    calibration: AnyCalibration | None,
     mode: Mode,
 ) -> TrackResult:
     """The result of one track: its score, how likely that is right, and why not to trust it.
@@ -180,5 +184,5 @@ def judge_track(
         mode: in which it was scored.
     """
     probability = chance_right(score, calibration, mode)
-    doubts = doubts_about(score, speech, probability)
+    doubts = doubts_about(score, speech, probability, calibration)
     return TrackResult(video, track, *span, speech, score, probability, doubts)

@@ -50,7 +50,7 @@ class Progress:
         step: the next to do.
         best: largest K=5 accuracy of its validations, 0..1; -1 before the first.
         seconds: that it has taken.
-        quarantine: clip -> step from which on it is left out.
+        quarantine: clip (`Dataset.name`) -> step from which on it is left out.
         init: the weights that it began with, if not with random ones.
     """
 

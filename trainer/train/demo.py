@@ -20,8 +20,8 @@ DEMO_CLIPS, DEMO_SIZE, DEMO_SECONDS = 320, 64, 3.0
 
 def make_shards(
     data: Data, folder: Path, options: Options, processes: Processes, console: Console
-) -> Path:
-    """The folder of shards, made first from clips or from the demonstration set if need be.
+) -> tuple[Path, ...]:
+    """The folder of each set, its shards made first from clips or as demonstration if need be.
 
     Args:
         folder: of the run, for shards packed from clips unless data.shards names another.
@@ -30,14 +30,14 @@ def make_shards(
         ShardError: what was packed is faulty.
         ClipError: no clip can be used.
     """
-    shards = Path(data.shards) if data.shards else folder / "shards"
+    shards = data.folders or (folder / "shards",)
     if options.demo:
         cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "syncnet-trainer"
         cache /= f"demo-{DEMO_CLIPS}x{DEMO_SECONDS:g}s-{DEMO_SIZE}"
         processes.together(partial(_make_demo, cache, console))
-        return cache / "shards"
+        return (cache / "shards",)
     if data.clips:
-        processes.together(partial(_pack, Path(data.clips), shards, PackOptions(), console))
+        processes.together(partial(_pack, Path(data.clips), shards[0], PackOptions(), console))
     return shards
 
 

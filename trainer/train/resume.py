@@ -7,7 +7,13 @@ from pathlib import Path
 from data_tools.errors import UsageError
 from data_tools.lock import locked
 from trainer.config.command import saved_config
-from trainer.config.settings import FIXED_ON_RESUME, INIT_FIXED_ON_RESUME, Config, Options
+from trainer.config.settings import (
+    FIXED_ON_RESUME,
+    INIT_FIXED_ON_RESUME,
+    Config,
+    Data,
+    Options,
+)
 from trainer.data.sampler import TrainSampler
 from trainer.train import checkpoint, timing
 from trainer.train.checkpoint import CheckpointError, Resumed
@@ -56,8 +62,9 @@ def open_folder(
 
 
 def _check_same(config: Config, resumed: Resumed) -> None:
-    now = config.as_dict()
-    before = saved_config(resumed.path, resumed.state).as_dict()
+    saved = saved_config(resumed.path, resumed.state)
+    _check_same_sets(config.data, saved.data, resumed.path)
+    now, before = config.as_dict(), saved.as_dict()
     for name in FIXED_ON_RESUME:
         group, key = name.split(".")
         if before[group][key] != now[group][key]:
@@ -74,6 +81,25 @@ def _check_same(config: Config, resumed: Resumed) -> None:
             )
 
 
+def _check_same_sets(now: Data, before: Data, path: Path) -> None:
+    """Refuse another number of sets, or other weights of them; folders may have moved."""
+    sets, others = (max(1, len(data.folders)) for data in (now, before))
+    if sets != others:
+        raise UsageError(
+            f"{path} was trained on {others} set(s) of data.shards, not {sets}: the samples would "
+            "not go on where they stopped"
+        )
+    if now.shares != before.shares:
+        raise UsageError(
+            f"{path} was trained with data.weights {_weights(before)}, not {_weights(now)}: the "
+            "samples would not go on where they stopped"
+        )
+
+
+def _weights(data: Data) -> str:
+    return " ".join(map(str, data.weights)) if data.weights else "by the samples of each set"
+
+
 def first_step(resumed: Resumed | None, sampler: TrainSampler, total: int) -> int:
     """The first step to do, of `total`.
 
@@ -83,16 +109,17 @@ def first_step(resumed: Resumed | None, sampler: TrainSampler, total: int) -> in
     """
     if resumed is None:
         return 0
-    step, epochs = resumed.progress.step, saved_config(resumed.path, resumed.state).train.epochs
-    if step > epochs * sampler.steps_per_epoch:
+    step, before = resumed.progress.step, saved_config(resumed.path, resumed.state).train
+    whole = before.total(sampler.steps_per_epoch)
+    if step > whole:
         raise CheckpointError(
             f"{resumed.path} does not fit this run: it says that {step} steps are done, but "
-            f"{epochs} epochs of these shards are {epochs * sampler.steps_per_epoch}; give the "
-            "shards that it was trained on"
+            f"its whole training on these shards has {whole}; give the shards that it was trained "
+            "on"
         )
     if step > total:
         raise UsageError(
-            f"{resumed.path} has come to step {step}, beyond the {total} of train.epochs: give "
-            "more epochs to go on"
+            f"{resumed.path} has come to step {step}, beyond the {total} of this training: give "
+            "more train.epochs (or train.steps) to go on"
         )
     return step

@@ -7,13 +7,14 @@ stopped.
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from data_tools.atomic import write_json
 from data_tools.records import Count, read_record
+from trainer.config.settings import NO_MANIFEST
 from trainer.score.verdicts import KEEP_FILE, RefineError, VerdictOptions, score_and_judge
 from trainer.train import checkpoint
 
@@ -58,19 +59,47 @@ def read_summary(run: Path) -> RunSummary | None:
         return None
 
 
+@dataclass(frozen=True)
+class Sets:
+    """What a refinement trains on.
+
+    Attributes:
+        shards: the set whose labels are made anew each round.
+        beside: sets in sync, which are trained on beside it and stay as they are.
+    """
+
+    shards: Path
+    beside: tuple[Path, ...] = ()
+
+
+@dataclass(frozen=True)
+class Refined:
+    """What a refinement leads to.
+
+    Attributes:
+        weights: of the last training.
+        rounds: what refine.json says of each.
+    """
+
+    weights: Path
+    rounds: list[dict[str, Any]]
+
+
 def refine(
-    shards: Path,
+    sets: Sets,
     folder: Path,
     rounds: int,
     options: VerdictOptions,
     training: list[str],
     say: Callable[[str], None],
     weights: Path | None = None,
-) -> Path:
-    """Train, score, reject and train again, `rounds` trainings in all; returns the last's weights.
+) -> Refined:
+    """Train, score, reject and train again, `rounds` trainings in all.
 
     Every training starts from fresh weights, so that what it learnt from rejected clips is gone,
-    and has a folder of its own below `folder`. Finished parts are not done again.
+    and has a folder of its own below `folder`. Every scoring looks at all clips of the set as they
+    are in the shards, so no label outlives the network that made it. Finished parts are not done
+    again.
 
     Args:
         training: options for `trainer.run`.
@@ -89,13 +118,15 @@ def refine(
         else:
             on = f" on {manifest}" if manifest else ""
             say(f"round {number} of {rounds}: training{on}")
-            best = _train(shards, own / "run", manifest, training)
+            best = _train(sets, own / "run", manifest, training)
         summary.append({"weights": str(best)} | _final_scores(own / "run"))
         if number < rounds:
-            summary[-1] |= score_and_judge(shards, best, own, options, say).as_dict()
+            say(f"round {number} of {rounds}: scoring with {best}")
+            found = score_and_judge(sets.shards, best, own, options, say, manifest)
+            summary[-1] |= found.as_dict()
             manifest = own / KEEP_FILE
         write_json(folder / RESULT, {"rounds": summary})
-    return best
+    return Refined(best, summary)
 
 
 def round_folder(folder: Path, number: int) -> Path:
@@ -103,21 +134,28 @@ def round_folder(folder: Path, number: int) -> Path:
     return folder / f"round-{number}"
 
 
-def training_arguments(shards: Path, run: Path, training: list[str]) -> list[str]:
-    """The command line of a training in the folder `run`, with the user's options `training`."""
-    own = ["--data.shards", str(shards), "--run.dir", str(run), "--resume", "auto"]
+def training_arguments(
+    sets: Sets, run: Path, training: Sequence[str], manifest: Path | None = None
+) -> list[str]:
+    """The command line of a training in the folder `run`, with the user's options `training`.
+
+    Args:
+        manifest: keep.csv of the set to be refined.
+    """
+    folders = [str(folder) for folder in (sets.shards, *sets.beside)]
+    own = ["--data.shards", *folders, "--run.dir", str(run), "--resume", "auto"]
+    if manifest is not None:
+        own += ["--data.manifest", str(manifest), *(NO_MANIFEST for _ in sets.beside)]
     return [*training, *own]
 
 
-def _train(shards: Path, run: Path, manifest: Path | None, training: list[str]) -> Path:
+def _train(sets: Sets, run: Path, manifest: Path | None, training: list[str]) -> Path:
     """Train in a process of its own, going on where one was stopped; returns the best weights."""
     best = run / checkpoint.BEST
     if _finished(run):
         return best
-    command = [sys.executable, "-m", "trainer.run", *training_arguments(shards, run, training)]
-    if manifest is not None:
-        command += ["--data.manifest", str(manifest)]
-    status = _wait_for(command)
+    arguments = training_arguments(sets, run, training, manifest)
+    status = _wait_for([sys.executable, "-m", "trainer.run", *arguments])
     if status < 0:
         raise RefineError(
             f"training in {run} was killed by signal {-status}; the same command goes on with it"

@@ -31,7 +31,7 @@ class Saver:
         opened = self._opened
         quarantine: dict[str, int] = {}
         for barred in opened.processes.gather(dict(opened.loader.quarantine)):
-            quarantine |= {opened.dataset.keys[clip]: since for clip, since in barred.items()}
+            quarantine |= {opened.dataset.name(clip): since for clip, since in barred.items()}
 
         def write() -> bool:
             state = self._state(step, best_accuracy, quarantine)

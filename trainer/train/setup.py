@@ -4,7 +4,7 @@ import os
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,6 @@ import torch
 from rich.console import Console
 
 from data_tools.errors import UsageError
-from data_tools.keep import Row, read_keep
 from data_tools.manifest import read_manifest
 from data_tools.mfcc import WINDOW_FRAMES
 from data_tools.shards import open_shards
@@ -33,6 +32,14 @@ from trainer.train.demo import make_shards
 from trainer.train.distributed import Processes
 from trainer.train.guard import Guard
 from trainer.train.resume import first_step, open_folder
+from trainer.train.sets import (
+    announce_sets,
+    in_words,
+    make_sampler,
+    open_dataset,
+    quarantined,
+    with_shards,
+)
 from trainer.train.start import open_start
 from trainer.train.step import TrainStep, warmup_steps
 from trainer.train.validate import NoRuns, Validation
@@ -48,7 +55,7 @@ class Opened:
         processes: this process's place among all.
         console: where to print; silent on every process but the first.
         folder: of the run, locked.
-        dataset: the training split.
+        dataset: the training split of all sets.
         sampler: which samples each step is made of.
         loader: at work from step `start` on.
         loader_options: what any other loader of this run is to be opened with.
@@ -134,9 +141,10 @@ def _open(
     began = time.monotonic()
     folder, resumed = open_folder(config, options, processes, stack)
     shards = make_shards(config.data, folder, options, processes, console)
-    config = replace(config, data=replace(config.data, shards=str(shards)))
-    dataset, used = _open_dataset(config, shards, console)
-    open_shards(shards, "test")  # its faults should be known now, not after days of training
+    config = with_shards(config, shards)
+    dataset = open_dataset(config, console)
+    for each in shards:
+        open_shards(each, "test")  # its faults should be known now, not after days of training
     sampler = make_sampler(config, dataset)
     share = len(sampler.batch(0, processes.rank, processes.world))  # refuses an unequal one now
     if share % config.train.accumulate:
@@ -144,7 +152,7 @@ def _open(
             f"train.batch_size {config.train.batch_size} over {processes.world} processes does not "
             f"make {config.train.accumulate} equal parts (train.accumulate)"
         )
-    total = config.train.epochs * sampler.steps_per_epoch
+    total = config.train.total(sampler.steps_per_epoch)
     start = first_step(resumed, sampler, total)
     say = partial(console.print, highlight=False, soft_wrap=True)
     weights = open_start(config.model, resumed, processes, say)
@@ -155,7 +163,7 @@ def _open(
         _requests(sampler, options.overfit, processes),
         _shape(config, processes),
         start=start,
-        quarantine=_quarantine(dataset, resumed),
+        quarantine=quarantined(dataset, resumed),
         parts=config.train.accumulate,
         **loader_options,
     )
@@ -165,7 +173,7 @@ def _open(
         validation = open_validation(config, "val", processes, console, loader_options)
     if validation is not None:
         stack.callback(validation.close)
-    _announce(config, dataset, sampler, used, device, processes, console)
+    _announce(config, dataset, sampler, device, processes, console)
     if start:
         say(f"resumed at step {start} of {total}")
     step, guard = _make_step(config, options, sampler, device, processes, resumed, weights)
@@ -186,64 +194,6 @@ def _device(kind: str, asked: str, processes: Processes) -> torch.device:
     index = int(asked.split(":")[1]) if ":" in asked else processes.local_rank
     torch.cuda.set_device(index)
     return torch.device("cuda", index)
-
-
-def _open_dataset(config: Config, shards: Path, console: Console) -> tuple[Dataset, int]:
-    """The training split, and how many of its clips are used: those of the manifest, if any."""
-    if config.data.manifest is None:
-        dataset = Dataset(shards, "train")
-        return dataset, len(dataset)
-    rows = read_keep(Path(config.data.manifest))
-    # each clip with the frames by which its sound is early
-    keep = {clip: -row.audio_shift for clip, row in rows.items() if row.used}
-    dataset = Dataset(shards, "train", keep)
-    return dataset, _announce_manifest(rows, dataset, config, console)
-
-
-def _announce_manifest(
-    rows: Mapping[str, Row], dataset: Dataset, config: Config, console: Console
-) -> int:
-    """Say what the manifest does; returns how many clips it lets through.
-
-    Raises:
-        UsageError: none.
-    """
-    listed = [rows[key] for key in dataset.keys if key in rows]
-    used = [row for row in listed if row.used]
-    if not used:
-        raise UsageError(
-            f"data.manifest {config.data.manifest} keeps none of the training clips in "
-            f"{config.data.shards}: it is of other shards"
-        )
-    moved = sum(row.audio_shift != 0 for row in used)
-    console.print(
-        f"manifest: {len(used):,} of {len(dataset):,} training clips used, {moved:,} of "
-        f"them re-aligned; {len(listed) - len(used):,} rejected, "
-        f"{len(dataset) - len(listed):,} not listed",
-        highlight=False,
-        soft_wrap=True,
-    )
-    return len(used)
-
-
-def make_sampler(config: Config, dataset: Dataset) -> TrainSampler:
-    """The order of the training samples that the settings ask for.
-
-    Raises:
-        UsageError: settings under which no batch can be made.
-    """
-    data = config.data
-    return TrainSampler(
-        dataset.windows,
-        config.train.batch_size,
-        data.windows_per_clip,
-        data.nearest,
-        data.max_shift,
-        config.train.seed,
-        data.pairing,
-        data.sample_frames,
-        data.curriculum,
-    )
 
 
 def _requests(sampler: TrainSampler, overfit: int, processes: Processes) -> Requests:
@@ -280,15 +230,6 @@ def _loader_options(config: Config, device: torch.device, processes: Processes) 
     }
 
 
-def _quarantine(dataset: Dataset, resumed: Resumed | None) -> dict[int, int]:
-    """The bad clips that a checkpoint knows of, by their numbers here."""
-    if not resumed:
-        return {}
-    number = {key: clip for clip, key in enumerate(dataset.keys)}
-    barred = resumed.progress.quarantine.items()
-    return {number[key]: since for key, since in barred if key in number}
-
-
 def open_validation(
     config: Config,
     split: str,
@@ -304,13 +245,21 @@ def open_validation(
         swapped: pair each clip with another clip's sound: the control that must score at chance.
     """
     data = config.data
-    assert data.shards is not None
-    if read_manifest(Path(data.shards)).splits[split].clips == 0:
+    folders = {
+        f"set{number}": folder
+        for number, folder in enumerate(data.folders, 1)
+        if read_manifest(folder).splits[split].clips
+    }
+    several = len(data.folders) > 1
+    for each in data.folders if several and folders else ():
+        if each not in folders.values():
+            console.print(f"note: no clip in the {split} split of {each}", soft_wrap=True)
+    if not folders:
         console.print(f"note: no clip in the {split} split, so none is measured there")
         return None
     try:
         return Validation(
-            Path(data.shards),
+            tuple(folders.values()),
             split,
             PRESETS[config.model.name],
             processes,
@@ -320,6 +269,7 @@ def open_validation(
             batch_runs=max(1, min(64, config.train.batch_size // config.train.accumulate // 8)),
             min_shift=min(data.nearest, REACH),
             swapped=swapped,
+            names=tuple(folders) if several and not swapped else (),
             **loader_options,
         )
     except NoRuns as reason:
@@ -331,34 +281,30 @@ def _announce(
     config: Config,
     dataset: Dataset,
     sampler: TrainSampler,
-    used: int,
     device: torch.device,
     processes: Processes,
     console: Console,
 ) -> None:
     """Say what is about to be trained, on what and where."""
     say = partial(console.print, highlight=False, soft_wrap=True)
+    train = config.train
+    length = f"{train.steps:,} steps" if train.steps else f"{train.epochs} epochs"
     preset, accumulate = PRESETS[config.model.name], config.train.accumulate
     parts = f" in {accumulate} parts" if accumulate > 1 else ""
     say(
         f"{len(sampler.eligible):,} clips, {sampler.steps_per_epoch:,} steps an epoch of "
-        f"{config.train.batch_size} samples{parts}, {config.train.epochs} epochs; model "
+        f"{config.train.batch_size} samples{parts}, {length}; model "
         f"{config.model.name} on {device}, {processes.world} process(es)"
     )
-    if short := used - len(sampler.eligible):
-        say(f"note: {short:,} clips are too short and are not used")
+    announce_sets(config, dataset, sampler, console)
     wanted = (preset.size, preset.size, preset.channels)
     other = {shape: n for shape, n in dataset.frame_shapes.items() if shape != wanted}
-    for (height, width, channels), clips in other.items():
+    for shape, clips in other.items():
         say(
-            f"note: frames of {clips:,} clips are {width}x{height} {_colour(channels)}, the "
-            f"model takes {preset.size}x{preset.size} {_colour(preset.channels)}: converted in "
-            "the pipeline, at a cost; `data_tools pack --size/--gray` stores them as needed"
+            f"note: frames of {clips:,} clips are {in_words(shape)}, the model takes "
+            f"{in_words(wanted)}: converted in the pipeline, at a cost; `data_tools pack "
+            "--size/--gray` stores them as needed"
         )
-
-
-def _colour(channels: int) -> str:
-    return "colour" if channels == 3 else "gray"
 
 
 def _make_step(
@@ -371,7 +317,7 @@ def _make_step(
     start: Start | None,
 ) -> tuple[TrainStep, Guard]:
     """The step, as it was if resumed, and what watches it."""
-    total = config.train.epochs * sampler.steps_per_epoch
+    total = config.train.total(sampler.steps_per_epoch)
     guard = Guard(
         config.train.lr,
         warmup_steps(config.train, total),

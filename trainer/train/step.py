@@ -4,6 +4,7 @@ them."""
 import math
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack
+from dataclasses import replace
 from functools import partial
 from typing import Any, cast
 
@@ -19,7 +20,7 @@ from trainer.data.batch import Batch
 from trainer.data.sampler import Segments
 from trainer.model.ema import average
 from trainer.model.layers import freeze, frozen_layers, parameters_of
-from trainer.model.losses import Pairs, labelled, make_loss, shifted
+from trainer.model.losses import Pairs, labelled, make_loss, shifted, strange
 from trainer.model.syncnet import PRESETS, SyncNet
 from trainer.model.transfer import Start
 from trainer.train.checkpoint import Resumed
@@ -79,10 +80,10 @@ class TrainStep:
             self.model.load_state_dict(start.weights, strict=False)  # they were chosen to fit
         if config.model.freeze is not None:
             freeze(self.model, frozen_layers(config.model.freeze, config.model.name))
-        self.loss = make_loss(config.loss.name, margin, preset.embedding)
-        for parameter in self.model.netcnnlip.parameters():
-            if parameter.dim() == 5:  # as the frames lie in memory
-                parameter.data = parameter.data.to(memory_format=torch.channels_last_3d)
+        self.loss = make_loss(config.loss.name, margin, preset.embedding, config.loss.others)
+        # as the frames lie in memory; of the sound, what computes faster
+        self.model.netcnnlip.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+        self.model.netcnnaud.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.model.to(device)
         self.loss.to(device)
         decay = config.train.average
@@ -228,6 +229,8 @@ class TrainStep:
     def pairs(self, batch: Batch, step: int) -> Pairs:
         """Which pairs of the batch are genuine and which false, on the device."""
         pairs = self._pairs(batch.segments, batch.quiet_NA, step)
+        if self.config.loss.others:  # multiway; of a part, the others of that part
+            pairs = replace(pairs, strange_BKBL=self._strange(batch))
         if batch.whole is None:
             return pairs
         return pairs.as_part_of(self._pairs(batch.whole.segments, batch.whole.quiet_NA, step))
@@ -252,7 +255,17 @@ class TrainStep:
             quiet = quiet[:, ::WINDOW_FRAMES]
         own = quiet[:, :windows]
         alike = own[:, :, None] & quiet[:, None]
-        return Pairs(pairs.genuine_BKL, pairs.false_BKL & ~alike)
+        return replace(pairs, false_BKL=pairs.false_BKL & ~alike)
+
+    def _strange(self, batch: Batch) -> torch.Tensor:
+        data = self.config.data
+        windows = data.sample_frames - WINDOW_FRAMES + 1
+        clip = torch.from_numpy(batch.segments.clip).to(self.device, non_blocking=True)
+        quiet = None
+        if data.skip_quiet:
+            quiet = torch.from_numpy(batch.quiet_NA).to(self.device, non_blocking=True)
+            quiet = quiet[:, :windows]
+        return strange(clip, quiet, windows, windows)
 
     @property
     def inference_model(self) -> SyncNet:

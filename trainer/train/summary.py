@@ -115,6 +115,7 @@ def _evaluate(opened: Opened, stop: StopRequest) -> Scores:
         for name, validation in _validations(opened, stack).items():
             try:
                 scores[name] = _score(opened, name, validation, stop)
+                scores |= {f"{name}_{of}": found for of, found in validation.by_set.items()}
             except _Stopped:
                 break
             validation.close()

@@ -160,14 +160,22 @@ class Trainer:
             self._clock,
             on_batch,
         )
-        self.scores["val"] = scores
-        opened.tracker.log(step, {f"val/{name}": value for name, value in scores.items()})
+        by_set = {f"val_{name}": found for name, found in opened.validation.by_set.items()}
+        self.scores |= {"val": scores, **by_set}
+        for name, found in {"val": scores, **by_set}.items():
+            opened.tracker.log(step, {f"{name}/{key}": value for key, value in found.items()})
         opened.say(
             f"epoch {epoch}: val loss {scores['loss']:.4f}, within +-1 frame: K=5 "
             f"{scores['accuracy_k5']:.1%}, K=15 {scores['accuracy_k15']:.1%}, AUC "
             f"{scores['auc']:.4f}, distance {scores['genuine_distance']:.2f} genuine, "
             f"{scores['false_distance']:.2f} false"
         )
+        for name, found in opened.validation.by_set.items():
+            opened.say(
+                f"  {name}: val loss {found['loss']:.4f}, within +-1 frame: K=5 "
+                f"{found['accuracy_k5']:.1%}, K=15 {found['accuracy_k15']:.1%}, AUC "
+                f"{found['auc']:.4f}"
+            )
         return scores
 
     def _is_best(self, scores: dict[str, float] | None) -> bool:

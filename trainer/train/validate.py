@@ -5,13 +5,15 @@ validation are ready when this one ends, and neither it nor the training step af
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from data_tools.errors import UsageError
 from trainer.data.batch import Shape
@@ -42,11 +44,52 @@ class NoRuns(UsageError):
 OnBatch = Callable[[float, StepTimes], None]
 
 
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class _Part:
+    """What one batch measured.
+
+    Attributes:
+        number: of the set that it is of.
+        runs: segments in it.
+        loss: mean.
+        genuine, false: (n,) distances.
+        single, whole: (M, 31) mean distances of windows and of segments at each shift.
+    """
+
+    number: int
+    runs: int
+    loss: float
+    genuine: Floats
+    false: Floats
+    single: Floats
+    whole: Floats
+
+
+def _figures(parts: Sequence[_Part], clips: int) -> dict[str, float]:
+    """The figures of `Validation.run` over batches."""
+    genuine = np.concatenate([part.genuine for part in parts])
+    false = np.concatenate([part.false for part in parts])
+    runs = sum(part.runs for part in parts)
+    return {
+        "loss": sum(part.loss * part.runs for part in parts) / runs,
+        "genuine_distance": float(genuine.mean()) if len(genuine) else math.nan,
+        "false_distance": float(false.mean()) if len(false) else math.nan,
+        "auc": auc(genuine, false),
+        "accuracy_k5": accuracy(np.concatenate([part.single for part in parts])),
+        "accuracy_k15": accuracy(np.concatenate([part.whole for part in parts])),
+        "runs": runs,
+        "clips": clips,
+    }
+
+
 class Validation:
     """A warm loader over the fixed segments of a split, and what to measure on them.
 
     Args:
-        folder, split: the shards.
+        folder, split: the shards; of several sets, a folder for each.
         preset: the model's input.
         processes: the segments are shared among them by batch.
         max_clips: clips used at most, evenly spaced through the split.
@@ -54,7 +97,12 @@ class Validation:
         batch_runs: segments a batch.
         min_shift: false pairs lie at least so many frames off.
         swapped: pair each clip with another clip's sound: the control that must score at chance.
+        names: of the sets, one a folder; none: no figures of single sets.
         loader: further options of the `Loader`.
+
+    Attributes:
+        clips: that are measured.
+        by_set: the last run's figures of each set, by its name.
 
     Raises:
         ShardError: the split holds no clip, or its shards are damaged.
@@ -63,7 +111,7 @@ class Validation:
 
     def __init__(
         self,
-        folder: Path,
+        folder: Path | Sequence[Path],
         split: str,
         preset: Preset,
         processes: Processes,
@@ -73,6 +121,7 @@ class Validation:
         batch_runs: int,
         min_shift: int,
         swapped: bool = False,
+        names: Sequence[str] = (),
         **loader: Any,
     ) -> None:
         self.dataset = Dataset(folder, split)
@@ -81,8 +130,9 @@ class Validation:
         segments = fixed_segments(self.dataset.windows, RUN_FRAMES, REACH, runs_per_clip)
         clips = np.unique(segments.clip)
         if len(clips) == 0:
+            where = " or ".join(map(str, self.dataset.folders))
             raise NoRuns(
-                f"no clip of the {split} split of {folder} is as long as {RUN_FRAMES} frames"
+                f"no clip of the {split} split of {where} is as long as {RUN_FRAMES} frames"
             )
         if len(clips) > max_clips:
             keep = clips[np.linspace(0, len(clips) - 1, max_clips).round().astype(int)]
@@ -93,7 +143,14 @@ class Validation:
             segments = swap_audio(segments)
         self.clips = len(np.unique(segments.clip))
         self.segments = segments
-        batches = [segments[at : at + batch_runs] for at in range(0, len(segments), batch_runs)]
+        self._names = names
+        self.by_set: dict[str, dict[str, float]] = {}
+        # Each batch is of one set, so that its loss is.
+        whose = self.dataset.sets[segments.clip]
+        parts = [segments[whose == number] for number in np.unique(whose)]
+        batches = [
+            part[at : at + batch_runs] for part in parts for at in range(0, len(part), batch_runs)
+        ]
         self._mine = batches[processes.rank :: processes.world]
         # A process without a batch keeps no loader.
         self.loader = (
@@ -101,7 +158,7 @@ class Validation:
                 self.dataset,
                 self._request,
                 Shape(
-                    len(batches[0]),
+                    max(map(len, batches)),
                     RUN_FRAMES,
                     RUN_FRAMES + 2 * REACH,
                     preset.size,
@@ -147,11 +204,11 @@ class Validation:
 
         loss (over all shifts); genuine_distance and false_distance (means); auc; accuracy_k5 and
         accuracy_k15 (share of offsets within +-1 frame over +-15, shifts outside the clip masked;
-        chance is 3/31); segments and clips measured.
+        chance is 3/31); segments and clips measured. Those of each set are then in `by_set`.
         """
         model.eval()
         device = next(model.parameters()).device
-        parts: list[tuple[Any, ...]] = []
+        parts: list[_Part] = []
         for asked in self._mine:
             clock.begin()
             assert self.loader is not None  # a process with batches has one
@@ -175,25 +232,19 @@ class Validation:
                 clock.mark("loss")
             distances = shift_distances(lips.float(), sound.float()).cpu().numpy()
             valid = valid_shifts(batch.segments.audio_start, windows, lips.shape[1], _SHIFTS)
-            count = len(batch.segments)
-            parts.append((count, float(value) * count, *self._measures(distances, valid)))
+            number = int(self.dataset.sets[asked.clip[0]])
+            measures = self._measures(distances, valid)
+            parts.append(_Part(number, len(batch.segments), float(value), *measures))
             on_batch(float(value), clock.end())
         model.train()
-        everything = [part for found in self._processes.gather(parts) for part in found]
-        counts, losses, genuine, false, single, whole = zip(*everything, strict=True)
-        genuine_d, false_d = np.concatenate(genuine), np.concatenate(false)
-        return {
-            "loss": sum(losses) / sum(counts),
-            "genuine_distance": float(genuine_d.mean()) if len(genuine_d) else math.nan,
-            "false_distance": float(false_d.mean()) if len(false_d) else math.nan,
-            "auc": auc(genuine_d, false_d),
-            "accuracy_k5": accuracy(np.concatenate(single)),
-            "accuracy_k15": accuracy(np.concatenate(whole)),
-            "runs": sum(counts),
-            "clips": self.clips,
-        }
+        everything = [part for each in self._processes.gather(parts) for part in each]
+        of_clips = self.dataset.sets[np.unique(self.segments.clip)]
+        for number, name in enumerate(self._names):
+            if found := [part for part in everything if part.number == number]:
+                self.by_set[name] = _figures(found, int((of_clips == number).sum()))
+        return _figures(everything, self.clips)
 
-    def _measures(self, distances: Any, valid: Any) -> tuple[Any, ...]:
+    def _measures(self, distances: Any, valid: Any) -> tuple[Floats, Floats, Floats, Floats]:
         """Genuine and false distances, then (M, S) mean distances of windows and of segments."""
         apart = np.abs(np.arange(_SHIFTS) - REACH) >= self._min_shift
         genuine = distances[:, :, REACH][valid[:, :, REACH]]

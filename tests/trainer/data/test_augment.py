@@ -14,6 +14,7 @@ from trainer.data.batch import Batch, Shape
 from trainer.data.dataset import Dataset
 from trainer.data.loader import Loader
 from trainer.data.sampler import Segments
+from trainer.data.vocal_tract import warp_matrices
 
 KEYS = np.array([3, 141, 59265], np.int64)
 
@@ -55,6 +56,8 @@ def test_a_flip_mirrors_about_half_of_the_runs(dataset: Dataset) -> None:
         {"shift": 0.1},
         {"zoom": 0.2},
         {"turn": 10.0},
+        {"stretch": 0.3},
+        {"shear": 0.2},
         {"brightness": 0.2},
         {"contrast": 0.4},
         {"jpeg": 20},
@@ -90,6 +93,25 @@ def test_brightness_and_shift_do_what_they_say(dataset: Dataset) -> None:
     assert np.allclose(matrix[:, :, :2], np.eye(2))
 
 
+@given(st.floats(0.0, 0.5), st.floats(0.0, 0.5))
+def test_stretch_and_shear_keep_the_area_and_every_other_draw(stretch: float, shear: float) -> None:
+    kinds = {"flip": True, "zoom": 0.2, "turn": 9.0, "shift": 0.1, "jpeg": 40, "contrast": 0.3}
+    plain = picture_arguments(Augment(**kinds), KEYS, 1, 64)
+    varied = picture_arguments(Augment(**kinds, stretch=stretch, shear=shear), KEYS, 1, 64)
+    for name in ("brightness", "contrast", "quality"):
+        np.testing.assert_array_equal(plain[name], varied[name])
+    areas = [np.linalg.det(each["matrix"][:, :, :2]) for each in (plain, varied)]
+    np.testing.assert_allclose(*areas, rtol=1e-4)
+    change = np.linalg.inv(plain["matrix"][:, :, :2]) @ varied["matrix"][:, :, :2]
+    wide, slant = change[:, 0, 0] ** 2, change[:, 0, 1]
+    assert (np.abs(np.log(wide)) <= np.log1p(stretch) + 1e-4).all()
+    assert (np.abs(slant) <= shear + 1e-4).all()
+    np.testing.assert_allclose(change[:, 1, 0], 0, atol=1e-5)
+    # the middle of the picture stays where it was
+    middle = np.array([32, 32, 1])
+    np.testing.assert_allclose(plain["matrix"] @ middle, varied["matrix"] @ middle, atol=1e-4)
+
+
 def test_gray_frames_of_another_size_are_varied_too(dataset: Dataset) -> None:
     clip = np.arange(3)
     segments = Segments(clip, clip, clip, clip, np.ones_like(clip), key=KEYS)
@@ -117,12 +139,35 @@ def test_timbre_is_constant_over_a_run_and_noise_is_not(dataset: Dataset) -> Non
     assert noise.std() == pytest.approx(0.5, rel=0.1)
 
 
+def test_another_vocal_tract_is_one_matrix_a_run(dataset: Dataset) -> None:
+    plain = batch(dataset).mfcc_NFC.numpy()
+    sound = plain.copy()
+    change_sound(Augment(vocal_tract=0.15), KEYS, sound)
+    np.testing.assert_array_equal(sound, batch(dataset, vocal_tract=0.15).mfcc_NFC)
+    np.testing.assert_allclose(sound[:, :, 0], plain[:, :, 0], rtol=1e-6)
+    factors = np.linspace(0.85, 1.15, 3001)
+    for row in range(3):
+        moved = plain[row] @ warp_matrices(factors).transpose(0, 2, 1)
+        assert np.abs(moved - sound[row]).max((1, 2)).min() < 0.05
+        assert np.abs(plain[row] - sound[row]).max() > 0.1
+        alone = plain[row : row + 1].copy()
+        change_sound(Augment(vocal_tract=0.15), KEYS[row : row + 1], alone)
+        np.testing.assert_allclose(alone[0], sound[row], rtol=1e-5, atol=1e-5)
+    # what else is drawn stays what it was
+    louder, both = (
+        batch(dataset, gain=6.0, **more).mfcc_NFC for more in ({}, {"vocal_tract": 0.1})
+    )
+    torch.testing.assert_close(louder[:, :, 0], both[:, :, 0], rtol=1e-5, atol=1e-5)
+
+
 @pytest.mark.parametrize(
     ("kinds", "words"),
     [
         ({"shift": 1.5}, "augment.shift must lie in 0..1"),
         ({"noise": -1.0}, "augment.noise must not be negative"),
         ({"gain": float("nan")}, "augment.gain"),
+        ({"stretch": -0.1}, "augment.stretch must lie in 0..1"),
+        ({"vocal_tract": 0.5}, "no two vocal tracts differ by more"),
         ({"jpeg": 100}, "quality of 1..99"),
     ],
 )

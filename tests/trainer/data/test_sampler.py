@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import fields, replace
 from typing import Any
 
@@ -20,6 +21,7 @@ from trainer.data.sampler import (
     swap_audio,
     uniform,
 )
+from trainer.data.shares import taken
 
 KEYS = st.integers(0, 2**64 - 1)
 CLIPS = np.array([45, 3, 60, 4, 120, 51, 10, 0])  # 3 and 0 are too short for a shift of 3
@@ -230,6 +232,174 @@ def test_the_ranks_together_hold_the_single_batch(
         parts = [made.batch(step, rank, world, quarantine) for rank in range(world)]
         assert all(len(part) == 8 // world for part in parts)
         assert same(joined(parts), made.batch(step, quarantine=quarantine))
+
+
+# ------------------------------------------------------------------------------ several sets
+
+
+@st.composite
+def mixtures(draw: st.DrawFn) -> TrainSampler:
+    """Samplers of two to four sets of any sizes, weights and pairing, with clips too short."""
+    sizes = draw(st.lists(st.integers(1, 9), min_size=2, max_size=4))
+    sets = np.repeat(np.arange(len(sizes)), sizes)
+    windows = np.array(draw(st.lists(st.integers(0, 80), min_size=len(sets), max_size=len(sets))))
+    windows[np.cumsum(sizes) - 1] = 40  # one at least can be used
+    pairing: Any = draw(st.sampled_from(["independent", "paired", "multiway"]))
+    weights = draw(
+        st.none() | st.lists(st.floats(0.01, 9), min_size=len(sizes), max_size=len(sizes))
+    )
+    return TrainSampler(
+        windows,
+        batch_size=draw(st.sampled_from([2, 4, 6, 12, 24])),
+        windows_per_clip=draw(st.integers(12, 20)),
+        seed=draw(st.integers(0, 2**70)),
+        pairing=pairing,
+        sample_frames=12,
+        sets=sets,
+        weights=weights,
+    )
+
+
+@given(made=mixtures(), first=st.integers(0, 10**6), steps=st.integers(1, 12))
+@settings(deadline=None, max_examples=30)
+def test_each_set_gives_its_weight_of_the_samples_whenever_one_looks(
+    made: TrainSampler, first: int, steps: int
+) -> None:
+    assert made.sets is not None
+    of = made.sets[joined([made.batch(first + i) for i in range(steps)]).clip]
+    given_before = np.array(taken(first * made.batch_size, made.shares))
+    given_after = np.array(taken((first + steps) * made.batch_size, made.shares))
+    counted = np.bincount(of, minlength=len(made.members))
+    assert np.array_equal(counted, given_after - given_before)
+
+
+@given(mixtures(), st.integers(0, 3))
+@settings(deadline=None, max_examples=15)
+def test_each_set_is_gone_through_in_epochs_of_its_own(made: TrainSampler, number: int) -> None:
+    """In the first samples that a set gives, each of its clips comes windows_per_clip times."""
+    count = len(made.members)
+    made = replace(made, batch_size=24, windows_per_clip=12, weights=(3, 2, 1, 1)[:count])
+    members = made.members[number % count]
+    once, share = len(members) * 12, made.shares[number % count] / sum(made.shares)
+    steps = int((once + count) / (24 * share)) + 1
+    clips = joined([made.batch(step) for step in range(steps)]).clip
+    counts = np.bincount(clips[np.isin(clips, members)], minlength=len(made.windows))[members]
+    assert once <= counts.sum() < once + 24 + 2 * count  # the next epoch has just begun
+    assert (counts >= 12).all()
+
+
+@given(made=mixtures(), step=st.integers(0, 10**6), data=st.data())
+@settings(deadline=None, max_examples=40)
+def test_several_sets_have_one_order_for_any_number_of_processes(
+    made: TrainSampler, step: int, data: st.DataObject
+) -> None:
+    size = made.batch_size
+    world = data.draw(st.sampled_from([n for n in (1, 2, 3, 4, 6, 12) if size % n == 0]))
+    most = max(made.members, key=len)
+    quarantine = {int(most[0]): step} if len(most) > 1 else {}
+    whole = made.batch(step, quarantine=quarantine)
+    parts = [made.batch(step, rank, world, quarantine) for rank in range(world)]
+    assert same(joined(parts), whole)
+    # a resume is one integer: a sampler made anew knows as much
+    assert same(replace(made).batch(step, quarantine=quarantine), whole)
+    assert not np.isin(whole.clip, list(quarantine)).any()
+
+
+@given(made=mixtures(), step=st.integers(0, 10**6))
+@settings(deadline=None, max_examples=40)
+def test_samples_of_several_sets_lie_inside_their_clips_and_half_are_genuine(
+    made: TrainSampler, step: int
+) -> None:
+    segments = made.batch(step)
+    last = made.windows[segments.clip] - (8 if made.pairing == "multiway" else 1)
+    assert ((segments.start >= 0) & (segments.start <= last)).all()
+    assert np.array_equal(segments.audio_clip, segments.clip)
+    if made.pairing == "independent":
+        assert segments.label.tolist() == [1, 0] * (made.batch_size // 2)
+        assert (np.abs(segments.audio_start - segments.start)[segments.label == 0] >= 3).all()
+
+
+def mixture(**changes: Any) -> TrainSampler:
+    """Two sets of three clips, three samples to one."""
+    sets = np.repeat([0, 1], 3)
+    return TrainSampler(
+        **{"windows": np.full(6, 50), "batch_size": 4, "sets": sets, "weights": (3, 1), **changes}
+    )
+
+
+def test_a_set_of_one_sample_a_step_gives_both_kinds_at_any_slot() -> None:
+    made = mixture()
+    segments = [made.batch(step) for step in range(300)]
+    slot = np.array([int(np.flatnonzero(batch.clip >= 3)[0]) for batch in segments])
+    assert all((batch.clip >= 3).sum() == 1 for batch in segments)
+    assert stats.chisquare(np.bincount(slot, minlength=4)).pvalue > 1e-3
+
+
+def test_by_default_sets_are_mixed_as_if_they_were_one() -> None:
+    made = mixture(windows=np.array([50, 50, 2, 50, 2, 2]), weights=None)
+    assert made.shares == (2, 1)
+    drawn = joined([made.batch(step) for step in range(300)]).clip
+    assert np.bincount(drawn, minlength=6).tolist() == [400, 400, 0, 400, 0, 0]
+
+
+def test_an_epoch_of_several_sets_is_as_long_as_all_of_them() -> None:
+    made = mixture(windows_per_clip=7)
+    assert (made.samples_per_epoch, made.steps_per_epoch) == (42, 10)
+    assert mixture(windows_per_clip=7, weights=(1, 100)).steps_per_epoch == 10
+
+
+def test_sets_of_equal_clips_draw_different_windows() -> None:
+    made = mixture(weights=(1, 1), windows=np.full(6, 5000), batch_size=20, windows_per_clip=50)
+    drawn = joined([made.batch(step) for step in range(15)])
+    mine, other = (set(drawn.start[drawn.clip // 3 == number].tolist()) for number in (0, 1))
+    assert len(mine & other) < 20 < len(mine)
+
+
+def test_the_curriculum_counts_the_epochs_of_all_sets() -> None:
+    made = mixture(curriculum=4, windows_per_clip=100, weights=(1, 9), windows=np.full(6, 500))
+    for step in (0, made.steps_per_epoch, 5 * made.steps_per_epoch):
+        segments = joined([made.batch(step + i) for i in range(0, made.steps_per_epoch, 15)])
+        distance = np.abs(segments.audio_start - segments.start)[segments.label == 0]
+        assert distance.min() >= made.min_shift_at(step)
+    assert made.min_shift_at(0) > made.min_shift_at(5 * made.steps_per_epoch) == 3
+
+
+def test_a_bad_clip_is_replaced_out_of_its_own_set() -> None:
+    made = mixture()
+    for step in range(50):
+        before, after = made.batch(step), made.batch(step, quarantine={3: 0, 0: 10})
+        assert np.array_equal(before.clip >= 3, after.clip >= 3)
+        assert not np.isin(after.clip, [3, 0] if step >= 10 else [3]).any()
+    with pytest.raises(ValueError, match="every clip of set 2 is in quarantine"):
+        made.batch(0, quarantine={3: 0, 4: 0, 5: 0})
+
+
+def test_a_set_without_a_clip_long_enough_is_named() -> None:
+    with pytest.raises(ValueError, match=r"no clip of set 2 is long enough .*longest: 3 windows"):
+        mixture(windows=np.array([50, 50, 50, 3, 2, 1]))
+
+
+@pytest.mark.parametrize(
+    ("changes", "digest"),
+    [
+        ({}, "28a1e9ecd5be92e4"),
+        ({"pairing": "paired", "curriculum": 3}, "bfa39c5b626b7619"),
+        ({"pairing": "multiway", "sample_frames": 10, "curriculum": 2}, "4a9830152b322af4"),
+    ],
+)
+def test_the_order_of_one_set_is_that_of_version_0_2(changes: dict[str, Any], digest: str) -> None:
+    """A run that 0.2.0 began goes on with the same samples."""
+    for one_set in ({}, {"sets": np.zeros(len(CLIPS), np.int64), "weights": (2.0,)}):
+        found = hashlib.sha256()
+        made = sampler(**changes, **one_set)
+        for step in (0, 1, 7, 10**6):
+            for quarantine in (None, {4: 5}):
+                segments = made.batch(step, quarantine=quarantine)
+                for field in fields(Segments):
+                    column = getattr(segments, field.name)
+                    if column is not None:
+                        found.update(np.ascontiguousarray(column).astype("<i8").tobytes())
+        assert found.hexdigest()[:16] == digest
 
 
 # -------------------------------------------------------------------------------- quarantine

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from data_tools.errors import UsageError
 from trainer.model.losses import (
     LOSSES,
     Contrastive,
@@ -12,6 +13,7 @@ from trainer.model.losses import (
     labelled,
     make_loss,
     shifted,
+    strange,
 )
 
 CPU = torch.device("cpu")
@@ -62,6 +64,39 @@ def test_infonce_equals_two_cross_entropies() -> None:
     columns = torch.nn.functional.cross_entropy(logits.transpose(1, 2).flatten(0, 1), target)
     found = InfoNCE(1.0, 4)(lips, sound, shifted(2, 3, 3, 0, 1, CPU))
     torch.testing.assert_close(found, (rows + columns) / 2)
+
+
+def test_sounds_of_other_clips_join_the_denominators_with_their_weight() -> None:
+    torch.manual_seed(0)
+    lips, sound = torch.randn(3, 4, 5), torch.randn(3, 4, 5)
+    quiet = torch.rand(3, 4) < 0.5
+    clip = torch.tensor([7, 2, 7])  # the first and the last may share a sound
+    pairs = shifted(3, 4, 4, 0, 2, CPU)
+    pairs = Pairs(pairs.genuine_BKL, pairs.false_BKL, strange(clip, quiet, 4, 4))
+    total = 0.0
+    for first, second in ((lips, sound), (sound, lips)):
+        for b in range(3):
+            for k in range(4):
+                terms = []
+                for c in range(3):
+                    for j in range(4):
+                        term = (-(first[b, k] - second[c, j]).square().sum() / 10).exp()
+                        if b == c and (k == j or abs(k - j) >= 2):
+                            terms.append(term)
+                        elif clip[b] != clip[c] and not (quiet[b, k] and quiet[c, j]):
+                            terms.append(0.3 * term)
+                genuine = -(first[b, k] - second[b, k]).square().sum() / 10
+                total += float(sum(terms).log() - genuine) / 24
+    assert InfoNCE(1.0, 5, 0.3)(lips, sound, pairs).item() == pytest.approx(total, rel=1e-5)
+    without = InfoNCE(1.0, 5)(lips, sound, pairs)
+    torch.testing.assert_close(without, InfoNCE(1.0, 5, 1e-9)(lips, sound, pairs))
+    assert without < total
+
+
+def test_others_are_for_infonce_alone() -> None:
+    assert isinstance(make_loss("infonce", 1.0, 4, 0.5), InfoNCE)
+    with pytest.raises(UsageError, match=r"loss.others is for loss.name infonce, not bce"):
+        make_loss("bce", 1.0, 4, 0.5)
 
 
 @pytest.mark.parametrize("name", sorted(LOSSES))

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from benchmarks.real_speech import listed
+from trainer.model.calibration import Evidence
 from trainer.model.weights import default_weights, read_calibration
 from trainer.score.options import MeasureOptions
 from trainer.score.trust import TrackResult
@@ -23,8 +24,9 @@ def test_it_comes_small_calibrated_and_with_its_card() -> None:
     weights = default_weights()
     assert weights is not None and weights.stat().st_size <= 4_000_000
     calibration = read_calibration(weights)
-    assert calibration is not None and 0.9 < calibration.share_right[-1] < 1
-    assert calibration.share_right[0] < 0.5
+    assert calibration is not None
+    sure, unsure = Evidence(9.0, 9.0, 250), Evidence(1.0, 0.5, 30)
+    assert calibration.chance(sure) > 0.9 and calibration.chance(unsure) < 0.5
     card = (weights.parent / "README.md").read_text()
     assert "CC-BY 4.0" in card and "GRID" in card
 

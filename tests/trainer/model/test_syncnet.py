@@ -2,8 +2,9 @@
 
 import pytest
 import torch
+from torch import nn
 
-from trainer.model.syncnet import PRESETS, SyncNet, parameter_count
+from trainer.model.syncnet import PRESETS, SyncNet, WholeConv2d, WholeConv3d, parameter_count
 
 # From the published weights: first and last convolution, heads.
 PUBLISHED = {
@@ -82,3 +83,30 @@ def test_frames_are_converted_without_changing_their_layout() -> None:
 def test_unknown_model_is_refused() -> None:
     with pytest.raises(ValueError, match="no model 'large'"):
         SyncNet("large")
+
+
+@pytest.mark.parametrize("format", [torch.contiguous_format, torch.channels_last_3d])
+def test_a_convolution_over_the_whole_map_is_a_matrix_product(format: torch.memory_format) -> None:
+    torch.manual_seed(0)
+    plain, whole = nn.Conv3d(6, 4, (1, 3, 2)), WholeConv3d(6, 4, (1, 3, 2))
+    whole.load_state_dict(plain.state_dict())
+    for each in (plain, whole):
+        each.to(memory_format=format)  # type: ignore[call-overload]
+    x = torch.randn(2, 6, 5, 3, 2).to(memory_format=format)
+    seen, wanted = whole(x), plain(x)
+    torch.testing.assert_close(seen, wanted)
+    direction = torch.randn_like(wanted)
+    wanted.backward(direction)
+    seen.backward(direction)
+    torch.testing.assert_close(whole.weight.grad, plain.weight.grad)
+    assert whole.bias is not None and plain.bias is not None
+    torch.testing.assert_close(whole.bias.grad, plain.bias.grad)
+
+
+@pytest.mark.parametrize("format", [torch.contiguous_format, torch.channels_last])
+def test_the_same_of_sound(format: torch.memory_format) -> None:
+    torch.manual_seed(0)
+    plain, whole = nn.Conv2d(6, 4, (5, 4)), WholeConv2d(6, 4, (5, 4))
+    whole.load_state_dict(plain.state_dict())
+    x = torch.randn(3, 6, 5, 4).to(memory_format=format)
+    torch.testing.assert_close(whole(x), plain(x))

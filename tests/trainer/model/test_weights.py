@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 import hostile_weights as hostile
 from benchmarks.official import stand_in_state
+from trainer.model.calibration import Calibration
 from trainer.model.syncnet import SyncNet
 from trainer.model.weights import WeightsError, default_weights, load_model, read_calibration
 from trainer.train import checkpoint
@@ -105,7 +106,7 @@ def test_a_calibration_is_read_and_interpolated(tmp_path: Path) -> None:
     assert read_calibration(tmp_path / "best.pt") is None
     write({"clearness": [2, 4], "share_right": [0.5, 0.9]})
     found = read_calibration(file)
-    assert found is not None
+    assert isinstance(found, Calibration)
     chances = [found.probability(x) for x in (0, 2, 3, 9)]
     assert chances == pytest.approx([0.5, 0.5, 0.7, 0.9])
     for bad, words in (
@@ -117,6 +118,8 @@ def test_a_calibration_is_read_and_interpolated(tmp_path: Path) -> None:
         ({"clearness": [1, 2], "share_right": [0, 1.1]}, r"0\.\.1"),
         ({"clearness": [], "share_right": []}, "increasing"),
         ('{"clearness": [1, NaN], "share_right": [0, 1]}', "increasing"),
+        ({"version": 3}, "version 3, which this program does not know"),
+        ({"version": 2, "mode": "centred"}, "cannot be read"),
     ):
         write(bad)
         with pytest.raises(WeightsError, match=words):

@@ -1,35 +1,86 @@
-"""Calibration: rising, never certain, and refused where it rests on too little."""
+"""Calibration: it finds what made answers right, speaker by speaker, and says what to trust."""
+
+import math
 
 import numpy as np
 import pytest
 
-from trainer.score.calibration import UNRELATED, CalibrationError, calibrate
+from trainer.model.calibration import Evidence
+from trainer.score.answers import Answer
+from trainer.score.calibration import LEAST, NEEDED, CalibrationError, calibrate
+from trainer.score.calibration_report import lines
 
 
-def test_the_curve_rises_with_the_share_of_right_answers() -> None:
-    rng = np.random.default_rng(0)
-    clearness = rng.uniform(1, 8, 3000)
-    chance = (clearness - 1) / 7
-    own = np.ones(3000, np.bool_)
-    found = calibrate(clearness, rng.uniform(size=3000) < chance, own)
-    assert (np.diff(found.clearness) > 0).all() and (np.diff(found.share_right) >= 0).all()
-    for at in (2.5, 4.5, 6.5):
-        assert found.probability(at) == pytest.approx((at - 1) / 7, abs=0.1)
-    assert found.share_right[0] > 0 and found.share_right[-1] < 1
+def answers(count: int = 4000, bad: str = "", seed: int = 0) -> list[Answer]:
+    """Right with p = sigmoid(-4 + 3 ln clearness + 1.5 ln null_z); one speaker may be all wrong."""
+    rng = np.random.default_rng(seed)
+    made = []
+    for number in range(count):
+        clear, null_z = rng.uniform(1, 8), rng.uniform(0.5, 6)
+        length = int(rng.choice([25, 60, 125]))
+        logit = -4 + 3 * math.log(clear) + 1.5 * math.log(null_z)
+        speaker = f"s{number % 8}"
+        right = rng.uniform() < 1 / (1 + math.exp(-logit)) and speaker != bad
+        evidence = Evidence(clear, null_z, length)
+        made.append(Answer(evidence, length, False, bool(right), True, speaker, 0.1))
+    return made
 
 
-def test_ever_right_answers_are_not_called_certain() -> None:
-    every = np.ones(120, np.bool_)
-    found = calibrate(np.linspace(1, 9, 120), every, every)
-    assert max(found.share_right) < 0.95
+def test_what_made_answers_right_is_found() -> None:
+    found, rows = calibrate(answers(), "centred")
+    one, clear, length, null_z = found.coefficients
+    assert clear == pytest.approx(3, abs=0.4) and null_z == pytest.approx(1.5, abs=0.3)
+    assert one == pytest.approx(-4, abs=0.5) and abs(length) < 0.2
+    assert found.speakers == 8 and found.windows == (25, 125)
+    for each in found.reliability:
+        assert each.right == pytest.approx(each.stated, abs=0.1)
+    assert [row.length for row in rows] == [25, 60, 125]
+    text = "\n".join(lines(found, rows))
+    assert "8 speakers" in text and "ln_clearness" in text and f"{found.needed:.0%}" in text
 
 
-def test_too_few_answers_are_refused() -> None:
-    with pytest.raises(CalibrationError, match="too few"):
-        calibrate(np.ones(10), np.ones(10, np.bool_), np.ones(10, np.bool_))
+def test_other_ways_of_scoring_know_nothing_of_chance() -> None:
+    found, _ = calibrate(answers(), "masked")
+    assert found.mode == "masked" and found.coefficients[3:] == (0,)
 
 
-def test_unrelated_sound_weighs_as_often_as_it_is_met() -> None:
-    own = np.arange(2000) % 2 == 0  # half of the answers, but a fifth of the weight
-    found = calibrate(np.random.default_rng(0).uniform(1, 2, 2000), own, own)
-    assert found.probability(1.5) == pytest.approx(1 - UNRELATED, abs=0.05)
+def test_a_speaker_is_judged_by_the_others() -> None:
+    """Of whom all answers are wrong, the others promise much: the table must show it."""
+    fair, _ = calibrate(answers(), "centred")
+    found, _ = calibrate(answers(bad="s3"), "centred")
+    assert found.reliability[-1].right < found.reliability[-1].stated - 0.08
+    assert fair.reliability[-1].right > fair.reliability[-1].stated - 0.03
+
+
+def test_what_is_needed_follows_from_what_went_wrong() -> None:
+    sure = [
+        Answer(Evidence(5.0 if right else 1.5, 4.0, length), length, False, right, True,
+               f"s{number % 5}", 0.1)
+        for number in range(800)
+        for length, right in ((25, True), (60, number % 2 == 0))
+    ]  # fmt: skip
+    found, rows = calibrate(sure, "centred")
+    assert (found.needed, found.least_windows) == (NEEDED[0], LEAST[0])
+    assert [round(row.trusted, 2) for row in rows] == [1.0, 0.5]
+    # At 25 windows one in twenty of the clear ones turns out wrong.
+    short = [
+        Answer(each.evidence, each.length, False, each.right and number % 40 != 0, True,
+               each.speaker, each.weight)
+        for number, each in enumerate(sure)
+    ]  # fmt: skip
+    found, rows = calibrate(short, "centred")
+    assert found.least_windows > 25 and rows[0].trusted == 0
+    # Nothing is good enough: the strictest is taken.
+    found, _ = calibrate(answers(bad="s3"), "centred")
+    assert (found.needed, found.least_windows) == (NEEDED[-1], LEAST[-1])
+
+
+def test_too_little_is_refused() -> None:
+    with pytest.raises(CalibrationError, match="10 answers are too few"):
+        calibrate(answers(10), "centred")
+    with pytest.raises(CalibrationError, match="no answers are right"):
+        calibrate([answer for answer in answers() if not answer.right], "centred")
+    with pytest.raises(CalibrationError, match="all answers are right"):
+        calibrate([answer for answer in answers() if answer.right], "centred")
+    with pytest.raises(CalibrationError, match="0 answers"):
+        calibrate([], "centred")

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -109,6 +110,32 @@ def test_accuracy_is_that_of_the_scoring() -> None:
         assert starts == len(spoken) > 0
         expected = accuracy(mean_over_windows(runs[spoken], inside[spoken]))
         assert right / starts == pytest.approx(expected)
+
+
+def test_centred_runs_are_scored_by_products_of_the_centred_clip() -> None:
+    lips, sound = embeddings(0, 60, 1.0)
+    corner = lips + 5 * torch.sign(lips[:1]) * torch.arange(60)[:, None].fmod(3)
+    options = EvaluationOptions(mode="centred")
+    found = measure_clip(RECORD, corner, sound, options, 100)
+    left, right = ((part - part.mean(0)).double() for part in (corner, sound))
+    products = (left @ right.T).numpy()
+    for i, context in enumerate(CONTEXTS):
+        width = context - 4
+        hits = 0
+        for start in range(60 - width + 1):
+            means = np.full(2 * REACH + 1, -np.inf)
+            for shift in range(-REACH, REACH + 1):
+                run = [products[k, k + shift] for k in range(start, start + width)
+                       if 0 <= k + shift < 60]  # fmt: skip
+                if run:
+                    means[shift + REACH] = np.mean(run)
+            hits += abs(int(means.argmax()) - REACH) <= 1
+        assert found.right[i] == hits
+    assert found.score.fit_S is not None and found.score.offset == 0
+    masked = measure_clip(RECORD, corner, sound, EvaluationOptions(mode="masked"), 100)
+    assert masked.score.fit_S is None
+    np.testing.assert_array_equal(masked.genuine, found.genuine)
+    assert found.right.sum() != masked.right.sum()
 
 
 def test_short_clips_and_subsets_of_starts() -> None:

@@ -59,6 +59,25 @@ def test_a_step_learns_and_marks_its_phases(
     assert step.inference_model is not step.model
 
 
+def test_runs_of_other_clips_are_false_unless_both_are_quiet() -> None:
+    data, loss = Data(pairing="multiway", run_frames=7), Loss("infonce", others=0.5)
+    step = TrainStep(Config(data, Model("small"), loss), CPU, 10)
+    batch = made_batch(3, 7, 7)
+    batch.segments.clip[:] = 5, 9, 5
+    batch.quiet_NA[0, 1] = batch.quiet_NA[1, 2] = True
+    across = step.pairs(batch, 0).strange_BKBL
+    assert across is not None and across.shape == (3, 3, 3, 3)
+    assert not across[0, :, 2].any() and not across[1, :, 1].any()
+    assert not across[0, 1, 1, 2] and not across[1, 2, 0, 1]
+    assert across[0, 0, 1].all() and across[2, :, 1].all()
+    lips, sound = step.embed(batch)
+    alone = TrainStep(Config(data, Model("small"), Loss("infonce")), CPU, 10)
+    assert alone.pairs(batch, 0).strange_BKBL is None
+    assert step.loss(lips, sound, step.pairs(batch, 0)) > alone.loss(
+        lips, sound, alone.pairs(batch, 0)
+    )
+
+
 def test_a_saved_step_goes_on_to_the_bit(tmp_path: Path) -> None:
     config = Config(train=Train(epochs=1, average=0.5))
     step, clock, batch = TrainStep(config, CPU, 10), StepClock(CPU), made_batch()

@@ -1,0 +1,1 @@
+"""Speakers that no network was trained on: who they are, and how right each network is on them."""

@@ -1,0 +1,158 @@
+"""The sets of clips of a training, opened: which clips of each are used, mixed in which order."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+
+from data_tools.errors import UsageError
+from data_tools.keep import Row, read_keep
+from data_tools.mfcc import WINDOW_FRAMES
+from trainer.config.settings import Config
+from trainer.data.dataset import Dataset
+from trainer.data.sampler import TrainSampler
+from trainer.train.checkpoint import Resumed
+
+
+def with_shards(config: Config, folders: tuple[Path, ...]) -> Config:
+    """The same settings with these folders for data.shards."""
+    names = tuple(str(folder) for folder in folders)
+    shards = names[0] if len(names) == 1 else names
+    return replace(config, data=replace(config.data, shards=shards))
+
+
+def open_dataset(config: Config, console: Console) -> Dataset:
+    """The training split of all sets, with the clips that their manifests let through.
+
+    Raises:
+        ShardError: shards are missing or damaged, or a manifest is.
+        UsageError: a manifest is of other shards, or the sets cannot be mixed.
+    """
+    folders, manifests = config.data.folders, config.data.manifests
+    rows = [None if path is None else read_keep(path) for path in manifests]
+    keep = [None if each is None else _offsets(each) for each in rows]
+    dataset = Dataset(folders, "train", keep)
+    _check_alike(dataset)
+    for number, each in enumerate(rows):
+        if each is not None:
+            _announce_manifest(each, dataset, number, manifests[number], console)
+    return dataset
+
+
+def _offsets(rows: Mapping[str, Row]) -> dict[str, int]:
+    """Of each clip that is used, the frames by which its sound is early."""
+    return {clip: -row.audio_shift for clip, row in rows.items() if row.used}
+
+
+def _check_alike(dataset: Dataset) -> None:
+    """Refuse sets whose frames differ: converting some of them in every step would cost it dear."""
+    if len(dataset.folders) == 1:
+        return
+    first: tuple[Path, tuple[int, int, int]] | None = None
+    for number, folder in enumerate(dataset.folders):
+        for shape in dataset.shapes_of(number):
+            if first is None:
+                first = folder, shape
+            elif shape != first[1]:
+                raise UsageError(
+                    f"data.shards: {first[0]} holds frames of {in_words(first[1])}, but {folder} "
+                    f"of {in_words(shape)}; pack both alike with `data_tools pack --size` and "
+                    "`--gray`"
+                )
+
+
+def in_words(shape: tuple[int, int, int]) -> str:
+    """Height, width and channels as people write them: "64x64 gray"."""
+    height, width, channels = shape
+    return f"{width}x{height} {'colour' if channels == 3 else 'gray'}"
+
+
+def _announce_manifest(
+    rows: Mapping[str, Row], dataset: Dataset, number: int, path: Path | None, console: Console
+) -> None:
+    """Say what a set's manifest does.
+
+    Raises:
+        UsageError: it keeps none of the set's clips.
+    """
+    clips = np.flatnonzero(dataset.sets == number).tolist()
+    listed = [rows[dataset.keys[clip]] for clip in clips if dataset.keys[clip] in rows]
+    used = [row for row in listed if row.used]
+    if not used:
+        raise UsageError(
+            f"data.manifest {path} keeps none of the training clips in "
+            f"{dataset.folders[number]}: it is of other shards"
+        )
+    moved = sum(row.audio_shift != 0 for row in used)
+    of_set = "" if len(dataset.folders) == 1 else f" of set {number + 1}"
+    console.print(
+        f"manifest{of_set}: {len(used):,} of {len(clips):,} training clips used, {moved:,} of "
+        f"them re-aligned; {len(listed) - len(used):,} rejected, "
+        f"{len(clips) - len(listed):,} not listed",
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
+def make_sampler(config: Config, dataset: Dataset) -> TrainSampler:
+    """The order of the training samples that the settings ask for.
+
+    Raises:
+        UsageError: settings under which no batch can be made.
+    """
+    data = config.data
+    several = len(dataset.folders) > 1
+    return TrainSampler(
+        dataset.windows,
+        config.train.batch_size,
+        data.windows_per_clip,
+        data.nearest,
+        data.max_shift,
+        config.train.seed,
+        data.pairing,
+        data.sample_frames,
+        data.curriculum,
+        dataset.sets if several else None,
+        data.weights if several else None,
+    )
+
+
+def announce_sets(
+    config: Config, dataset: Dataset, sampler: TrainSampler, console: Console
+) -> None:
+    """Say how many clips are used, how many are too short, and how often a set comes round."""
+    say = partial(console.print, highlight=False, soft_wrap=True)
+    sets = len(dataset.folders)
+    total = sum(sampler.shares)
+    for number, members in enumerate(sampler.members if sets > 1 else ()):
+        share = sampler.shares[number] / total
+        each_epoch = share * sampler.samples_per_epoch
+        rounds = each_epoch / (len(members) * sampler.windows_per_clip)
+        say(
+            f"set {number + 1}, {dataset.folders[number]}: {len(members):,} clips, "
+            f"{share:.1%} of the samples, gone through {rounds:.2f} times an epoch"
+        )
+    for number in range(sets):
+        chosen = dataset.sets == number
+        short = int((dataset.used & chosen).sum()) - len(sampler.members[number])
+        if short:
+            frames = config.data.sample_frames
+            if config.data.pairing != "multiway":
+                frames = WINDOW_FRAMES + config.data.nearest
+            of_set = "" if sets == 1 else f" of set {number + 1}"
+            say(
+                f"note: {short:,} clips{of_set} are too short (under {frames} frames) and are not "
+                "used"
+            )
+
+
+def quarantined(dataset: Dataset, resumed: Resumed | None) -> dict[int, int]:
+    """The bad clips that a checkpoint knows of, by their numbers here."""
+    if not resumed:
+        return {}
+    number = {dataset.name(clip): clip for clip in range(len(dataset))}
+    barred = resumed.progress.quarantine.items()
+    return {number[name]: since for name, since in barred if name in number}
