@@ -1,5 +1,6 @@
 """What a calibration says of itself: a table by length, and a reliability diagram."""
 
+import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -15,7 +16,7 @@ def lines(calibration: LogisticCalibration, rows: Sequence[Row]) -> Iterator[str
     for row in rows:
         yield (
             f"{row.length:7d}  {row.answers:7,d}  {row.right:6.1%}  {row.trusted:7.1%}  "
-            f"{row.wrong:14.1%}  {row.other_trusted:31.1%}"
+            f"{_share(row.wrong):>14}  {_share(row.other_trusted):>31}"
         )
     yield "stated chance  came true  answers"
     for each in calibration.reliability:
@@ -32,6 +33,11 @@ def lines(calibration: LogisticCalibration, rows: Sequence[Row]) -> Iterator[str
             f"warning: up to {worst:.1%} of the trusted answers of a length are wrong, more than "
             f"{WRONG:.0%} even with the strictest of the needs that are tried"
         )
+
+
+def _share(value: float) -> str:
+    """A share of some answers; a dash where there are none."""
+    return "-" if math.isnan(value) else f"{value:.1%}"
 
 
 def plot(calibration: LogisticCalibration, path: Path) -> None:
