@@ -11,8 +11,8 @@ from pathlib import Path
 
 from jsonargparse import Namespace
 
+from benchmarks.processes import run_module
 from benchmarks.strangers.groups import JUDGED, Video, listed, prepare
-from benchmarks.strangers.rounds import run
 from data_tools import cli
 from data_tools.atomic import atomic_path
 from trainer.data.dataset import Dataset
@@ -54,7 +54,7 @@ def _calibrate(args: Namespace) -> None:
     which = ["--data.shards", shards, "--split", "test", "--offsets", offsets, "--relative"]
     how = ["--weights", args.weights, "--half", "--speakers", SPEAKERS]
     drawn = ["--plot", args.plot] if args.plot else []
-    run("trainer.calibrate", *which, *how, *drawn, args.out)
+    run_module("trainer.calibrate", *which, *how, *drawn, args.out)
 
 
 if __name__ == "__main__":
