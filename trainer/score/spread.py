@@ -6,8 +6,8 @@ clearer than chance ever is. Chance is what the same clips give with other clips
 small offsets, and passes two of three clips of a second.
 
     N(o)  clips whose offset with another clip's sound is o, smoothed: the two sides are alike
-    far   the half of N that lies farthest from where the offsets are densest; from then on all that
-          lies beyond the range so found, until that stays as it is
+    far   the half of N where the set has the fewest clips beside it; from then on all that lies
+          beyond the range so found, until that stays as it is
     w     clips in `far` as they are / with another's sound: the share of answers that are chance
     o is plausible if the clips at o - 1 .. o + 1 are more than 2 E + 3 sqrt(E), E those that w N
     explains there: right more often than not, and no accident of few clips
@@ -177,8 +177,9 @@ def _range(
     """
     near = _with_neighbours(counts)
     dense = int(near.argmax()) if counts.any() else REACH
-    away = abs(np.arange(len(chance)) - dense)
-    order = np.argsort(-away, kind="stable")
+    # A little too low a share to begin with: too wide a range mends itself, too narrow a one would
+    # leave a part of the set to be taken for chance.
+    order = np.argsort(near / np.maximum(_with_neighbours(chance), 1e-9), kind="stable")
     far = np.zeros(len(chance), np.bool_)
     far[order[np.cumsum(chance[order]) <= chance.sum() / 2]] = True
     for _ in range(_ROUNDS):
