@@ -49,10 +49,10 @@ def test_verdicts(realign: bool) -> None:
 
 def test_an_offset_that_is_alone_is_believed_only_where_chance_is_never_so_clear() -> None:
     clips = [answer(-2 + n % 3, 0.6, n) for n in range(100)]
-    clips += [answer(n % 25 - 12, 0.3, 200 + n) for n in range(100)]  # of no use
+    clips += [answer(n % 13 - 6, 0.3, 200 + n) for n in range(60)]  # of no use
     odd = [answer(9, 0.3, 998), answer(9, 0.9, 999), answer(15, 0.9, 997), answer(-1, 0.1, 996)]
     threshold, spread = find_rule(clips + odd, VerdictOptions(realign=True))
-    assert threshold.value == 0.15 and (spread.low, spread.high) in [(-2, 0), (-3, 0), (-3, 1)]
+    assert threshold.value == 0.15 and -3 <= spread.low <= -2 and 0 <= spread.high <= 1
     rows = give_verdicts(odd, threshold.value, spread, realign=True)
     assert [row.verdict for row in rows.values()] == [FAR, REALIGN, NO_MINIMUM, NO_MINIMUM]
     far, sure, edge, unclear = (row.reason for row in rows.values())
