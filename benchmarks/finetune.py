@@ -21,7 +21,8 @@ from jsonargparse import Namespace
 
 from benchmarks.markdown import Row, interval, machine_line, table
 from benchmarks.options import AtLeastOne, command_line, run
-from benchmarks.real_speech import CONFIGS, measure, run_module, train
+from benchmarks.processes import run_module
+from benchmarks.real_speech import CONFIGS, measure, train
 from benchmarks.result import report
 from data_tools.errors import UsageError
 from data_tools.keep import KEEP, SHIFTED, write_keep

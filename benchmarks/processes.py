@@ -3,6 +3,8 @@
 import multiprocessing
 import os
 import signal
+import subprocess
+import sys
 import threading
 import traceback
 from collections.abc import Callable
@@ -146,3 +148,14 @@ def resident_mb() -> float:
     """Memory of this process without the pages of mapped files, MB."""
     fields = Path("/proc/self/statm").read_text().split()
     return (int(fields[1]) - int(fields[2])) * os.sysconf("SC_PAGE_SIZE") / 1e6
+
+
+def run_module(module: str, *arguments: Path | str) -> None:
+    """Run `python -m module` in a process of its own, to its end.
+
+    Raises:
+        UserError: it failed.
+    """
+    words = [sys.executable, "-m", module, *map(str, arguments)]
+    if status := subprocess.run(words).returncode:
+        raise UserError(f"python -m {' '.join(words[2:])} ended with {status}")

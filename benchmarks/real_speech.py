@@ -1,17 +1,12 @@
-"""Does it learn real speech?  python -m benchmarks.real_speech --grid VIDEOS [--others VIDEOS]
+"""Does it learn real speech?  python -m benchmarks.real_speech --grid VIDEOS
 
 From the videos of one GRID speaker to a table: mouths are cropped, packed 80:10:10 by sentence,
 `grid.yaml` is trained, and what it finds in sentences never seen is compared with the
 seed's contrastive loss on the small model, with a regression of the sound's energy from the
 mouth's movement, and with chance. The recordings themselves are off by a frame or two: all is
 counted again against each sentence's own offset, as a network of the other kind finds it.
-`--others` are videos of speakers never seen; those whose name is in `--truth` (CSV: video, offset)
-are held against the offset listed there. The weights that come with the package are
-WORK/syncnet_mouth.safetensors, calibrated.
 """
 
-import csv
-import subprocess
 import sys
 import time
 from collections import Counter
@@ -23,6 +18,7 @@ from jsonargparse import Namespace
 from benchmarks import ridge
 from benchmarks.markdown import interval, machine_line, table
 from benchmarks.options import AtLeastOne, command_line, run
+from benchmarks.processes import run_module
 from benchmarks.result import report
 from data_tools.errors import UserError
 from data_tools.packing import pack
@@ -110,48 +106,6 @@ def _round(value: float | None) -> float | None:
     return None if value is None else round(value, 4)
 
 
-def listed(path: Path) -> dict[str, int]:
-    """Offsets in frames by the name of the video."""
-    with open(path, encoding="utf-8", newline="") as stream:
-        return {row["video"]: int(row["offset"]) for row in csv.DictReader(stream)}
-
-
-def speakers(
-    videos: Path, weights: Path, truth: dict[str, int], work: Path
-) -> list[dict[str, Any]]:
-    """What `trainer.sync` says of whole videos of speakers never seen, against what is listed."""
-    files = sorted(path for path in videos.iterdir() if path.is_file())
-    out = work / "speakers.csv"
-    run_module(
-        "trainer.sync", *map(str, files), "--weights", str(weights), "--csv", str(out), ok=(0, 1)
-    )
-    with open(out, encoding="utf-8", newline="") as stream:
-        rows = list(csv.DictReader(stream))
-    return [
-        {
-            "video": Path(row["video"]).name,
-            "track": row["track"],
-            "offset": int(row["offset_frames"]),
-            "listed": truth.get(Path(row["video"]).name),
-            "clearness": float(row["clearness"]),
-            "trusted": row["trusted"] == "True",
-        }
-        for row in rows
-    ]
-
-
-def run_module(module: str, *arguments: str, ok: tuple[int, ...] = (0,)) -> None:
-    """`python -m module arguments`, in a process of its own.
-
-    Raises:
-        UserError: its exit status is none of `ok`.
-    """
-    command = [sys.executable, "-m", module, *arguments]
-    status = subprocess.run(command).returncode
-    if status not in ok:
-        raise UserError(f"python -m {' '.join(command[2:])} ended with {status}")
-
-
 def measure_all(args: Namespace) -> dict[str, Any]:
     """Everything, in order."""
     shards = prepare(args.grid, args.work / "grid", (80, 10, 10))
@@ -177,18 +131,6 @@ def measure_all(args: Namespace) -> dict[str, Any]:
     measured = ridge.measure(Dataset(shards, "train"), Dataset(shards, "test"))
     found["trained"]["ridge"] = {"seconds": round(time.monotonic() - began, 1)}
     found["unseen_clips"]["ridge"] = _short(summarise(measured, EvaluationOptions()).as_dict())
-    best = folders[first] / "best.pt"
-    shipped = args.work / "syncnet_mouth.safetensors"
-    calibration = ["--half", "--weights", str(best), "--data.shards", str(shards)]
-    run_module("trainer.calibrate", str(shipped), *calibration)
-    if args.others:
-        truth = listed(args.truth) if args.truth else {}
-        found["unseen_speakers"] = speakers(args.others, shipped, truth, args.work)
-        if studio := sorted(args.others.glob("grid_other*")):
-            names = args.work / "studio.txt"
-            names.write_text("".join(f"{path.resolve()}\n" for path in studio))
-            other = prepare(names, args.work / "others", (0, 0, 100))
-            found["unseen_studio_speakers"] = measure(other, shipped)
     return found
 
 
@@ -254,39 +196,10 @@ def _own_offsets(result: dict[str, Any]) -> str:
     )
 
 
-def readme_speakers(result: dict[str, Any]) -> str:
-    """Speakers never seen: what trainer.sync says, against the offsets that are listed."""
-    rows = [
-        [
-            row["video"],
-            "unknown" if row["listed"] is None else f"{row['listed']:+d}",
-            f"{row['offset']:+d}",
-            "yes" if row["trusted"] else "not sure",
-        ]
-        for row in result["unseen_speakers"]
-    ]
-    known = [row for row in result["unseen_speakers"] if row["listed"] is not None]
-    right = sum(abs(row["offset"] - row["listed"]) <= 1 for row in known)
-    sure = sum(row["trusted"] for row in known)
-    accuracy = result["unseen_studio_speakers"]["accuracy_speech"]
-    clips = result["unseen_studio_speakers"]["clips"]
-    wrong = sum(row["trusted"] and abs(row["offset"] - row["listed"]) > 2 for row in known)
-    return (
-        table(["video", "listed offset, frames", "found", "trusted"], rows)
-        + f"\nIt is sure of {sure} of {len(known)}, of which {wrong} are off by more than two "
-        f"frames; sure or not, {right} are within +-1 frame of what is listed. From a few frames "
-        f"it is much weaker than on its own speaker (below): the {clips} studio clips give K=5 "
-        f"{interval(accuracy['k5'])}, K=15 {interval(accuracy['k15'])}. The listed offsets were "
-        "found by another network, not by a person, and GRID's own sound may be a frame early.\n"
-    )
-
-
 def main(argv: list[str] | None = None) -> int:
     """Command line; 1 if a step fails, 2 wrong usage."""
     parser = command_line("real_speech", __doc__, cache=False)
     parser.add_argument("--grid", type=Path, required=True, help="videos of one GRID speaker")
-    parser.add_argument("--others", type=Path, help="videos of other speakers")
-    parser.add_argument("--truth", type=Path, help="CSV with columns video, offset (frames)")
     parser.add_argument("--work", type=Path, default=Path("runs/real"), help="clips, shards, runs")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--contrastive-epochs", type=AtLeastOne, default=100)

@@ -80,7 +80,7 @@ def _training() -> str:
 
 def _how_good() -> str:
     """The README's figures of accuracy."""
-    return how_good.readme(_read("real_speech"), _read("demo"))
+    return how_good.readme(_read("real_speech"), _read("strangers"), _read("demo"))
 
 
 def studies() -> str:
@@ -105,7 +105,6 @@ TABLES: dict[str, Callable[[], str]] = {
     "prepare": _one("prepare_speed", prepare_speed.readme),
     "inference": _one("inference_speed", inference_speed.readme),
     "real": _one("real_speech", real_speech.readme),
-    "speakers": _one("real_speech", real_speech.readme_speakers),
     "strangers": _one("strangers", strangers.readme),
     "strangers_short": _one("strangers", strangers.readme_short),
     "refined": _one("real_refine", real_refine.readme),

@@ -69,8 +69,9 @@ def test_settings_weights_and_types_are_in_the_wheel(wheel: zipfile.ZipFile) -> 
     assert "trainer/pretrained/README.md" in names
     for name in ("trainer/py.typed", "data_tools/py.typed"):
         assert name in names
-    weights = "trainer/pretrained/syncnet_mouth.safetensors"
-    assert wheel.read(weights) == (REPOSITORY / weights).read_bytes()
+    for network in ("mouth", "mouth-grid"):
+        weights = f"trainer/pretrained/{network}.safetensors"
+        assert wheel.read(weights) == (REPOSITORY / weights).read_bytes()
 
 
 def test_tests_are_not_in_the_wheel(wheel: zipfile.ZipFile) -> None:

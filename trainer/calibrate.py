@@ -15,7 +15,7 @@ import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from jsonargparse import ArgumentParser
+from jsonargparse import ArgumentParser, Namespace
 
 from data_tools import cli
 from data_tools.clips import SPLITS
@@ -53,7 +53,7 @@ exit status: 0 written, 1 bad data or too little of it, 2 wrong usage
 def _parser() -> ArgumentParser:
     parser = cli.command("python -m trainer.calibrate", __doc__ or "", _EPILOG)
     add = parser.add_argument
-    add("out", type=cli.file_name, metavar="OUT", help="a .safetensors file")
+    add("out", type=cli.file_name, nargs="?", metavar="OUT", help="a .safetensors file")
     add(
         "--weights",
         type=find_weights,
@@ -73,7 +73,7 @@ def _parser() -> ArgumentParser:
     )
     add(
         "--split",
-        choices=[*SPLITS, "all"],
+        type=str,
         nargs="+",
         default=["val"],
         metavar="SPLIT",
@@ -119,6 +119,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def _run(argv: list[str] | None) -> None:
     args = cli.parse(_parser(), argv)
+    args.out = args.out or _swallowed(args)
     if args.out.suffix != ".safetensors":
         raise UsageError(f"{args.out} must end in .safetensors, which can hold a calibration")
     if args.plot and args.plot.suffix.lower() != ".png":
@@ -126,6 +127,8 @@ def _run(argv: list[str] | None) -> None:
     inputs = [args.weights, *([args.offsets] if args.offsets else [])]
     cli.check_outputs({"OUT": args.out, "--plot": args.plot}, {"the input": inputs})
     folders = args["data.shards"]
+    if wrong := [split for split in args.split if split not in (*SPLITS, "all")]:
+        raise UsageError(f"--split must be train, val, test or all, not {wrong[0]!r} (see --help)")
     if len(args.split) not in (1, len(folders)):
         raise UsageError(f"--split: {len(args.split)} given for {len(folders)} folders of shards")
     speaker = speaker_finder(args.speakers)
@@ -150,6 +153,18 @@ def _run(argv: list[str] | None) -> None:
         plot(calibration, args.plot)
         print(f"wrote {args.plot}")
     print(f"wrote {args.out}")
+
+
+def _swallowed(args: Namespace) -> Path:
+    """OUT where it stands behind an option that takes several values, which took it as its last.
+
+    Raises:
+        UsageError: none did.
+    """
+    for values in (args["data.shards"], args.split):
+        if len(values) > 1 and str(values[-1]).endswith(".safetensors"):
+            return Path(values.pop())
+    raise UsageError("OUT must be given, a .safetensors file (see --help)")
 
 
 def _datasets(folder: Path, split: str) -> list[Dataset]:

@@ -48,6 +48,7 @@ from trainer.score.protocol import (
     random_table,
     summarise_protocol,
 )
+from trainer.score.speakers import speaker_finder
 
 _EPILOG = """\
 examples:
@@ -112,6 +113,7 @@ def _run(argv: list[str] | None) -> int:
     if options.swapped and (options.shift_test or args.offsets):
         option = "--shift-test" if options.shift_test else "--offsets"
         raise UsageError(f"{option} needs each clip's own sound: leave out --swapped")
+    speaker_finder(options.speakers)  # a mistake is told before hours of measuring
     device = find_device(args.device, "--device")
     kind = "-swapped" if options.swapped else ""
     out = args.out or Path("evaluations") / f"{args.weights.stem}-{options.split}{kind}"

@@ -51,6 +51,9 @@ right within a frame; the calibration says which chance and what length are need
 its mode and the default search alone: with others an offset is trusted if it stands out by 3
 deviations. An offset at the edge of the search is never trusted.
 
+networks of the package: mouth (the default) was trained on GRID (CC-BY 4.0) and on LRW-AR, whose
+authors published it for research and state no licence; mouth-grid on GRID alone.
+
 exit status: 0 every video gave an offset (trusted or not), 1 one did not or --fix failed,
 2 wrong usage
 """

@@ -9,8 +9,6 @@ speakers whom none has seen. What has finished is not done again.
 """
 
 import json
-import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean
@@ -19,6 +17,7 @@ from typing import Any
 from jsonargparse import Namespace
 
 from benchmarks.markdown import Row, machine_line, table
+from benchmarks.processes import run_module
 from benchmarks.strangers import groups
 from benchmarks.strangers.groups import JUDGED, Video, listed
 from benchmarks.strangers.truth import WHOLE, measure
@@ -85,7 +84,7 @@ def prepare(data: Path, work: Path, quick: bool = False) -> Sets:
         if quick:
             videos = _first(videos, work / f"{name}.txt")
         clips = work / "clips" / name
-        run("data_tools", "prepare", videos, "--out", clips, *_MOUTHS, *more)
+        run_module("data_tools", "prepare", videos, "--out", clips, *_MOUTHS, *more)
         pack(clips, work / "shards" / name, PackOptions(ratios=ratios), 2)
         shards.append(work / "shards" / name)
     return Sets(*shards)
@@ -99,23 +98,12 @@ def _first(videos: Path, names: Path, count: int = 16) -> Path:
     return names
 
 
-def run(module: str, *arguments: Path | str) -> None:
-    """Run `python -m module` in a process of its own.
-
-    Raises:
-        UserError: it failed.
-    """
-    words = [sys.executable, "-m", module, *map(str, arguments)]
-    if status := subprocess.run(words).returncode:
-        raise UserError(f"python -m {' '.join(words[2:])} ended with {status}")
-
-
 def train(folder: Path, *arguments: Path | str) -> Path:
     """A training, which goes on where it was stopped; returns its weights."""
     done = read_summary(folder)
     if done is None or not done.finished:
         resume = ("--resume", "auto") if (folder / checkpoint.LAST).exists() else ()
-        run("trainer.run", "--config", CONFIG, "--run.dir", folder, *resume, *arguments)
+        run_module("trainer.run", "--config", CONFIG, "--run.dir", folder, *resume, *arguments)
     return folder / checkpoint.LAST
 
 
@@ -136,7 +124,7 @@ def loop(sets: Sets, work: Path, seed: int, settings: list[str]) -> list[Trained
         out,
     ]
     how: list[Path | str] = ["--weights", alone, "--realign", "--rounds", "3", "--config", CONFIG]
-    run("trainer.refine", *which, *how, *settings)
+    run_module("trainer.refine", *which, *how, *settings)
     told = json.loads((out / RESULT).read_text(encoding="utf-8"))["rounds"]
 
     def trained(number: int) -> Path:

@@ -38,7 +38,14 @@ def test_the_command_writes_weights_with_their_calibration(
     assert Network(load_model(out), "cpu", found).mode == "centred"
     assert out.stat().st_size < 0.6 * (tmp_path / "w.pt").stat().st_size
     again = ["--weights", str(out), *command[2:]]
+    two = [*command, str(tmp_path / "x.safetensors")]  # as it has always been
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(answers, "LENGTHS", (500,))
+        for order in (two, [*command, "--split", "val", two[-1]], [*two[2:], *two[:2]]):
+            assert calibrate.main(order) == 1 and "too few" in capsys.readouterr().err
     for arguments, words in (
+        (command, "OUT must be given"),
+        ([*command, "--split", "some", two[-1]], "train, val, test or all, not 'some'"),
         ([str(tmp_path / "w.pt"), *command], "must end in .safetensors"),
         ([str(out), *again], "is the input, which is never overwritten"),
         ([str(tmp_path / "no" / "x.safetensors"), *command], "its folder is missing"),

@@ -346,6 +346,15 @@ def test_resuming_with_other_samples_is_refused(
     assert "train.seed" in capsys.readouterr().err
 
 
+def test_resuming_one_set_with_two_is_refused(
+    undisturbed: Path, shards_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    two = ["--data.shards", str(shards_folder), str(shards_folder)]
+    assert main(["--resume", str(undisturbed), *two]) == 2
+    said = capsys.readouterr().err
+    assert "was trained on 1 set(s) of data.shards, not 2" in said and said.count("\n") == 1
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [

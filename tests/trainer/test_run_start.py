@@ -91,7 +91,7 @@ def test_a_resumed_run_cannot_have_begun_otherwise(
     argv = command(shards_folder, run, *SHORT, "--model.init", str(weights))
     (killed,) = forking.run(Job([*argv, "--run.save_steps", "1"], "SIGKILL", ("step", 1)))
     assert killed.status == -signal.SIGKILL, killed.err
-    again = command(shards_folder, run, "--resume", "auto")
+    again = command(shards_folder, run, *SHORT, "--resume", "auto")
     assert main([*again, "--model.init", "mouth"]) == 2
     assert "leave it out, a checkpoint goes on with its own weights" in capsys.readouterr().err
     assert main([*again, "--model.freeze", "lips"]) == 2

@@ -176,7 +176,7 @@ def _listed(name: str, values: list[str]) -> str:
 def _is_list(text: str) -> bool:
     try:
         return isinstance(load_value(text), list)
-    except yaml.YAMLError:
+    except (yaml.YAMLError, UnicodeEncodeError):  # the name of a file may be no UTF-8
         return False
 
 

@@ -28,7 +28,7 @@ _UNUSED = "num_batches_tracked"  # only training reads it; the published file ha
 _PREFIXES = ("module.", "model.", "_orig_mod.")  # of wrappers around a model when it was saved
 
 # The networks that come with the package, by the names that stand for their files.
-PACKAGED = {"mouth": "syncnet_mouth.safetensors"}
+PACKAGED = {"mouth": "mouth.safetensors", "mouth-grid": "mouth-grid.safetensors"}
 DEFAULT = "mouth"
 
 

@@ -1,11 +1,12 @@
 """What a calibration says of itself: a table by length, and a reliability diagram."""
 
+import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from data_tools.figure import save_figure
 from trainer.model.calibration import TERMS, LogisticCalibration
-from trainer.score.calibration import Row
+from trainer.score.calibration import WRONG, Row
 
 
 def lines(calibration: LogisticCalibration, rows: Sequence[Row]) -> Iterator[str]:
@@ -15,7 +16,7 @@ def lines(calibration: LogisticCalibration, rows: Sequence[Row]) -> Iterator[str
     for row in rows:
         yield (
             f"{row.length:7d}  {row.answers:7,d}  {row.right:6.1%}  {row.trusted:7.1%}  "
-            f"{row.wrong:14.1%}  {row.other_trusted:31.1%}"
+            f"{_share(row.wrong):>14}  {_share(row.other_trusted):>31}"
         )
     yield "stated chance  came true  answers"
     for each in calibration.reliability:
@@ -27,6 +28,16 @@ def lines(calibration: LogisticCalibration, rows: Sequence[Row]) -> Iterator[str
         f"trusted from a chance of {calibration.needed:.0%} and {calibration.least_windows} "
         f"windows on; longer than {calibration.windows[1]} counts as {calibration.windows[1]}"
     )
+    if worst := max((row.wrong for row in rows if row.wrong > WRONG), default=0.0):
+        yield (
+            f"warning: up to {worst:.1%} of the trusted answers of a length are wrong, more than "
+            f"{WRONG:.0%} even with the strictest of the needs that are tried"
+        )
+
+
+def _share(value: float) -> str:
+    """A share of some answers; a dash where there are none."""
+    return "-" if math.isnan(value) else f"{value:.1%}"
 
 
 def plot(calibration: LogisticCalibration, path: Path) -> None:

@@ -38,7 +38,6 @@ from trainer.score.clip_distances import (
 )
 from trainer.score.random_pairs import random_pairs
 from trainer.score.scoring import REACH, TOLERANCE, Score, offsets, score_distances
-from trainer.score.speakers import speaker_finder
 
 SHIFTS = 2 * REACH + 1
 CHANCE = (2 * TOLERANCE + 1) / SHIFTS
@@ -150,7 +149,6 @@ def evaluate(
         EvaluationError, UsageError: no clip can be measured, or the options do not fit them.
     """
     dataset = Dataset(shards, options.split)
-    speaker_finder(options.speakers)  # a mistake is told before hours of measuring
     records = [record for shard in dataset.shards for record in shard.records]
     clips = _evenly(len(dataset), options.max_clips)
     heard = clips  # whose sound each clip gets
@@ -170,11 +168,9 @@ def evaluate(
                 left_out[record.key] = "its own offset is not listed"
             else:
                 sound = clip.sound_KD
-                moved: tuple[int, ...] = ()
                 if options.swapped:
                     sound = clip_sound(dataset, model, sound_of[clip.clip], device=device)
-                if options.shift_test:
-                    moved = _moved_offsets(dataset, model, clip, device, options.mode)
+                moved = _moved_offsets(dataset, model, clip, device, options)
                 speech = dataset.loud(clip.clip, SPEECH)
                 true = own[record.key] if own else 0
                 measured[clip.clip] = measure_clip(
@@ -329,13 +325,13 @@ def _offset(where: str, clip: str, text: str) -> int:
 
 
 def _moved_offsets(
-    dataset: Dataset, model: SyncNet, clip: Embedded, device: str, mode: str
+    dataset: Dataset, model: SyncNet, clip: Embedded, device: str, options: EvaluationOptions
 ) -> tuple[int, ...]:
-    """The offset found after each of MOVES."""
+    """The offset found after each of MOVES; none without the shift test."""
     found = []
-    for move in MOVES:
+    for move in MOVES if options.shift_test else ():
         early = clip_sound(dataset, model, clip.clip, move, device)
-        if mode == "centred":  # where the sound that was moved exists
+        if options.mode == "centred":  # where the sound that was moved exists
             own = slice(max(0, -move), max(0, len(early) - max(0, move)))
             lips_KD, early = clip.lips_KD[own], early[own]
             found.append(score_centred(lips_KD, early, REACH).offset if len(early) else 0)

@@ -151,7 +151,7 @@ def by_threshold(pairs: list[NDArray[np.float32]], sources: Sources) -> Figure:
 
 def protocol_table(evaluation: Evaluation, name: str) -> Table:
     """For the terminal: published rows, then those of the network `name`; shares in percent."""
-    shown = Table("within +-1 frame over +-15, %", "set", *(f"K={k}" for k in CONTEXTS))
+    shown = Table("within +-1 of +-15, %", "set", *(f"K={k}" for k in CONTEXTS))
 
     def cells(figures: dict[str, Figure]) -> list[str]:
         return [_percent(figures[f"k{context}"]) for context in CONTEXTS]
@@ -169,7 +169,7 @@ def protocol_table(evaluation: Evaluation, name: str) -> Table:
 
 def random_table(protocol: Protocol) -> Table:
     """For the terminal: genuine or another time's sound, by frames."""
-    shown = Table("genuine or another time's sound, %", *(f"{n} frames" for n in FRAMES))
+    shown = Table("genuine or another time, %", *(f"{n} frames" for n in FRAMES))
     found = [protocol.random_pairs[f"n{frames}"] for frames in FRAMES]
     shown.add_row("one distance, a threshold", *(_percent(each.threshold) for each in found))
     shown.add_row("two distances, the nearer", *(_percent(each.nearer) for each in found))
@@ -183,4 +183,4 @@ def _percent(figure: Figure) -> str:
         return "none"
     if figure.low is None or figure.high is None:
         return f"{100 * figure.value:.1f}"
-    return f"{100 * figure.value:.1f} ({100 * figure.low:.0f}-{100 * figure.high:.0f})"
+    return f"{100 * figure.value:.1f}\n({100 * figure.low:.0f}-{100 * figure.high:.0f})"

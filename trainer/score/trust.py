@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from data_tools.errors import UserError
 from data_tools.mfcc import FPS, WINDOW_FRAMES
-from trainer.model.calibration import MIN_WINDOWS, AnyCalibration, Mode
+from trainer.model.calibration import MIN_PROBABILITY, MIN_WINDOWS, AnyCalibration, Mode
 from trainer.score.scoring import REACH, Score, in_words
 
 MIN_SPEECH = 0.1  # share of the sound
@@ -118,11 +118,12 @@ def doubts_about(
     Args:
         speech: share of the sound that is speech.
         probability: as `chance_right` gives it.
-        calibration: that gave it.
+        calibration: that gave it, and says what is needed.
     """
     windows = len(score.frames_K)
     measured = calibration if probability is not None else None
     least = measured.least_windows if measured else MIN_WINDOWS
+    least_chance = measured.needed if measured else MIN_PROBABILITY
     doubts = []
     if windows < least:
         doubts.append(
@@ -146,8 +147,8 @@ def doubts_about(
                 f"no clear minimum (fewer than the {MIN_CLEARNESS:g} deviations needed)",
             )
         )
-    if probability is not None and measured and probability < measured.needed:
-        needed = percent(measured.needed)
+    if probability is not None and probability < least_chance:
+        needed = percent(least_chance)
         doubts.append(
             Doubt(
                 f"no clear minimum (chance of being right: {percent(probability)}, below the "

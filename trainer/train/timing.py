@@ -110,8 +110,8 @@ class StepTimes:
         """`<phase>_ms` of every phase in PHASES (0 if not marked) or marked, and `total_ms`."""
         result = {f"{phase}_ms": 0.0 for phase in PHASES}
         for i, name in enumerate(self._names):
-            # what the host waited for a later part's data may have kept the GPU busy meanwhile
-            if self._events and name != "data":
+            # waiting for the data of a later part is the host's, whose GPU may still compute
+            if self._events and i > 0 and name != "data":
                 self._events[i].synchronize()
                 spent = self._events[i - 1].elapsed_time(self._events[i])
             else:

@@ -70,8 +70,10 @@ def test_what_is_needed_follows_from_what_went_wrong() -> None:
     ]  # fmt: skip
     found, rows = calibrate(short, "centred")
     assert found.least_windows > 25 and rows[0].trusted == 0
-    # Nothing is good enough: the strictest is taken.
-    found, _ = calibrate(answers(bad="s3"), "centred")
+    assert not any("warning" in line for line in lines(found, rows))
+    # Nothing is good enough: the strictest is taken, and said to be not enough.
+    found, rows = calibrate(answers(bad="s3"), "centred")
+    assert "warning: up to" in list(lines(found, rows))[-1]
     assert (found.needed, found.least_windows) == (NEEDED[-1], LEAST[-1])
 
 

@@ -82,9 +82,9 @@ def test_each_set_has_a_manifest_of_its_own(
     dataset = open_dataset(Config(data=data), console)
     one = Dataset(shards_folder, "train")
     assert dataset.windows[: len(one)].tolist() == one.windows.tolist()
-    lengths = dict(zip(keys, Dataset(short_set, "train").windows.tolist(), strict=True))
-    expected = [lengths[keys[0]], lengths[keys[1]] - 4] + [0] * (len(keys) - 2)
-    assert dataset.windows[len(one) :].tolist() == expected
+    other = Dataset(short_set, "train", {keys[0]: 0, keys[1]: 4})
+    assert dataset.windows[len(one) :].tolist() == other.windows.tolist()
+    assert (other.windows > 0).sum() == 2
     assert f"manifest of set 2: 2 of {len(keys)} training clips used" in console.export_text()
 
 
@@ -92,7 +92,8 @@ def test_what_is_used_of_each_set_is_said(
     shards_folder: Path, make_clip: MakeClip, tmp_path: Path
 ) -> None:
     for number in range(10):
-        make_clip(tmp_path / "clips" / f"c{number}", frames=12 if number < 4 else 30, size=64)
+        frames = 12 if number < 4 else 30
+        make_clip(tmp_path / "clips" / f"c{number}", frames, 64, seed=number)
     pack(tmp_path / "clips", tmp_path / "shards", PackOptions(ratios=(100, 0, 0)))
     data = Data(
         shards=(str(shards_folder), str(tmp_path / "shards")),
@@ -120,7 +121,7 @@ def test_sets_of_other_pictures_are_refused_in_one_sentence(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     for number in range(10):
-        make_clip(tmp_path / "clips" / f"c{number}", size=32)
+        make_clip(tmp_path / "clips" / f"c{number}", size=32, seed=number)
     pack(tmp_path / "clips", tmp_path / "small", PackOptions(ratios=(60, 20, 20)))
     assert main(mixed(shards_folder, tmp_path / "small", tmp_path / "run")) == 2
     said = capsys.readouterr().err
@@ -128,24 +129,24 @@ def test_sets_of_other_pictures_are_refused_in_one_sentence(
     assert "of 32x32 colour; pack both alike" in said and said.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_a_killed_run_over_two_sets_goes_on_to_the_same_losses(
     forking: Forking, shards_folder: Path, short_set: Path, tmp_path: Path
 ) -> None:
     whole, killed = tmp_path / "whole", tmp_path / "killed"
-    more = ["--train.epochs", "9", "--train.batch_size", "4", "--data.windows_per_clip", "2"]
+    more = ["--train.epochs", "5", "--train.batch_size", "4", "--data.windows_per_clip", "2"]
     argv = mixed(shards_folder, short_set, killed, *more, "--run.save_steps", "5")
     argv += ["--resume", "auto"]
     done = forking.run(
         Job(mixed(shards_folder, short_set, whole, *more)),
         Job(argv, "SIGKILL", ("step", 12)),
-        Job(argv, "SIGTERM", ("step", 31)),
         Job(argv),
     )
-    assert [one.status for one in done] == [0, -signal.SIGKILL, 0, 0], done
-    assert "resumed at step 10 " in done[2].out and "resumed at step 32 " in done[3].out
+    assert [one.status for one in done] == [0, -signal.SIGKILL, 0], done
+    assert "resumed at step 10 " in done[2].out
     assert losses(whole) == losses(killed)
     train = sum(len(Dataset(folder, "train")) for folder in (shards_folder, short_set))
-    assert len(losses(whole)) == 9 * (2 * train // 4)
+    assert len(losses(whole)) == 5 * (2 * train // 4)
     # the sets are validated together and each, where they have clips
     summary = json.loads((killed / "summary.json").read_text())
     clips = [len(Dataset(folder, "val")) for folder in (shards_folder, short_set)]
@@ -155,23 +156,27 @@ def test_a_killed_run_over_two_sets_goes_on_to_the_same_losses(
     assert both == pytest.approx((one * clips[0] + other * clips[1]) / sum(clips))
     assert summary["test_clips"] == summary["test_set1_clips"] > 0
     assert "test_set2_clips" not in summary and "val_swapped_set1_clips" not in summary
-    assert f"no clip in the test split of {short_set}" in done[3].out
-    assert "val_set2" in done[3].out
+    assert f"no clip in the test split of {short_set}" in done[2].out
+    assert "val_set2" in done[2].out
 
     # another number of sets, or other weights, is another order of samples
     saved = str(killed / "last.pt")
     for words, said in (
-        (["--data.shards", str(shards_folder)], "was trained on 2 set(s) of data.shards, not 1"),
+        (
+            ["--data.shards", str(shards_folder), "--data.weights", "1"],
+            "was trained on 2 set(s) of data.shards, not 1",
+        ),
         (["--data.weights", "1", "2"], "with data.weights 0.5 0.5, not 1.0 2.0"),
     ):
         refused = forking.run(Job(["--resume", saved, *words, "--run.dir", str(tmp_path / "x")]))[0]
         assert refused.status == 2 and said in refused.err, refused.err
         assert refused.err.count("\n") == 1
-    again = ["--resume", saved, "--data.weights", "1", "1", "--train.epochs", "10"]
+    again = ["--resume", saved, "--data.weights", "1", "1", "--train.epochs", "6"]
     assert forking.run(Job(again))[0].status == 0
-    assert len(train_rows(killed)) == 10 * (2 * train // 4)
+    assert len(train_rows(killed)) == 6 * (2 * train // 4)
 
 
+@pytest.mark.slow
 def test_a_bad_clip_of_one_set_is_barred_there_alone(
     shards_folder: Path, short_set: Path, tmp_path: Path
 ) -> None:
