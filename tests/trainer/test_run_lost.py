@@ -369,7 +369,7 @@ from trainer.train import distributed, timing
 from trainer.train.step import TrainStep
 rank, (shards, out) = int(os.environ["RANK"]), sys.argv[1:]
 tiny = ["--train.batch_size", "8", "--data.val_runs", "1", "--train.device", "cpu"]
-step, statuses = TrainStep.__call__, []
+step, statuses = TrainStep.take, []
 # one group for all runs: it cannot be made anew over the same store
 processes, leave = distributed.setup("cpu"), distributed.leave
 distributed.setup, distributed.leave = lambda device: processes, lambda: None
@@ -379,13 +379,13 @@ def do(folder, *more):
     statuses.append(run.main(argv))
 do("run", "--train.epochs", "1")
 do("run", "--train.epochs", "9", "--resume", "auto", "--train.lr", "1e6", "--run.save_steps", "1")
-def asked(self, batch, number, clock):
+def asked(self, batches, number, clock):
     if number == 5 and rank == 1:
         os.kill(os.getpid(), signal.SIGTERM)
-    return step(self, batch, number, clock)
-TrainStep.__call__ = asked
+    return step(self, batches, number, clock)
+TrainStep.take = asked
 do("asked", "--train.epochs", "9")
-TrainStep.__call__ = step
+TrainStep.take = step
 if rank == 0:
     resource.setrlimit(resource.RLIMIT_FSIZE, (4_000_000, resource.RLIM_INFINITY))
 do("full", "--train.epochs", "9", "--run.save_steps", "3")
