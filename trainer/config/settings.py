@@ -111,9 +111,9 @@ class Model:
     Attributes:
         name: syncnet (published layout, 224 colour), paper (111 gray), medium or small (64 gray).
         init: Weights to start from, instead of at random: a run's best.pt, syncnet_v2.model,
-            .safetensors, or the name of a network of the package (mouth). Layers of the same name
-            and shape are loaded, the others are named and begin anew; optimizer, schedule and loss
-            are fresh. A resumed run has its weights from the checkpoint.
+            .safetensors, or the name of a network of the package (mouth, mouth-grid). Layers
+            of the same name and shape are loaded, the others are named and begin anew; optimizer,
+            schedule and loss are fresh. A resumed run has its weights from the checkpoint.
         freeze: Layers of model.init that do not train, nor their batch norms' statistics: lips,
             sound, or the first so many of a stream, lips:3; several as lips:3,sound. A layer is a
             convolution or linear map with its batch norm.
@@ -139,7 +139,7 @@ class Loss:
         others: Weight of the sounds of the batch's other clips as further false ones (infonce with
             data.pairing multiway): 1, each counts like a false one of the run itself; 0, none. They
             teach what is said, but also who speaks, which sync does not need: try 0.1 first. With
-            several processes, those of each process's own share of the batch.
+            several processes or train.accumulate, those of each one's share, or part, of the batch.
     """
 
     name: Literal["contrastive", "infonce", "bce", "bins"] = "contrastive"
