@@ -9,11 +9,11 @@ was stopped goes on where it was. `--weights W --score-only` only scores.
 own offset, if that is clear and lies where many of the set do; the next network makes the labels
 anew. `--with GRID` trains on sets in sync beside it, which hold the zero where it is.
 
-A clip's score says by how much the best fit within a frame of no offset (re-aligning: of its own)
-stands above the best elsewhere within +-15, as a share of the best of all: above 0 if no other
-offset fits better. The outcome is `keep.csv` (`data_tools.keep`), which `trainer.run
---data.manifest` honours, and refine.json, which says how the offsets are spread; shards stay as
-they are.
+A clip's score says by how much the smallest distance within a frame of no offset lies below the
+smallest one elsewhere within +-15, as a share of the clip's median distance; with --realign, by how
+much the peak of its centred products stands above the next one, as a share of itself. The outcome
+is `keep.csv` (`data_tools.keep`), which `trainer.run --data.manifest` honours, and refine.json,
+which says how the offsets are spread; shards stay as they are.
 """
 
 import math

@@ -1,9 +1,12 @@
 """Which clips are in sync, as a network sees it: one score per clip, and going on after a kill.
 
-A clip is scored by centred inner products (`trainer.score.centred`). Its score says by how much the
-peak of the curve within a frame of no offset stands above the largest value elsewhere within +-15,
-as a share of the highest peak: above 0 if no other offset fits better, 1 if nothing else fits at
-all. The same is measured with the sound of another clip, which shows what chance gives.
+Two questions are asked of a clip. Is it in sync as it is? Its score says by how much the smallest
+distance within a frame of no offset lies below the smallest one elsewhere within +-15, as a share
+of the clip's median distance: above 0 if no other offset fits better. And where does it belong? Its
+own offset is that of the largest centred inner product (`trainer.score.centred`), which finds it in
+shorter clips and strangers; how clear it is says by how much that peak stands above the next, as a
+share of itself. The same is measured with the sound of another clip, which shows what chance gives.
+(A share of a clip's own peak does not tell a strong peak from a weak one.)
 """
 
 import hashlib
@@ -26,14 +29,21 @@ from trainer.model.fold import fold
 from trainer.model.syncnet import SyncNet
 from trainer.model.weights import WeightsError, load_model
 from trainer.score.centred import score_centred
-from trainer.score.clip_distances import Embedded, Unreadable, clip_sound, embed_clips
-from trainer.score.scoring import REACH, TOLERANCE
+from trainer.score.clip_distances import (
+    Embedded,
+    Unreadable,
+    clip_distances,
+    clip_sound,
+    embed_clips,
+)
+from trainer.score.scoring import REACH, TOLERANCE, score_distances
 
 Offset = Annotated[int, Meta(ge=-REACH, le=REACH)]
 SCORES, PARTIAL = "scores.jsonl", "scores.jsonl.partial"
 MIN_WINDOWS = 21  # a second of video; fewer average too little to be judged
 _APART = 3  # frames: offsets nearer than this belong to the same peak
-_VERSION = 2  # raise when the same files come to give other scores
+_TRIM = 0.1  # share of the windows left out at each end
+_VERSION = 3  # raise when the same files come to give other scores
 
 
 @dataclass(frozen=True)
@@ -45,7 +55,7 @@ class ClipScore:
         windows: five-frame windows.
         score: of no offset, see above.
         offset: of the peak, frames; positive: the audio is early.
-        best_score: the score that the clip would have if that offset were mended: how clear it is.
+        best_score: how clear that offset is, see above.
         chance_offset, chance_score: offset and best_score with another clip's sound, which has
             none; None where there was no other clip.
         fault: why it could not be measured; "" if it was.
@@ -71,6 +81,11 @@ def score_clip(
 ) -> ClipScore:
     """Score one clip from its embeddings.
 
+    A hand before the mouth or a broken sound gives wild windows: of the distances at each shift the
+    tenth of the windows with the smallest and the tenth with the largest are left out. (The median
+    over windows would leave out more, but tells less: a network that has learnt little finds the
+    offset in the sum of many weak hints.)
+
     Args:
         lips_KD, sound_LD: (K, D) and (L, D) float32, K and L at least 1.
         other_LD: (L, D) the sound of another clip. Its halves are exchanged: clips of a corpus
@@ -82,8 +97,11 @@ def score_clip(
         other_S = score_centred(lips_KD, other_LD.roll(len(other_LD) // 2, 0), REACH).curve_S
         chance_offset = _peak(other_S)
         chance = _lead(other_S, chance_offset)
+    means_S = score_distances(*clip_distances(lips_KD, sound_LD, REACH), trim=_TRIM).means_S
+    middle = float(np.median(means_S[np.isfinite(means_S)]))
+    none = _ahead(-means_S, 0) / max(middle, 1e-12)
     best = _lead(curve_S, offset)
-    return ClipScore(clip, len(lips_KD), _lead(curve_S, 0), offset, best, chance_offset, chance)
+    return ClipScore(clip, len(lips_KD), none, offset, best, chance_offset, chance)
 
 
 def _peak(curve_S: NDArray[np.float64]) -> int:
@@ -92,14 +110,17 @@ def _peak(curve_S: NDArray[np.float64]) -> int:
 
 
 def _lead(curve_S: NDArray[np.float64], offset: int) -> float:
-    """By how much the curve within a frame of an offset stands above all others, of its peak."""
+    """How clear an offset is: by how much it stands above all others, as a share of the peak."""
+    peak = float(curve_S[np.isfinite(curve_S)].max(initial=0.0))
+    return _ahead(curve_S, offset) / peak if peak > 0 else 0.0
+
+
+def _ahead(curve_S: NDArray[np.float64], offset: int) -> float:
+    """By how much a curve within a frame of an offset stands above all values farther away."""
     away = abs(np.arange(len(curve_S)) - (len(curve_S) // 2 - offset))
     known = np.isfinite(curve_S)
     near, far = curve_S[(away <= TOLERANCE) & known], curve_S[(away >= _APART) & known]
-    peak = float(curve_S[known].max(initial=0.0))
-    if len(near) == 0 or len(far) == 0 or peak <= 0:
-        return 0.0
-    return float((near.max() - far.max()) / peak)
+    return float(near.max() - far.max()) if len(near) and len(far) else 0.0
 
 
 def score_clips(

@@ -63,9 +63,9 @@ def _plot_scores(
                 axes.plot(x, scale * share * normal_density(x, mean, deviation), lw=1.5)
         if np.isfinite(threshold.value):
             axes.axvline(threshold.value, color=_LIMIT, lw=1.2)
-    what = "its own offset" if realign else "no offset"
+    what, whole = ("its own offset", "peak") if realign else ("no offset", "distance")
     axes.set(
-        xlabel=f"score: how much better {what} fits than any other (share of the peak)",
+        xlabel=f"score: how much better {what} fits than any other (share of the {whole})",
         ylabel="clips",
     )
     axes.set_title(threshold.words, fontsize=8)

@@ -29,7 +29,7 @@ def test_score_and_offset(early: int, seed: int) -> None:
     assert found.offset == early and found.best_score > 0.3
     assert found.score > 0.3 if abs(early) <= 1 else found.score < 0.05
     dubbed = scored(None, seed)
-    assert dubbed.best_score < found.best_score
+    assert dubbed.score < 0.1 and dubbed.best_score < found.best_score
     assert found.chance_score is not None and found.chance_score < found.best_score
 
 
@@ -47,7 +47,7 @@ def test_the_score_is_what_its_formula_says() -> None:
 
 
 def test_a_few_windows_of_a_hidden_mouth_change_little() -> None:
-    assert scored(0, hidden=6).score == pytest.approx(scored(0).score, abs=0.1)
+    assert scored(0, hidden=6).score == pytest.approx(scored(0).score, abs=0.05)
     assert scored(7, hidden=6).offset == 7
 
 
