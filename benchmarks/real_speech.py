@@ -15,43 +15,23 @@ from typing import Any
 
 from jsonargparse import Namespace
 
-from benchmarks import ridge
+from benchmarks import mouths, ridge
 from benchmarks.markdown import interval, machine_line, table
 from benchmarks.options import AtLeastOne, command_line, run
-from benchmarks.processes import run_module
 from benchmarks.result import report
-from data_tools.errors import UserError
-from data_tools.packing import pack
-from data_tools.plan import PackOptions
 from trainer.data.dataset import Dataset
 from trainer.model.fold import fold
 from trainer.model.weights import load_model
 from trainer.score.evaluation import CONTEXTS, PARTS, EvaluationOptions, evaluate
 from trainer.score.intervals import summarise
-from trainer.train.rounds import read_summary
 
 CONFIGS = Path(__file__).parents[1] / "trainer" / "configs"
 _CONTRASTIVE = ["--model.name", "small", "--train.batch_size", "128", "--train.val_every", "50"]
 
 
-def prepare(videos: Path, out: Path, ratios: tuple[int, int, int]) -> Path:
-    """Videos to shards of 64 x 64 gray mouths; what was done before is not done again."""
-    crop = ["--crop", "mouth", "--gray", "--size", "64"]
-    run_module("data_tools", "prepare", str(videos), "--out", str(out / "clips"), *crop)
-    pack(out / "clips", out / "shards", PackOptions(ratios=ratios), 2)
-    return out / "shards"
-
-
 def train(shards: Path, run: Path, *more: str) -> dict[str, Any]:
-    """A training in a process of its own; one that has finished is not done again."""
-    done = read_summary(run)
-    if done is None or not done.finished:
-        resume = ["--resume", "auto"] if (run / "last.pt").exists() else []
-        where = ["--data.shards", str(shards), "--run.dir", str(run)]
-        run_module("trainer.run", *where, *resume, *more)
-        done = read_summary(run)
-    if done is None:
-        raise UserError(f"the training in {run} left no summary")
+    """What the summary of a training says (`benchmarks.mouths.train`)."""
+    done = mouths.train(run, "--data.shards", shards, *more)
     return {
         "seconds": round(done.seconds, 1),
         "steps": done.steps,
@@ -108,7 +88,7 @@ def _round(value: float | None) -> float | None:
 
 def measure_all(args: Namespace) -> dict[str, Any]:
     """Everything, in order."""
-    shards = prepare(args.grid, args.work / "grid", (80, 10, 10))
+    shards = mouths.prepare([args.grid], args.work / "grid", (80, 10, 10))
     grid = ["--config", str(CONFIGS / "grid.yaml")]
     short = ["--train.epochs", "1", "--train.val_every", "1", "--train.batch_size", "8"]
     short = short if args.quick else []

@@ -8,16 +8,13 @@ may be trained on any of these.
 """
 
 import csv
-import subprocess
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeAlias, get_args
 
+from benchmarks import mouths
 from data_tools.errors import UserError
-from data_tools.packing import pack
-from data_tools.plan import PackOptions
 
 Group: TypeAlias = Literal["grid", "talking", "talkvid", "example"]
 GROUPS: tuple[Group, ...] = get_args(Group)
@@ -98,10 +95,5 @@ def prepare(data: Path, videos: Sequence[Video], work: Path) -> tuple[Path, Path
     files = [data / video.path for video in videos]
     if missing := [file for file in files if not file.is_file()]:
         raise UserError(f"{missing[0]} is missing, and {len(missing) - 1} more of {len(files)}")
-    clips, shards = work / "clips", work / "shards"
-    crop = ["--crop", "mouth", "--gray", "--size", "64", "--min-frames", "25", "--max-clip", "60"]
-    command = [sys.executable, "-m", "data_tools", "prepare", *map(str, files)]
-    if subprocess.run([*command, "--out", str(clips), *crop]).returncode:
-        raise UserError("the preparation failed; see above")
-    pack(clips, shards, PackOptions(ratios=(0, 0, 100)), 2)
-    return clips, shards
+    shards = mouths.prepare(files, work, (0, 0, 100), "--min-frames", "25", "--max-clip", "60")
+    return work / "clips", shards

@@ -16,18 +16,17 @@ from typing import Any
 
 from jsonargparse import Namespace
 
+from benchmarks import mouths
 from benchmarks.markdown import Row, machine_line, table
 from benchmarks.processes import run_module
 from benchmarks.strangers import groups
 from benchmarks.strangers.groups import JUDGED, Video, listed
 from benchmarks.strangers.truth import WHOLE, measure
 from data_tools.errors import UserError
-from data_tools.packing import pack
-from data_tools.plan import PackOptions
 from trainer.data.dataset import Dataset
 from trainer.model.network import load_network
 from trainer.train import checkpoint
-from trainer.train.rounds import RESULT, read_summary, round_folder
+from trainer.train.rounds import RESULT, round_folder
 
 CONFIG = "strangers.yaml"
 ALONE, AS_IS, REALIGNED, ANEW = (
@@ -36,7 +35,6 @@ ALONE, AS_IS, REALIGNED, ANEW = (
     "both, put in place by the first network",
     "both, put in place anew by the third network",
 )
-_MOUTHS = ("--crop", "mouth", "--gray", "--size", "64")
 # Of clips of a second, those that are hardly seen or heard would be noise.
 _WILD = ("--min-frames", "25", "--min-confidence", "0.7")
 _HALVES = ("--data.weights", "0.5", "0.5")
@@ -83,10 +81,7 @@ def prepare(data: Path, work: Path, quick: bool = False) -> Sets:
             raise UserError(f"{videos} is missing; --data is the folder of the real clips")
         if quick:
             videos = _first(videos, work / f"{name}.txt")
-        clips = work / "clips" / name
-        run_module("data_tools", "prepare", videos, "--out", clips, *_MOUTHS, *more)
-        pack(clips, work / "shards" / name, PackOptions(ratios=ratios), 2)
-        shards.append(work / "shards" / name)
+        shards.append(mouths.prepare([videos], work / name, ratios, *more))
     return Sets(*shards)
 
 
@@ -99,11 +94,8 @@ def _first(videos: Path, names: Path, count: int = 16) -> Path:
 
 
 def train(folder: Path, *arguments: Path | str) -> Path:
-    """A training, which goes on where it was stopped; returns its weights."""
-    done = read_summary(folder)
-    if done is None or not done.finished:
-        resume = ("--resume", "auto") if (folder / checkpoint.LAST).exists() else ()
-        run_module("trainer.run", "--config", CONFIG, "--run.dir", folder, *resume, *arguments)
+    """A training by CONFIG; returns its weights."""
+    mouths.train(folder, "--config", CONFIG, *arguments)
     return folder / checkpoint.LAST
 
 

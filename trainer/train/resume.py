@@ -65,19 +65,16 @@ def _check_same(config: Config, resumed: Resumed) -> None:
     saved = saved_config(resumed.path, resumed.state)
     _check_same_sets(config.data, saved.data, resumed.path)
     now, before = config.as_dict(), saved.as_dict()
-    for name in FIXED_ON_RESUME:
+    reasons = dict.fromkeys(FIXED_ON_RESUME, "the samples would not go on where they stopped")
+    reasons |= dict.fromkeys(
+        INIT_FIXED_ON_RESUME, "leave it out, a checkpoint goes on with its own weights"
+    )
+    for name, reason in reasons.items():
         group, key = name.split(".")
         if before[group][key] != now[group][key]:
             raise UsageError(
                 f"{resumed.path} was trained with {name} {before[group][key]}, not "
-                f"{now[group][key]}: the samples would not go on where they stopped"
-            )
-    for name in INIT_FIXED_ON_RESUME:
-        group, key = name.split(".")
-        if before[group][key] != now[group][key]:
-            raise UsageError(
-                f"{resumed.path} was trained with {name} {before[group][key]}, not "
-                f"{now[group][key]}: leave it out, a checkpoint goes on with its own weights"
+                f"{now[group][key]}: {reason}"
             )
 
 
