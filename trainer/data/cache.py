@@ -197,6 +197,30 @@ class FrameCache:
             self._good[frames[rows][~missing[rows]]] = True
         return missing
 
+    def advise(self, first: Ints, length: int) -> Bools:
+        """Have the kernel read runs ahead, those that are there.
+
+        Returns:
+            (N,) bool: which are not, as far as the maps say.
+        """
+        shard = np.searchsorted(self.first_frame, first, side="right") - 1
+        absent = ~self._good[first[:, None] + np.arange(length)].all(1)
+        runs = zip(shard.tolist(), (first - self.first_frame[shard]).tolist(), strict=True)
+        for row, (number, start) in enumerate(runs):
+            file = self._files[number]
+            if absent[row]:
+                absent[row] = not (
+                    self._is_there(number) and filled(file.entries[start : start + length]).all()
+                )
+            if not absent[row]:
+                file.advise(start, length)
+        return np.asarray(absent)
+
+    def wanted(self, frames: Ints) -> Ints:
+        """Places among `frames` of those that `offer` would keep now."""
+        new: Ints = np.flatnonzero(~self._offered[frames])
+        return new if self._filler.takes(len(new) * self.look.frame_bytes) else new[:0]
+
     def _compare(self, rows: Ints, shard: Ints, within: Ints, out: Bytes, missing: Bools) -> None:
         """Copy the frames of some rows one by one, those that are as they were written."""
         for row in rows.tolist():
@@ -215,8 +239,8 @@ class FrameCache:
             frames: (M,), counted over all shards.
             pixels: (M, frame_bytes) uint8; copied.
         """
-        new = np.flatnonzero(~self._offered[frames])
-        if not len(new) or not self._filler.takes(len(new) * self.look.frame_bytes):
+        new = self.wanted(frames)
+        if not len(new):
             return
         chosen, at = np.unique(frames[new], return_index=True)
         self._offered[chosen] = True

@@ -244,6 +244,11 @@ class ShardFrames:
         begin = number * self.frame_bytes
         return self._pixels[begin : begin + self.frame_bytes]
 
+    def advise(self, number: int, count: int) -> None:
+        """Have the kernel read frames ahead."""
+        begin = number * self.frame_bytes // mmap.PAGESIZE * mmap.PAGESIZE
+        self._data.madvise(mmap.MADV_WILLNEED, begin, (number + count) * self.frame_bytes - begin)
+
     def holds(self, number: int, frame: NDArray[np.uint8]) -> bool:
         """Whether `frame`, read as frame `number`, is what was written as that."""
         return int(self.entries[number]) == checksum(frame, number)
