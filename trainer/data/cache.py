@@ -1,6 +1,6 @@
 """A cache of decoded frames between shards and step: every frame is decoded once, then copied.
 
-Frames lie as the model takes them in mapped files (`trainer.data.cache_file`), so that the page
+Frames lie as the model takes them in mapped files (`data_tools.cache_file`), so that the page
 cache is the memory: all processes of a machine and all later runs share it. The decoder fills it as
 training goes. A frame is compared with its checksum when a process first reads it; whatever is not
 right is missing, and decoded like any other. So batches hold the same bits as without a cache.
@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data_tools.errors import UserError
-from trainer.data.cache_file import (
+from data_tools.cache_file import (
     HEAD,
     Head,
     Look,

@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from trainer.data.cache_file import FRAMES, MAP, Head, allocated, frames_path, read_head, remove
-from trainer.data.cache_file import reserved as reserved_by
+from data_tools.cache_file import FRAMES, MAP, Head, allocated, frames_path, read_head, remove
+from data_tools.cache_file import reserved as reserved_by
 
 LEFT_FREE = 10**9  # bytes of the disk that are never taken
 BLOCK = 4096  # of a file system: a clip's frames may touch one more at either end

@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from trainer.data.cache import Filled, FrameCache
-from trainer.data.cache_file import Look
+from data_tools.cache_file import Look
 from trainer.data.cache_room import which_fit
 from trainer.data.dataset import Dataset
 

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from trainer.data import cache as cache_module
 from trainer.data import cache_room
 from trainer.data.cache import CacheError, FrameCache
-from trainer.data.cache_file import FRAMES, HEAD, MAP, Look, allocated
+from data_tools.cache_file import FRAMES, HEAD, MAP, Look, allocated
 from trainer.data.dataset import Dataset
 
 pytestmark = pytest.mark.timeout(60)
@@ -194,7 +194,7 @@ from pathlib import Path
 import numpy as np
 from trainer.data import cache as module
 from trainer.data.cache import FrameCache
-from trainer.data.cache_file import Look
+from data_tools.cache_file import Look
 from trainer.data.dataset import Dataset
 module._SYNC_BYTES = 20 * 64 * 64 * 3
 pixels = np.load(sys.argv[3], mmap_mode="r")

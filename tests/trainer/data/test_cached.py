@@ -17,7 +17,7 @@ import torch
 from trainer.data.augment import Augment
 from trainer.data.batch import Batch, Shape
 from trainer.data.cache import FrameCache
-from trainer.data.cache_file import FRAMES, Look
+from data_tools.cache_file import FRAMES, Look
 from trainer.data.cached import Buffers, DeviceStore, HostStore, Store
 from trainer.data.dataset import Dataset
 from trainer.data.loader import Loader, LoaderError
