@@ -75,6 +75,21 @@ class Head:
     format: Literal["syncnet-frames/1"] = FORMAT
 
 
+def default_folder() -> Path:
+    """Where `auto` keeps frames: syncnet-trainer/frames in XDG_CACHE_HOME, or in ~/.cache.
+
+    Not beside the shards, which may be read-only or on the network.
+    """
+    base = os.environ.get("XDG_CACHE_HOME", "")
+    folder = Path(base) if os.path.isabs(base) else Path.home() / ".cache"
+    return folder / "syncnet-trainer" / "frames"
+
+
+def in_gb(count: float) -> str:
+    """Bytes for people."""
+    return f"{count / 1e9:,.1f} GB" if count >= 1e8 else f"{count / 1e6:,.1f} MB"
+
+
 def content_key(shard: Shard, look: Look) -> str:
     """32 hex digits that change with the shard's content, the look and the decoder.
 

@@ -23,7 +23,6 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from data_tools.errors import UserError
 from data_tools.cache_file import (
     HEAD,
     Head,
@@ -34,13 +33,14 @@ from data_tools.cache_file import (
     content_key,
     filled,
     folder_lock,
+    in_gb,
 )
+from data_tools.errors import UserError
 from trainer.data.cache_room import (
     BLOCK,
     LEFT_FREE,
     clip_cost,
     free_bytes,
-    in_gb,
     make_room,
     which_fit,
 )

@@ -1,4 +1,4 @@
-"""How much of a set a cache of decoded frames may hold, which clips those are, and where it lies.
+"""How much of a set a cache of decoded frames may hold, which clips those are.
 
 What fits is decided once, when a run begins: clips in the order of their content's hash, as many as
 the room holds. That order is as good as any, and it is the same for every process, run and budget:
@@ -6,9 +6,8 @@ a smaller budget keeps a part of what a larger one keeps, and nothing is thrown 
 was read last, which would be thrown out before it is read again.
 """
 
-import os
 import shutil
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -19,16 +18,6 @@ from data_tools.cache_file import reserved as reserved_by
 
 LEFT_FREE = 10**9  # bytes of the disk that are never taken
 BLOCK = 4096  # of a file system: a clip's frames may touch one more at either end
-
-
-def default_folder() -> Path:
-    """Where `auto` keeps frames: syncnet-trainer/frames in XDG_CACHE_HOME, or in ~/.cache.
-
-    Not beside the shards, which may be read-only or on the network.
-    """
-    base = os.environ.get("XDG_CACHE_HOME", "")
-    folder = Path(base) if os.path.isabs(base) else Path.home() / ".cache"
-    return folder / "syncnet-trainer" / "frames"
 
 
 def available_memory() -> int:
@@ -133,13 +122,3 @@ def _last_used(frames: Path) -> float:
 def _taken(frames: Path) -> int:
     # A process that fills the file at this moment may still fill what it has reserved.
     return max(allocated(frames), reserved_by(frames.with_suffix(MAP)))
-
-
-def in_gb(count: float) -> str:
-    """Bytes for people."""
-    return f"{count / 1e9:,.1f} GB" if count >= 1e8 else f"{count / 1e6:,.1f} MB"
-
-
-def total_bytes(paths: Collection[Path]) -> int:
-    """Bytes that files of frames take with their maps."""
-    return sum(map(allocated, paths))

@@ -13,8 +13,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from trainer.data.cache import Filled, FrameCache
 from data_tools.cache_file import Look
+from trainer.data.cache import Filled, FrameCache
 from trainer.data.cache_room import which_fit
 from trainer.data.dataset import Dataset
 

@@ -29,6 +29,7 @@ from trainer.model.syncnet import PRESETS
 from trainer.model.transfer import Start
 from trainer.score.scoring import REACH
 from trainer.train import display, distributed
+from trainer.train.caching import cache_of
 from trainer.train.checkpoint import Resumed
 from trainer.train.demo import make_shards
 from trainer.train.distributed import Processes
@@ -171,8 +172,10 @@ def _open(
     )
     decoder = settle(config.data.decode_device, device, open_loader, processes, say)
     loader_options["decode_device"] = decoder
+    store = cache_of(config, dataset, decoder, total - start, device, say)
+    stack.callback(lambda: store.close() if store else None)
     # Before the model: the first batches are decoded while it is built.
-    loader = open_loader(decode_device=decoder)
+    loader = open_loader(decode_device=decoder, store=store)
     stack.callback(loader.close)
     validation = None
     if not options.overfit:

@@ -17,10 +17,10 @@ import pytest
 import simplejpeg
 from numpy.typing import NDArray
 
+from data_tools.cache_file import FRAMES, HEAD, MAP, Look, allocated
 from trainer.data import cache as cache_module
 from trainer.data import cache_room
 from trainer.data.cache import CacheError, FrameCache
-from data_tools.cache_file import FRAMES, HEAD, MAP, Look, allocated
 from trainer.data.dataset import Dataset
 
 pytestmark = pytest.mark.timeout(60)

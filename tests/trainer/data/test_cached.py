@@ -14,10 +14,10 @@ import numpy as np
 import pytest
 import torch
 
+from data_tools.cache_file import FRAMES, Look
 from trainer.data.augment import Augment
 from trainer.data.batch import Batch, Shape
 from trainer.data.cache import FrameCache
-from data_tools.cache_file import FRAMES, Look
 from trainer.data.cached import Buffers, DeviceStore, HostStore, Store
 from trainer.data.dataset import Dataset
 from trainer.data.loader import Loader, LoaderError
