@@ -115,7 +115,7 @@ class Loader:
         if where.type == "cuda":
             # Asked here: the feeder thread has a current device of its own.
             number = torch.cuda.current_device() if where.index is None else where.index
-            marker = marker or cuda_marker(where)
+            marker = marker or cuda_marker(torch.device("cuda", number))
         decoder = decode_device or ("cpu" if number is None else "gpu")
         self._decoding = Decoding(decoder, number, hw_decoder_load, pinned)
         self._resize = any(
