@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -65,6 +66,7 @@ def cache_of(
     steps: int,
     device: torch.device,
     say: Callable[[str], Any],
+    stack: ExitStack,
 ) -> Store | None:
     """Open the cache of a training; None if it has none.
 
@@ -75,6 +77,7 @@ def cache_of(
         steps: to be done.
         device: of the model.
         say: prints a line.
+        stack: closes the cache, after what is opened later.
 
     Raises:
         UsageError: there is no GPU to hold frames.
@@ -99,6 +102,7 @@ def cache_of(
         folder = Path(choice.where).expanduser()
         threads = min(_COPIERS, len(os.sched_getaffinity(0)))
         store = HostStore(FrameCache(folder, dataset, look, choice.budget, threads), device)
+    stack.callback(store.close)
     say(in_words(choice, store.summary()))
     return store
 

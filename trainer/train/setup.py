@@ -172,11 +172,9 @@ def _open(
     )
     decoder = settle(config.data.decode_device, device, open_loader, processes, say)
     loader_options["decode_device"] = decoder
-    store = cache_of(config, dataset, decoder, total - start, device, say)
-    stack.callback(lambda: store.close() if store else None)
+    store = cache_of(config, dataset, decoder, total - start, device, say, stack)
     # Before the model: the first batches are decoded while it is built.
-    loader = open_loader(decode_device=decoder, store=store)
-    stack.callback(loader.close)
+    loader = stack.enter_context(open_loader(decode_device=decoder, store=store))
     validation = None
     if not options.overfit:
         validation = open_validation(config, "val", processes, console, loader_options)
