@@ -222,7 +222,6 @@ class ShardFrames:
                 fcntl.flock(stream, fcntl.LOCK_SH)
             self._data = mmap.mmap(stream.fileno(), self._bytes, access=mmap.ACCESS_READ)
             self._inode = os.fstat(stream.fileno()).st_ino
-        self._data.madvise(mmap.MADV_RANDOM)
         with self.path.with_suffix(MAP).open("r+b") as stream:
             self._map = mmap.mmap(stream.fileno(), self._map_bytes)
         self._pixels = np.frombuffer(self._data, np.uint8)

@@ -171,31 +171,32 @@ class FrameCache:
             (N, R) bool: which frames are missing; what `out` has there means nothing.
         """
         count, length, _ = out.shape
-        shard = np.searchsorted(self.first_frame, first, side="right") - 1
-        there = [number for number in np.unique(shard).tolist() if self._is_there(number)]
+        run_bytes = length * self.look.frame_bytes
+        shard = self._shard_of(first)
+        there = np.zeros(len(self._files), np.bool_)
+        for number in set(shard.tolist()):
+            there[number] = self._is_there(number)
         frames = first[:, None] + np.arange(length)
-        known = self._good[frames] & np.isin(shard, there)[:, None]
-        missing = ~known
-        whole = known.all(1)
+        missing = ~(self._good[frames] & there[shard][:, None])
+        whole = ~missing.any(1)
         within = first - self.first_frame[shard]
         source = self._address[shard] + within * self.look.frame_bytes
-        target = out.ctypes.data + np.arange(count) * out[:1].nbytes
-        rows = np.flatnonzero(whole)
+        target = out.ctypes.data + np.arange(count) * run_bytes
         self._share(
-            lambda part: _copy(target[part].tolist(), source[part].tolist(), out[:1].nbytes),
-            rows,
-            out[:1].nbytes,
+            lambda rows: _copy(target[rows].tolist(), source[rows].tolist(), run_bytes),
+            np.flatnonzero(whole),
+            run_bytes,
         )
-        unsure = [row for row in np.flatnonzero(~whole).tolist() if shard[row] in there]
-        if unsure:
-            rows = np.array(unsure)
+        unsure = np.flatnonzero(~whole & there[shard])
+        if len(unsure):
             self._share(
-                lambda part: self._compare(part, shard, within, out, missing),
-                rows,
-                out[:1].nbytes,
+                lambda rows: self._compare(rows, shard, within, out, missing), unsure, run_bytes
             )
-            self._good[frames[rows][~missing[rows]]] = True
+            self._good[frames[unsure][~missing[unsure]]] = True
         return missing
+
+    def _shard_of(self, frames: Ints) -> Ints:
+        return np.asarray(np.searchsorted(self.first_frame, frames, side="right") - 1)
 
     def advise(self, first: Ints, length: int) -> Bools:
         """Have the kernel read runs ahead, those that are there.
@@ -203,17 +204,16 @@ class FrameCache:
         Returns:
             (N,) bool: which are not, as far as the maps say.
         """
-        shard = np.searchsorted(self.first_frame, first, side="right") - 1
+        # What was read before is in memory, or the kernel's own reading ahead has to do.
         absent = ~self._good[first[:, None] + np.arange(length)].all(1)
-        runs = zip(shard.tolist(), (first - self.first_frame[shard]).tolist(), strict=True)
-        for row, (number, start) in enumerate(runs):
+        unsure = np.flatnonzero(absent)
+        shard = self._shard_of(first[unsure])
+        starts = (first[unsure] - self.first_frame[shard]).tolist()
+        for row, number, start in zip(unsure.tolist(), shard.tolist(), starts, strict=True):
             file = self._files[number]
-            if absent[row]:
-                absent[row] = not (
-                    self._is_there(number) and filled(file.entries[start : start + length]).all()
-                )
-            if not absent[row]:
+            if self._is_there(number) and filled(file.entries[start : start + length]).all():
                 file.advise(start, length)
+                absent[row] = False
         return np.asarray(absent)
 
     def wanted(self, frames: Ints) -> Ints:
@@ -244,7 +244,7 @@ class FrameCache:
             return
         chosen, at = np.unique(frames[new], return_index=True)
         self._offered[chosen] = True
-        shard = np.searchsorted(self.first_frame, chosen, side="right") - 1
+        shard = self._shard_of(chosen)
         self._filler.put(shard, chosen - self.first_frame[shard], pixels[new[at]].copy())
 
     def close(self) -> None:
