@@ -10,6 +10,7 @@ from trainer.data.sampler import Pairing
 from trainer.data.shares import whole_shares
 from trainer.train.guard import Action
 
+DecodeDevice = Literal["auto", "cpu", "gpu"]
 NO_MANIFEST = "none"  # stands for the keep.csv of a set that has none
 
 
@@ -43,6 +44,11 @@ class Data:
         curriculum: Epochs over which min_shift falls from half of max_shift to its value.
         threads: Decoding threads of this process; 0 is one a core.
         ready: Batches kept ready besides those inside DALI.
+        decode_device: Where a training on a GPU decodes its JPEGs: gpu (nvJPEG), cpu
+            (libjpeg-turbo, then a copy), or auto, which measures both over the first batches and
+            says what it took. With many cores for each GPU the CPU may be faster, with few the GPU
+            is. Samples and their order are the same, their pixels differ by a level or two. A
+            resumed run measures anew. Without a GPU there is only cpu.
         hw_decoder_load: Share of the frames that a GPU's hardware JPEG decoder gets.
         val_clips: Clips used for validation at most.
         val_runs: Runs of 15 frames taken from each validation clip.
@@ -61,6 +67,7 @@ class Data:
     curriculum: int = 0
     threads: int = 0
     ready: int = 2
+    decode_device: DecodeDevice = "auto"
     hw_decoder_load: float = 0.65
     val_clips: int = 1000
     val_runs: int = 5

@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -18,10 +18,12 @@ from data_tools.mfcc import WINDOW_FRAMES
 from data_tools.shards import open_shards
 from trainer.config import check
 from trainer.config.command import save_config
-from trainer.config.settings import Config, Options
+from trainer.config.settings import Config, DecodeDevice, Options
 from trainer.data.batch import Shape
 from trainer.data.dataset import Dataset
+from trainer.data.decode_choice import Rates, measure
 from trainer.data.loader import Loader, Requests
+from trainer.data.pipeline import Decoder
 from trainer.data.sampler import Segments, TrainSampler
 from trainer.model.syncnet import PRESETS
 from trainer.model.transfer import Start
@@ -157,8 +159,8 @@ def _open(
     say = partial(console.print, highlight=False, soft_wrap=True)
     weights = open_start(config.model, resumed, processes, say)
     loader_options = _loader_options(config, device, processes)
-    # Before the model: the first batches are decoded while it is built.
-    loader = Loader(
+    open_loader = partial(
+        Loader,
         dataset,
         _requests(sampler, options.overfit, processes),
         _shape(config, processes),
@@ -167,6 +169,10 @@ def _open(
         parts=config.train.accumulate,
         **loader_options,
     )
+    decoder = settle(config.data.decode_device, device, open_loader, processes, say)
+    loader_options["decode_device"] = decoder
+    # Before the model: the first batches are decoded while it is built.
+    loader = open_loader(decode_device=decoder)
     stack.callback(loader.close)
     validation = None
     if not options.overfit:
@@ -228,6 +234,38 @@ def _loader_options(config: Config, device: torch.device, processes: Processes) 
         "ready": config.data.ready,
         "hw_decoder_load": config.data.hw_decoder_load,
     }
+
+
+def settle(
+    asked: DecodeDevice,
+    device: torch.device,
+    open_loader: Callable[..., Loader],
+    processes: Processes,
+    say: Callable[[str], None],
+) -> Decoder:
+    """Where frames are decoded, the same on every process; what had to be measured is said.
+
+    Args:
+        asked: data.decode_device.
+        device: of the model.
+        open_loader: opens the training's loader, given its `decode_device`.
+
+    Raises:
+        UsageError: a GPU is to decode and the training has none.
+    """
+    if device.type != "cuda":
+        if asked == "gpu":
+            raise UsageError(
+                f"data.decode_device gpu needs a GPU, and this training runs on the {device.type}"
+            )
+        return "cpu"
+    if asked != "auto":
+        return asked
+    # All measure at the same time, as they will decode at the same time.
+    own = measure(lambda decoder: open_loader(decode_device=decoder))
+    rates = Rates(*processes.mean([own.gpu, own.cpu]))
+    say(rates.in_words())
+    return rates.faster
 
 
 def open_validation(
