@@ -19,8 +19,8 @@ On a GPU all times are the device's, which computes while the host is steps ahea
   kept the device idle in between counts, in no phase if it was not the batch. The first step of a
   run, and the first after a validation or a checkpoint (`interrupt`), has none before it and counts
   from its own beginning: validating and saving are no part of any step.
-- `host_wait_ms`, on a GPU alone, is what the host waited for the batch. It costs nothing while the
-  device is busy; where it grows towards total_ms, data_ms is about to follow.
+- `host_wait_ms`, on a GPU alone, is what the host spent fetching the batch: waiting for it, or for
+  the device to be done with earlier ones. It costs nothing while the device has work.
 """
 
 import json

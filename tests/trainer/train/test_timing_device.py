@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from fake_device import FakeDevice
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fake_device import FakeDevice
 from trainer.train import timing
 from trainer.train.distributed import Processes
 from trainer.train.stream import Readback
