@@ -18,7 +18,7 @@ def host(lab: Lab) -> None:
         lab.note("loader", "not measured: Loader has no option `pinned`")
         return
     found: dict[str, Any] = {}
-    for pinned in (True, False, True, False):  # in turns, so that warming up is nobody's gain
+    for pinned in (True, False):
         rate = loader_alone(lab, {"pinned": pinned})["samples_per_s"]
         found.setdefault("pinned" if pinned else "not pinned", []).append(rate)
         lab.note("loader_samples_per_s", found)

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from trainer.model.syncnet import ColourConv3d
+from trainer.model.syncnet import ColourConv3d, WholeConv3d
 
 
 class Planes(nn.Module):
@@ -24,10 +24,10 @@ class Planes(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """(B, C, 5, H, W) -> (B, hidden, 1, 1, 1)."""
-        form = torch.channels_last
         if x.is_contiguous():
-            form = torch.contiguous_format
-        planes = x.flatten(1, 2).contiguous(memory_format=form)
+            planes = x.flatten(1, 2)
+        else:  # channels last, as the loader's frames are: one copy, which stays so
+            planes = x.permute(0, 3, 4, 1, 2).flatten(3).permute(0, 3, 1, 2)
         for layer in self.stream:
             planes = _plane(layer, planes)
         return planes[:, :, None]
@@ -35,6 +35,9 @@ class Planes(nn.Module):
 
 def _plane(layer: nn.Module, x: torch.Tensor) -> torch.Tensor:
     """One layer over (B, C, H, W)."""
+    if isinstance(layer, WholeConv3d):
+        whole = functional.linear(x.flatten(1), layer.weight.flatten(1), layer.bias)
+        return whole[:, :, None, None]
     if isinstance(layer, nn.Conv3d):
         weight = layer.weight.flip(1) if isinstance(layer, ColourConv3d) else layer.weight
         stride, padding = layer.stride[1:], layer.padding[1:]

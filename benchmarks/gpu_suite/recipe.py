@@ -10,7 +10,7 @@ import time
 from contextlib import contextmanager, suppress
 from itertools import pairwise
 from pathlib import Path
-from statistics import median
+from statistics import mean, median
 from typing import Any
 
 import torch
@@ -34,12 +34,17 @@ DATA_SHEET = {"H200": 989e12, "H100": 989e12, "A100": 312e12, "L4": 121e12, "B20
 def recipe(lab: Lab) -> None:
     """Peak, step alone, each way to load alone, and those that can be, together with the step."""
     lab.note("seed", SEED)
-    lab.note("peak", peak(lab))
+    top = peak(lab)
+    lab.note("peak", top)
     step = training_step(lab.setting.model, lab.device)
     batch = lab.batch(lab.setting.batch_size)
     step_ms = replay(step, batch, 3 if lab.quick else 12)
     del batch
-    lab.note("step_alone", _rated(lab, step_ms))
+    rate = lab.setting.batch_size / step_ms * 1e3
+    lab.note(
+        "step_alone",
+        {"step_ms": round(step_ms, 2), "samples_per_s": round(rate)} | mfu(lab, rate, top),
+    )
     alone: dict[str, Any] = {}
     together: dict[str, Any] = {}
     open_ways, closed = ways(lab)
@@ -58,7 +63,7 @@ def recipe(lab: Lab) -> None:
         if lab.left() < min(needed, 15):
             together[name] = {"skipped": "no time was left"}
         else:
-            together[name] = _attempt(_together, lab, step, open_ways[name], step_ms)
+            together[name] = _attempt(_together, lab, step, open_ways[name], step_ms, top)
         lab.note("together", together)
 
 
@@ -131,25 +136,20 @@ def kernel_ms(work: Any, device: torch.device, times: int, warm: int = 3) -> flo
     return median(a.elapsed_time(b) for a, b in pairwise(marks))
 
 
-def _rated(lab: Lab, step_ms: float) -> dict[str, Any]:
-    """A step's time as samples/s, and for the published network as a share of the peak."""
-    rate = lab.setting.batch_size / step_ms * 1e3
-    return {"step_ms": round(step_ms, 2), "samples_per_s": round(rate)} | _mfu(lab, rate)
-
-
-def _mfu(lab: Lab, samples_per_s: float) -> dict[str, Any]:
-    """Model FLOP utilisation, against the data sheet's peak; the measured one is in the report."""
+def mfu(lab: Lab, samples_per_s: float, top: dict[str, Any]) -> dict[str, Any]:
+    """Model FLOP utilisation of the published network, by both peaks of `peak`."""
     if lab.setting.model != "syncnet":
         return {}
-    name = torch.cuda.get_device_name(lab.device) if lab.cuda else ""
-    sheet = next((flop for card, flop in DATA_SHEET.items() if card in name), None)
-    flop = FLOP_PER_SAMPLE * samples_per_s
-    found: dict[str, Any] = {"tflop_per_s": round(flop / 1e12, 1)}
-    return found | ({"mfu_of_data_sheet": round(flop / sheet, 4)} if sheet else {})
+    tflop = FLOP_PER_SAMPLE * samples_per_s / 1e12
+    found = {"tflop_per_s": round(tflop, 1)}
+    for kind in ("measured", "data_sheet"):
+        if most := top[f"{kind}_tflop_per_s"]:
+            found[f"mfu_of_{kind}_peak"] = round(tflop / most, 4)
+    return found
 
 
 def loader_alone(lab: Lab, options: dict[str, Any]) -> dict[str, Any]:
-    """Samples/s of a loader with nothing behind it, at most 5 s of them; the JPEG unit's load."""
+    """Samples/s of a loader with nothing behind it, at most 4 s of them; the JPEG unit's load."""
     began = time.monotonic()
     with lab.loader(**options) as loader, jpeg_load(lab) as load:
         next(loader)
@@ -159,7 +159,7 @@ def loader_alone(lab: Lab, options: dict[str, Any]) -> dict[str, Any]:
             next(loader)
         synchronise(lab.device)
         taken, cpu, start = 0, cpu_seconds(), time.perf_counter()
-        while taken < max(3, lab.setting.steps) and time.perf_counter() - start < 5:
+        while taken < max(3, lab.setting.steps) and time.perf_counter() - start < 4:
             next(loader)
             taken += 1
         synchronise(lab.device)
@@ -206,7 +206,7 @@ def jpeg_column(text: str) -> list[int]:
 
 
 def _together(
-    lab: Lab, step: TrainStep, options: dict[str, Any], alone_ms: float
+    lab: Lab, step: TrainStep, options: dict[str, Any], alone_ms: float, top: dict[str, Any]
 ) -> dict[str, Any]:
     """Epochs of loader and step; the first warms up and counts in nothing but its own wait."""
     setting, device = lab.setting, lab.device
@@ -239,7 +239,7 @@ def _together(
         "steps_after_the_first_epoch": done,
         "times_the_seed": round(rate / SEED["real_samples_per_s"], 2),
         "hours_300_epochs": round(300 * setting.steps * setting.batch_size / rate / 3600, 3),
-        **_mfu(lab, rate),
+        **mfu(lab, rate, top),
         **memory,
     }
 
@@ -247,15 +247,17 @@ def _together(
 def _summary(path: Path, batch_size: int) -> dict[str, Any]:
     """Waits and utilisation as a run reports them, of the epochs from the second on."""
     rows = timing.read_rows(path)
-    later = timing.summarise([row for row in rows if row.epoch >= 2], batch_size)
-    first, others = later["first_step_wait_ms"], later["other_step_wait_ms"]
+    epochs = [steps for epoch, steps in timing.by_epoch(rows).items() if epoch >= 2]
+    first = mean(steps[0].data_ms for steps in epochs)
+    others = mean(row.data_ms for steps in epochs for row in steps[1:])
+    later = [row for steps in epochs for row in steps]
     return {
-        "first_step_wait_ms": first,
-        "other_step_wait_ms": others,
-        "first_over_others": round(first / others, 2) if first and others else None,
-        "utilisation": round(later["utilisation"], 5),
+        "first_step_wait_ms": round(first, 3),
+        "other_step_wait_ms": round(others, 3),
+        "first_over_others": round(first / others, 2) if others else None,
+        "utilisation": round(timing.summarise(later, batch_size)["utilisation"], 5),
         "utilisation_with_first_epoch": round(timing.summarise(rows, batch_size)["utilisation"], 5),
-        "step_ms": round(median(row.total_ms for row in rows if row.epoch >= 2), 2),
+        "step_ms": round(median(row.total_ms for row in later), 2),
     }
 
 

@@ -47,7 +47,7 @@ def steps(lab: Lab) -> None:
     eager.sort(key=lambda way: (way != AS_IT_IS, not way.channels_last))
     found: dict[str, Any] = {}
     for way in eager:
-        found[str(way)] = _measured(lab, way, batch, reserve=lab.setting.quick or 35.0)
+        found[str(way)] = _measured(lab, way, batch, reserve=1.0 if lab.quick else 32.0)
         lab.note("ways", found)
     timed = [way for way in eager if "step_ms" in found[str(way)]]
     timed.sort(key=lambda way: found[str(way)]["step_ms"])
@@ -128,7 +128,7 @@ def _time(lab: Lab, way: Way, batch: Batch) -> dict[str, Any]:
     if lab.cuda:
         torch.cuda.synchronize(lab.device)
     first = time.monotonic() - began
-    milliseconds = kernel_ms(work, lab.device, 2 if lab.quick else 10, warm=1 if lab.quick else 3)
+    milliseconds = kernel_ms(work, lab.device, 2 if lab.quick else 10, warm=1 if lab.quick else 2)
     found = {"step_ms": round(milliseconds, 2), "first_step_s": round(first, 2)}
     if lab.cuda:
         found["peak_gb"] = round(torch.cuda.max_memory_allocated(lab.device) / 1e9, 2)
