@@ -16,12 +16,15 @@ _CLIP = 1  # of the train split, whose frames are damaged
 
 
 def faults(lab: Lab) -> None:
-    """Every frame of a clip cut short, of another size, or no JPEG: batches until it is found."""
+    """Every frame of a clip cut short, of another size, or no JPEG: batches until it is found.
+
+    What a decoder makes of half a JPEG is its own choice: it may refuse it, or fill up with gray.
+    """
     copy = lab.folder / "shards"
     shutil.copytree(lab.large, copy)
     clean = _run(lab, copy, batches=4)
     lab.note("none", clean)
-    for kind in ("truncated", "wrong size", "no JPEG"):
+    for kind in ("truncated", "cut in its header", "wrong size", "no JPEG"):
         lab.note(kind, _damaged(lab, copy, kind, clean["seconds"]))
 
 
@@ -50,13 +53,16 @@ def _damaged(lab: Lab, folder: Path, kind: str, clean_s: float) -> dict[str, Any
                 stream.write(jpeg)
     found["longer_than_clean_s"] = round(found["seconds"] - clean_s, 2)
     found["right"] = found["quarantined"] == [_CLIP]
+    found["accepted"] = not found["quarantined"]
     return found
 
 
 def damage(jpeg: bytes, kind: str, rng: np.random.Generator) -> bytes:
-    """As many bytes as `jpeg` has, damaged: "truncated", "wrong size" or "no JPEG"."""
+    """As many bytes as `jpeg` has, damaged as `kind` says."""
     if kind == "truncated":
         return jpeg[: len(jpeg) // 2].ljust(len(jpeg), b"\0")
+    if kind == "cut in its header":
+        return jpeg[:100].ljust(len(jpeg), b"\0")
     if kind == "wrong size":
         other = simplejpeg.encode_jpeg(np.full((32, 32, 3), 90, np.uint8), 50, "RGB", "420")
         return bytes(other[: len(jpeg)]).ljust(len(jpeg), b"\0")
