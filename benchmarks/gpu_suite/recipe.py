@@ -5,26 +5,34 @@ epochs of 15 steps.
 """
 
 import inspect
+import io
 import subprocess
 import time
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import fields
 from itertools import pairwise
 from pathlib import Path
 from statistics import mean, median
 from typing import Any
 
 import torch
+from rich.console import Console
 
 from benchmarks.gpu_suite.lab import Lab
 from benchmarks.processes import cpu_seconds
 from benchmarks.step import replay, synchronise, training_step
+from trainer.config.settings import Config, Data, Model, Run, Train
+from trainer.data.dataset import Dataset
 from trainer.data.loader import Loader
 from trainer.train import timing
 from trainer.train.distributed import Processes
+from trainer.train.setup import open_run
 from trainer.train.step import TrainStep
 from trainer.train.timing import StepClock, StepLog
 
 SEED = {"compute_samples_per_s": 4920, "real_samples_per_s": 512, "hours_300_epochs": 3.25}
+CACHE = "data.cache"  # an option of a way: that setting of a run
 # Of both streams, forward: the published network on one window; backward takes twice that.
 FLOP_PER_SAMPLE = 3 * 3.604e9
 # Dense bfloat16, of the data sheets, without sparsity.
@@ -70,19 +78,50 @@ def recipe(lab: Lab) -> None:
 def ways(lab: Lab) -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
     """Options of `Loader` by the name of each way to feed the device, and those it lacks."""
     known = inspect.signature(Loader.__init__).parameters
+    caches = "cache" in [field.name for field in fields(Data)]
     found: dict[str, dict[str, Any]] = {}
     lacking: dict[str, str] = {}
-    if "cache" not in known:
-        lacking["cache in memory, cache on the GPU"] = "Loader has no cache"
+    if caches:
+        found["cache in memory"] = {CACHE: str(lab.folder / "frames")}
+    else:
+        lacking["cache in memory, cache on the GPU"] = "trainer.run has no data.cache"
     if not lab.cuda:
-        return {"CPU": {}}, lacking | {"mixed decoding": "the device is a CPU"}
+        return {"CPU": {}} | found, lacking | {"mixed decoding": "the device is a CPU"}
     for load in (0.65, 0.0, 0.9):
         found[f"mixed, hw_decoder_load {load:g}"] = {"hw_decoder_load": load}
     if "decode_device" in known:
         found["CPU decoding"] = {"decode_device": "cpu"}
     else:
         lacking["CPU decoding"] = "Loader has no decode_device"
+    if caches:
+        found["cache on the GPU"] = {CACHE: "gpu"}
     return found, lacking
+
+
+@contextmanager
+def open_way(lab: Lab, options: dict[str, Any]) -> Iterator[Loader]:
+    """The loader of one of `ways`; of a cache, the one that `trainer.run` would open."""
+    if CACHE not in options:
+        with lab.loader(**options) as loader:
+            yield loader
+        return
+    clips = len(Dataset(lab.large, "train"))
+    setting = lab.setting
+    data: dict[str, Any] = {
+        "shards": str(lab.large),
+        "windows_per_clip": -(-setting.steps * setting.batch_size // clips),
+        "val_clips": 1,
+        "cache": options[CACHE],
+    }
+    folder = lab.folder / f"run-{time.monotonic_ns()}"
+    config = Config(
+        data=Data(**data),
+        model=Model(setting.model),  # type: ignore[arg-type]
+        train=Train(batch_size=setting.batch_size, device=setting.device),
+        run=Run(dir=str(folder)),
+    )
+    with open_run(config, console=Console(file=io.StringIO())) as opened:
+        yield opened.loader
 
 
 def _in_order(names: Any) -> list[str]:
@@ -94,7 +133,7 @@ def _attempt(measure: Any, *arguments: Any) -> dict[str, Any]:
     """Its figures, or why there are none: the other ways are measured all the same."""
     try:
         found: dict[str, Any] = measure(*arguments)
-    except (RuntimeError, OSError, TypeError, ValueError) as error:
+    except Exception as error:
         torch.cuda.empty_cache()
         return {"error": f"{type(error).__name__}: {error}"[:500]}
     return found
@@ -151,11 +190,12 @@ def mfu(lab: Lab, samples_per_s: float, top: dict[str, Any]) -> dict[str, Any]:
 def loader_alone(lab: Lab, options: dict[str, Any]) -> dict[str, Any]:
     """Samples/s of a loader with nothing behind it, at most 4 s of them; the JPEG unit's load."""
     began = time.monotonic()
-    with lab.loader(**options) as loader, jpeg_load(lab) as load:
+    with open_way(lab, options) as loader, jpeg_load(lab) as load:
         next(loader)
         synchronise(lab.device)
         first = time.monotonic() - began
-        for _ in range(5):  # those that were ready, or under way
+        # those that were ready, or under way; a cache has to be filled
+        for _ in range(2 * lab.setting.steps if CACHE in options else 5):
             next(loader)
         synchronise(lab.device)
         taken, cpu, start = 0, cpu_seconds(), time.perf_counter()
@@ -214,7 +254,7 @@ def _together(
     path.unlink(missing_ok=True)
     if lab.cuda:
         torch.cuda.reset_peak_memory_stats(device)
-    with lab.loader(**options) as loader:
+    with open_way(lab, options) as loader:
         log, clock = StepLog(path, device, Processes()), StepClock(device)
         start, done = time.perf_counter(), 0
         for number in range(setting.epochs * setting.steps):
