@@ -49,6 +49,14 @@ class Data:
             says what it took. With many cores for each GPU the CPU may be faster, with few the GPU
             is. Samples and their order are the same, their pixels differ by a level or two. A
             resumed run measures anew. Without a GPU there is only cpu.
+        cache: Keep decoded frames, so that each is decoded once and then copied: in a folder of
+            a local disk (whose page cache holds them in memory; all processes of a machine and
+            all later runs share it), in the memory of each process's GPU (gpu), nowhere (off), or
+            where there is room for all (auto: the GPU if half of its free memory does; else
+            syncnet-trainer/frames in XDG_CACHE_HOME or ~/.cache, if half of the available memory
+            and the disk do). Samples, their order and their pixels are the same with and without.
+        cache_gb: Gigabytes that the cache may take; 0: three quarters of the available memory
+            (auto: half of it; gpu: half of what is free there). What does not fit is decoded.
         hw_decoder_load: Share of the frames that a GPU's hardware JPEG decoder gets.
         val_clips: Clips used for validation at most.
         val_runs: Runs of 15 frames taken from each validation clip.
@@ -68,6 +76,8 @@ class Data:
     threads: int = 0
     ready: int = 2
     decode_device: DecodeDevice = "auto"
+    cache: str = "off"
+    cache_gb: float = 0.0
     hw_decoder_load: float = 0.65
     val_clips: int = 1000
     val_runs: int = 5

@@ -120,7 +120,7 @@ class Dataset:
         A JPEG that is larger than any frame of the records, and would take memory to match, is
         given as bytes that no decoder takes.
         """
-        frame = self._first(segments)[:, None] + np.arange(sample_frames)
+        frame = self.first_frames(segments)[:, None] + np.arange(sample_frames)
         begin = self._offset[frame].ravel().tolist()
         end = self._end[frame].ravel().tolist()
         shard = np.repeat(self._shard[segments.clip], sample_frames).tolist()
@@ -161,7 +161,8 @@ class Dataset:
         self._doubtful[frame[found]] = True
         return found
 
-    def _first(self, segments: Segments) -> NDArray[np.int64]:
+    def first_frames(self, segments: Segments) -> NDArray[np.int64]:
+        """(N,) int64: the first frame of each segment, counted over all shards."""
         first: NDArray[np.int64] = self._first_frame[segments.clip] + segments.start
         return first + self._skip_frames[segments.clip]
 
@@ -228,7 +229,7 @@ class Dataset:
 
     def advise(self, segments: Segments, sample_frames: int) -> None:
         """Ask the kernel to read the segments ahead: one range each, since frames lie in a row."""
-        first = self._first(segments)
+        first = self.first_frames(segments)
         begin = self._offset[first] // PAGESIZE * PAGESIZE
         length = self._end[first + sample_frames - 1] - begin
         shards = self._shard[segments.clip].tolist()

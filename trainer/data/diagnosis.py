@@ -47,7 +47,7 @@ def undecodable(jpegs: Jpegs, channels: int, threads: int) -> list[int]:
         search.halve([at for at, fine in enumerate(clean) if fine != doubtful])
     if not search.bad:
         raise NoFrameToBlame("each of its frames can be decoded on the CPU")
-    if len(search.bad) == len(jpegs) and not _decodes([_good_jpeg()], channels, threads):
+    if len(search.bad) == len(jpegs) and not _decodes([good_jpeg()], channels, threads):
         raise NoFrameToBlame("no picture at all can be decoded on the CPU")
     return sorted(search.bad)
 
@@ -107,6 +107,7 @@ def _decodes(jpegs: Jpegs, channels: int, threads: int) -> bool:
     return True
 
 
-def _good_jpeg() -> NDArray[np.uint8]:
+def good_jpeg() -> NDArray[np.uint8]:
+    """A small JPEG that every decoder takes."""
     gray = np.full((16, 16, 3), 128, np.uint8)
     return np.frombuffer(simplejpeg.encode_jpeg(gray, 90), np.uint8)

@@ -11,6 +11,7 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from types import TracebackType
 from typing import Any
 
@@ -23,10 +24,12 @@ from data_tools.mfcc import CEPSTRA, COLUMNS_PER_FRAME
 from data_tools.prefetch import Prefetcher
 from trainer.data.augment import change_sound, picture_arguments
 from trainer.data.batch import Batch, Shape, Whole, shape_of
+from trainer.data.cached import Found, Store
 from trainer.data.dataset import Dataset
-from trainer.data.diagnosis import NoFrameToBlame, undecodable
+from trainer.data.diagnosis import NoFrameToBlame, good_jpeg, undecodable
 from trainer.data.handover import InUse, Marker, cuda_marker
-from trainer.data.pipeline import Decoder, Decoding, to_torch, training_pipeline
+from trainer.data.jobs import Augmenter, Jobs
+from trainer.data.pipeline import Decoder, Decoding, missing_pipeline, to_torch, training_pipeline
 from trainer.data.sampler import Segments, TrainSampler
 
 log = logging.getLogger(__name__)
@@ -70,6 +73,8 @@ class Loader:
         pinned: copy the JPEGs into pinned memory before a GPU decodes them.
         parts: equal parts that each step's samples come in, one batch a part, so that no more
             frames are in memory than a part has.
+        store: keeps decoded frames: those that it has are not decoded again. Of `dataset`, at the
+            size and colour of `shape`; it stays open.
         marker: marks where the work queued on a batch ends; by default that of `device`, and none
             on a CPU, where a batch is done with when the next one is asked for.
 
@@ -92,6 +97,7 @@ class Loader:
         hw_decoder_load: float = 0.65,
         pinned: bool = False,
         parts: int = 1,
+        store: Store | None = None,
         marker: Marker | None = None,
     ) -> None:
         if isinstance(requests, TrainSampler):
@@ -122,6 +128,11 @@ class Loader:
         self._asked: _Step | None = None  # the step whose parts are being asked for
         self._in_use: InUse[Batch] | None = None if marker is None else InUse(marker)
         self._request_failed: Exception | None = None
+        self._store = store
+        self._jobs = Jobs[_Asked](self._next_part, lambda asked: asked.lacks)
+        self._augmenter: Augmenter | None = None
+        if store is not None and shape.augment is not None and shape.augment.pictures:
+            self._augmenter = Augmenter(shape, self._decoding, self._threads)
         self._batches = Prefetcher(self._make(), ready, "loader")
 
     def __iter__(self) -> Iterator[Batch]:
@@ -173,7 +184,7 @@ class Loader:
 
     def _build(self) -> Any:
         shape = self.shape
-        pipeline = training_pipeline(
+        pipeline = (training_pipeline if self._store is None else missing_pipeline)(
             self._source,
             shape,
             self._resize,
@@ -187,16 +198,33 @@ class Loader:
         pipeline.build()
         return pipeline
 
-    def _source(self) -> tuple[Any, ...]:
+    def _source(self) -> Any:
         """DALI's source: called once a batch, `_PREFETCH` batches ahead of the output."""
         try:
-            return self._request()
+            return self._request() if self._store is None else self._request_missing()
         except Exception as error:  # raised again by DALI, which tells it from no error of its own
             self._request_failed = error
             raise
 
     def _request(self) -> tuple[Any, ...]:
         """The next part: its JPEGs, its sound and how its pictures are varied."""
+        asked = self._next_part()
+        return self.dataset.jpegs(asked.segments, self.shape.sample_frames), *asked.arrays
+
+    def _request_missing(self) -> list[NDArray[np.uint8]]:
+        """The JPEGs of those frames of a part that the store lacks."""
+        asked = self._jobs.next()
+        if asked is None:
+            return [good_jpeg()]  # DALI has to be given something
+        return self._to_decode(asked)
+
+    def _to_decode(self, asked: "_Asked") -> list[NDArray[np.uint8]]:
+        """The JPEGs of a part's frames that DALI is given."""
+        jpegs = self.dataset.jpegs(asked.segments, self.shape.sample_frames)
+        return jpegs if asked.found is None else [jpegs[at] for at in asked.found.missing]
+
+    def _next_part(self) -> "_Asked":
+        """Plan the next part, and find those of its frames that the store has."""
         shape, (step, part) = self.shape, divmod(self._next, self._parts)
         if self._asked is None or self._asked.step != step:
             self._asked = self._plan(step)
@@ -213,18 +241,21 @@ class Loader:
             )
             arguments = tuple(pictures.values())
         sound = sound.reshape(-1, shape.columns_per_frame, CEPSTRA)
+        found = None
+        if self._store is not None:
+            found = self._store.find(self.dataset.first_frames(segments), shape.sample_frames)
         # DALI reads the arrays later and does not own them: they live here until the batch is out.
-        self._in_flight.append(
-            _Asked(
-                self._next - 1,
-                step,
-                segments,
-                asked.whole.quiet_NA[rows],
-                asked.whole if self._parts > 1 else None,
-                (sound, *arguments),
-            )
+        part_asked = _Asked(
+            self._next - 1,
+            step,
+            segments,
+            asked.whole.quiet_NA[rows],
+            asked.whole if self._parts > 1 else None,
+            (sound, *arguments),
+            found,
         )
-        return self.dataset.jpegs(segments, shape.sample_frames), sound, *arguments
+        self._in_flight.append(part_asked)
+        return part_asked
 
     def _plan(self, step: int) -> "_Step":
         """The samples of a step, with their sound, which is little beside their frames."""
@@ -234,6 +265,8 @@ class Loader:
             segments = self._requests(step, self.quarantine)
         ahead = self._requests(step + _ADVISE_AHEAD, self.quarantine)
         self._planned[step + _ADVISE_AHEAD] = ahead
+        if self._store is not None:
+            ahead = ahead[self._store.ahead(self.dataset.first_frames(ahead), shape.sample_frames)]
         self.dataset.advise(ahead, shape.sample_frames)
         columns = shape.sample_frames * shape.columns_per_frame
         sound = self.dataset.mfcc(segments, shape.audio_frames, columns)
@@ -247,7 +280,7 @@ class Loader:
     def _run(self, pipeline: Any) -> Batch | None:
         """The next batch; None if the pipeline has to be built anew without a bad clip."""
         shape = self.shape
-        decoded = self._decode(pipeline)
+        decoded = self._decode(pipeline) if self._store is None else self._look_up(pipeline)
         if decoded is None:
             return None
         frames, sound = decoded
@@ -267,14 +300,38 @@ class Loader:
 
         On the device, ready for every stream. None: a clip was found bad, nothing was decoded.
         """
+        outputs = self._outputs(pipeline.run)
+        return None if outputs is None else (to_torch(outputs[0]), to_torch(outputs[1]))
+
+    def _look_up(self, pipeline: Any) -> tuple[torch.Tensor, torch.Tensor] | None:
+        """As `_decode`, out of the store; what it lacks is decoded."""
+        assert self._store is not None
+        asked = self._in_flight[0] if self._in_flight else self._jobs.plan()
+        assert asked.found is not None
+        decoded = None
+        if asked.lacks:
+            outputs = self._outputs(partial(self._jobs.run, pipeline, asked))
+            if outputs is None:
+                return None
+            decoded = to_torch(outputs[0]).flatten(1)
+        pixels = self._store.complete(asked.found, decoded)
+        size = self.shape.size
+        frames = pixels.view(-1, size, size, self.shape.channels)
+        sound, *arguments = asked.arrays
+        if self._augmenter is not None:
+            frames = self._augmenter(frames, arguments)
+        return frames, torch.from_numpy(sound).to(frames.device)
+
+    def _outputs(self, run: Callable[[], Any]) -> Any:
+        """DALI's outputs, the first of them frames of the right size; None as in `_decode`."""
         try:
-            frames, sound = pipeline.run()
+            outputs = run()
         except RuntimeError as error:
             if self._request_failed is not None or not self._in_flight:
                 raise
             self._find_bad_frames(error)
             return None
-        size = self.shape.size
+        size, frames = self.shape.size, outputs[0]
         expected = (size, size, self.shape.channels)
         if not frames.is_dense_tensor() or tuple(frames[0].shape()) != expected:
             shapes = [tuple(frame.shape()) for frame in frames]
@@ -286,7 +343,7 @@ class Loader:
                 ]
             )
             return None
-        return to_torch(frames), to_torch(sound)
+        return outputs
 
     def _find_bad_frames(self, error: RuntimeError) -> None:
         """Learn which frames of the failed batch are to blame, and exclude them.
@@ -295,7 +352,7 @@ class Loader:
             LoaderError: none is.
         """
         asked = self._in_flight[0]
-        jpegs = self.dataset.jpegs(asked.segments, self.shape.sample_frames)
+        jpegs = self._to_decode(asked)
         try:
             bad = undecodable(jpegs, self.shape.channels, self._threads)
         except NoFrameToBlame as reason:
@@ -316,6 +373,8 @@ class Loader:
         number, step = self._in_flight[0].number, self._in_flight[0].step
         segments = self._in_flight[0].segments
         known = len(self.quarantine)
+        if (found := self._in_flight[0].found) is not None:
+            bad = [(int(found.missing[at]), fault) for at, fault in bad]
         for at, fault in bad:
             row, frame = divmod(at, self.shape.sample_frames)
             clip = int(segments.clip[row])
@@ -338,6 +397,7 @@ class Loader:
                 "asked for again; run `data_tools verify`"
             )
         self._in_flight.clear()
+        self._jobs.clear()
         self._planned.clear()
         self._asked = None
         self._next = number
@@ -378,3 +438,9 @@ class _Asked:
     quiet: NDArray[np.bool_]
     whole: Whole | None
     arrays: tuple[Any, ...]
+    found: Found | None  # with a store: what it has of the frames
+
+    @property
+    def lacks(self) -> bool:
+        """Whether the store lacks some of its frames."""
+        return self.found is not None and len(self.found.missing) > 0

@@ -86,18 +86,68 @@ def training_pipeline(source: Any, shape: Shape, resize: bool, decoding: Decodin
         dtype=[kind for kind, _ in kinds],
         ndim=[axes for _, axes in kinds],
     )
+    frames = _as_taken(jpegs, shape, resize, decoding)
+    if decoding.device is not None:
+        sound = sound.gpu()
+    frames = augmented(
+        frames, dict(zip(varied, arguments, strict=True)), shape.size, shape.channels
+    )
+    return frames, sound
+
+
+@pipeline_def
+def missing_pipeline(source: Any, shape: Shape, resize: bool, decoding: Decoding) -> Any:
+    """From JPEGs to frames as a cache keeps them: as `training_pipeline`'s, before augmentation.
+
+    Args:
+        source: called for each batch: a list of JPEGs.
+        shape, resize, decoding: as in `training_pipeline`.
+    """
+    jpegs = fn.external_source(source=source, batch=True, no_copy=True, dtype=dali.UINT8, ndim=1)
+    return _as_taken(jpegs, shape, resize, decoding)
+
+
+@pipeline_def
+def augment_pipeline(source: Any, shape: Shape, decoding: Decoding) -> Any:
+    """From frames and arguments of the augmentation to frames, as `training_pipeline` changes them.
+
+    Args:
+        source: called for each batch: frames (H, W, C) uint8, on the GPU if `decoding` says so,
+            and the arguments, one row per frame.
+        shape: of a batch; its `augment.pictures` is not empty.
+    """
+    assert shape.augment is not None
+    varied = shape.augment.pictures
+    on = "cpu" if decoding.device is None else "gpu"
+    frames = fn.external_source(
+        source=lambda: source()[0],
+        batch=True,
+        device=on,
+        no_copy=on == "cpu",  # they stay as they are until the output is there
+        dtype=dali.UINT8,
+        ndim=3,
+        layout="HWC",
+    )
+    kinds = list(varied.values())
+    arguments = fn.external_source(
+        source=lambda: source()[1:],
+        num_outputs=len(kinds),
+        batch=True,
+        dtype=[kind for kind, _ in kinds],
+        ndim=[axes for _, axes in kinds],
+    )
+    return augmented(frames, dict(zip(varied, arguments, strict=True)), shape.size, shape.channels)
+
+
+def _as_taken(jpegs: Any, shape: Shape, resize: bool, decoding: Decoding) -> Any:
+    """Frames of the size and colour that the model takes, where `decoding` says."""
     if decoding.pinned:
         jpegs = fn.copy(jpegs)  # what a GPU's operator takes from the host, DALI pins
     frames = _decoded(jpegs, shape.channels, decoding)
     if decoding.device is not None:
         # A copy from pinned memory, on DALI's stream, where the frames aren't there already.
-        frames, sound = frames.gpu(), sound.gpu()
-    if resize:
-        frames = fn.resize(frames, size=[shape.size, shape.size])
-    frames = augmented(
-        frames, dict(zip(varied, arguments, strict=True)), shape.size, shape.channels
-    )
-    return frames, sound
+        frames = frames.gpu()
+    return fn.resize(frames, size=[shape.size, shape.size]) if resize else frames
 
 
 @pipeline_def

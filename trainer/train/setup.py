@@ -29,6 +29,7 @@ from trainer.model.syncnet import PRESETS
 from trainer.model.transfer import Start
 from trainer.score.scoring import REACH
 from trainer.train import display, distributed
+from trainer.train.caching import cache_of
 from trainer.train.checkpoint import Resumed
 from trainer.train.demo import make_shards
 from trainer.train.distributed import Processes
@@ -171,9 +172,9 @@ def _open(
     )
     decoder = settle(config.data.decode_device, device, open_loader, processes, say)
     loader_options["decode_device"] = decoder
+    store = cache_of(config, dataset, decoder, total - start, device, say, stack)
     # Before the model: the first batches are decoded while it is built.
-    loader = open_loader(decode_device=decoder)
-    stack.callback(loader.close)
+    loader = stack.enter_context(open_loader(decode_device=decoder, store=store))
     validation = None
     if not options.overfit:
         validation = open_validation(config, "val", processes, console, loader_options)
