@@ -11,8 +11,10 @@ Medians and the spread over rounds are kept. What each column means:
     memory          private and shared memory of its processes at most, mapped files not counted
     CPU             seconds on all cores for 1,000 samples
 
-The step is a sleep of 1.4 times what ours needs for a batch: nearly all of the cores' decoding is
-wanted, and a loader half as fast must wait. Ceilings: libjpeg-turbo decoding the same JPEGs on all
+The step takes 1.4 times what ours needs for a batch: nearly all of the cores' decoding is wanted,
+and a loader half as fast must wait. On a CPU it sleeps; on a GPU a kernel spins so long, so that
+whoever decodes there finds it as busy as a training, and the wait ends when the batch lies there.
+Ceilings: libjpeg-turbo decoding the same JPEGs on all
 cores into memory that is used again, copying a batch, and replaying batches kept in memory.
 """
 
@@ -43,7 +45,7 @@ from benchmarks.options import (
 from benchmarks.processes import cpu_seconds, isolated, start_fast
 from benchmarks.result import Result
 from benchmarks.sources import RUN, Source, own_source, synthetic_source
-from benchmarks.step import synchronise
+from benchmarks.step import EmulatedStep, arrive, synchronise
 
 TURBO = "libjpeg-turbo"
 COLUMNS = {
@@ -80,7 +82,8 @@ def measure_one(
         synchronise(device)
         seconds = time.perf_counter() - start
         cpu = cpu_seconds() - cpu
-        first, others = _waits(loader, source.steps, epochs, step_ms / 1e3)
+        step = EmulatedStep(step_ms, device)
+        first, others = _waits(loader, source.steps, epochs, step)
     waited = sum(first) + sum(others)
     working = epochs * source.steps * step_ms
     return {
@@ -93,7 +96,9 @@ def measure_one(
     }
 
 
-def _waits(loader: Any, steps: int, epochs: int, step_s: float) -> tuple[list[float], list[float]]:
+def _waits(
+    loader: Any, steps: int, epochs: int, step: EmulatedStep
+) -> tuple[list[float], list[float]]:
     """Milliseconds that first and other steps wait; an epoch's ending counts to the next first."""
     first: list[float] = []
     others: list[float] = []
@@ -107,9 +112,11 @@ def _waits(loader: Any, steps: int, epochs: int, step_s: float) -> tuple[list[fl
                 batches = loader()
             assert batches is not None
             next(batches)
+            arrive(step.device)
             waited = 1e3 * (time.perf_counter() - start)
             (first if number == 0 else others).append(waited)
-            time.sleep(step_s)
+            step.spend(1.0)
+            arrive(step.device)
     return first, others
 
 

@@ -28,6 +28,7 @@ from benchmarks import (
     shift_recovery,
     timing_cost,
 )
+from benchmarks.gpu_suite import table as gpu
 from benchmarks.markdown import machine_line, table
 from benchmarks.module_map import module_map
 from benchmarks.result import RESULTS
@@ -83,6 +84,12 @@ def _how_good() -> str:
     return how_good.readme(_read("real_speech"), _read("strangers"), _read("demo"))
 
 
+def _gpu() -> str:
+    """What has been measured on a GPU, if anything has."""
+    path = RESULTS / "gpu_suite.json"
+    return gpu.readme(gpu.read(path))
+
+
 def studies() -> str:
     """A paragraph for each study."""
     modules = (loss, pairing, refinement, margin, min_shift, augmentation, unseen)
@@ -109,6 +116,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "strangers_short": _one("strangers", strangers.readme_short),
     "refined": _one("real_refine", real_refine.readme),
     "shifts": _one("shift_recovery", shift_recovery.readme),
+    "gpu": _gpu,
     "studies": studies,
     "modules": module_map,
 }

@@ -184,8 +184,12 @@ class Train:
         average: Validate, keep as best and save a running average of the weights with this decay
             (0.998, say; Polyak averaging) beside the weights themselves; 0: none.
         seed: Of weights, order and draws.
-        precision: auto is bf16 on a GPU and fp32 on a CPU.
-        device: auto is a GPU if there is one.
+        precision: auto is bf16 on a GPU that computes in it (from Ampere, 2020, on), else fp32.
+        device: auto is a GPU if there is one. Under torchrun each process takes a GPU of its own:
+            cuda, without a number.
+        compile: Let torch.compile make the model's forward and backward pass faster, on a GPU: the
+            first step takes a minute or more, each later one may take less. Needs a C compiler.
+            Checkpoints are the same with it and without.
         val_every: Epochs between validations; the last epoch is always validated.
         sync_batchnorm: Batch statistics over all processes (GPUs only).
     """
@@ -203,6 +207,7 @@ class Train:
     seed: int = 0
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     device: str = "auto"
+    compile: bool = False
     val_every: int = 5
     sync_batchnorm: bool = False
 

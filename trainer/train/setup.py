@@ -122,12 +122,12 @@ def open_run(
     options = options or Options()
     check(config)
     display.check_trackers(options.trackers)
-    kind = distributed.find_device(config.train.device, "train.device").split(":")[0]
-    processes = distributed.setup(kind)
+    asked = distributed.find_device(config.train.device, "train.device")
+    processes = distributed.setup(asked)
     console = console or Console(quiet=not processes.first)
     try:
         with ExitStack() as stack:
-            device = _device(kind, config.train.device, processes)
+            device = _device(asked, processes, stack)
             yield _open(config, options, device, processes, console, stack)
     finally:
         distributed.leave()
@@ -195,12 +195,20 @@ def _open(
     )  # fmt: skip
 
 
-def _device(kind: str, asked: str, processes: Processes) -> torch.device:
-    if kind == "cpu":
+def _device(asked: str, processes: Processes, stack: ExitStack) -> torch.device:
+    """Where to compute, made ready for it until `stack` is closed."""
+    if asked == "cpu":
         return torch.device("cpu")
-    index = int(asked.split(":")[1]) if ":" in asked else processes.local_rank
-    torch.cuda.set_device(index)
-    return torch.device("cuda", index)
+    device = torch.device(
+        "cuda", int(asked.split(":")[1]) if ":" in asked else processes.local_rank
+    )
+    torch.cuda.set_device(device)
+    cudnn = torch.backends.cudnn
+    if not (cudnn.deterministic or torch.are_deterministic_algorithms_enabled()):
+        # Batches keep their shape, so trying the kernels once pays. Two tries may choose two.
+        stack.callback(setattr, cudnn, "benchmark", cudnn.benchmark)
+        cudnn.benchmark = True
+    return device
 
 
 def _requests(sampler: TrainSampler, overfit: int, processes: Processes) -> Requests:

@@ -1,7 +1,8 @@
-"""Where frames are decoded: what was asked for, or what was measured, on all processes alike."""
+"""What is made ready before a run: the device, and where frames are decoded."""
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +13,7 @@ from data_tools.errors import UsageError
 from trainer.data.decode_choice import Rates
 from trainer.train import setup
 from trainer.train.distributed import Processes
+from trainer.train.setup import _device
 
 GPU, CPU = torch.device("cuda", 0), torch.device("cpu")
 
@@ -59,3 +61,22 @@ def test_auto_takes_what_is_faster_over_all_processes_and_says_so(
     said: list[str] = []
     assert setup.settle("auto", GPU, never, Two(others=others), said.append) == taken
     assert len(said) == 1 and f"on the {taken.upper()}" in said[0]
+
+
+@pytest.mark.parametrize("deterministic", [False, True])
+def test_cudnn_tries_its_kernels_while_a_run_is_open(
+    monkeypatch: pytest.MonkeyPatch, deterministic: bool
+) -> None:
+    chosen: list[torch.device] = []
+    monkeypatch.setattr(torch.cuda, "set_device", chosen.append)
+    monkeypatch.setattr(torch.backends.cudnn, "deterministic", deterministic)
+    assert not torch.backends.cudnn.benchmark
+    with ExitStack() as stack:
+        shared = Processes(rank=5, world=8, local_rank=1, local_world=4)
+        assert _device("cuda", shared, stack) == torch.device("cuda", 1)
+        assert torch.backends.cudnn.benchmark == (not deterministic)
+    assert not torch.backends.cudnn.benchmark
+    with ExitStack() as stack:
+        assert _device("cuda:3", Processes(), stack) == torch.device("cuda", 3)
+        assert _device("cpu", Processes(), stack) == torch.device("cpu")
+    assert chosen == [torch.device("cuda", 1), torch.device("cuda", 3)]
