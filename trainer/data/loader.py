@@ -314,13 +314,14 @@ class Loader:
             if outputs is None:
                 return None
             decoded = to_torch(outputs[0]).flatten(1)
+        sound, *arguments = asked.arrays
+        heard = self._store.send(sound)
         pixels = self._store.complete(asked.found, decoded)
         size = self.shape.size
         frames = pixels.view(-1, size, size, self.shape.channels)
-        sound, *arguments = asked.arrays
         if self._augmenter is not None:
             frames = self._augmenter(frames, arguments)
-        return frames, torch.from_numpy(sound).to(frames.device)
+        return frames, heard
 
     def _outputs(self, run: Callable[[], Any]) -> Any:
         """DALI's outputs, the first of them frames of the right size; None as in `_decode`."""
