@@ -199,6 +199,7 @@ class ShardFrames:
         frames: in the file.
         frame_bytes: of each.
         address: in memory, of frame 0.
+        rows: (frames, frame_bytes) uint8, mapped: whatever is there.
         rebuilt: whether a damaged file was thrown away.
 
     Raises:
@@ -226,6 +227,7 @@ class ShardFrames:
             self._map = mmap.mmap(stream.fileno(), self._map_bytes)
         self._pixels = np.frombuffer(self._data, np.uint8)
         self.address: int = self._pixels.ctypes.data
+        self.rows = self._pixels.reshape(self.frames, self.frame_bytes)
         self.entries = np.frombuffer(self._map, np.uint64, self.frames, HEAD)
         with suppress(OSError):
             os.utime(self.path.with_suffix(MAP))  # used last now
@@ -252,11 +254,6 @@ class ShardFrames:
     def is_there(self) -> bool:
         """Whether both files still have their size: what is mapped beyond it must not be read."""
         return self._data.size() == self._bytes and self._map.size() == self._map_bytes
-
-    def frame(self, number: int) -> NDArray[np.uint8]:
-        """(frame_bytes,) uint8, a view, whatever is there."""
-        begin = number * self.frame_bytes
-        return self._pixels[begin : begin + self.frame_bytes]
 
     def advise(self, number: int, count: int) -> None:
         """Have the kernel read frames ahead."""
