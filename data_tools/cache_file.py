@@ -129,6 +129,15 @@ def read_head(path: Path) -> Head | None:
         return None
 
 
+def count_filled(path: Path, head: Head) -> int:
+    """How many frames a map says are there; 0 if it was cut."""
+    try:
+        entries = np.fromfile(path, np.uint64, head.frames, offset=HEAD)
+    except OSError:
+        return 0
+    return int(filled(entries).sum())
+
+
 def reserved(path: Path) -> int:
     """Bytes that the last user of a map may come to fill; 0 if it cannot be read."""
     try:

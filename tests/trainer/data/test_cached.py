@@ -13,8 +13,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 
-from data_tools.cache_file import FRAMES, Look
+from data_tools.__main__ import main as info
+from data_tools.cache_file import FRAMES, MAP, Look
 from trainer.data.augment import Augment
 from trainer.data.batch import Batch, Shape
 from trainer.data.cache import FrameCache
@@ -113,6 +115,31 @@ def test_a_frame_that_is_there_is_not_decoded(
             stream.write(bytes(size))
     assert_alike(loaded(dataset, STEPS, store=store), expected)
     store.close()
+
+
+def test_info_says_how_much_is_cached(
+    tmp_path: Path, shards_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    copied = Path(shutil.copytree(shards_folder, tmp_path / "shards"))
+    dataset = Dataset(copied, "train")
+    store = host_store(tmp_path / "cache", dataset)
+    loaded(dataset, 4, store=store)
+    store.close()
+    arguments = ["info", str(copied), "--cache", str(tmp_path / "cache")]
+    assert info(arguments) == 0
+    said = capsys.readouterr().out
+    assert "2.5 MB as 64 gray" in said and "of 600 frames as 64 RGB (test)" in said
+    there = int(said.split("cached in ")[1].split(": ")[1].split(" ")[0])
+    assert len(np.unique(_asked(dataset, 4))) <= there <= len(dataset.shards[0].offset)
+    (path,) = (tmp_path / "cache").glob(f"*{FRAMES}")
+    path.with_suffix(MAP).write_bytes(b"nonsense")
+    assert info(arguments) == 0
+    assert "cached in" not in capsys.readouterr().out
+
+
+def _asked(dataset: Dataset, steps: int) -> NDArray[np.int64]:
+    first = [dataset.first_frames(sampler_of(dataset).batch(step)) for step in range(steps)]
+    return np.concatenate(first)[:, None] + np.arange(5)
 
 
 def test_a_bad_frame_is_named_and_its_clip_left_out_as_without_a_cache(
