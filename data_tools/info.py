@@ -84,8 +84,8 @@ def summarise_cache(manifest: Manifest, out: Path, folder: Path, console: Consol
     frames = sum(total.frames for total in manifest.splits.values())
     sizes = ", ".join(f"{in_gb(frames * size)} as {name}" for name, size in _TAKEN.items())
     console.print(
-        f"decoded, all frames take {sizes}; out of a cache (`--data.cache`) a frame takes 1/4 to "
-        "1/8 of its decoding",
+        f"decoded, all frames take {sizes}: room for a cache of them (`trainer.run --data.cache`), "
+        "which copies what would be decoded again and again",
         soft_wrap=True,
     )
     found: Counter[Look] = Counter()

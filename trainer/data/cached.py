@@ -28,7 +28,8 @@ class Found:
 
     Attributes:
         frames: (M,) int64, the numbers of the part's M frames, counted over all shards.
-        pixels: (M, frame_bytes) uint8 on the device; what is missing holds anything.
+        pixels: (M, frame_bytes) uint8 on the device; what is missing holds anything. (0, ...) if
+            all are missing.
         missing: places among the M whose frames have to be decoded.
     """
 
@@ -88,7 +89,7 @@ class Buffers:
         need = rows * row_bytes
         for number in range(len(self._arrays)):
             # the list's reference, and the call's own
-            if sys.getrefcount(self._arrays[number]) == 2:
+            if sys.getrefcount(self._arrays[number]) <= 2:
                 if self._arrays[number].nbytes >= need:
                     return self._arrays[number][:need].reshape(rows, row_bytes)
                 break
@@ -102,8 +103,12 @@ class Buffers:
         return array.reshape(rows, row_bytes)
 
 
-class _Queue:
-    """Work of a store on its device, in a stream of its own; on a CPU nothing is queued."""
+class Queue:
+    """Work on a device in a stream of its own, beside the training's; on a CPU nothing is queued.
+
+    Args:
+        device: where.
+    """
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
@@ -136,7 +141,7 @@ class HostStore:
 
     def __init__(self, cache: FrameCache, device: torch.device) -> None:
         self._cache = cache
-        self._queue = _Queue(device)
+        self._queue = Queue(device)
         self._buffers = Buffers(pinned=device.type == "cuda")
         self._copying: list[NDArray[np.uint8]] = []  # of what is queued
 
@@ -149,8 +154,8 @@ class HostStore:
         """As `Store` says."""
         rows = self._buffers.take(len(first) * length, self.look.frame_bytes)
         missing = self._cache.read(first, rows.reshape(len(first), length, -1))
-        pixels = torch.from_numpy(rows)
-        if self._queue.device.type == "cuda":
+        pixels = torch.from_numpy(rows[: 0 if missing.all() else len(rows)])
+        if self._queue.device.type == "cuda" and len(pixels):
             with self._queue.work():
                 pixels = pixels.to(self._queue.device, non_blocking=True)
             self._copying.append(rows)
@@ -158,12 +163,12 @@ class HostStore:
 
     def complete(self, found: Found, decoded: torch.Tensor | None) -> torch.Tensor:
         """As `Store` says."""
-        if decoded is not None:
-            frames = found.frames[found.missing]
-            wanted = self._cache.wanted(frames)
-            if len(wanted):
-                self._cache.offer(frames[wanted], _rows(decoded, wanted).cpu().numpy())
         with self._queue.work():
+            if decoded is not None:
+                frames = found.frames[found.missing]
+                wanted = self._cache.wanted(frames)
+                if len(wanted):
+                    self._cache.offer(frames[wanted], _rows(decoded, wanted).cpu().numpy())
             pixels = _merged(found, decoded)
         self._queue.wait()
         self._copying.clear()
@@ -202,7 +207,7 @@ class DeviceStore:
         self._kept = np.repeat(fits, counts)
         self._slot: Ints = np.full(len(self._kept), -1)  # of each frame's place; -1: not there
         self._used = 0
-        self._queue = _Queue(device)
+        self._queue = Queue(device)
         self._pixels = torch.empty(
             (int(self._kept.sum()), look.frame_bytes), dtype=torch.uint8, device=device
         )

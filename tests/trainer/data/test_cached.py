@@ -117,6 +117,35 @@ def test_a_frame_that_is_there_is_not_decoded(
     store.close()
 
 
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+@pytest.mark.parametrize("decoder", ["cpu", "gpu"])
+@pytest.mark.parametrize("augment", [None, Augment(flip=True, turn=5.0, brightness=0.2)])
+@pytest.mark.parametrize("kind", ["host", "device"])
+def test_a_gpu_gets_the_batches_of_a_loader_without_a_cache(
+    tmp_path: Path, dataset: Dataset, decoder: Any, augment: Augment | None, kind: str
+) -> None:
+    gpu = torch.device("cuda", torch.cuda.current_device())
+    options: dict[str, Any] = {
+        "shape": Shape(8, 5, 5, 64, 3, augment),
+        "device": str(gpu),
+        "decode_device": decoder,
+        "hw_decoder_load": 0.0,
+    }
+    expected = loaded(dataset, STEPS, **options)
+    look, store = Look(64, 3, decoder), None
+    for turn in range(3):
+        if kind == "host":
+            store = HostStore(FrameCache(tmp_path, dataset, look, 10**9, 2), gpu)
+        elif store is None:
+            store = DeviceStore(dataset, look, 150 * look.frame_bytes, gpu)
+        assert_alike(loaded(dataset, STEPS, store=store, **options), expected)
+        there = store.summary().there
+        if kind == "host" or turn == 2:
+            store.close()
+        assert turn == 0 or there > 0
+
+
 def test_info_says_how_much_is_cached(
     tmp_path: Path, shards_folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
