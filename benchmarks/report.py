@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import (
+    cache_rate,
     compare_loaders,
     demonstrations,
     first_step,
@@ -58,6 +59,13 @@ def _read(name: str) -> dict[str, Any]:
 def _one(benchmark: str, readme: Callable[[dict[str, Any]], str]) -> Callable[[], str]:
     """A block of one benchmark."""
     return lambda: readme(_read(benchmark))
+
+
+def _cache() -> str:
+    """Frames out of a cache."""
+    if not (RESULTS / "cache_rate.json").exists():
+        return "Written, but not measured in full yet.\n"
+    return cache_rate.readme(_read("cache_rate"))
 
 
 def _cost() -> str:
@@ -106,6 +114,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "how_good": _how_good,
     "compare": _one("compare_loaders", compare_loaders.readme),
     "steps": _one("profile_steps", profile_steps.readme),
+    "cache": _cache,
     "cost": _cost,
     "loader": _loader,
     "training": _training,

@@ -129,6 +129,15 @@ def read_head(path: Path) -> Head | None:
         return None
 
 
+def count_filled(path: Path, head: Head) -> int:
+    """How many frames a map says are there; 0 if it was cut."""
+    try:
+        entries = np.fromfile(path, np.uint64, head.frames, offset=HEAD)
+    except OSError:
+        return 0
+    return int(filled(entries).sum())
+
+
 def reserved(path: Path) -> int:
     """Bytes that the last user of a map may come to fill; 0 if it cannot be read."""
     try:
@@ -199,6 +208,7 @@ class ShardFrames:
         frames: in the file.
         frame_bytes: of each.
         address: in memory, of frame 0.
+        rows: (frames, frame_bytes) uint8, mapped: whatever is there.
         rebuilt: whether a damaged file was thrown away.
 
     Raises:
@@ -226,6 +236,7 @@ class ShardFrames:
             self._map = mmap.mmap(stream.fileno(), self._map_bytes)
         self._pixels = np.frombuffer(self._data, np.uint8)
         self.address: int = self._pixels.ctypes.data
+        self.rows = self._pixels.reshape(self.frames, self.frame_bytes)
         self.entries = np.frombuffer(self._map, np.uint64, self.frames, HEAD)
         with suppress(OSError):
             os.utime(self.path.with_suffix(MAP))  # used last now
@@ -252,11 +263,6 @@ class ShardFrames:
     def is_there(self) -> bool:
         """Whether both files still have their size: what is mapped beyond it must not be read."""
         return self._data.size() == self._bytes and self._map.size() == self._map_bytes
-
-    def frame(self, number: int) -> NDArray[np.uint8]:
-        """(frame_bytes,) uint8, a view, whatever is there."""
-        begin = number * self.frame_bytes
-        return self._pixels[begin : begin + self.frame_bytes]
 
     def advise(self, number: int, count: int) -> None:
         """Have the kernel read frames ahead."""

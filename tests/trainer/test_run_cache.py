@@ -40,6 +40,7 @@ def test_losses_are_those_without_a_cache_killed_and_resumed_as_well(
     assert losses(runs["killed"]) == losses(runs["without"])
     assert losses(runs["warm"]) == losses(runs["without"])
     assert len(list((tmp_path / "cache").glob(f"*{FRAMES}"))) == 1
+    assert "times as long here as copying it" in done[1].out
     assert ": 0 of 350 frames" in done[1].out and ": 0 of 350 frames" not in done[3].out
 
 

@@ -54,7 +54,7 @@ Bools = NDArray[np.bool_]
 
 _PENDING = 256 * 2**20  # bytes of frames that wait to be written; more are decoded again instead
 _SYNC_BYTES, _SYNC_SECONDS = 64 * 2**20, 2.0  # written before they are made to reach the disk
-_SHORT = 32 * 1024  # bytes of a run below which threads cost more than they win
+_SHORT = 32 * 1024  # bytes of a run below which calls cost more than copying: threads do not pay
 
 
 class CacheError(UserError):
@@ -182,6 +182,10 @@ class FrameCache:
         within = first - self.first_frame[shard]
         source = self._address[shard] + within * self.look.frame_bytes
         target = out.ctypes.data + np.arange(count) * run_bytes
+        if run_bytes < _SHORT and whole.all() and (shard == shard[0]).all():
+            file = self._files[shard[0]]
+            np.take(file.rows, frames - self.first_frame[shard[0]], 0, out, "clip")
+            return missing
         self._share(
             lambda rows: _copy(target[rows].tolist(), source[rows].tolist(), run_bytes),
             np.flatnonzero(whole),
@@ -227,7 +231,7 @@ class FrameCache:
             file, start = self._files[shard[row]], int(within[row])
             said = filled(file.entries[start : start + out.shape[1]])
             for at in np.flatnonzero(said | ~missing[row]).tolist():
-                out[row, at] = file.frame(start + at)
+                out[row, at] = file.rows[start + at]
                 # what was copied is compared: the file may change at any time
                 if missing[row, at] and file.holds(start + at, out[row, at]):
                     missing[row, at] = False

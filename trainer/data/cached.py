@@ -28,7 +28,8 @@ class Found:
 
     Attributes:
         frames: (M,) int64, the numbers of the part's M frames, counted over all shards.
-        pixels: (M, frame_bytes) uint8 on the device; what is missing holds anything.
+        pixels: (M, frame_bytes) uint8 on the device; what is missing holds anything. (0, ...) if
+            all are missing.
         missing: places among the M whose frames have to be decoded.
     """
 
@@ -49,9 +50,6 @@ class Store(Protocol):
 
         May return before the device has them: `complete` waits.
         """
-
-    def send(self, array: NDArray[np.float32]) -> torch.Tensor:
-        """The array on the device, ready for every stream once `complete` was called."""
 
     def complete(self, found: Found, decoded: torch.Tensor | None) -> torch.Tensor:
         """(M, frame_bytes) uint8, all right and ready for every stream.
@@ -91,7 +89,7 @@ class Buffers:
         need = rows * row_bytes
         for number in range(len(self._arrays)):
             # the list's reference, and the call's own
-            if sys.getrefcount(self._arrays[number]) == 2:
+            if sys.getrefcount(self._arrays[number]) <= 2:
                 if self._arrays[number].nbytes >= need:
                     return self._arrays[number][:need].reshape(rows, row_bytes)
                 break
@@ -105,8 +103,12 @@ class Buffers:
         return array.reshape(rows, row_bytes)
 
 
-class _Queue:
-    """Work of a store on its device, in a stream of its own; on a CPU nothing is queued."""
+class Queue:
+    """Work on a device in a stream of its own, beside the training's; on a CPU nothing is queued.
+
+    Args:
+        device: where.
+    """
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
@@ -120,14 +122,6 @@ class _Queue:
             return
         with torch.cuda.stream(self._stream):
             yield
-
-    def send(self, array: NDArray[np.float32]) -> torch.Tensor:
-        """A copy on the device, queued. (In the stream of training it would wait for steps.)"""
-        tensor = torch.from_numpy(array)
-        if self._stream is None:
-            return tensor
-        with self.work():
-            return tensor.pin_memory().to(self.device, non_blocking=True)
 
     def wait(self) -> None:
         """Until all that was queued is done; the host sleeps meanwhile."""
@@ -147,7 +141,7 @@ class HostStore:
 
     def __init__(self, cache: FrameCache, device: torch.device) -> None:
         self._cache = cache
-        self._queue = _Queue(device)
+        self._queue = Queue(device)
         self._buffers = Buffers(pinned=device.type == "cuda")
         self._copying: list[NDArray[np.uint8]] = []  # of what is queued
 
@@ -160,16 +154,12 @@ class HostStore:
         """As `Store` says."""
         rows = self._buffers.take(len(first) * length, self.look.frame_bytes)
         missing = self._cache.read(first, rows.reshape(len(first), length, -1))
-        pixels = torch.from_numpy(rows)
-        if self._queue.device.type == "cuda":
+        pixels = torch.from_numpy(rows[: 0 if missing.all() else len(rows)])
+        if self._queue.device.type == "cuda" and len(pixels):
             with self._queue.work():
                 pixels = pixels.to(self._queue.device, non_blocking=True)
             self._copying.append(rows)
         return Found(_numbers(first, length), pixels, np.flatnonzero(missing))
-
-    def send(self, array: NDArray[np.float32]) -> torch.Tensor:
-        """As `Store` says."""
-        return self._queue.send(array)
 
     def complete(self, found: Found, decoded: torch.Tensor | None) -> torch.Tensor:
         """As `Store` says."""
@@ -217,7 +207,7 @@ class DeviceStore:
         self._kept = np.repeat(fits, counts)
         self._slot: Ints = np.full(len(self._kept), -1)  # of each frame's place; -1: not there
         self._used = 0
-        self._queue = _Queue(device)
+        self._queue = Queue(device)
         self._pixels = torch.empty(
             (int(self._kept.sum()), look.frame_bytes), dtype=torch.uint8, device=device
         )
@@ -240,10 +230,6 @@ class DeviceStore:
                 places = torch.from_numpy(slot.clip(min=0)).to(device)
                 pixels = torch.index_select(self._pixels, 0, places)
         return Found(frames, pixels, missing)
-
-    def send(self, array: NDArray[np.float32]) -> torch.Tensor:
-        """As `Store` says."""
-        return self._queue.send(array)
 
     def complete(self, found: Found, decoded: torch.Tensor | None) -> torch.Tensor:
         """As `Store` says."""

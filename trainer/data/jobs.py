@@ -1,21 +1,51 @@
-"""What DALI is given beside a cache: the parts that lack frames, in order, and nothing else.
+"""The parts that are asked for, and what of them DALI is given where there is a cache beside it.
 
-DALI asks for batches ahead of its outputs, while a cache may have all frames of the parts to come.
 So parts are planned a little ahead, and where none of them lacks a frame DALI gets a stand-in.
 """
 
 from collections import deque
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
-from trainer.data.batch import Shape
+from trainer.data.batch import Shape, Whole
+from trainer.data.cached import Found
 from trainer.data.pipeline import Decoding, augment_pipeline, to_torch
+from trainer.data.sampler import Segments
 
 Part = TypeVar("Part")
 _AHEAD = 2  # parts without a missing frame that are planned to find one with
+
+
+@dataclass(frozen=True)
+class Step:
+    """A step whose parts are being asked for."""
+
+    step: int
+    whole: Whole
+    sound: NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A batch that DALI has been given and has not returned yet."""
+
+    number: int  # of the part, counted over all steps
+    step: int
+    segments: Segments
+    quiet: NDArray[np.bool_]
+    whole: Whole | None
+    arrays: tuple[Any, ...]
+    found: Found | None  # with a store: what it has of the frames
+
+    @property
+    def lacks(self) -> bool:
+        """Whether the store lacks some of its frames."""
+        return self.found is not None and len(self.found.missing) > 0
 
 
 class Jobs(Generic[Part]):

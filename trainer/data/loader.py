@@ -10,7 +10,6 @@ import logging
 import os
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from functools import partial
 from types import TracebackType
 from typing import Any
@@ -24,11 +23,11 @@ from data_tools.mfcc import CEPSTRA, COLUMNS_PER_FRAME
 from data_tools.prefetch import Prefetcher
 from trainer.data.augment import change_sound, picture_arguments
 from trainer.data.batch import Batch, Shape, Whole, shape_of
-from trainer.data.cached import Found, Store
+from trainer.data.cached import Queue, Store
 from trainer.data.dataset import Dataset
 from trainer.data.diagnosis import NoFrameToBlame, good_jpeg, undecodable
 from trainer.data.handover import InUse, Marker, cuda_marker
-from trainer.data.jobs import Augmenter, Jobs
+from trainer.data.jobs import Asked, Augmenter, Jobs, Step
 from trainer.data.pipeline import Decoder, Decoding, missing_pipeline, to_torch, training_pipeline
 from trainer.data.sampler import Segments, TrainSampler
 
@@ -121,15 +120,15 @@ class Loader:
         self._resize = any(
             (height, width) != (shape.size, shape.size) for height, width, _ in dataset.frame_shapes
         )
-        self._in_flight: deque[_Asked] = deque()
+        self._in_flight: deque[Asked] = deque()
         self._planned: dict[int, Segments] = {}
         self._parts = parts
         self._next = start * parts  # the next part to ask for, counted over all steps
-        self._asked: _Step | None = None  # the step whose parts are being asked for
+        self._asked: Step | None = None  # the step whose parts are being asked for
         self._in_use: InUse[Batch] | None = None if marker is None else InUse(marker)
         self._request_failed: Exception | None = None
-        self._store = store
-        self._jobs = Jobs[_Asked](self._next_part, lambda asked: asked.lacks)
+        self._store, self._copies = store, Queue(where)
+        self._jobs = Jobs[Asked](self._next_part, lambda asked: asked.lacks)
         self._augmenter: Augmenter | None = None
         if store is not None and shape.augment is not None and shape.augment.pictures:
             self._augmenter = Augmenter(shape, self._decoding, self._threads)
@@ -218,12 +217,12 @@ class Loader:
             return [good_jpeg()]  # DALI has to be given something
         return self._to_decode(asked)
 
-    def _to_decode(self, asked: "_Asked") -> list[NDArray[np.uint8]]:
+    def _to_decode(self, asked: Asked) -> list[NDArray[np.uint8]]:
         """The JPEGs of a part's frames that DALI is given."""
         jpegs = self.dataset.jpegs(asked.segments, self.shape.sample_frames)
         return jpegs if asked.found is None else [jpegs[at] for at in asked.found.missing]
 
-    def _next_part(self) -> "_Asked":
+    def _next_part(self) -> Asked:
         """Plan the next part, and find those of its frames that the store has."""
         shape, (step, part) = self.shape, divmod(self._next, self._parts)
         if self._asked is None or self._asked.step != step:
@@ -245,7 +244,7 @@ class Loader:
         if self._store is not None:
             found = self._store.find(self.dataset.first_frames(segments), shape.sample_frames)
         # DALI reads the arrays later and does not own them: they live here until the batch is out.
-        part_asked = _Asked(
+        part_asked = Asked(
             self._next - 1,
             step,
             segments,
@@ -257,7 +256,7 @@ class Loader:
         self._in_flight.append(part_asked)
         return part_asked
 
-    def _plan(self, step: int) -> "_Step":
+    def _plan(self, step: int) -> Step:
         """The samples of a step, with their sound, which is little beside their frames."""
         shape = self.shape
         segments = self._planned.pop(step, None)
@@ -275,7 +274,7 @@ class Loader:
         if shape.augment is not None and shape.augment.sound:
             assert segments.key is not None
             change_sound(shape.augment, segments.key, sound)
-        return _Step(step, Whole(segments, quiet), sound)
+        return Step(step, Whole(segments, quiet), sound)
 
     def _run(self, pipeline: Any) -> Batch | None:
         """The next batch; None if the pipeline has to be built anew without a bad clip."""
@@ -314,14 +313,16 @@ class Loader:
             if outputs is None:
                 return None
             decoded = to_torch(outputs[0]).flatten(1)
-        sound, *arguments = asked.arrays
-        heard = self._store.send(sound)
         pixels = self._store.complete(asked.found, decoded)
         size = self.shape.size
         frames = pixels.view(-1, size, size, self.shape.channels)
+        sound, *arguments = asked.arrays
         if self._augmenter is not None:
             frames = self._augmenter(frames, arguments)
-        return frames, heard
+        with self._copies.work():
+            features = torch.from_numpy(sound).to(frames.device)
+        self._copies.wait()
+        return frames, features
 
     def _outputs(self, run: Callable[[], Any]) -> Any:
         """DALI's outputs, the first of them frames of the right size; None as in `_decode`."""
@@ -418,30 +419,3 @@ def _rows(samples: int, part: int, parts: int) -> slice:
         raise ValueError(f"{samples} samples do not make {parts} equal parts")
     share = samples // parts
     return slice(part * share, (part + 1) * share)
-
-
-@dataclass(frozen=True)
-class _Step:
-    """A step whose parts are being asked for."""
-
-    step: int
-    whole: Whole
-    sound: NDArray[np.float32]
-
-
-@dataclass(frozen=True)
-class _Asked:
-    """A batch that DALI has been given and has not returned yet."""
-
-    number: int  # of the part, counted over all steps
-    step: int
-    segments: Segments
-    quiet: NDArray[np.bool_]
-    whole: Whole | None
-    arrays: tuple[Any, ...]
-    found: Found | None  # with a store: what it has of the frames
-
-    @property
-    def lacks(self) -> bool:
-        """Whether the store lacks some of its frames."""
-        return self.found is not None and len(self.found.missing) > 0

@@ -13,8 +13,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 
-from data_tools.cache_file import FRAMES, Look
+from data_tools.__main__ import main as info
+from data_tools.cache_file import FRAMES, MAP, Look
 from trainer.data.augment import Augment
 from trainer.data.batch import Batch, Shape
 from trainer.data.cache import FrameCache
@@ -113,6 +115,60 @@ def test_a_frame_that_is_there_is_not_decoded(
             stream.write(bytes(size))
     assert_alike(loaded(dataset, STEPS, store=store), expected)
     store.close()
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+@pytest.mark.parametrize("decoder", ["cpu", "gpu"])
+@pytest.mark.parametrize("augment", [None, Augment(flip=True, turn=5.0, brightness=0.2)])
+@pytest.mark.parametrize("kind", ["host", "device"])
+def test_a_gpu_gets_the_batches_of_a_loader_without_a_cache(
+    tmp_path: Path, dataset: Dataset, decoder: Any, augment: Augment | None, kind: str
+) -> None:
+    gpu = torch.device("cuda", torch.cuda.current_device())
+    options: dict[str, Any] = {
+        "shape": Shape(8, 5, 5, 64, 3, augment),
+        "device": str(gpu),
+        "decode_device": decoder,
+        "hw_decoder_load": 0.0,
+    }
+    expected = loaded(dataset, STEPS, **options)
+    look, store = Look(64, 3, decoder), None
+    for turn in range(3):
+        if kind == "host":
+            store = HostStore(FrameCache(tmp_path, dataset, look, 10**9, 2), gpu)
+        elif store is None:
+            store = DeviceStore(dataset, look, 150 * look.frame_bytes, gpu)
+        assert_alike(loaded(dataset, STEPS, store=store, **options), expected)
+        there = store.summary().there
+        if kind == "host" or turn == 2:
+            store.close()
+        assert turn == 0 or there > 0
+
+
+def test_info_says_how_much_is_cached(
+    tmp_path: Path, shards_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    copied = Path(shutil.copytree(shards_folder, tmp_path / "shards"))
+    dataset = Dataset(copied, "train")
+    store = host_store(tmp_path / "cache", dataset)
+    loaded(dataset, 4, store=store)
+    store.close()
+    arguments = ["info", str(copied), "--cache", str(tmp_path / "cache")]
+    assert info(arguments) == 0
+    said = capsys.readouterr().out
+    assert "2.5 MB as 64 gray" in said and "of 600 frames as 64 RGB (test)" in said
+    there = int(said.split("cached in ")[1].split(": ")[1].split(" ")[0])
+    assert len(np.unique(_asked(dataset, 4))) <= there <= len(dataset.shards[0].offset)
+    (path,) = (tmp_path / "cache").glob(f"*{FRAMES}")
+    path.with_suffix(MAP).write_bytes(b"nonsense")
+    assert info(arguments) == 0
+    assert "cached in" not in capsys.readouterr().out
+
+
+def _asked(dataset: Dataset, steps: int) -> NDArray[np.int64]:
+    first = [dataset.first_frames(sampler_of(dataset).batch(step)) for step in range(steps)]
+    return np.concatenate(first)[:, None] + np.arange(5)
 
 
 def test_a_bad_frame_is_named_and_its_clip_left_out_as_without_a_cache(
