@@ -92,6 +92,11 @@ def _how_good() -> str:
     return how_good.readme(_read("real_speech"), _read("strangers"), _read("demo"))
 
 
+def _gpu_short() -> str:
+    """The GPU's figures in a sentence."""
+    return gpu.short(gpu.read(RESULTS / "gpu_suite.json"))
+
+
 def _gpu() -> str:
     """What has been measured on a GPU, if anything has."""
     path = RESULTS / "gpu_suite.json"
@@ -126,6 +131,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "refined": _one("real_refine", real_refine.readme),
     "shifts": _one("shift_recovery", shift_recovery.readme),
     "gpu": _gpu,
+    "gpu_short": _gpu_short,
     "studies": studies,
     "modules": module_map,
 }

@@ -13,6 +13,7 @@ from benchmarks.sources import synthetic_shards
 from trainer.data.batch import Batch
 from trainer.data.dataset import Dataset
 from trainer.data.loader import Loader
+from trainer.data.pipeline import Decoder
 from trainer.data.sampler import TrainSampler
 from trainer.model.syncnet import PRESETS
 
@@ -77,6 +78,11 @@ class Lab:
     def cuda(self) -> bool:
         """Whether that is a GPU."""
         return self.device.type == "cuda"
+
+    @property
+    def decoder(self) -> Decoder:
+        """Who decodes where a run is opened: measuring it each time would take most of the time."""
+        return "gpu" if self.cuda else "cpu"
 
     @property
     def quick(self) -> bool:

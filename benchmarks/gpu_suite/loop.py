@@ -48,7 +48,14 @@ def sync(lab: Lab) -> None:
 
 def _config(lab: Lab, pairing: Any, precision: Any) -> Config:
     return Config(
-        data=Data(shards=str(lab.small), pairing=pairing, run_frames=12, max_shift=7, val_clips=2),
+        data=Data(
+            shards=str(lab.small),
+            pairing=pairing,
+            run_frames=12,
+            max_shift=7,
+            val_clips=2,
+            decode_device=lab.decoder,
+        ),
         model=Model("small"),
         train=Train(
             batch_size=4 if lab.quick else 64,
@@ -122,7 +129,9 @@ def memory(lab: Lab) -> None:
             lab.note("points", points)
 
     config = Config(
-        data=Data(shards=str(lab.large), windows_per_clip=30, val_clips=2),
+        data=Data(
+            shards=str(lab.large), windows_per_clip=30, val_clips=2, decode_device=lab.decoder
+        ),
         model=Model(lab.setting.model),  # type: ignore[arg-type]
         train=Train(
             batch_size=8 if lab.quick else 128,

@@ -67,7 +67,8 @@ def recipe(lab: Lab) -> None:
         lab.note("loader_alone", alone)
     mixed = [name for name in names if name.startswith("mixed")]
     best = max(mixed, key=lambda name: alone[name].get("samples_per_s", 0), default=None)
-    for name in [name for name in names if name not in mixed or name == best]:
+    both = [name for name in names if name not in mixed or name == best]
+    for name in sorted(both, key=lambda name: CACHE not in open_ways[name]):
         needed = lab.setting.epochs * lab.setting.steps * step_ms / 1e3 + 6
         if lab.left() < min(needed, 15):
             together[name] = {"skipped": "no time was left"}
@@ -132,6 +133,7 @@ def open_way(lab: Lab, options: dict[str, Any]) -> Iterator[Loader]:
         "windows_per_clip": -(-setting.steps * setting.batch_size // clips),
         "val_clips": 1,
         "cache": options[CACHE],
+        "decode_device": lab.decoder,
     }
     folder = lab.folder / f"run-{time.monotonic_ns()}"
     config = Config(
@@ -214,8 +216,10 @@ def loader_alone(lab: Lab, options: dict[str, Any]) -> dict[str, Any]:
         next(loader)
         synchronise(lab.device)
         first = time.monotonic() - began
-        # those that were ready, or under way; a cache has to be filled
-        for _ in range(2 * lab.setting.steps if CACHE in options else 5):
+        filling = time.monotonic()
+        for _ in range(5):  # those that were ready, or under way
+            next(loader)
+        while not _filled(loader) and time.monotonic() - filling < 30:  # a disk may be slow
             next(loader)
         synchronise(lab.device)
         taken, cpu, start = 0, cpu_seconds(), time.perf_counter()
@@ -227,10 +231,19 @@ def loader_alone(lab: Lab, options: dict[str, Any]) -> dict[str, Any]:
     samples = taken * lab.setting.batch_size
     return {
         "first_batch_s": round(first, 2),
+        "cached": _filled(loader) if CACHE in options else None,
         "samples_per_s": round(samples / seconds),
         "cpu_s_per_1000": round(1e3 * cpu / samples, 3),
         "jpeg_unit_percent": load,
     }
+
+
+def _filled(loader: Loader) -> bool:
+    """Whether a loader's cache holds all that it can; true where there is none."""
+    if loader.store is None:
+        return True
+    cached = loader.store.summary()
+    return cached.there >= cached.kept
 
 
 @contextmanager

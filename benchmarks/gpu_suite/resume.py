@@ -32,6 +32,7 @@ def resume(lab: Lab) -> None:
 
 def _start(lab: Lab, folder: Path, steps: int, *more: str) -> "subprocess.Popen[bytes]":
     words = [sys.executable, "-m", "trainer.run", "--data.shards", str(lab.small)]
+    words += ["--data.decode_device", lab.decoder]
     words += ["--model.name", "small", "--train.device", lab.setting.device]
     words += ["--train.batch_size", "8" if lab.quick else "64", "--train.steps", str(steps)]
     words += ["--run.save_steps", str(steps // 4), "--data.val_clips", "1", "--guard", "off"]

@@ -33,6 +33,7 @@ def readme(result: Figures | None) -> str:
     return (
         f"On one {result['machine']['gpu']}{driver}:\n\n"
         + table(["what", "measured"], rows)
+        + _feeding(result["sections"].get("recipe", {}))
         + f"\nThe recipe is the seed's: `{result['model']}`, batches of "
         f"{result['batch_size']:,}; the seed itself computed 4,920 samples/s and trained at 512, "
         "300 epochs in 3 h 15 min. Utilisation counts first steps. "
@@ -118,24 +119,75 @@ def _resume(found: Figures) -> str:
     )
 
 
+def short(result: Figures | None) -> str:
+    """A sentence or two for the front page."""
+    recipe = (result or {}).get("sections", {}).get("recipe", {})
+    trained = {n: e for n, e in recipe.get("together", {}).items() if "samples_per_s" in e}
+    if result is None or not trained:
+        return NOTHING
+    name = max(trained, key=lambda name: trained[name]["samples_per_s"])
+    best, step = trained[name], recipe["step_alone"]
+    alone = recipe.get("loader_alone", {})
+    fastest = max(alone, key=lambda name: alone[name].get("samples_per_s", 0))
+    return (
+        f"On one {result['machine']['gpu']} with {result['machine']['cores']} cores the seed's "
+        f"recipe (batches of {result['batch_size']:,} windows in colour) trains at "
+        f"**{best['samples_per_s']:,} samples/s, {best['times_the_seed']:.0f} times the seed's "
+        f"512**: 300 epochs in {60 * best['hours_300_epochs']:.0f} minutes instead of 3 h 15 min. "
+        f"The first step of an epoch waits {best['first_step_wait_ms']:,.0f} ms for its data, the "
+        f"others {best['other_step_wait_ms']:,.0f} ms ({name}). There the decoder sets the pace: "
+        f"the step alone takes {step['samples_per_s']:,} samples/s, "
+        f"{name} alone gives {alone[name]['samples_per_s']:,}, {fastest} "
+        f"{alone[fastest]['samples_per_s']:,}.\n"
+    )
+
+
 def _recipe(found: Figures) -> str:
-    told = []
-    if "step_alone" in found:
-        step = found["step_alone"]
-        told.append(f"step alone {step['samples_per_s']:,} samples/s{_mfu(step)}")
-    for name, each in found.get("loader_alone", {}).items():
-        if "samples_per_s" in each:
-            told.append(f"loader alone, {name}: {each['samples_per_s']:,}")
-    for name, each in found.get("together", {}).items():
-        if "samples_per_s" not in each:
-            continue
-        told.append(
-            f"**together, {name}: {each['samples_per_s']:,} samples/s, {each['times_the_seed']:g} "
-            f"times the seed's**, utilisation {each['utilisation']:.2%}, first steps wait "
-            f"{each['first_step_wait_ms']:,.2f} ms, others {each['other_step_wait_ms']:,.2f} ms, "
-            f"300 epochs in {each['hours_300_epochs']:.2f} h{_mfu(each)}{_peak(each)}"
-        )
-    return "<br>".join(told)
+    if "step_alone" not in found:
+        return ""
+    step = found["step_alone"]
+    return f"step alone {step['samples_per_s']:,} samples/s{_mfu(step)}; with loaders: below"
+
+
+def _feeding(found: Figures) -> str:
+    """A row for each way to feed the step of the recipe; nothing if none was measured."""
+    alone, together = found.get("loader_alone", {}), found.get("together", {})
+    compiled = found.get("compiled", {})
+    names = {name: together.get(name, {}) for name in alone | together}
+    if "together" in compiled:
+        names[f"{compiled['way']}, step compiled"] = compiled["together"]
+    rows = [
+        [name, _count(alone.get(name, {}).get("samples_per_s")), *_with_step(each)]
+        for name, each in names.items()
+    ]
+    if not rows:
+        return ""
+    heads = [
+        "frames come by", "loader alone, samples/s", "with the step", "of the seed's",
+        "wait of first steps", "of others", "utilisation", "300 epochs", "MFU", "GPU memory",
+    ]  # fmt: skip
+    return "\n" + table(heads, rows)
+
+
+def _count(number: int | None) -> str:
+    return "" if number is None else f"{number:,}"
+
+
+def _with_step(each: Figures) -> list[str]:
+    if "samples_per_s" not in each:
+        return [each.get("skipped", "") or each.get("error", "")[:60].replace("|", "/"), *[""] * 7]
+    share = each.get("mfu_of_data_sheet_peak")
+    memory = each.get("gpu_used_gb")
+    return [
+        f"**{each['samples_per_s']:,}**",
+        f"{each['times_the_seed']:.1f} x",
+        f"{each['first_step_wait_ms']:,.1f} ms",
+        f"{each['other_step_wait_ms']:,.1f} ms",
+        f"{each['utilisation']:.1%}",
+        f"{60 * each['hours_300_epochs']:.0f} min",
+        "" if share is None else f"{share:.1%}",
+        "" if memory is None else f"{memory:.0f} GB",
+    ]
 
 
 def _mfu(figures: Figures) -> str:
@@ -145,12 +197,6 @@ def _mfu(figures: Figures) -> str:
         f", MFU {figures['mfu_of_data_sheet_peak']:.1%} of the data sheet's peak, "
         f"{figures['mfu_of_measured_peak']:.1%} of the measured one"
     )
-
-
-def _peak(figures: Figures) -> str:
-    if "gpu_used_gb" not in figures:
-        return ""
-    return f", memory {figures['torch_peak_gb']:g} GB of torch, {figures['gpu_used_gb']:g} in all"
 
 
 def _steps(found: Figures) -> str:

@@ -235,6 +235,10 @@ def sample() -> Figures:
                 "state": "done",
             },
             "recipe": {
+                "step_alone": {"samples_per_s": 5000},
+                "loader_alone": {
+                    "mixed": {"samples_per_s": 6000}, "cache": {"samples_per_s": 9000},
+                },
                 "together": {
                     "mixed": {
                         "samples_per_s": 4000, "times_the_seed": 7.81, "utilisation": 0.9912,
@@ -255,11 +259,19 @@ def test_the_table_tells_what_each_section_found() -> None:
     shown = table.readme(sample())
     assert "On one NVIDIA H200" in shown
     assert "none, in 1 of 2 ways to train; paired, auto: step.py:7 int(x)" in shown
-    assert "**together, mixed: 4,000 samples/s, 7.81 times the seed's**" in shown
-    assert "MFU 4.4% of the data sheet's peak" in shown
+    assert (
+        "| mixed | 6,000 | **4,000** | 7.8 x | 1.5 ms | 1.0 ms | 99.1% | 19 min | 4.4% | 40 GB |"
+        in shown
+    )
+    assert "| cache | 9,000 | no time was left |" in shown
     assert "cut: its time was up / really" in shown and "failed: OutOfMemoryError" in shown
     assert shown.count("not measured") == len(SECTIONS) - 4
-    assert all(row.count("|") == 3 for row in shown.splitlines() if row.startswith("|"))
+    widths = [row.count("|") for row in shown.splitlines() if row.startswith("|")]
+    assert widths == [3] * (len(SECTIONS) + 2) + [11] * 4
+    assert "**4,000 samples/s, 8 times the seed's 512**: 300 epochs in 19 min" in table.short(
+        sample()
+    )
+    assert "Nothing yet" in table.short(None)
 
 
 def test_a_result_of_a_cpu_or_a_quick_one_is_no_measurement(tmp_path: Path) -> None:

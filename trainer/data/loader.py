@@ -79,6 +79,7 @@ class Loader:
 
     Attributes:
         quarantine: clip -> step from which on it is left out; grows when a frame cannot be decoded.
+        store: as given.
     """
 
     def __init__(
@@ -127,7 +128,7 @@ class Loader:
         self._asked: Step | None = None  # the step whose parts are being asked for
         self._in_use: InUse[Batch] | None = None if marker is None else InUse(marker)
         self._request_failed: Exception | None = None
-        self._store, self._copies = store, Queue(where)
+        self.store, self._copies = store, Queue(where)
         self._jobs = Jobs[Asked](self._next_part, lambda asked: asked.lacks)
         self._augmenter: Augmenter | None = None
         if store is not None and shape.augment is not None and shape.augment.pictures:
@@ -183,7 +184,7 @@ class Loader:
 
     def _build(self) -> Any:
         shape = self.shape
-        pipeline = (training_pipeline if self._store is None else missing_pipeline)(
+        pipeline = (training_pipeline if self.store is None else missing_pipeline)(
             self._source,
             shape,
             self._resize,
@@ -200,7 +201,7 @@ class Loader:
     def _source(self) -> Any:
         """DALI's source: called once a batch, `_PREFETCH` batches ahead of the output."""
         try:
-            return self._request() if self._store is None else self._request_missing()
+            return self._request() if self.store is None else self._request_missing()
         except Exception as error:  # raised again by DALI, which tells it from no error of its own
             self._request_failed = error
             raise
@@ -241,8 +242,8 @@ class Loader:
             arguments = tuple(pictures.values())
         sound = sound.reshape(-1, shape.columns_per_frame, CEPSTRA)
         found = None
-        if self._store is not None:
-            found = self._store.find(self.dataset.first_frames(segments), shape.sample_frames)
+        if self.store is not None:
+            found = self.store.find(self.dataset.first_frames(segments), shape.sample_frames)
         # DALI reads the arrays later and does not own them: they live here until the batch is out.
         part_asked = Asked(
             self._next - 1,
@@ -264,8 +265,8 @@ class Loader:
             segments = self._requests(step, self.quarantine)
         ahead = self._requests(step + _ADVISE_AHEAD, self.quarantine)
         self._planned[step + _ADVISE_AHEAD] = ahead
-        if self._store is not None:
-            ahead = ahead[self._store.ahead(self.dataset.first_frames(ahead), shape.sample_frames)]
+        if self.store is not None:
+            ahead = ahead[self.store.ahead(self.dataset.first_frames(ahead), shape.sample_frames)]
         self.dataset.advise(ahead, shape.sample_frames)
         columns = shape.sample_frames * shape.columns_per_frame
         sound = self.dataset.mfcc(segments, shape.audio_frames, columns)
@@ -279,7 +280,7 @@ class Loader:
     def _run(self, pipeline: Any) -> Batch | None:
         """The next batch; None if the pipeline has to be built anew without a bad clip."""
         shape = self.shape
-        decoded = self._decode(pipeline) if self._store is None else self._look_up(pipeline)
+        decoded = self._decode(pipeline) if self.store is None else self._look_up(pipeline)
         if decoded is None:
             return None
         frames, sound = decoded
@@ -304,7 +305,7 @@ class Loader:
 
     def _look_up(self, pipeline: Any) -> tuple[torch.Tensor, torch.Tensor] | None:
         """As `_decode`, out of the store; what it lacks is decoded."""
-        assert self._store is not None
+        assert self.store is not None
         asked = self._in_flight[0] if self._in_flight else self._jobs.plan()
         assert asked.found is not None
         decoded = None
@@ -313,7 +314,7 @@ class Loader:
             if outputs is None:
                 return None
             decoded = to_torch(outputs[0]).flatten(1)
-        pixels = self._store.complete(asked.found, decoded)
+        pixels = self.store.complete(asked.found, decoded)
         size = self.shape.size
         frames = pixels.view(-1, size, size, self.shape.channels)
         sound, *arguments = asked.arrays

@@ -2,8 +2,8 @@
 
 Behind the first layer no kernel spans more than one frame, and under the first the frames of a
 window are as good as channels. So every window becomes one picture of 5 C channels. The sums are
-the same; only the order of adding differs. One step of `syncnet` at 1,024 windows on an H200 takes
-41 % of the time (benchmarks/results/gpu_suite.json); in float32 on a CPU it is no faster.
+the same; only the order of adding differs. A step of `syncnet` at 1,024 windows on an H200 takes
+half the time (benchmarks/results/gpu_suite.json, "steps"); in float32 on a CPU it is no faster.
 """
 
 from collections.abc import Iterable
@@ -15,8 +15,6 @@ from torch.nn import functional
 
 from data_tools.mfcc import WINDOW_FRAMES
 from trainer.model.convolutions import ColourConv3d, WholeConv3d, whole
-
-_ALIGNED = 8  # channels: cuDNN copies what is no multiple of it before every convolution
 
 
 def flat_lips(
@@ -33,38 +31,33 @@ def flat_lips(
     Returns:
         (B, T - 4, hidden) features.
     """
-    batch, time = frames_BTHWC.shape[:2]
-    windows = time - WINDOW_FRAMES + 1
-    x, spare = _pictures(frames_BTHWC)
-    x = x.to(dtype)
+    batch = len(frames_BTHWC)
+    x = _pictures(frames_BTHWC.to(dtype))
     for layer in layers:
         if isinstance(layer, nn.Conv3d):
-            x = _convolution(layer, x, spare)
+            x = _convolution(layer, x)
         elif isinstance(layer, nn.MaxPool3d):
             x = functional.max_pool2d(
                 x, _last_two(layer.kernel_size), _last_two(layer.stride), _last_two(layer.padding)
             )
         else:  # batch norm, which counts and may be synchronised, stays the module it is
             x = layer(x.unsqueeze(2)).squeeze(2)
-    return x.view(batch, windows, -1)
+    return x.view(batch, len(x) // batch, -1)
 
 
-def _pictures(frames_BTHWC: torch.Tensor) -> tuple[torch.Tensor, int]:
-    """(B K, 5 C, H, W) uint8, channels last: a picture a window; how many channels are spare."""
+def _pictures(frames_BTHWC: torch.Tensor) -> torch.Tensor:
+    """(B K, 5 C, H, W), channels last: a picture a window.
+
+    Of floats: a GPU moves bytes one by one, and takes longer for them (measured on an H200).
+    """
     windows = frames_BTHWC.unfold(1, WINDOW_FRAMES, 1)  # (B, K, H, W, C, 5)
-    x = windows.transpose(-1, -2).flatten(4, 5).flatten(0, 1)
-    spare = -x.shape[-1] % _ALIGNED if x.is_cuda else 0
-    if spare:
-        x = functional.pad(x, (0, spare))
-    return x.permute(0, 3, 1, 2), spare
+    return windows.transpose(-1, -2).flatten(4, 5).flatten(0, 1).permute(0, 3, 1, 2)
 
 
-def _convolution(layer: nn.Conv3d, x: torch.Tensor, spare: int) -> torch.Tensor:
+def _convolution(layer: nn.Conv3d, x: torch.Tensor) -> torch.Tensor:
     weight = layer.kernel if isinstance(layer, ColourConv3d) else layer.weight
     if weight.shape[2] == WINDOW_FRAMES:
         weight = weight.transpose(1, 2).flatten(1, 2)
-        if spare:
-            weight = functional.pad(weight, (0, 0, 0, 0, 0, spare))
         weight = weight.contiguous(memory_format=torch.channels_last)
     else:
         weight = weight[:, :, 0]

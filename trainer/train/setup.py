@@ -4,7 +4,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from data_tools.shards import open_shards
 from trainer.config import check
 from trainer.config.command import save_config
 from trainer.config.settings import Config, DecodeDevice, Options
-from trainer.data.batch import Shape
+from trainer.data.batch import Batch, Shape
 from trainer.data.dataset import Dataset
 from trainer.data.decode_choice import Rates, measure
 from trainer.data.loader import Loader, Requests
@@ -45,6 +45,7 @@ from trainer.train.sets import (
 )
 from trainer.train.start import open_start
 from trainer.train.step import TrainStep, warmup_steps
+from trainer.train.timing import StepClock
 from trainer.train.validate import NoRuns, Validation
 
 
@@ -170,7 +171,8 @@ def _open(
         parts=config.train.accumulate,
         **loader_options,
     )
-    decoder = settle(config.data.decode_device, device, open_loader, processes, say)
+    trial = partial(_trial, config, device)
+    decoder = settle(config.data.decode_device, device, open_loader, trial, processes, say)
     loader_options["decode_device"] = decoder
     store = cache_of(config, dataset, decoder, total - start, device, say, stack)
     # Before the model: the first batches are decoded while it is built.
@@ -249,6 +251,7 @@ def settle(
     asked: DecodeDevice,
     device: torch.device,
     open_loader: Callable[..., Loader],
+    trial: Callable[[], Callable[[Batch], None]],
     processes: Processes,
     say: Callable[[str], None],
 ) -> Decoder:
@@ -258,6 +261,7 @@ def settle(
         asked: data.decode_device.
         device: of the model.
         open_loader: opens the training's loader, given its `decode_device`.
+        trial: makes a step to try batches with, whose weights nobody needs.
 
     Raises:
         UsageError: a GPU is to decode and the training has none.
@@ -271,10 +275,24 @@ def settle(
     if asked != "auto":
         return asked
     # All measure at the same time, as they will decode at the same time.
-    own = measure(lambda decoder: open_loader(decode_device=decoder))
-    rates = Rates(*processes.mean([own.gpu, own.cpu]))
+    own = measure(lambda decoder: open_loader(decode_device=decoder), trial())
+    torch.cuda.empty_cache()
+    rates = Rates(*processes.mean([own.gpu, own.cpu, own.step]))
     say(rates.in_words())
     return rates.faster
+
+
+def _trial(config: Config, device: torch.device) -> Callable[[Batch], None]:
+    """The step of a training, not compiled, on weights of its own; waits until it is done."""
+    step = TrainStep(replace(config, train=replace(config.train, compile=False)), device, total=1)
+    clock = StepClock(device)
+
+    def run(batch: Batch) -> None:
+        clock.begin()
+        step(batch, 0, clock)
+        torch.cuda.synchronize(device)
+
+    return run
 
 
 def open_validation(

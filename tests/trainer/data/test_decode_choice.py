@@ -43,12 +43,36 @@ class Clock:
 
         return Loader()
 
+    def step(self, seconds: float) -> Any:
+        """Of a training, that takes so long."""
 
-@pytest.mark.parametrize(("gpu", "cpu", "faster"), [(0.1, 0.2, "gpu"), (0.2, 0.1, "cpu")])
-def test_the_decoder_of_more_samples_a_second_is_taken(gpu: float, cpu: float, faster: str) -> None:
+        def run(batch: Any) -> None:
+            self.now += seconds
+
+        return run
+
+
+@pytest.mark.parametrize(
+    ("gpu", "cpu", "step", "faster"),
+    [
+        (0.1, 0.2, 0.05, "gpu"),
+        (0.2, 0.1, 0.05, "cpu"),
+        # decodes more alone, but takes the GPU from the step
+        (0.1, 0.15, 0.1, "cpu"),
+        (0.1, 0.3, 0.1, "gpu"),
+    ],
+)
+def test_the_decoder_behind_which_training_is_faster_is_taken(
+    gpu: float, cpu: float, step: float, faster: str
+) -> None:
     clock = Clock()
-    rates = measure(lambda decoder: clock.loader(decoder, {"gpu": gpu, "cpu": cpu}[decoder]), clock)
-    assert (rates.gpu, rates.cpu) == (pytest.approx(10 / gpu), pytest.approx(10 / cpu))
+    seconds = {"gpu": gpu, "cpu": cpu}
+    rates = measure(
+        lambda decoder: clock.loader(decoder, seconds[decoder]), clock.step(step), clock
+    )
+    assert rates == Rates(
+        gpu=pytest.approx(10 / gpu), cpu=pytest.approx(10 / cpu), step=pytest.approx(10 / step)
+    )
     assert rates.faster == faster
     # The first one reads the files.
     assert [loader.decoder for loader in clock.opened] == ["gpu", "gpu", "cpu"]
@@ -58,12 +82,20 @@ def test_the_decoder_of_more_samples_a_second_is_taken(gpu: float, cpu: float, f
 
 def test_a_slow_decoder_is_not_measured_for_long() -> None:
     clock = Clock()
-    rates = measure(lambda decoder: clock.loader(decoder, SECONDS), clock)
+    rates = measure(lambda decoder: clock.loader(decoder, SECONDS), clock.step(1.0), clock)
     assert rates.cpu == pytest.approx(10 / SECONDS)
     assert clock.opened[-1].batches == WARM_UP + 2
 
 
-def test_the_line_names_both_rates_and_what_was_taken() -> None:
-    line = Rates(gpu=4000.4, cpu=12000).in_words()
-    assert "on the CPU" in line and "4,000" in line and "12,000" in line
-    assert Rates(gpu=1, cpu=1).faster == "gpu"
+def test_what_was_measured_on_an_h200_follows_the_rule() -> None:
+    rates = Rates(gpu=7910, cpu=5822, step=8740)
+    assert rates.together("gpu") == pytest.approx(4175, rel=0.01)  # measured so
+    assert rates.together("cpu") == pytest.approx(5464, rel=0.07)
+    assert rates.faster == "cpu"
+
+
+def test_the_line_names_all_rates_and_what_was_taken() -> None:
+    line = Rates(gpu=4000.4, cpu=12000, step=6000).in_words()
+    assert "on the CPU" in line
+    assert all(figure in line for figure in ("4,000", "12,000", "6,000", "2,400"))
+    assert Rates(gpu=2, cpu=1, step=2).faster == "gpu"

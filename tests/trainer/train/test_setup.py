@@ -22,7 +22,7 @@ GPU, CPU = torch.device("cuda", 0), torch.device("cpu")
 class Two(Processes):
     """One of two processes, whose other one measured what is given."""
 
-    others: tuple[float, float] = (0.0, 0.0)
+    others: tuple[float, ...] = ()
 
     def mean(self, values: list[float]) -> list[float]:
         return [(own + other) / 2 for own, other in zip(values, self.others, strict=True)]
@@ -34,22 +34,22 @@ def never(**options: Any) -> Any:
 
 @pytest.mark.parametrize("asked", ["cpu", "gpu"])
 def test_what_was_asked_for_is_taken_unmeasured(asked: Any) -> None:
-    assert setup.settle(asked, GPU, never, Processes(), pytest.fail) == asked
+    assert setup.settle(asked, GPU, never, never, Processes(), pytest.fail) == asked
 
 
 @pytest.mark.parametrize("asked", ["auto", "cpu"])
 def test_without_a_gpu_the_cpu_decodes_and_nothing_is_said(asked: Any) -> None:
-    assert setup.settle(asked, CPU, never, Processes(), pytest.fail) == "cpu"
+    assert setup.settle(asked, CPU, never, never, Processes(), pytest.fail) == "cpu"
 
 
 def test_a_gpu_that_is_not_there_cannot_decode() -> None:
     with pytest.raises(UsageError, match=r"data\.decode_device gpu needs a GPU"):
-        setup.settle("gpu", CPU, never, Processes(), pytest.fail)
+        setup.settle("gpu", CPU, never, never, Processes(), pytest.fail)
 
 
 @pytest.mark.parametrize(
     ("own", "others", "taken"),
-    [((9.0, 8.0), (9.0, 8.0), "gpu"), ((9.0, 8.0), (5.0, 8.0), "cpu")],
+    [((9.0, 2.0), (9.0, 2.0), "gpu"), ((9.0, 5.0), (1.0, 5.0), "cpu")],
 )
 def test_auto_takes_what_is_faster_over_all_processes_and_says_so(
     own: tuple[float, float],
@@ -57,9 +57,12 @@ def test_auto_takes_what_is_faster_over_all_processes_and_says_so(
     taken: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(setup, "measure", lambda open_loader: Rates(*own))
+    monkeypatch.setattr(setup, "measure", lambda open_loader, step: Rates(*own, step=9.0))
     said: list[str] = []
-    assert setup.settle("auto", GPU, never, Two(others=others), said.append) == taken
+    assert (
+        setup.settle("auto", GPU, never, lambda: never, Two(others=(*others, 9.0)), said.append)
+        == taken
+    )
     assert len(said) == 1 and f"on the {taken.upper()}" in said[0]
 
 
