@@ -42,6 +42,14 @@ class ClipRecord:
     channels: Literal[1, 3]
     bytes: Count
     hash: Annotated[str, Meta(pattern=r"^[0-9a-f]{64}\Z")]
+    speaker: str | None = None  # where it is known
+
+    def as_dict(self) -> dict[str, Any]:
+        """What the statistics hold."""
+        content = asdict(self)
+        if self.speaker is None:
+            del content["speaker"]
+        return content
 
 
 @dataclass(frozen=True)
@@ -65,6 +73,10 @@ class ShardStats:
     def __post_init__(self) -> None:
         if len({record.key for record in self.clips}) < len(self.clips):
             raise ValueError("a key is there twice")
+
+    def as_dict(self) -> dict[str, Any]:
+        """What <shard>.json holds."""
+        return {**asdict(self), "clips": [record.as_dict() for record in self.clips]}
 
     @property
     def totals(self) -> "SplitTotals":

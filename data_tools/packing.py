@@ -35,7 +35,7 @@ from data_tools.plan import (
 )
 from data_tools.progress import progress
 from data_tools.records import utf8
-from data_tools.shard_writer import clip_members, commit_shard, write_shard
+from data_tools.shard_writer import clip_members, commit_shard, is_complete, write_shard
 from data_tools.workers import each_result
 
 _DEFAULTS = PackOptions()
@@ -78,7 +78,7 @@ def pack(
     with locked(out, "pack"):
         record_plan(out, clips, sizes, options, keep)
         remove_partials(out)
-        todo = [shard for shard in plan if not _is_complete(out, shard)]
+        todo = [shard for shard in plan if not is_complete(out / shard.name)]
         with progress("packing", sum(len(s.clips) for s in todo), "clips") as advance:
             _run(out, todo, options, workers, advance)
         manifest = _manifest(out, plan, options)
@@ -123,17 +123,6 @@ def pack_shard(
     tar.with_suffix(".json").unlink(missing_ok=True)
     records = write_shard(tar, usable())
     commit_shard(tar, shard.split, records, dropped)
-
-
-def _is_complete(out: Path, shard: ShardPlan) -> bool:
-    tar = out / shard.name
-    if not tar.with_suffix(".json").exists():
-        return False
-    stats = read_stats(tar)
-    if not stats.clips:
-        return True
-    written = tar.exists() and tar.stat().st_size == stats.tar_bytes
-    return written and tar.with_suffix(".idx").exists()
 
 
 def _run(

@@ -1,10 +1,11 @@
-"""Turn videos into training clips: `python -m data_tools prepare VIDEO|DIR|LIST... --out CLIPS`.
+"""Turn videos into shards: `python -m data_tools prepare VIDEO|DIR|LIST... --shards OUT`.
 
 Any file that FFmpeg's libraries read becomes clips of one face each, 25 frames a second with 16 kHz
-sound, in CLIPS/<video>/<clip>/{audio.wav, frames/, clip.json}, ready for `pack`; --shards OUT packs
-them as well. LIST is a .txt file with one path per line, from the list or from here. What is not
-kept is in report.csv, with the reason. A run that was stopped goes on where it was; videos already
-done are not read again.
+sound. --shards OUT writes them straight into shards, of which each is made as a whole; --out CLIPS
+makes a folder of each clip instead, CLIPS/<video>/<clip>/{audio.wav, frames/, clip.json}, ready for
+`pack`, and both together do that as well. LIST is a .txt file with one path per line, from the list
+or from here. What is not kept is in report.csv, with the reason. A run that was stopped goes on
+where it was; what is done is not read again.
 """
 
 import os
@@ -12,9 +13,9 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from jsonargparse import ArgumentParser, Namespace
 from msgspec import Meta
@@ -25,20 +26,25 @@ from data_tools.cli import add_options, command, exit_status, file_name, parse, 
 from data_tools.commands.pack import main as pack
 from data_tools.engines import run_local, run_ray
 from data_tools.errors import UsageError
+from data_tools.info import print_doubts
+from data_tools.info import summarise as summarise_shards
 from data_tools.inputs import find_videos, settle_names
+from data_tools.manifest import MANIFEST, read_manifest
 from data_tools.mfcc import FPS
-from data_tools.report import count_reasons, write_report
+from data_tools.plan import read_ratios
+from data_tools.report import Tally, tally, write_large_report, write_report
 from data_tools.video.crop import CROPS
 from data_tools.video.faces import open_detector
 from data_tools.video.options import PrepareOptions
-from data_tools.video.record import FAILED, Row, VideoRecord
+from data_tools.video_plan import (
+    ShardOptions,
+    plan_video_shards,
+    planned_videos,
+    record_video_plan,
+)
 from data_tools.workers import WorkerOptions, process_count
 
-if TYPE_CHECKING:  # its packages are an extra, and --help needs none of them
-    from data_tools.prepare import Task
-
 PROGRAM = "python -m data_tools prepare"
-_REPORTED = 10  # lines about failed videos on the screen; the report has all
 _REMEDIES = {
     "no audio stream": "SyncNet needs picture and sound in one file; give videos with sound",
     "no video stream": "give videos, not sound files",
@@ -92,37 +98,37 @@ def main(argv: list[str]) -> int:
     return exit_status(PROGRAM, lambda: _prepare(argv), "interrupted; run it again to go on")
 
 
-def summarise(records: list[tuple[str, VideoRecord]], console: Console) -> None:
+def summarise(counted: Tally, console: Console) -> None:
     """Print what was kept, and a table of what was not, by reason."""
-    rows = [row for _, record in records for row in record.rows]
-    clips = [row for row in rows if row.level == "clip" and row.kept]
-    length = sum(row.end_seconds - row.start_seconds for row in clips)
-    whole = sum(record.seconds for _, record in records)
     console.print(
-        f"{len(records)} videos, {_duration(whole)}: {len(clips)} clips, {_duration(length)}"
+        f"{counted.videos} videos, {_duration(counted.seconds)}: "
+        f"{counted.clips} clips, {_duration(counted.clip_seconds)}"
     )
-    counts = count_reasons(rows)
+    counts = counted.reasons()
     if counts:
         table = Table(title="not kept", title_justify="left")
         for heading in ("level", "reason", "count", "for example"):
             table.add_column(heading, justify="right" if heading == "count" else "left")
         for level, reasons in counts.items():
             for reason, count in reasons.items():
-                example = next(row for row in rows if (row.level, row.reason) == (level, reason))
+                example = counted.examples[level, reason]
                 words = " ".join(filter(None, (example.video, example.item)))
                 table.add_row(level, reason, str(count), f"{words}: {example.detail}")
         console.print(table)
 
 
-def remedy(records: list[tuple[str, VideoRecord]]) -> str:
+def remedy(counted: Tally) -> str:
     """Why no clip was kept, most of all, and what to do about it."""
-    rows = [row for _, record in records for row in record.rows]
-    own: list[Row] = [row for row in rows if row.level in ("track", "clip")] or rows
-    reasons = Counter(row.reason for row in own if row.reason)
+    own = [level for level in ("track", "clip") if level in counted.counts]
+    reasons: Counter[str] = Counter()
+    for level in own or counted.counts:
+        reasons += counted.counts[level]
+    del reasons[""]
     if not reasons:
         return "see the report"
     reason = reasons.most_common(1)[0][0]
-    example = next(row.detail for row in own if row.reason == reason)
+    levels = (level for level in own or counted.counts if (level, reason) in counted.examples)
+    example = counted.examples[next(levels), reason].detail
     return f"most often {reason} ({example}); {_REMEDIES.get(reason, 'see the report')}"
 
 
@@ -136,10 +142,13 @@ def _parser() -> ArgumentParser:
         help="videos, or where they are",
     )
     parser.add_argument(
-        "--out", type=file_name, required=True, metavar="CLIPS", help="folder of clips"
+        "--shards", type=file_name, metavar="OUT", help="folder of shards, to train on"
     )
     parser.add_argument(
-        "--shards", type=file_name, metavar="OUT", help="pack the clips into OUT as well"
+        "--out",
+        type=file_name,
+        metavar="CLIPS",
+        help="folder of clips, one file a frame; with --shards they are packed afterwards",
     )
     add_options(parser, PrepareOptions, only=("montage",))
     cut = parser.add_argument_group("the clips")
@@ -156,6 +165,14 @@ def _parser() -> ArgumentParser:
         PrepareOptions,
         only=("min_frames", "min_face", "min_confidence", "min_sharpness", "min_speech"),
     )
+    shards = parser.add_argument_group("the shards (--shards without --out)")
+    shards.add_argument(
+        "--ratios",
+        type=str,
+        default=":".join(map(str, ShardOptions().ratios)),
+        help="train:val:test, in shares of the videos",
+    )
+    add_options(shards, ShardOptions, without=("ratios",))
     find = parser.add_argument_group("how faces are found")
     add_options(
         find,
@@ -171,35 +188,44 @@ def _parser() -> ArgumentParser:
 def _prepare(argv: list[str]) -> int:
     args = parse(_parser(), argv)
     run = read_options(RunOptions, args)
-    _check(args, run)
+    sharing = read_options(ShardOptions, args, ratios=read_ratios(args.ratios))
+    _check(args, run, sharing)
     named, others = find_videos(args.videos)
-    videos = settle_names(named)[run.shard_id :: run.num_shards]
+    videos = settle_names(named)
     if args.audio_stream is not None:
         from data_tools.video.decode import check_audio_stream
 
         check_audio_stream(args.audio_stream, [path for path, _ in named])
     options = _options(args)
-    if args.out.exists() and not args.out.is_dir():
-        raise UsageError(f"{args.out} is a file, not a folder")
-    if not videos:
-        print(f"part {run.shard_id} of {run.num_shards} has no video")
-        return 0
+    out = args.out or args.shards
+    if out.exists() and not out.is_dir():
+        raise UsageError(f"{out} is a file, not a folder")
     started = time.monotonic()
-    records, earlier, report = _run(videos, args.out, options, run)
     console = Console(markup=False, highlight=False)  # a name may hold [brackets]
-    _print_faults(records, report)
-    summarise(records, console)
+    if args.out is None:
+        counted, report = _run_shards(videos, out, options, sharing, run)
+        earlier = 0
+    else:
+        videos = videos[run.shard_id :: run.num_shards]
+        if not videos:
+            print(f"part {run.shard_id} of {run.num_shards} has no video")
+            return 0
+        counted, earlier, report = _run(videos, out, options, run)
+    _print_faults(counted, report)
+    summarise(counted, console)
     if earlier:
         console.print(f"{earlier} more videos of earlier runs are in the folder and the report")
     if others:
         console.print(f"{others} files were not taken for videos, by their suffix")
     console.print(f"took {_duration(time.monotonic() - started)}")
-    console.print(f"clips:   {args.out}", soft_wrap=True)
+    console.print(f"{'shards:' if args.out is None else 'clips: '}  {out}", soft_wrap=True)
     console.print(f"report:  {report}", soft_wrap=True)
-    if options.montage and (args.out / "montage").is_dir():
-        console.print(f"tracks:  {args.out / 'montage'}", soft_wrap=True)
-    if not any(record.clips for _, record in records):
-        print(f"no clip was kept: {remedy(records)}", file=sys.stderr)
+    if options.montage and (out / "montage").is_dir():
+        console.print(f"tracks:  {out / 'montage'}", soft_wrap=True)
+    if args.out is None:
+        return _conclude(out, counted, run, console)
+    if not counted.clips:
+        print(f"no clip was kept: {remedy(counted)}", file=sys.stderr)
         return 1
     if args.shards is None:
         console.print(f"next:    python -m data_tools pack {args.out} SHARDS", soft_wrap=True)
@@ -207,8 +233,32 @@ def _prepare(argv: list[str]) -> int:
     return pack(["--workers", str(run.workers), "--", str(args.out), str(args.shards)])
 
 
-def _check(args: Namespace, run: RunOptions) -> None:
+def _conclude(out: Path, counted: Tally, run: RunOptions, console: Console) -> int:
+    """Say what became of the shards as a whole; the exit status."""
+    if not (out / MANIFEST).exists():
+        console.print("other parts are still to be prepared; the last one writes the manifest")
+        return 0
+    manifest = read_manifest(out)
+    summarise_shards(manifest, out, console)
+    if not any(total.clips for total in manifest.splits.values()):
+        print(f"no clip was kept: {remedy(counted)}", file=sys.stderr)
+        return 1
+    if print_doubts(manifest, out, console):
+        return 1
+    console.print(f"next:    python -m trainer.run --data.shards {out}", soft_wrap=True)
+    return 0
+
+
+def _check(args: Namespace, run: RunOptions, sharing: ShardOptions) -> None:
     """Whether options make sense together."""
+    if args.out is None and args.shards is None:
+        raise UsageError("--shards OUT must be given, or --out CLIPS for a folder of clips")
+    sharing.check()
+    if args.out is not None:
+        for entry in fields(ShardOptions):
+            if getattr(sharing, entry.name) != getattr(ShardOptions(), entry.name):
+                option = f"--{entry.name.replace('_', '-')}"
+                raise UsageError(f"{option} is for --shards without --out; give it to `pack`")
     if args.max_clip * FPS < 2 * args.min_frames:
         # Equal parts of a longer track are then never shorter than --min-frames.
         raise UsageError(
@@ -216,7 +266,7 @@ def _check(args: Namespace, run: RunOptions) -> None:
         )
     if not 0 <= run.shard_id < run.num_shards:
         raise UsageError(f"--shard-id must be from 0 to {run.num_shards - 1}")
-    if args.shards is not None and run.num_shards > 1:
+    if args.shards is not None and args.out is not None and run.num_shards > 1:
         raise UsageError("--shards packs all clips: use it, or `pack`, when every part is prepared")
     if run.ray_address is not None and run.engine != "ray":
         raise UsageError("--ray-address needs --engine ray")
@@ -239,50 +289,96 @@ def _options(args: Namespace) -> PrepareOptions:
 
 def _run(
     videos: list[tuple[Path, str, str]], out: Path, options: PrepareOptions, run: RunOptions
-) -> tuple[list[tuple[str, VideoRecord]], int, Path]:
-    """The record of each video, how many more earlier runs left, and the report's file."""
+) -> tuple[Tally, int, Path]:
+    """What became of the videos, how many more earlier runs left, and the report's file."""
     from data_tools.prepare import earlier_records, locked_clips, prepare
 
     out.mkdir(parents=True, exist_ok=True)
-    workers = process_count(run.workers)
-
-    def engine(
-        function: Callable[..., None], tasks: "list[Task]", on_bytes: Callable[[int], None]
-    ) -> "Iterable[tuple[Task, str | None]]":
-        if not tasks:
-            return ()
-        if run.engine == "ray":
-            return run_ray(function, tasks, run.ray_address, on_bytes)
-        return run_local(function, tasks, min(workers, len(tasks)), on_bytes)
-
-    cores = len(os.sched_getaffinity(0))
-    threads = max(1, cores // min(workers, len(videos))) if run.engine == "local" else 1
     with locked_clips(out, run.part):
         names = {name for _, name, _ in videos}
         records = prepare(
             videos,
             out,
             options,
-            engine,
-            threads,
+            _engine(run),
+            _threads(run, len(videos)),
             run.stall_limit,
             run.retry_failed,
             [] if run.part else earlier_records(out, names),
         )
         earlier = [] if run.part else earlier_records(out, {name for name, _ in records})
         report = write_report(out, sorted(records + earlier), run.part)
-    return records, len(earlier), report
+    return tally(records), len(earlier), report
 
 
-def _print_faults(records: list[tuple[str, VideoRecord]], report: Path) -> None:
+def _run_shards(
+    videos: list[tuple[Path, str, str]],
+    out: Path,
+    options: PrepareOptions,
+    sharing: ShardOptions,
+    run: RunOptions,
+) -> tuple[Tally, Path]:
+    """What became of the videos of this part's shards, and the report's file."""
+    from data_tools.prepare import locked_clips
+    from data_tools.sharding import is_done, merge_shards, prepare_shards, shard_records
+
+    planned = planned_videos(videos, sharing)
+    out.mkdir(parents=True, exist_ok=True)
+    with locked_clips(out, run.part):
+        expansion = record_video_plan(out, planned, sharing, options)
+        shards = plan_video_shards(planned, sharing, expansion)
+        own = shards[run.shard_id :: run.num_shards]
+        threads = _threads(run, len(own))
+        prepare_shards(
+            own,
+            out,
+            options,
+            sharing.flac,
+            _engine(run),
+            threads,
+            run.stall_limit,
+            run.retry_failed,
+        )
+        report, counted = write_large_report(out, shard_records(out, own), run.part)
+        if all(is_done(out, shard) for shard in shards):
+            merge_shards(out, shards, sharing, options)
+    return counted, report
+
+
+def _engine(run: RunOptions) -> Callable[..., Any]:
+    """The engine that `run` names, with its own arguments bound."""
+    workers = process_count(run.workers)
+
+    def engine(
+        function: Callable[..., None], tasks: list[Any], on_bytes: Callable[[int], None]
+    ) -> Iterable[tuple[Any, str | None]]:
+        if not tasks:
+            return ()
+        if run.engine == "ray":
+            return run_ray(function, tasks, run.ray_address, on_bytes)
+        return run_local(function, tasks, min(workers, len(tasks)), on_bytes)
+
+    return engine
+
+
+def _threads(run: RunOptions, tasks: int) -> int:
+    """Threads of each process: processes are the parallelism where there are enough of them."""
+    if run.engine != "local":
+        return 1
+    workers = min(process_count(run.workers), max(1, tasks))
+    return max(1, len(os.sched_getaffinity(0)) // workers)
+
+
+def _print_faults(counted: Tally, report: Path) -> None:
     """Say on standard error which videos failed, and which could be used only in part."""
-    failed = [f"{name}: {record.detail}" for name, record in records if record.status == FAILED]
-    doubted = [f"{name}: {'; '.join(record.doubts)}" for name, record in records if record.doubts]
-    for lines, what in ((failed, "failed"), (doubted, "in part")):
-        for line in lines[:_REPORTED]:
+    for lines, count, what in (
+        (counted.failed, counted.failures, "failed"),
+        (counted.doubted, counted.doubts, "in part"),
+    ):
+        for line in lines:
             print(line, file=sys.stderr)
-        if len(lines) > _REPORTED:
-            print(f"and {len(lines) - _REPORTED} more {what}: see {report}", file=sys.stderr)
+        if count > len(lines):
+            print(f"and {count - len(lines)} more {what}: see {report}", file=sys.stderr)
 
 
 def _duration(seconds: float) -> str:
