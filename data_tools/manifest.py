@@ -130,6 +130,8 @@ class Manifest:
         clips_found: packed or left out.
         options: of `pack`, as they were.
         rejected: by the keep.csv given; None where none was.
+        crop: what all pictures show: "face", "mouth", or "whole" videos that others have cropped;
+            None where that is not known.
     """
 
     clips_found: Count
@@ -139,6 +141,7 @@ class Manifest:
     format: Literal["syncnet-shards/1"] = FORMAT
     options: dict[str, Any] = field(default_factory=dict)
     rejected: list[RejectedClip] | None = None
+    crop: Literal["face", "mouth", "whole"] | None = None
 
     def __post_init__(self) -> None:
         if len({entry.name for entry in self.shards}) < len(self.shards):
@@ -149,8 +152,9 @@ class Manifest:
     def as_dict(self) -> dict[str, Any]:
         """What manifest.json holds."""
         content = asdict(self)
-        if self.rejected is None:
-            del content["rejected"]
+        for name in ("rejected", "crop"):
+            if content[name] is None:
+                del content[name]
         return content
 
 

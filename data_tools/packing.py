@@ -81,7 +81,9 @@ def pack(
         todo = [shard for shard in plan if not is_complete(out / shard.name)]
         with progress("packing", sum(len(s.clips) for s in todo), "clips") as advance:
             _run(out, todo, options, workers, advance)
-        manifest = _manifest(out, plan, options)
+        crops = {clip.crop for clip in clips}
+        crop = crops.pop() if len(crops) == 1 else None
+        manifest = _manifest(out, plan, options, crop)
         if keep is not None:
             rejected = [
                 RejectedClip(key, row.verdict, row.reason)
@@ -140,7 +142,7 @@ def _run(
             advance(len(shard.clips))
 
 
-def _manifest(out: Path, plan: list[ShardPlan], options: PackOptions) -> Manifest:
+def _manifest(out: Path, plan: list[ShardPlan], options: PackOptions, crop: str | None) -> Manifest:
     shards: list[ShardEntry] = []
     dropped: list[DroppedClip] = []
     totals = dict.fromkeys(SPLITS, NOTHING)
@@ -156,4 +158,5 @@ def _manifest(out: Path, plan: list[ShardPlan], options: PackOptions) -> Manifes
         splits=totals,
         dropped=sorted(dropped, key=lambda row: row.clip),
         options=asdict(options),
+        crop=next((known for known in ("face", "mouth", "whole") if known == crop), None),
     )

@@ -299,6 +299,7 @@ def merge_shards(
         splits=totals,
         dropped=sorted(dropped, key=lambda row: row.clip),
         options=manifest_options(options, prepare),
+        crop=prepare.crop,
     )
     write_json(out / MANIFEST, manifest.as_dict())
     return manifest

@@ -60,6 +60,7 @@ _REMEDIES = {
     "no such audio stream": "leave --audio-stream away, or prepare these videos apart",
     "stalled": "if the disk is that slow, raise --stall-limit",
     "process died": "not enough memory? try fewer --workers",
+    "box outside": "--box is in pixels of the picture; give one that lies in all of them",
     "blurred": "lower --min-sharpness",
     "little speech": "lower --min-speech",
 }
@@ -156,8 +157,17 @@ def _parser() -> ArgumentParser:
         "--crop",
         type=Literal[CROPS],
         default=PrepareOptions.crop,
-        help="the whole face as in the official code, or the mouth as in the paper",
+        help="the whole face as in the official code, the mouth as in the paper, or the whole "
+        "picture as it is, of videos that others have cropped",
     )
+    cut.add_argument(
+        "--box",
+        type=int,
+        nargs=4,
+        metavar=("X", "Y", "W", "H"),
+        help="with --crop whole, this square of the picture alone, pixels, W = H",
+    )
+    add_options(cut, PrepareOptions, only=("face_crops", "no_shots"))
     add_options(cut, PrepareOptions, only=("size", "gray", "quality", "max_clip", "audio_stream"))
     keep = parser.add_argument_group("what is kept (clip.json and the report hold each value)")
     add_options(
@@ -279,12 +289,15 @@ def _options(args: Namespace) -> PrepareOptions:
         detector = "yunet"
     path = Path(model) if model else None
     open_detector(detector, path)  # a wrong one is the command line's fault, not every video's
-    return read_options(
+    options = read_options(
         PrepareOptions,
         args,
+        box=None if args.box is None else tuple(args.box),
         detector=detector,
         detector_model=str(path.resolve()) if path else None,
     )
+    options.check()
+    return options
 
 
 def _run(

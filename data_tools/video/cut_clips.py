@@ -21,6 +21,7 @@ import soundfile
 from data_tools.atomic import sync, write_json
 from data_tools.mfcc import FPS, SAMPLE_RATE
 from data_tools.video.decode import Video
+from data_tools.video.fixed import FixedFollower
 from data_tools.video.follow import FaceFollower
 from data_tools.video.left_out import doubts, notes
 from data_tools.video.montage import Montage
@@ -123,7 +124,8 @@ def _cut(
 ) -> list[Row]:
     """The rows of a video's report; its clips went to `sink`."""
     montage = Montage() if options.montage else None
-    follower = FaceFollower(video.aspect, work, options, clock, montage)
+    kind = FixedFollower if options.fixed else FaceFollower
+    follower = kind(video.aspect, work, options, clock, montage)
     told = 0
     clock.start()
     for count, picture in enumerate(video.pictures(sound), 1):

@@ -273,11 +273,25 @@ class Converter:
 
     def __init__(self, aspect: Fraction = Fraction(1)) -> None:
         self._aspect = aspect
-        self._scalers: dict[tuple[int, int], Any] = {}
+        self._scalers: dict[tuple[int, int, str], Any] = {}
 
     def short_side(self, frame: Any) -> int:
         """The shorter side of `frame` as it is to be shown, pixels."""
         return min(frame.height, max(1, round(frame.width * self._aspect)))
+
+    def size(self, frame: Any) -> tuple[int, int]:
+        """Height and width of `frame` with square pixels, before it is rotated."""
+        return frame.height, max(1, round(frame.width * self._aspect))
+
+    def plain(self, frame: Any, gray: bool, side: int | None = None) -> NDArray[np.uint8]:
+        """As `rgb`, or (H, W) if gray: its luma, at a third of the cost.
+
+        side: scale to (side, side), whatever the shape.
+        """
+        height, width = self.size(frame)
+        if side is not None:
+            height = width = side
+        return self._scaled(frame, height, width, "gray" if gray else "rgb24")
 
     def rgb(
         self, frame: Any, short_side: int | None = None, rough: bool = False
@@ -291,10 +305,15 @@ class Converter:
         if short_side is not None and short_side < min(height, width):
             scale = short_side / min(height, width)
             height, width = max(1, round(height * scale)), max(1, round(width * scale))
-        scaler = self._scalers.setdefault((height, width), VideoReformatter())
+        return self._scaled(frame, height, width, "rgb24", rough)
+
+    def _scaled(
+        self, frame: Any, height: int, width: int, pixels: str, rough: bool = False
+    ) -> NDArray[np.uint8]:
+        scaler = self._scalers.setdefault((height, width, pixels), VideoReformatter())
         how = "POINT" if rough else "AREA" if height < frame.height else "BILINEAR"
         # One thread: the processes are the parallelism.
-        small = scaler.reformat(frame, width, height, "rgb24", interpolation=how, threads=1)
+        small = scaler.reformat(frame, width, height, pixels, interpolation=how, threads=1)
         array = np.asarray(small.to_ndarray(), np.uint8)
         turns = round((frame.rotation or 0) / 90) % 4
         return np.ascontiguousarray(np.rot90(array, turns)) if turns else array

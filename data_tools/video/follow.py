@@ -73,6 +73,7 @@ class FaceFollower:
     ) -> None:
         self._store, self._options, self._clock = CropStore(work), options, clock
         self._montage = montage
+        self._writer = CropWriter(options, clock)
         self._converter = Converter(aspect)
         model = options.detector_model
         self._detector: Detector = open_detector(options.detector, Path(model) if model else None)
@@ -192,6 +193,20 @@ class FaceFollower:
         pixels = cut(rgb, (x, y), side, self._options.side)
         if self._options.gray:
             pixels = _gray(pixels)
+        self._writer.write(pixels, crops, picture)
+
+
+class CropWriter:
+    """Encodes crops and notes what is known of them.
+
+    clock: told of the stages crop and encode.
+    """
+
+    def __init__(self, options: PrepareOptions, clock: StageClock) -> None:
+        self._options, self._clock = options, clock
+
+    def write(self, pixels: NDArray[np.uint8], crops: TrackFile, picture: Picture) -> None:
+        """Append the crop of `picture`, (side, side, 1 or 3) RGB or gray uint8."""
         if picture.index % _SHARPNESS_EVERY == 0:
             crops.sharpness[picture.index] = sharpness(pixels)
         if picture.held:

@@ -170,15 +170,18 @@ class Verdicts:
     def _track_rows(self, track: Track, span: tuple[int, int]) -> list[Row]:
         crops = self._followed.crops[track.number]
         first, end = max(track.first, span[0]), min(track.last + 1, span[1])
-        boxes = np.array([face.box for face in track.faces])
-        sizes = (boxes[:, 2:] - boxes[:, :2]).max(axis=1)
+        confidence = face_size = None
+        if track.faces:  # of a picture that is taken as a whole nothing is known of the face
+            boxes = np.array([face.box for face in track.faces])
+            face_size = round(float(np.median((boxes[:, 2:] - boxes[:, :2]).max(axis=1))), 1)
+            confidence = round(float(np.mean([face.score for face in track.faces])), 3)
         row = self._row(
             "track",
             f"track {track.number}",
             track.first,
             track.last + 1,
-            confidence=round(float(np.mean([face.score for face in track.faces])), 3),
-            face_size=round(float(np.median(sizes)), 1),
+            confidence=confidence,
+            face_size=face_size,
             sharpness=_median(crops.sharpness, track.first, track.last + 1),
         )
         reason, detail = track_fault(row, end - first, self._options)
