@@ -7,8 +7,9 @@ stopped, and parts of a SLURM array need not talk to each other.
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -19,6 +20,7 @@ from data_tools.atomic import write_json
 from data_tools.cli import check_options
 from data_tools.clips import SPLITS, Clip
 from data_tools.errors import UsageError
+from data_tools.layouts import LAYOUTS, OfficialLists, matched, own_split
 from data_tools.manifest import FORMAT
 from data_tools.mfcc import FPS
 from data_tools.names import shown
@@ -49,9 +51,11 @@ class ShardOptions:
         shard_mb: Megabytes per shard, as far as sizes foretell; a small set is cut into at least
             64, so that every core has work.
         flac: Store the sound as well.
+        layout: The data set whose tree the videos lie in: it tells source, speaker and the split of
+            a video by its path (docs/datasets.md).
         source_pattern: Group 1 of this regular expression, matched in a video's path below its
-            folder, is its source video; by default each video is its own source.
-        speaker_pattern: Group 1 of this one is who speaks in it.
+            folder, is its source video; by default the layout's, else each video is its own source.
+        speaker_pattern: Group 1 of this one is who speaks in it; by default the layout's.
     """
 
     ratios: tuple[int, int, int] = (80, 10, 10)
@@ -59,6 +63,12 @@ class ShardOptions:
     seed: Annotated[int, Meta(ge=0, le=MAX_SEED)] = 0
     shard_mb: Annotated[int, Meta(ge=1, le=1_000_000)] = 128
     flac: bool = False
+    layout: (
+        Literal[
+            "voxceleb2", "lrs2", "lrs3", "hdtf", "grid", "mead", "crema-d", "talkvid", "folders"
+        ]
+        | None
+    ) = None
     source_pattern: str | None = None
     speaker_pattern: str | None = None
 
@@ -106,27 +116,46 @@ class VideoShard:
 
 
 def planned_videos(
-    videos: Iterable[tuple[Path, str, str]], options: ShardOptions
+    videos: Iterable[tuple[Path, str, str]],
+    options: ShardOptions,
+    lists: OfficialLists | None = None,
 ) -> list[PlannedVideo]:
-    """What is known of each video by its name, in the order given.
+    """What is known of each video by its name, in the order given; those not listed are left out.
 
     videos: as `inputs.settle_names` gives them.
 
     Raises:
-        UsageError: a pattern is no regular expression with one group, or matches nothing in a name.
+        UsageError: a pattern is no regular expression with one group, or nothing in a name matches
+            it or the layout, or no video is listed.
     """
-    source_of = _Pattern("--source-pattern", options.source_pattern)
-    speaker_of = _Pattern("--speaker-pattern", options.speaker_pattern)
-    videos = list(videos)
+    layout = LAYOUTS[options.layout] if options.layout else None
+    source_of = _pattern("--source-pattern", options.source_pattern)
+    speaker_of = _pattern("--speaker-pattern", options.speaker_pattern)
+    if layout is not None:
+        words = f"--layout {options.layout} ({layout.tree})"
+        source_of = source_of or partial(_found, words, layout.source)
+        if layout.speaker is not None:
+            speaker_of = speaker_of or partial(_found, words, layout.speaker)
+    splits: dict[str, str | None] = {}
+    if lists is not None:
+        found = ((name, lists.find(name)) for _, name, _ in videos)
+        splits = {name: split for name, (listed, split) in found if listed}
+        videos = [video for video in videos if video[1] in splits]
+        if not videos:
+            raise UsageError(
+                "--list names none of the videos; its lines must be ends of their paths"
+            )
+    else:
+        videos = list(videos)
     keys = sample_keys([name for _, name, _ in videos], _KEY_LENGTH)
     return [
         PlannedVideo(
             path=path,
             name=name,
             key=key,
-            source=(None if why else source_of.find(name)) or name,
-            speaker=None if why else speaker_of.find(name),
-            split=None,
+            source=name if why or source_of is None else source_of(name),
+            speaker=None if why or speaker_of is None else speaker_of(name),
+            split=splits.get(name) or (own_split(layout, name) if layout else None),
             size=_size(path),
             why=why,
         )
@@ -155,7 +184,7 @@ def plan_video_shards(
     limit = min(options.shard_mb * 1e6, max(total / _SHARDS_AT_LEAST, _SMALLEST_SHARD))
     shards: list[VideoShard] = []
     for number, split in enumerate(SPLITS):
-        chosen = [i for i, own in enumerate(splits) if own == split]
+        chosen = [i for i, assigned in enumerate(splits) if assigned == split]
         np.random.default_rng([options.seed, 1 + number]).shuffle(chosen)
         current: list[PlannedVideo] = []
         filled = 0.0
@@ -170,6 +199,13 @@ def plan_video_shards(
         if current:
             shards.append(VideoShard(f"{split}-{count:06d}.tar", split, tuple(current)))
     return shards
+
+
+def _shares(ratios: tuple[int, int, int], own: set[str | None]) -> tuple[int, int, int]:
+    train, val, test = (
+        0 if split in own else share for split, share in zip(SPLITS, ratios, strict=True)
+    )
+    return (train, val, test) if train + val + test else (1, 0, 0)
 
 
 def record_video_plan(
@@ -244,27 +280,24 @@ def bytes_a_second(options: ShardOptions, prepare: PrepareOptions) -> float:
     return FPS * frame + _MFCC + (_FLAC if options.flac else 0)
 
 
-class _Pattern:
-    """A regular expression of the command line with one group; none finds nothing."""
+def _pattern(option: str, pattern: str | None) -> Callable[[str], str] | None:
+    """What finds a regular expression's group in a name; None: none is given."""
+    if pattern is None:
+        return None
+    try:
+        groups = re.compile(pattern).groups
+    except re.error as error:
+        raise UsageError(f"{option} is no regular expression: {error}") from None
+    if groups != 1:
+        raise UsageError(f"{option} needs exactly one group")
+    return partial(_found, option, pattern)
 
-    def __init__(self, option: str, pattern: str | None) -> None:
-        self._option, self._compiled = option, None
-        if pattern is None:
-            return
-        try:
-            self._compiled = re.compile(pattern)
-        except re.error as error:
-            raise UsageError(f"{option} is no regular expression: {error}") from None
-        if self._compiled.groups != 1:
-            raise UsageError(f"{option} needs exactly one group")
 
-    def find(self, name: str) -> str | None:
-        if self._compiled is None:
-            return None
-        match = self._compiled.search(name)
-        if match is None or not match[1]:
-            raise UsageError(f"{self._option} matches nothing in {shown(name)!r}")
-        return match[1]
+def _found(what: str, pattern: str, name: str) -> str:
+    found = matched(pattern, name)
+    if found is None:
+        raise UsageError(f"{what} matches nothing in {shown(name)!r}")
+    return found
 
 
 def _size(path: Path) -> int:

@@ -11,7 +11,6 @@ where it was; what is done is not read again.
 import os
 import sys
 import time
-from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -20,7 +19,6 @@ from typing import Annotated, Any, Literal
 from jsonargparse import ArgumentParser, Namespace
 from msgspec import Meta
 from rich.console import Console
-from rich.table import Table
 
 from data_tools.cli import add_options, command, exit_status, file_name, parse, read_options
 from data_tools.commands.pack import main as pack
@@ -29,15 +27,19 @@ from data_tools.errors import UsageError
 from data_tools.info import print_doubts
 from data_tools.info import summarise as summarise_shards
 from data_tools.inputs import find_videos, settle_names
+from data_tools.layouts import LAYOUTS, Layout, OfficialLists
 from data_tools.manifest import MANIFEST, read_manifest
 from data_tools.mfcc import FPS
 from data_tools.plan import read_ratios
+from data_tools.prepare_summary import duration, remedy, summarise
 from data_tools.report import Tally, tally, write_large_report, write_report
 from data_tools.video.crop import CROPS
 from data_tools.video.faces import open_detector
 from data_tools.video.options import PrepareOptions
 from data_tools.video_plan import (
+    PlannedVideo,
     ShardOptions,
+    expected_expansion,
     plan_video_shards,
     planned_videos,
     record_video_plan,
@@ -45,25 +47,6 @@ from data_tools.video_plan import (
 from data_tools.workers import WorkerOptions, process_count
 
 PROGRAM = "python -m data_tools prepare"
-_REMEDIES = {
-    "no audio stream": "SyncNet needs picture and sound in one file; give videos with sound",
-    "no video stream": "give videos, not sound files",
-    "no face": "is a face to be seen? Small ones need a larger --detect-size (default 320)",
-    "track too short": "faces are seen too briefly; lower --min-frames, or give longer shots",
-    "face too small": "lower --min-face, or give videos of a higher resolution",
-    "face uncertain": "lower --min-confidence after a look at the faces with --montage",
-    "not a readable video": "can another player open it? It may be damaged or no video",
-    "no sound": "the sound lies outside of the picture; see the report",
-    "name taken": "rename one of the two",
-    "same file": "give each video once",
-    "unknown codec": "convert it with a program that plays it, or leave it out",
-    "no such audio stream": "leave --audio-stream away, or prepare these videos apart",
-    "stalled": "if the disk is that slow, raise --stall-limit",
-    "process died": "not enough memory? try fewer --workers",
-    "box outside": "--box is in pixels of the picture; give one that lies in all of them",
-    "blurred": "lower --min-sharpness",
-    "little speech": "lower --min-speech",
-}
 
 
 @dataclass(frozen=True)
@@ -97,40 +80,6 @@ class RunOptions(WorkerOptions):
 def main(argv: list[str]) -> int:
     """Run `prepare`; 1 if no clip was kept."""
     return exit_status(PROGRAM, lambda: _prepare(argv), "interrupted; run it again to go on")
-
-
-def summarise(counted: Tally, console: Console) -> None:
-    """Print what was kept, and a table of what was not, by reason."""
-    console.print(
-        f"{counted.videos} videos, {_duration(counted.seconds)}: "
-        f"{counted.clips} clips, {_duration(counted.clip_seconds)}"
-    )
-    counts = counted.reasons()
-    if counts:
-        table = Table(title="not kept", title_justify="left")
-        for heading in ("level", "reason", "count", "for example"):
-            table.add_column(heading, justify="right" if heading == "count" else "left")
-        for level, reasons in counts.items():
-            for reason, count in reasons.items():
-                example = counted.examples[level, reason]
-                words = " ".join(filter(None, (example.video, example.item)))
-                table.add_row(level, reason, str(count), f"{words}: {example.detail}")
-        console.print(table)
-
-
-def remedy(counted: Tally) -> str:
-    """Why no clip was kept, most of all, and what to do about it."""
-    own = [level for level in ("track", "clip") if level in counted.counts]
-    reasons: Counter[str] = Counter()
-    for level in own or counted.counts:
-        reasons += counted.counts[level]
-    del reasons[""]
-    if not reasons:
-        return "see the report"
-    reason = reasons.most_common(1)[0][0]
-    levels = (level for level in own or counted.counts if (level, reason) in counted.examples)
-    example = counted.examples[next(levels), reason].detail
-    return f"most often {reason} ({example}); {_REMEDIES.get(reason, 'see the report')}"
 
 
 def _parser() -> ArgumentParser:
@@ -175,14 +124,7 @@ def _parser() -> ArgumentParser:
         PrepareOptions,
         only=("min_frames", "min_face", "min_confidence", "min_sharpness", "min_speech"),
     )
-    shards = parser.add_argument_group("the shards (--shards without --out)")
-    shards.add_argument(
-        "--ratios",
-        type=str,
-        default=":".join(map(str, ShardOptions().ratios)),
-        help="train:val:test, in shares of the videos",
-    )
-    add_options(shards, ShardOptions, without=("ratios",))
+    _add_sharing(parser)
     find = parser.add_argument_group("how faces are found")
     add_options(
         find,
@@ -193,6 +135,31 @@ def _parser() -> ArgumentParser:
     add_options(scale, WorkerOptions)
     add_options(scale, RunOptions, without=("workers",))
     return parser
+
+
+def _add_sharing(parser: ArgumentParser) -> None:
+    """What concerns shards that are made straight from videos."""
+    shards = parser.add_argument_group("the shards (--shards without --out)")
+    shards.add_argument(
+        "--ratios",
+        type=str,
+        default=":".join(map(str, ShardOptions().ratios)),
+        help="train:val:test, in shares of the videos",
+    )
+    add_options(shards, ShardOptions, without=("ratios",))
+    shards.add_argument(
+        "--list",
+        type=str,
+        nargs="+",
+        metavar="[SPLIT=]FILE",
+        help="official lists: only the videos whose paths end as their lines do are taken, into "
+        "SPLIT (train, val or test) where it is named",
+    )
+    shards.add_argument(
+        "--plan",
+        action="store_true",
+        help="say what would be made, by names and a sample, with five examples; make nothing",
+    )
 
 
 def _prepare(argv: list[str]) -> int:
@@ -213,7 +180,13 @@ def _prepare(argv: list[str]) -> int:
     started = time.monotonic()
     console = Console(markup=False, highlight=False)  # a name may hold [brackets]
     if args.out is None:
-        counted, report = _run_shards(videos, out, options, sharing, run)
+        lists = OfficialLists(args.list) if args.list else None
+        planned = planned_videos(videos, sharing, lists)
+        if lists is not None:
+            _print_listed(lists, videos, planned, console)
+        if args.plan:
+            return _print_plan(planned, options, sharing, run, console)
+        counted, report = _run_shards(planned, out, options, sharing, run)
         earlier = 0
     else:
         videos = videos[run.shard_id :: run.num_shards]
@@ -227,7 +200,7 @@ def _prepare(argv: list[str]) -> int:
         console.print(f"{earlier} more videos of earlier runs are in the folder and the report")
     if others:
         console.print(f"{others} files were not taken for videos, by their suffix")
-    console.print(f"took {_duration(time.monotonic() - started)}")
+    console.print(f"took {duration(time.monotonic() - started)}")
     console.print(f"{'shards:' if args.out is None else 'clips: '}  {out}", soft_wrap=True)
     console.print(f"report:  {report}", soft_wrap=True)
     if options.montage and (out / "montage").is_dir():
@@ -241,6 +214,34 @@ def _prepare(argv: list[str]) -> int:
         console.print(f"next:    python -m data_tools pack {args.out} SHARDS", soft_wrap=True)
         return 0
     return pack(["--workers", str(run.workers), "--", str(args.out), str(args.shards)])
+
+
+def _print_listed(
+    lists: OfficialLists,
+    videos: list[tuple[Path, str, str]],
+    planned: list[PlannedVideo],
+    console: Console,
+) -> None:
+    """Say how many videos the lists leave out, and how many of theirs are not here."""
+    console.print(f"{len(planned)} videos are listed, {len(videos) - len(planned)} are not")
+    if missing := lists.missing(name for _, name, _ in videos):
+        console.print(f"note: {missing} videos of the lists are not here")
+
+
+def _print_plan(
+    planned: list[PlannedVideo],
+    options: PrepareOptions,
+    sharing: ShardOptions,
+    run: RunOptions,
+    console: Console,
+) -> int:
+    """Print what would be made."""
+    from data_tools.forecast import print_forecast
+
+    shards = plan_video_shards(planned, sharing, expected_expansion(planned, sharing, options))
+    processes = process_count(run.workers) * run.num_shards
+    print_forecast(shards, options, sharing, processes, console)
+    return 0
 
 
 def _conclude(out: Path, counted: Tally, run: RunOptions, console: Console) -> int:
@@ -269,6 +270,9 @@ def _check(args: Namespace, run: RunOptions, sharing: ShardOptions) -> None:
             if getattr(sharing, entry.name) != getattr(ShardOptions(), entry.name):
                 option = f"--{entry.name.replace('_', '-')}"
                 raise UsageError(f"{option} is for --shards without --out; give it to `pack`")
+        if args.plan or args.list:
+            option = "--plan" if args.plan else "--list"
+            raise UsageError(f"{option} is for --shards without --out")
     if args.max_clip * FPS < 2 * args.min_frames:
         # Equal parts of a longer track are then never shorter than --min-frames.
         raise UsageError(
@@ -283,6 +287,7 @@ def _check(args: Namespace, run: RunOptions, sharing: ShardOptions) -> None:
 
 
 def _options(args: Namespace) -> PrepareOptions:
+    layout = LAYOUTS[args.layout] if args.layout else Layout("", "")
     model: str | None = args.detector_model
     detector = args.detector
     if model and detector == PrepareOptions.detector:
@@ -293,6 +298,7 @@ def _options(args: Namespace) -> PrepareOptions:
         PrepareOptions,
         args,
         box=None if args.box is None else tuple(args.box),
+        face_crops=args.face_crops or (layout.face_crops and args.crop != "whole"),
         detector=detector,
         detector_model=str(path.resolve()) if path else None,
     )
@@ -325,7 +331,7 @@ def _run(
 
 
 def _run_shards(
-    videos: list[tuple[Path, str, str]],
+    planned: list[PlannedVideo],
     out: Path,
     options: PrepareOptions,
     sharing: ShardOptions,
@@ -335,7 +341,6 @@ def _run_shards(
     from data_tools.prepare import locked_clips
     from data_tools.sharding import is_done, merge_shards, prepare_shards, shard_records
 
-    planned = planned_videos(videos, sharing)
     out.mkdir(parents=True, exist_ok=True)
     with locked_clips(out, run.part):
         expansion = record_video_plan(out, planned, sharing, options)
@@ -392,11 +397,3 @@ def _print_faults(counted: Tally, report: Path) -> None:
             print(line, file=sys.stderr)
         if count > len(lines):
             print(f"and {count - len(lines)} more {what}: see {report}", file=sys.stderr)
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 60:
-        return f"{seconds:.1f} s"
-    minutes, left = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes} min" if hours else f"{minutes} min {left} s"

@@ -103,7 +103,7 @@ def cut_video(
     """
     try:
         beat()
-        with Video(path, threads, options.audio_stream) as video:
+        with Video(path, threads, options.audio_stream, beside=True) as video:
             sound = Sound(work / "sound.raw")
             rows = _cut(video, sound, name, work, options, sink, clock, beat, on_bytes)
             return CutVideo(rows, notes(video, sound), doubts(video, sound))

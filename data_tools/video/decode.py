@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 
 from data_tools.errors import MissingPackage, UsageError
 from data_tools.mfcc import FPS, SAMPLE_RATE
-from data_tools.names import UNPLAIN, address, is_unplain
+from data_tools.names import UNPLAIN, address, is_unplain, shown
+from data_tools.video.beside import sound_beside
 
 try:
     import av
@@ -63,6 +64,8 @@ class Video:
         threads: of the picture's decoder.
         audio_stream: which of the file's audio streams to hear, from 0; None: the one that is meant
             for everybody, in the original.
+        beside: of a file without sound, hear what lies beside it (`sound_beside`): both begin at
+            once.
 
     Attributes:
         choice: what was chosen among several audio streams, in words.
@@ -83,18 +86,33 @@ class Video:
         VideoError: the file cannot be read, holds no moving picture or no sound.
     """
 
-    def __init__(self, path: Path, threads: int = 1, audio_stream: int | None = None) -> None:
+    def __init__(
+        self,
+        path: Path,
+        threads: int = 1,
+        audio_stream: int | None = None,
+        beside: bool = False,
+    ) -> None:
         self._container = _opened(path)
+        self._apart: Any = None  # the container of sound in a file of its own
         try:
-            self._picture = choose_picture(self._container)
-            self._sound = choose_sound(self._container, self._picture, audio_stream)
+            file = sound_beside(path) if beside and not self._container.streams.audio else None
+            self._picture = choose_picture(self._container, silent=file is not None)
+            if file is not None:
+                self._apart = _opened(file)
+                if not self._apart.streams.audio:
+                    raise VideoError("no audio stream", f"{shown(file.name)} holds no sound")
+            if self._apart is None:
+                self._sound = choose_sound(self._container, self._picture, audio_stream)
+            else:
+                self._sound = choose_sound(self._apart, None, audio_stream)
             for stream, what in ((self._picture, "picture"), (self._sound, "sound")):
                 if stream.codec_context is None:
                     raise VideoError("unknown codec", f"no decoder is known for its {what}")
         except VideoError:
-            self._container.close()
+            self.close()
             raise
-        self.choice = ""
+        self.choice = f"the sound is that of {shown(file.name)}" if file is not None else ""
         if audio_stream is None and len(self._container.streams.audio) > 1:
             self.choice = (
                 f"{len(self._container.streams.audio)} audio streams; took "
@@ -133,6 +151,8 @@ class Video:
     def close(self) -> None:
         """Close the file."""
         self._container.close()
+        if self._apart is not None:
+            self._apart.close()
 
     def pictures(self, sound: Sound) -> Iterator[Picture]:
         """Decode the whole file once: yields the pictures, appends the sound to `sound`.
@@ -220,7 +240,21 @@ class Video:
         sound.close()
 
     def _packets(self) -> Iterator[Any]:
-        return self._clock.run(self._demuxed())
+        if self._apart is not None:
+            yield from self._packets_apart()
+        yield from self._clock.run(self._demuxed())
+
+    def _packets_apart(self) -> Iterator[Any]:
+        """The packets of sound in a file of its own, which begins when the pictures do."""
+        begin = (self._picture.start_time or 0) * self._picture.time_base
+        begin -= (self._sound.start_time or 0) * self._sound.time_base
+        try:
+            for packet in self._apart.demux(self._sound):
+                if packet.pts is not None:
+                    packet.pts += round(begin / packet.time_base)
+                yield packet
+        except av.error.FFmpegError:
+            self.undecodable += 1  # what was read so far is still good
 
     def _demuxed(self) -> Iterator[Any]:
         reached = 0
@@ -228,7 +262,7 @@ class Video:
         def count() -> None:
             self.undecodable += 1
 
-        streams = self._picture, self._sound
+        streams = (self._picture,) if self._apart is not None else (self._picture, self._sound)
         try:
             for packet in demuxed(
                 self._container, *streams, past=av.error.FFmpegError, on_damage=count

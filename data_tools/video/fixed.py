@@ -26,8 +26,8 @@ from data_tools.video.track_file import CropStore, TrackFile
 from data_tools.video.tracks import Track
 
 _SIDE = 64  # pixels that cuts are found in: a face that fills them needs no more
-# And faces. In 41 real crops of 256 pixels the place of the mouth is, in the median, within 5 % of its
-# side of where every second picture at full size has it: as with 192 pixels, at half the cost.
+# And faces. In 41 real crops of 256 pixels the place of the mouth is, in the median, within 5 % of
+# its side of where every second picture at full size has it: as with 192 pixels, at half the cost.
 _DETECT = 128
 _WAITING = 50  # pictures, at most, from which the place of the face is found
 _PLACES = 3  # pictures looked at among them

@@ -210,3 +210,43 @@ def test_options_that_do_not_belong_together_are_refused(
         assert run(videos, *arguments) == 2
         assert words in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_plan_foretells_counts_and_bytes_and_makes_nothing(
+    videos: Path, straight: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "shards"
+    assert run(videos, "--shards", out, *CUT, *SHARE, "--flac", "--plan") == 0
+    assert not out.exists()
+    shown = capsys.readouterr().out
+    rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in shown.splitlines()]
+    found = {row[0]: row for row in rows if len(row) == 8}
+    assert found["all"][1:4] == ["6", "unknown", "6"]
+    assert [found[split][1] for split in ("train", "val", "test")] == ["3", "1", "2"]
+    made = sum(total.bytes for total in read_manifest(straight).splits.values())
+    assert float(found["all"][7]) == pytest.approx(made / 1e6, rel=0.1, abs=0.06)
+    assert "sample: 6 videos" in shown and "s0/v 0: source s0/v 0, speaker unknown" in shown
+
+
+def test_a_data_set_by_its_layout_and_lists(tmp_path: Path) -> None:
+    for number, place in enumerate(("dev/mp4/id1/aa", "dev/mp4/id2/bb", "test/mp4/id3/cc")):
+        folder = tmp_path / "vox" / place
+        folder.mkdir(parents=True)
+        write_video(folder / "00001.mp4", *head(20 + number, 25, 64))
+    (tmp_path / "val.txt").write_text("id2/bb/00001\n")
+    (tmp_path / "rest.txt").write_text("id1/aa/00001.txt\nid3/cc/00001.txt\n")
+    out = tmp_path / "shards"
+    arguments = (tmp_path / "vox", "--shards", out, "--layout", "voxceleb2", "--crop", "whole")
+    lists = ("--list", f"val={tmp_path}/val.txt", tmp_path / "rest.txt")
+    assert run(*arguments, "--size", 64, "--min-frames", 20, *lists, "--workers", 1) == 0
+    assert verify(out) == []
+    found = {
+        record.speaker: (read_stats(out / entry.name).split, record.source, record.key)
+        for entry in read_manifest(out).shards
+        for record in read_stats(out / entry.name).clips
+    }
+    assert found == {
+        "id1": ("train", "id1/aa", "dev_mp4_id1_aa_00001_000-00"),
+        "id2": ("val", "id2/bb", "dev_mp4_id2_bb_00001_000-00"),
+        "id3": ("test", "id3/cc", "test_mp4_id3_cc_00001_000-00"),
+    }
