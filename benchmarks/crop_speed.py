@@ -154,13 +154,11 @@ def readme_rows(result: dict[str, Any]) -> list[Row]:
         if share >= 0.005
     )
     processes = result["processes"]
+    brief = f"a second of 1.2 s clips against one of {crops['seconds']:g} s clips"
     return [
         [f"224 px crops, `--crop whole`, {processes} processes", f"{crops['whole_all_cores']:.1f}"],
         ["the same, `--crop mouth --face-crops`", f"{crops['mouth_all_cores']:.1f}"],
         ["`--crop whole` against reading and encoding alone", f"{crops['cost_over_floor']:.2f}"],
-        [
-            f"a second of 1.2 s clips against one of {crops['seconds']:g} s clips",
-            f"{crops['short_over_long']:.2f}",
-        ],
+        [brief, f"{crops['short_over_long']:.2f}"],
         ["share of each stage, `--crop whole`", shares],
     ]

@@ -92,7 +92,9 @@ def matched(pattern: str, name: str) -> str | None:
 
 def own_split(layout: Layout, name: str) -> str | None:
     """The split that the data set itself puts a video into, by its folder; None: it leaves it."""
-    parts = PurePosixPath(name).parts[:-1]
+    if not layout.splits:
+        return None
+    parts = name.split("/")[:-1]
     return next((split for folder, split in layout.splits if folder in parts), None)
 
 

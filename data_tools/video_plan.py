@@ -6,6 +6,7 @@ stopped, and parts of a SLURM array need not talk to each other.
 
 import hashlib
 import json
+import os
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
@@ -302,6 +303,6 @@ def _found(what: str, pattern: str, name: str) -> str:
 
 def _size(path: Path) -> int:
     try:
-        return path.stat().st_size
+        return os.stat(path).st_size
     except OSError:
         return 0
