@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from statistics import mean
 from typing import Any
 
+import torch
 from rich.table import Table
 
 from benchmarks.loaders import LOADERS, Kind
@@ -208,7 +209,8 @@ def _trial(
     name: str, source: Source, settings: Settings, step_ms: float, epochs: int
 ) -> list[StepRow]:
     LOADERS[_TRIED + name] = loader(name)  # in this process alone
-    return profile(_TRIED + name, source, settings, EmulatedStep(step_ms), epochs)
+    step = EmulatedStep(step_ms, torch.device(settings.device))
+    return profile(_TRIED + name, source, settings, step, epochs)
 
 
 if __name__ == "__main__":

@@ -133,9 +133,8 @@ def _profile_here(
     val_every: int,
 ) -> list[StepRow]:
     model, milliseconds = step
-    compute: Compute = (
-        training_step(model, torch.device(settings.device)) if model else EmulatedStep(milliseconds)
-    )
+    device = torch.device(settings.device)
+    compute: Compute = training_step(model, device) if model else EmulatedStep(milliseconds, device)
     return profile(name, source, settings, compute, epochs, val_every)
 
 

@@ -93,6 +93,7 @@ def profile(
                 rows.append(row | clock.end().milliseconds())
             if val_every and epoch % val_every == 0:
                 rows[-1]["validation_ms"] = _validate(name, source, settings, compute)
+                clock.interrupt()
     return [StepRow(**row) for row in _boundary_to_first(rows)]
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import (
+    cache_rate,
     compare_loaders,
     dataset_hours,
     demonstrations,
@@ -29,6 +30,7 @@ from benchmarks import (
     shift_recovery,
     timing_cost,
 )
+from benchmarks.gpu_suite import table as gpu
 from benchmarks.markdown import machine_line, table
 from benchmarks.module_map import module_map
 from benchmarks.result import RESULTS
@@ -60,6 +62,13 @@ def _one(benchmark: str, readme: Callable[[dict[str, Any]], str]) -> Callable[[]
     return lambda: readme(_read(benchmark))
 
 
+def _cache() -> str:
+    """Frames out of a cache."""
+    if not (RESULTS / "cache_rate.json").exists():
+        return "Written, but not measured in full yet.\n"
+    return cache_rate.readme(_read("cache_rate"))
+
+
 def _cost() -> str:
     """Opening many shards, and packing."""
     rows = growth.readme_rows(_read("growth")) + pack_speed.readme_rows(_read("pack_speed"))
@@ -84,6 +93,12 @@ def _how_good() -> str:
     return how_good.readme(_read("real_speech"), _read("strangers"), _read("demo"))
 
 
+def _gpu() -> str:
+    """What has been measured on a GPU, if anything has."""
+    path = RESULTS / "gpu_suite.json"
+    return gpu.readme(gpu.read(path))
+
+
 def studies() -> str:
     """A paragraph for each study."""
     modules = (loss, pairing, refinement, margin, min_shift, augmentation, unseen)
@@ -100,6 +115,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "how_good": _how_good,
     "compare": _one("compare_loaders", compare_loaders.readme),
     "steps": _one("profile_steps", profile_steps.readme),
+    "cache": _cache,
     "cost": _cost,
     "loader": _loader,
     "training": _training,
@@ -111,6 +127,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "strangers_short": _one("strangers", strangers.readme_short),
     "refined": _one("real_refine", real_refine.readme),
     "shifts": _one("shift_recovery", shift_recovery.readme),
+    "gpu": _gpu,
     "studies": studies,
     "modules": module_map,
 }

@@ -29,6 +29,7 @@ from data_tools.packing import pack
 from data_tools.plan import PackOptions
 from data_tools.synth.clips import synthesize
 from data_tools.tar_index import format_idx, index_tar
+from data_tools.workers import process_count
 from trainer.data.dataset import Dataset
 from trainer.data.sampler import TrainSampler
 
@@ -113,13 +114,21 @@ class Source:
                 yield window | {"mfcc": mfcc[row]}
 
 
-def synthetic_shards(folder: Path, clips: int, size: int, gray: bool = False) -> Path:
-    """Shards of synthetic clips of 3 s below `folder`, made once."""
+def synthetic_shards(
+    folder: Path, clips: int, size: int, gray: bool = False, shard_mb: int = 128, workers: int = 1
+) -> Path:
+    """Shards of synthetic clips of 3 s below `folder`, made once.
+
+    Args:
+        shard_mb: input of a shard; each is packed by one process.
+        workers: processes that pack; 0 is one a core.
+    """
     made = folder / f"synth-{clips}-{size}{'-gray' if gray else ''}"
     if not (made / "shards" / "manifest.json").exists():
         made.mkdir(parents=True, exist_ok=True)
         synthesize(made / "clips", clips, seed=0, size=size)
-        pack(made / "clips", made / "shards", PackOptions(gray=gray, ratios=(80, 10, 10)))
+        options = PackOptions(gray=gray, ratios=(80, 10, 10), shard_mb=shard_mb)
+        pack(made / "clips", made / "shards", options, workers=process_count(workers))
     return made / "shards"
 
 

@@ -1,9 +1,10 @@
-"""What follows the loader in a benchmark: a real training step, or one emulated by a sleep.
+"""What follows the loader in a benchmark: a real training step, or one of a known length.
 
 Either takes a batch, the step's number and a clock to mark its phases on, and returns the loss.
 """
 
 import time
+from itertools import pairwise
 from statistics import median
 
 import numpy as np
@@ -18,16 +19,44 @@ from trainer.train.timing import StepClock
 
 
 class EmulatedStep:
-    """Sleeps, as a GPU that computes leaves the cores to the loader."""
+    """Takes a known time, and leaves the cores to the loader as a GPU that computes does.
 
-    def __init__(self, milliseconds: float) -> None:
+    On a GPU a kernel spins for that time, so that a loader that decodes there finds it as busy as a
+    training would; on a CPU the process sleeps.
+    """
+
+    def __init__(self, milliseconds: float, device: torch.device | None = None) -> None:
+        self.device = device or torch.device("cpu")
         self.seconds = milliseconds / 1e3
+        self._cycles = 0
+        if self.device.type == "cuda":
+            self._cycles = round(milliseconds * cycles_per_ms(self.device))
 
     def __call__(self, batch: Batch, step: int, clock: StepClock) -> torch.Tensor:
-        """Sleep; marks it as "compute"."""
-        time.sleep(self.seconds)
+        """Spend the time; marks it as "compute"."""
+        self.spend(1.0)
         clock.mark("compute")
         return torch.zeros(())
+
+    def spend(self, share: float) -> None:
+        """Spend a share of a step's time; on a GPU the time is spent when the kernel has run."""
+        if self.device.type == "cuda":
+            torch.cuda._sleep(round(share * self._cycles))
+        else:
+            time.sleep(share * self.seconds)
+
+
+def cycles_per_ms(device: torch.device) -> float:
+    """How many cycles `torch.cuda._sleep` spins in a millisecond: at the clock that it has now."""
+    cycles = 100_000_000
+    before, after = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+    with torch.cuda.device(device):
+        torch.cuda._sleep(cycles)  # brings the clock up
+        before.record()
+        torch.cuda._sleep(cycles)
+        after.record()
+        after.synchronize()
+    return cycles / before.elapsed_time(after)
 
 
 def training_step(model: str, device: torch.device) -> TrainStep:
@@ -46,27 +75,44 @@ def batch_of(
 
 
 def replay(step: TrainStep, batch: Batch, steps: int) -> float:
-    """Median milliseconds of a step on the same batch."""
+    """Median milliseconds of a step on the same batch.
+
+    On a GPU between CUDA events: nothing waits for a step but the last, as in a training.
+    """
     clock = StepClock(step.device)
+    marks: list[torch.cuda.Event] = []
     times = []
     for number in range(steps + 3):
         start = time.perf_counter()
         clock.begin()
         step(batch, number, clock)
-        synchronise(step.device)
+        clock.end()
         times.append(1e3 * (time.perf_counter() - start))
+        if step.device.type == "cuda":
+            marks.append(torch.cuda.Event(enable_timing=True))
+            marks[-1].record()
+    synchronise(step.device)
+    if marks:
+        times = [0.0, *(a.elapsed_time(b) for a, b in pairwise(marks))]
     return median(times[3:])
 
 
 def validate(step: EmulatedStep | TrainStep, batch: Batch) -> None:
     """Forward and loss of a batch, as in validation; emulated by a third of a step."""
     if isinstance(step, EmulatedStep):
-        time.sleep(step.seconds / 3)
+        step.spend(1 / 3)
+        arrive(step.device)
         return
     step.model.eval()
     with torch.inference_mode():
         step.loss(*step.embed(batch), step.pairs(batch, 0))
     step.model.train()
+
+
+def arrive(device: torch.device) -> None:
+    """Wait for the GPU, if it is one, to come to here: not for what others do, a decoder say."""
+    if device.type == "cuda":
+        torch.cuda.current_stream(device).synchronize()
 
 
 def synchronise(device: torch.device) -> None:

@@ -193,14 +193,19 @@ def _restricted(name: str | None, kind: type, bounds: list[tuple[str, Any]]) -> 
 
 
 def parse(parser: ArgumentParser, argv: list[str] | None = None) -> Namespace:
-    """What the command line says.
+    """What the command line says; numbers of a restricted type are plain ones.
 
     Raises:
         UsageError: in one sentence.
         SystemExit: after --help.
     """
     try:
-        return parser.parse_args(argv)
+        given = parser.parse_args(argv)
+        for name, value in vars(given).items():
+            # a restricted type exists in the process that made it, and values travel to others
+            if type(value) not in (int, float, bool) and isinstance(value, (int, float)):
+                given[name] = int(value) if isinstance(value, int) else float(value)
+        return given
     except ArgumentError as error:
         problem = str(error.message)
     if missing := re.search(r"arguments are required: (.*)", problem):

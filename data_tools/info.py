@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
+from data_tools.cache_file import MAP, Look, content_key, count_filled, in_gb, read_head
 from data_tools.cli import check_options
 from data_tools.clips import SPLITS
 from data_tools.figure import save_figure
@@ -24,6 +25,8 @@ from data_tools.shards import Shard, open_shards
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+# Bytes of a frame, as the models take them.
+_TAKEN = {"64 gray": 64 * 64, "111 gray": 111 * 111, "224 RGB": 224 * 224 * 3}
 _DRAWN = 256  # pixels of a frame's longer side, more than are seen
 
 
@@ -80,6 +83,40 @@ def print_doubts(manifest: Manifest, out: Path, console: Console) -> bool:
     for words in repeated:
         console.print(f"{printable(words)}; remove one and make the shards anew elsewhere")
     return bool(repeated)
+
+
+def summarise_cache(manifest: Manifest, out: Path, folder: Path, console: Console) -> None:
+    """Print what the decoded frames take, as models take them, and how many of them are cached.
+
+    Args:
+        out: folder of the shards.
+        folder: of the cache; need not be there.
+    """
+    frames = sum(total.frames for total in manifest.splits.values())
+    sizes = ", ".join(f"{in_gb(frames * size)} as {name}" for name, size in _TAKEN.items())
+    console.print(
+        f"decoded, all frames take {sizes}: room for a cache of them (`trainer.run --data.cache`), "
+        "which copies what would be decoded again and again",
+        soft_wrap=True,
+    )
+    found: Counter[Look] = Counter()
+    for path in sorted(folder.glob(f"*{MAP}")):
+        head = read_head(path)
+        if head is None or Path(head.shard).parent != out.resolve():
+            continue
+        try:
+            current = content_key(Shard(Path(head.shard)), head.look) == head.key
+        except (ShardError, OSError):
+            current = False
+        if current:
+            found[head.look] += count_filled(path, head)
+    for look, count in sorted(found.items(), key=str):
+        colour = "gray" if look.channels == 1 else "RGB"
+        console.print(
+            f"cached in {printable(str(folder))}: {count:,} of {frames:,} frames as {look.size} "
+            f"{colour} ({look.decoder})",
+            soft_wrap=True,
+        )
 
 
 def printable(words: str) -> str:

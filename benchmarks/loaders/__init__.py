@@ -111,6 +111,7 @@ LOADERS: dict[str, Kind] = {
         "LitData, optimised chunks, a persistent worker a core, simplejpeg", "litdata", "litdata"
     ),
     "ours": Kind("one DALI pipeline over mmapped shards, a thread a core, a feeder thread", "ours"),
+    "ours-cached": Kind("the same with a full cache of decoded frames", "ours_cached"),
     "copy": Kind("ceiling: copying a batch in memory", "copy"),
     "replay": Kind("ceiling: the same batches again and again", "replay"),
 }

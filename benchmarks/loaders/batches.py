@@ -1,6 +1,7 @@
 """What the loaders share: settings, the batch, small batches put together."""
 
 import os
+from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import count
@@ -11,6 +12,7 @@ import torch
 from benchmarks.sources import COLUMNS, RUN, Source
 
 Batch = tuple[torch.Tensor, torch.Tensor]
+MOST_COPIES = 2  # to a GPU, that may be under way
 
 
 @dataclass(frozen=True)
@@ -39,8 +41,14 @@ def epochs_of(batches: Iterator[Batch], source: Source) -> Epochs:
     return lambda: (next(batches) for _ in range(source.steps))
 
 
-def joiner(source: Source, parts: int) -> Callable[[Iterator[Any]], Iterator[Batch]]:
-    """Puts small batches together in memory that is used again: fresh memory costs more."""
+def joiner(
+    source: Source, parts: int, device: str = "cpu"
+) -> Callable[[Iterator[Any]], Iterator[Batch]]:
+    """Puts small batches together in memory that is used again: fresh memory costs more.
+
+    For a GPU it is pinned memory, so that `mover` copies it at full speed; and one more of it than
+    `mover` lets copies be under way.
+    """
     height, width, channels = source.frame_shape
     n = source.batch_size
     shape = (n, RUN, height, width, channels)
@@ -52,10 +60,15 @@ def joiner(source: Source, parts: int) -> Callable[[Iterator[Any]], Iterator[Bat
             yield from map(tuple, small)
             return
         if not buffers:
-            for _ in range(2):
-                buffers.append((torch.empty(shape, dtype=torch.uint8), torch.empty(n, COLUMNS, 13)))
+            for _ in range(2 if device == "cpu" else MOST_COPIES + 1):
+                buffers.append(
+                    (
+                        torch.empty(shape, dtype=torch.uint8, pin_memory=device != "cpu"),
+                        torch.empty(n, COLUMNS, 13, pin_memory=device != "cpu"),
+                    )
+                )
         while True:
-            frames, mfcc = buffers[next(turn) % 2]
+            frames, mfcc = buffers[next(turn) % len(buffers)]
             filled = 0
             while filled < n:
                 part = next(small, None)
@@ -70,13 +83,32 @@ def joiner(source: Source, parts: int) -> Callable[[Iterator[Any]], Iterator[Bat
 
 
 def mover(device: str) -> Callable[[Any], Batch]:
-    """A function that moves a batch to the device."""
+    """A function that moves a batch to the device.
+
+    To a GPU without waiting, if it comes from pinned memory; but at most `MOST_COPIES` copies are
+    under way, so that a loader knows when it may use that memory again.
+    """
     if device == "cpu":
         return lambda batch: batch
-    return lambda batch: (
-        batch[0].to(device, non_blocking=True),
-        batch[1].to(device, non_blocking=True),
-    )
+    return _Mover(device)
+
+
+class _Mover:
+    def __init__(self, device: str) -> None:
+        self._device = device
+        self._under_way: deque[torch.cuda.Event] = deque()
+
+    def __call__(self, batch: Any) -> Batch:
+        while len(self._under_way) >= MOST_COPIES:
+            self._under_way.popleft().synchronize()
+        moved = (
+            batch[0].to(self._device, non_blocking=True),
+            batch[1].to(self._device, non_blocking=True),
+        )
+        copied = torch.cuda.Event()
+        copied.record()
+        self._under_way.append(copied)
+        return moved
 
 
 def stack(samples: list[Batch]) -> Batch:

@@ -49,7 +49,6 @@ def open_epochs(source: Source, settings: Settings) -> Iterator[Epochs]:
             num_workers=settings.cores,
             persistent_workers=True,
             prefetch_factor=PARTS,
-            pin_memory=settings.device != "cpu",
             collate_fn=stack,
         )
 
@@ -57,5 +56,5 @@ def open_epochs(source: Source, settings: Settings) -> Iterator[Epochs]:
             while True:
                 yield from loader
 
-        batches = map(mover(settings.device), joiner(source, PARTS)(endless()))
-        yield epochs_of(batches, source)
+        join = joiner(source, PARTS, settings.device)
+        yield epochs_of(map(mover(settings.device), join(endless())), source)

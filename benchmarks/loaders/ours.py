@@ -9,14 +9,25 @@ from benchmarks.sources import Source, frame_shape
 from trainer.data.batch import Shape
 from trainer.data.dataset import Dataset
 from trainer.data.loader import Loader
+from trainer.data.pipeline import Decoder
 from trainer.data.sampler import TrainSampler
 from trainer.model.syncnet import PRESETS
 
 
 def open_loader(
-    dataset: Dataset, sampler: TrainSampler, model: str | None = None, **options: Any
+    dataset: Dataset,
+    sampler: TrainSampler,
+    model: str | None = None,
+    *,
+    decode_device: Decoder | None = None,
+    **options: Any,
 ) -> Loader:
-    """The training loader over `dataset` for `model`, or at the frames' own size and colour."""
+    """The training loader over `dataset` for `model`, or at the frames' own size and colour.
+
+    Args:
+        decode_device: where frames are decoded; None: where the batches lie.
+        options: more of the `Loader`'s.
+    """
     if model is not None:
         height, channels = PRESETS[model].size, PRESETS[model].channels
     else:
@@ -25,6 +36,7 @@ def open_loader(
         dataset,
         lambda step, quarantine: sampler.batch(step, 0, 1, quarantine),
         Shape(sampler.batch_size, 5, 5, height, channels),
+        decode_device=decode_device,
         **options,
     )
 

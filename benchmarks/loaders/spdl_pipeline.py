@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from spdl.pipeline import PipelineBuilder
 
-from benchmarks.loaders.batches import Epochs, Settings, epochs_of, mover
+from benchmarks.loaders.batches import MOST_COPIES, Epochs, Settings, epochs_of, mover
 from benchmarks.sources import COLUMNS, PARTS, RUN, Source
 
 Decode = Callable[[list[NDArray[np.uint8]], NDArray[np.uint8]], None]
@@ -23,8 +23,12 @@ def open_pipeline(source: Source, settings: Settings, decode: Decode) -> Iterato
     n, parts = source.batch_size, PARTS
     size = -(-n // parts)
     shape = (n, RUN, height, width, channels)
-    # What the sink, the parts under way and the consumer may hold at once
-    buffers = [np.empty(shape, np.uint8) for _ in range(6)]
+    # What the sink, the parts under way and the consumer may hold at once, and copies to a GPU
+    gpu = settings.device != "cpu"
+    buffers = [
+        torch.empty(shape, dtype=torch.uint8, pin_memory=gpu).numpy()
+        for _ in range(6 + (MOST_COPIES if gpu else 0))
+    ]
 
     def requests() -> Iterator[tuple[Any, ...]]:
         for step in count():

@@ -64,11 +64,12 @@ def open_torch(
         num_workers=workers,
         persistent_workers=persistent and workers > 0,
         collate_fn=_as_it_is if batched else None,
-        pin_memory=settings.device != "cpu",
+        # What is put together from parts is pinned there: pinning them would be a copy for nothing.
+        pin_memory=settings.device != "cpu" and parts == 1,
         # Enough in flight for one whole batch beyond the one that is due
         prefetch_factor=max(2, -(-2 * parts // workers)),
     )
-    join = joiner(source, parts)
+    join = joiner(source, parts, settings.device)
     to = mover(settings.device)
     if endless:
         yield epochs_of(map(to, join(iter(loader))), source)

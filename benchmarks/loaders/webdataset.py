@@ -38,7 +38,8 @@ def open_epochs(source: Source, settings: Settings) -> Iterator[Epochs]:
     loader = webdataset.WebLoader(
         dataset, batch_size=None, num_workers=settings.cores, prefetch_factor=PARTS
     )
-    yield epochs_of(map(mover(settings.device), joiner(source, PARTS)(iter(loader))), source)
+    join = joiner(source, PARTS, settings.device)
+    yield epochs_of(map(mover(settings.device), join(iter(loader))), source)
 
 
 def _decode_window(sample: dict[str, Any], colour: str) -> Batch:

@@ -2,8 +2,9 @@
 
 from rich.console import Console
 
+from data_tools.cache_file import default_folder
 from data_tools.cli import add_options, command, exit_status, file_name, parse, read_options
-from data_tools.info import MontageOptions, montage, summarise
+from data_tools.info import MontageOptions, montage, summarise, summarise_cache
 from data_tools.manifest import read_manifest
 
 PROGRAM = "python -m data_tools info"
@@ -23,11 +24,19 @@ def _info(argv: list[str]) -> None:
         metavar="FILE.png",
         help="draw frames and MFCC of sampled clips",
     )
+    parser.add_argument(
+        "--cache",
+        type=file_name,
+        metavar="DIR",
+        help="the cache of decoded frames to look into (default: that of `--data.cache auto`)",
+    )
     add_options(parser, MontageOptions)
     args = parse(parser, argv)
     options = read_options(MontageOptions, args)
     console = Console(markup=False, highlight=False, emoji=False)  # a name may hold [brackets]
-    summarise(read_manifest(args.out), args.out, console)
+    manifest = read_manifest(args.out)
+    summarise(manifest, args.out, console)
+    summarise_cache(manifest, args.out, args.cache or default_folder(), console)
     if args.montage is not None:
         montage(args.out, args.montage, options)
         print(f"montage: {args.montage}")

@@ -14,7 +14,6 @@ from benchmarks import (
     crop_speed,
     dataset_hours,
     first_step,
-    gpu_suite,
     growth,
     loader_rate,
     pack_speed,
@@ -23,6 +22,7 @@ from benchmarks import (
     timing_cost,
     videos,
 )
+from benchmarks.gpu_suite import __main__ as gpu_suite
 
 
 def test_loader_rate_measures_loader_and_ceiling(shards_folder: Path) -> None:
@@ -43,17 +43,14 @@ def test_timing_cost_is_a_share_of_a_step() -> None:
     assert figures["share"] == pytest.approx(figures["timing_ms"] / figures["step_ms"], rel=0.1)
 
 
-def test_gpu_suite_runs_on_a_cpu_to_be_tried_out(shards_folder: Path) -> None:
-    figures = gpu_suite.measure(
-        shards_folder, torch.device("cpu"), "small", batch_size=8, epochs=2, steps=2
-    )
-    assert figures["together"]["steps"] == 4
-    assert figures["seed"] == {"compute_samples_per_s": 4920, "real_samples_per_s": 512}
-
-
 @pytest.mark.parametrize(
     ("benchmark", "arguments"),
-    [(loader_rate, []), (first_step, []), (timing_cost, []), (gpu_suite, ["--device", "cpu"])],
+    [
+        (loader_rate, []),
+        (first_step, []),
+        (timing_cost, []),
+        (gpu_suite, ["--device", "cpu", "--sections", "host"]),
+    ],
 )
 def test_a_quick_run_writes_its_result(
     benchmark: Any, arguments: list[str], tmp_path: Path
@@ -128,13 +125,6 @@ def test_prepare_speed_measures_its_floor_and_every_stage(tmp_path: Path) -> Non
     assert set(figures["shares"]) >= {"decode", "shots", "detect", "crop", "encode", "speech"}
     # what is not a stage grows when the machine is busy
     assert 0.5 < sum(figures["shares"].values()) < 1.01
-
-
-@pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-def test_gpu_suite_on_a_gpu(shards_folder: Path) -> None:
-    figures = gpu_suite.measure(shards_folder, torch.device("cuda"), "small", 8, 2, 3)
-    assert figures["decode_agreement"]["mean"] < 2
 
 
 def test_without_a_gpu_the_suite_says_so() -> None:

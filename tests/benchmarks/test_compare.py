@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import compare_loaders, growth, pack_speed
+from benchmarks import cache_rate, compare_loaders, growth, pack_speed
 from benchmarks.processes import cpu_seconds, isolated, process_tree
 from benchmarks.result import RESULTS, Result
 
@@ -14,7 +14,7 @@ from benchmarks.result import RESULTS, Result
 @pytest.mark.slow
 def test_the_comparison_runs(tmp_path: Path) -> None:
     file = tmp_path / "x.json"
-    names = ["torch-persistent", "ours", "replay"]
+    names = ["torch-persistent", "ours", "ours-cached", "replay"]
     arguments = ["--quick", "--cache", str(tmp_path / "cache"), "--json", str(file)]
     assert compare_loaders.main([*arguments, "--loader", *names]) == 0
     written = json.loads(file.read_text())
@@ -23,6 +23,25 @@ def test_the_comparison_runs(tmp_path: Path) -> None:
         assert row["samples_per_s"] > 0 and 0 < row["utilisation"] <= 1
         assert row["first_step_wait_ms"] <= row["first_step_wait_p99_ms"]
     assert written["loaders"]["torch-persistent"]["processes"] >= 1
+
+
+@pytest.mark.slow
+def test_the_cache_is_measured_and_told_of(tmp_path: Path) -> None:
+    file = tmp_path / "x.json"
+    arguments = ["--quick", "--cache", str(tmp_path / "cache"), "--json", str(file)]
+    assert cache_rate.main(arguments) == 0
+    written = json.loads(file.read_text())
+    assert [row["frames"] for row in written["rows"]] == ["224 RGB", "64 gray"]
+    for row in written["rows"]:
+        for name in ("libjpeg", "decode", "cached", "cached_first"):
+            assert row[f"{name}_windows_s"] > 0
+    told = cache_rate.readme(written)
+    assert "224 RGB" in told and "128 GB" in told
+
+
+def test_hours_of_video_that_fit_a_memory() -> None:
+    assert cache_rate.hours(111 * 111, 128) == pytest.approx(115.4, abs=0.1)
+    assert cache_rate.hours(224 * 224 * 3, 128) == pytest.approx(9.4, abs=0.1)
 
 
 def test_an_unknown_loader_is_a_usage_error(capsys: pytest.CaptureFixture[str]) -> None:

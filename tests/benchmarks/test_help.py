@@ -11,7 +11,7 @@ COMMANDS = [
     "finetune",
     "first_step",
     "front_picture",
-    "gpu_suite",
+    "gpu_suite.__main__",
     "growth",
     "inference_speed",
     "loader_rate",
@@ -34,7 +34,7 @@ def test_a_benchmark_answers_help(name: str, capsys: pytest.CaptureFixture[str])
         module.main(["--help"])
     assert left.value.code == 0
     shown = capsys.readouterr().out
-    assert shown.startswith(f"usage: python -m benchmarks.{name} ")
+    assert shown.startswith(f"usage: python -m benchmarks.{name.removesuffix('.__main__')} ")
     assert (module.__doc__ or "").splitlines()[0] in shown
 
 

@@ -23,6 +23,7 @@ INDEXED = [
     "torch-shards",
     "spdl-simplejpeg",
     "ours",
+    "ours-cached",
     "copy",
 ]
 SHUFFLED = ["webdataset", "dali-reader", "litdata"]

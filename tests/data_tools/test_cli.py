@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import pickle
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from jsonargparse.typing import PositiveFloat
 
 from data_tools.__main__ import COMMANDS, main
+from data_tools.cli import command, parse, whole
 
 ROOT = Path(__file__).parents[2]
 
@@ -115,3 +118,12 @@ def test_module_runs_as_a_program(shards_folder: Path) -> None:
     command = [sys.executable, "-m", "data_tools", "info", str(shards_folder)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0 and "train" in done.stdout and done.stderr == ""
+
+
+def test_numbers_of_a_restricted_type_travel_to_other_processes() -> None:
+    parser = command("x", "")
+    parser.add_argument("--clips", type=whole("OnlyHere", 1))
+    parser.add_argument("--rate", type=PositiveFloat)
+    given = parse(parser, ["--clips", "3", "--rate", "0.5"])
+    assert type(given.clips) is int and type(given.rate) is float
+    assert pickle.loads(pickle.dumps((given.clips, given.rate))) == (3, 0.5)

@@ -105,6 +105,7 @@ def _check_names(config: Config) -> None:
         *(("data.manifest", manifest) for manifest in several(config.data.manifest)),
         ("model.init", config.model.init),
         ("model.freeze", config.model.freeze),
+        ("data.cache", config.data.cache),
         ("run.dir", config.run.dir),
         ("train.device", config.train.device),
     ):
@@ -148,6 +149,7 @@ def _check_amounts(config: Config) -> None:
         ("train.weight_decay", train.weight_decay),
         ("train.clip_grad", train.clip_grad),
         ("run.save_minutes", config.run.save_minutes),
+        ("data.cache_gb", config.data.cache_gb),
     ):
         if not 0 <= amount < math.inf:
             raise UsageError(f"{name} must be a number that is not negative, not {amount}")

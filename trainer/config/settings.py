@@ -10,6 +10,7 @@ from trainer.data.sampler import Pairing
 from trainer.data.shares import whole_shares
 from trainer.train.guard import Action
 
+DecodeDevice = Literal["auto", "cpu", "gpu"]
 NO_MANIFEST = "none"  # stands for the keep.csv of a set that has none
 
 
@@ -43,6 +44,19 @@ class Data:
         curriculum: Epochs over which min_shift falls from half of max_shift to its value.
         threads: Decoding threads of this process; 0 is one a core.
         ready: Batches kept ready besides those inside DALI.
+        decode_device: Where a training on a GPU decodes its JPEGs: gpu (nvJPEG), cpu
+            (libjpeg-turbo, then a copy), or auto, which measures both over the first batches and
+            says what it took. With many cores for each GPU the CPU may be faster, with few the GPU
+            is. Samples and their order are the same, their pixels differ by a level or two. A
+            resumed run measures anew. Without a GPU there is only cpu.
+        cache: Keep decoded frames, so that each is decoded once and then copied: in a folder of
+            a local disk (whose page cache holds them in memory; all processes of a machine and
+            all later runs share it), in the memory of each process's GPU (gpu), nowhere (off), or
+            where there is room for all (auto: the GPU if half of its free memory does; else
+            syncnet-trainer/frames in XDG_CACHE_HOME or ~/.cache, if half of the available memory
+            and the disk do). Samples, their order and their pixels are the same with and without.
+        cache_gb: Gigabytes that the cache may take; 0: three quarters of the available memory
+            (auto: half of it; gpu: half of what is free there). What does not fit is decoded.
         hw_decoder_load: Share of the frames that a GPU's hardware JPEG decoder gets.
         val_clips: Clips used for validation at most.
         val_runs: Runs of 15 frames taken from each validation clip.
@@ -61,6 +75,9 @@ class Data:
     curriculum: int = 0
     threads: int = 0
     ready: int = 2
+    decode_device: DecodeDevice = "auto"
+    cache: str = "off"
+    cache_gb: float = 0.0
     hw_decoder_load: float = 0.65
     val_clips: int = 1000
     val_runs: int = 5
@@ -167,8 +184,12 @@ class Train:
         average: Validate, keep as best and save a running average of the weights with this decay
             (0.998, say; Polyak averaging) beside the weights themselves; 0: none.
         seed: Of weights, order and draws.
-        precision: auto is bf16 on a GPU and fp32 on a CPU.
-        device: auto is a GPU if there is one.
+        precision: auto is bf16 on a GPU that computes in it (from Ampere, 2020, on), else fp32.
+        device: auto is a GPU if there is one. Under torchrun each process takes a GPU of its own:
+            cuda, without a number.
+        compile: Let torch.compile make the model's forward and backward pass faster, on a GPU: the
+            first step takes a minute or more, each later one may take less. Needs a C compiler.
+            Checkpoints are the same with it and without.
         val_every: Epochs between validations; the last epoch is always validated.
         sync_batchnorm: Batch statistics over all processes (GPUs only).
     """
@@ -186,6 +207,7 @@ class Train:
     seed: int = 0
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     device: str = "auto"
+    compile: bool = False
     val_every: int = 5
     sync_batchnorm: bool = False
 

@@ -10,7 +10,7 @@ import logging
 import os
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from functools import partial
 from types import TracebackType
 from typing import Any
 
@@ -23,8 +23,12 @@ from data_tools.mfcc import CEPSTRA, COLUMNS_PER_FRAME
 from data_tools.prefetch import Prefetcher
 from trainer.data.augment import change_sound, picture_arguments
 from trainer.data.batch import Batch, Shape, Whole, shape_of
+from trainer.data.cached import Queue, Store
 from trainer.data.dataset import Dataset
-from trainer.data.pipeline import decode_pipeline, to_torch, training_pipeline
+from trainer.data.diagnosis import NoFrameToBlame, good_jpeg, undecodable
+from trainer.data.handover import InUse, Marker, cuda_marker
+from trainer.data.jobs import Asked, Augmenter, Jobs, Step
+from trainer.data.pipeline import Decoder, Decoding, missing_pipeline, to_torch, training_pipeline
 from trainer.data.sampler import Segments, TrainSampler
 
 log = logging.getLogger(__name__)
@@ -56,14 +60,22 @@ class Loader:
             sampler's batch, say, with `sampler.batch(step, rank, world, quarantine)`.
         shape: of a batch; frames of another size or colour are converted in the pipeline. Default,
             with a sampler: `shape_of` its batches.
-        device: "cpu", or "cuda[:n]" to decode there (mixed decoding); batches lie there.
+        device: "cpu" or "cuda[:n]"; batches lie there.
+        decode_device: "gpu" decodes on the GPU (mixed decoding), "cpu" on the CPU, whence frames
+            are copied to the device. None: where the batches lie. Both give the same samples, but
+            pixels that differ by a level or two.
         threads: of decoding; 0 is one a core.
         start: the first step.
         ready: batches kept ready besides those inside DALI.
         quarantine: clips already known to be bad, each with the step from which on it is left out.
         hw_decoder_load: share of the frames that a GPU's hardware decoder gets.
+        pinned: copy the JPEGs into pinned memory before a GPU decodes them.
         parts: equal parts that each step's samples come in, one batch a part, so that no more
             frames are in memory than a part has.
+        store: keeps decoded frames: those that it has are not decoded again. Of `dataset`, at the
+            size and colour of `shape`; it stays open.
+        marker: marks where the work queued on a batch ends; by default that of `device`, and none
+            on a CPU, where a batch is done with when the next one is asked for.
 
     Attributes:
         quarantine: clip -> step from which on it is left out; grows when a frame cannot be decoded.
@@ -76,12 +88,16 @@ class Loader:
         shape: Shape | None = None,
         *,
         device: str = "cpu",
+        decode_device: Decoder | None = None,
         threads: int = 0,
         start: int = 0,
         ready: int = 2,
         quarantine: Mapping[int, int] | None = None,
         hw_decoder_load: float = 0.65,
+        pinned: bool = False,
         parts: int = 1,
+        store: Store | None = None,
+        marker: Marker | None = None,
     ) -> None:
         if isinstance(requests, TrainSampler):
             shape = shape or shape_of(dataset, requests)
@@ -92,20 +108,30 @@ class Loader:
         self.shape = shape
         self.quarantine = dict(quarantine or {})
         self._requests = requests
-        self._device = torch.device(device)
         self._threads = threads or len(os.sched_getaffinity(0))
-        self._hw_decoder_load = hw_decoder_load
+        where = torch.device(device)
+        number = None
+        if where.type == "cuda":
+            # Asked here: the feeder thread has a current device of its own.
+            number = torch.cuda.current_device() if where.index is None else where.index
+            marker = marker or cuda_marker(torch.device("cuda", number))
+        decoder = decode_device or ("cpu" if number is None else "gpu")
+        self._decoding = Decoding(decoder, number, hw_decoder_load, pinned)
         self._resize = any(
             (height, width) != (shape.size, shape.size) for height, width, _ in dataset.frame_shapes
         )
-        self._in_flight: deque[_Asked] = deque()
+        self._in_flight: deque[Asked] = deque()
         self._planned: dict[int, Segments] = {}
         self._parts = parts
         self._next = start * parts  # the next part to ask for, counted over all steps
-        self._asked: _Step | None = None  # the step whose parts are being asked for
-        self._in_use: deque[tuple[Batch, torch.cuda.Event]] = deque()
-        self._handed: Batch | None = None
-        self._stream: torch.cuda.Stream | None = None
+        self._asked: Step | None = None  # the step whose parts are being asked for
+        self._in_use: InUse[Batch] | None = None if marker is None else InUse(marker)
+        self._request_failed: Exception | None = None
+        self._store, self._copies = store, Queue(where)
+        self._jobs = Jobs[Asked](self._next_part, lambda asked: asked.lacks)
+        self._augmenter: Augmenter | None = None
+        if store is not None and shape.augment is not None and shape.augment.pictures:
+            self._augmenter = Augmenter(shape, self._decoding, self._threads)
         self._batches = Prefetcher(self._make(), ready, "loader")
 
     def __iter__(self) -> Iterator[Batch]:
@@ -117,9 +143,10 @@ class Loader:
         Raises:
             LoaderError: no batch can be made; what the feeder thread met is the cause.
         """
-        self._retire()
+        if self._in_use is not None:
+            self._in_use.retire()
         try:
-            ready = next(self._batches)
+            batch = next(self._batches)
         except StopIteration:
             raise LoaderError("the loader is closed") from None
         except BaseException as error:
@@ -127,10 +154,7 @@ class Loader:
                 raise
             self.close()
             raise LoaderError(f"loading failed: {error}") from error
-        if ready.decoded is not None:
-            torch.cuda.current_stream(self._device).wait_event(ready.decoded)
-            self._handed = ready.batch
-        return ready.batch
+        return batch if self._in_use is None else self._in_use.hand(batch)
 
     def __enter__(self) -> "Loader":
         return self
@@ -147,55 +171,59 @@ class Loader:
         """Stop the feeder thread and let the pipeline go; safe to call twice."""
         self._batches.close(timeout=30.0)
 
-    def _retire(self) -> None:
-        """GPU: keep a batch alive until the work queued on it has run.
-
-        Its memory belongs to DALI, which knows nothing of torch's streams and would decode into it
-        as soon as the tensor is dropped on the host.
-        """
-        if self._handed is not None:
-            used = torch.cuda.Event()
-            used.record(torch.cuda.current_stream(self._device))
-            self._in_use.append((self._handed, used))
-            self._handed = None
-        while self._in_use and self._in_use[0][1].query():
-            self._in_use.popleft()
-
-    def _make(self) -> "Iterator[_Ready]":
+    def _make(self) -> Iterator[Batch]:
         """Batch after batch; runs in the feeder thread, which owns the pipeline."""
         pipeline = self._build()
         while True:
-            ready = self._run(pipeline)
-            if ready is None:
+            batch = self._run(pipeline)
+            if batch is None:
                 pipeline = self._build()
             else:
-                yield ready
+                yield batch
 
     def _build(self) -> Any:
         shape = self.shape
-        pipeline = training_pipeline(
-            self._request,
+        pipeline = (training_pipeline if self._store is None else missing_pipeline)(
+            self._source,
             shape,
             self._resize,
-            mixed=self._device.type == "cuda",
-            hw_decoder_load=self._hw_decoder_load,
+            self._decoding,
             batch_size=shape.samples * shape.sample_frames,
             num_threads=self._threads,
-            device_id=self._device_id,
+            device_id=self._decoding.device,
             exec_dynamic=True,
             prefetch_queue_depth=_PREFETCH,
         )
         pipeline.build()
         return pipeline
 
-    @property
-    def _device_id(self) -> int | None:
-        if self._device.type != "cuda":
-            return None
-        return self._device.index if self._device.index is not None else torch.cuda.current_device()
+    def _source(self) -> Any:
+        """DALI's source: called once a batch, `_PREFETCH` batches ahead of the output."""
+        try:
+            return self._request() if self._store is None else self._request_missing()
+        except Exception as error:  # raised again by DALI, which tells it from no error of its own
+            self._request_failed = error
+            raise
 
     def _request(self) -> tuple[Any, ...]:
-        """DALI's source: called once a batch, `_PREFETCH` batches ahead of the output."""
+        """The next part: its JPEGs, its sound and how its pictures are varied."""
+        asked = self._next_part()
+        return self.dataset.jpegs(asked.segments, self.shape.sample_frames), *asked.arrays
+
+    def _request_missing(self) -> list[NDArray[np.uint8]]:
+        """The JPEGs of those frames of a part that the store lacks."""
+        asked = self._jobs.next()
+        if asked is None:
+            return [good_jpeg()]  # DALI has to be given something
+        return self._to_decode(asked)
+
+    def _to_decode(self, asked: Asked) -> list[NDArray[np.uint8]]:
+        """The JPEGs of a part's frames that DALI is given."""
+        jpegs = self.dataset.jpegs(asked.segments, self.shape.sample_frames)
+        return jpegs if asked.found is None else [jpegs[at] for at in asked.found.missing]
+
+    def _next_part(self) -> Asked:
+        """Plan the next part, and find those of its frames that the store has."""
         shape, (step, part) = self.shape, divmod(self._next, self._parts)
         if self._asked is None or self._asked.step != step:
             self._asked = self._plan(step)
@@ -212,20 +240,23 @@ class Loader:
             )
             arguments = tuple(pictures.values())
         sound = sound.reshape(-1, shape.columns_per_frame, CEPSTRA)
+        found = None
+        if self._store is not None:
+            found = self._store.find(self.dataset.first_frames(segments), shape.sample_frames)
         # DALI reads the arrays later and does not own them: they live here until the batch is out.
-        self._in_flight.append(
-            _Asked(
-                self._next - 1,
-                step,
-                segments,
-                asked.whole.quiet_NA[rows],
-                asked.whole if self._parts > 1 else None,
-                (sound, *arguments),
-            )
+        part_asked = Asked(
+            self._next - 1,
+            step,
+            segments,
+            asked.whole.quiet_NA[rows],
+            asked.whole if self._parts > 1 else None,
+            (sound, *arguments),
+            found,
         )
-        return self.dataset.jpegs(segments, shape.sample_frames), sound, *arguments
+        self._in_flight.append(part_asked)
+        return part_asked
 
-    def _plan(self, step: int) -> "_Step":
+    def _plan(self, step: int) -> Step:
         """The samples of a step, with their sound, which is little beside their frames."""
         shape = self.shape
         segments = self._planned.pop(step, None)
@@ -233,6 +264,8 @@ class Loader:
             segments = self._requests(step, self.quarantine)
         ahead = self._requests(step + _ADVISE_AHEAD, self.quarantine)
         self._planned[step + _ADVISE_AHEAD] = ahead
+        if self._store is not None:
+            ahead = ahead[self._store.ahead(self.dataset.first_frames(ahead), shape.sample_frames)]
         self.dataset.advise(ahead, shape.sample_frames)
         columns = shape.sample_frames * shape.columns_per_frame
         sound = self.dataset.mfcc(segments, shape.audio_frames, columns)
@@ -241,20 +274,67 @@ class Loader:
         if shape.augment is not None and shape.augment.sound:
             assert segments.key is not None
             change_sound(shape.augment, segments.key, sound)
-        return _Step(step, Whole(segments, quiet), sound)
+        return Step(step, Whole(segments, quiet), sound)
 
-    def _run(self, pipeline: Any) -> "_Ready | None":
+    def _run(self, pipeline: Any) -> Batch | None:
         """The next batch; None if the pipeline has to be built anew without a bad clip."""
         shape = self.shape
+        decoded = self._decode(pipeline) if self._store is None else self._look_up(pipeline)
+        if decoded is None:
+            return None
+        frames, sound = decoded
+        asked = self._in_flight.popleft()
+        n, size = len(asked.segments), shape.size
+        return Batch(
+            asked.step,
+            asked.segments,
+            frames.view(n, shape.sample_frames, size, size, shape.channels),
+            sound.view(n, -1, CEPSTRA)[:, : COLUMNS_PER_FRAME * shape.audio_frames],
+            asked.quiet,
+            asked.whole,
+        )
+
+    def _decode(self, pipeline: Any) -> tuple[torch.Tensor, torch.Tensor] | None:
+        """Frames (N R, H, W, C) and sound (N R, columns, 13) of the part asked for first.
+
+        On the device, ready for every stream. None: a clip was found bad, nothing was decoded.
+        """
+        outputs = self._outputs(pipeline.run)
+        return None if outputs is None else (to_torch(outputs[0]), to_torch(outputs[1]))
+
+    def _look_up(self, pipeline: Any) -> tuple[torch.Tensor, torch.Tensor] | None:
+        """As `_decode`, out of the store; what it lacks is decoded."""
+        assert self._store is not None
+        asked = self._in_flight[0] if self._in_flight else self._jobs.plan()
+        assert asked.found is not None
+        decoded = None
+        if asked.lacks:
+            outputs = self._outputs(partial(self._jobs.run, pipeline, asked))
+            if outputs is None:
+                return None
+            decoded = to_torch(outputs[0]).flatten(1)
+        pixels = self._store.complete(asked.found, decoded)
+        size = self.shape.size
+        frames = pixels.view(-1, size, size, self.shape.channels)
+        sound, *arguments = asked.arrays
+        if self._augmenter is not None:
+            frames = self._augmenter(frames, arguments)
+        with self._copies.work():
+            features = torch.from_numpy(sound).to(frames.device)
+        self._copies.wait()
+        return frames, features
+
+    def _outputs(self, run: Callable[[], Any]) -> Any:
+        """DALI's outputs, the first of them frames of the right size; None as in `_decode`."""
         try:
-            frames, sound = pipeline.run()
+            outputs = run()
         except RuntimeError as error:
+            if self._request_failed is not None or not self._in_flight:
+                raise
             self._find_bad_frames(error)
             return None
-        asked = self._in_flight[0]
-        step, segments = asked.step, asked.segments
-        n, size, channels = len(segments), shape.size, shape.channels
-        expected = (size, size, channels)
+        size, frames = self.shape.size, outputs[0]
+        expected = (size, size, self.shape.channels)
         if not frames.is_dense_tensor() or tuple(frames[0].shape()) != expected:
             shapes = [tuple(frame.shape()) for frame in frames]
             self._exclude(
@@ -265,77 +345,38 @@ class Loader:
                 ]
             )
             return None
-        self._in_flight.popleft()
-        decoded = None
-        if self._device.type == "cuda":
-            # Take over on a stream of our own: DALI makes that stream wait for its decoder, and the
-            # event passes the wait on to whatever stream the training loop uses.
-            if self._stream is None:
-                self._stream = torch.cuda.Stream(self._device)
-            with torch.cuda.stream(self._stream):
-                pixels, features = to_torch(frames), to_torch(sound)
-                decoded = torch.cuda.Event()
-                decoded.record(self._stream)
-        else:
-            pixels, features = to_torch(frames), to_torch(sound)
-        batch = Batch(
-            step,
-            segments,
-            pixels.view(n, shape.sample_frames, size, size, channels),
-            features.view(n, -1, CEPSTRA)[:, : COLUMNS_PER_FRAME * shape.audio_frames],
-            asked.quiet,
-            asked.whole,
-        )
-        return _Ready(batch, decoded)
+        return outputs
 
     def _find_bad_frames(self, error: RuntimeError) -> None:
-        """Decode the failed batch again in small pieces to learn which frames are to blame.
+        """Learn which frames of the failed batch are to blame, and exclude them.
 
-        DALI names no sample ("nvImageCodec failure: '#4'") and the pipeline is lost.
+        Raises:
+            LoaderError: none is.
         """
-        if not self._in_flight:
-            raise error
-        segments = self._in_flight[0].segments
-        jpegs = self.dataset.jpegs(segments, self.shape.sample_frames)
-        bad = [
-            (at, "cannot be decoded")
-            for first in range(0, len(jpegs), 64)
-            for at in self._undecodable(jpegs, first, min(first + 64, len(jpegs)))
-        ]
-        if not bad:
-            raise error
-        self._exclude(bad)
-
-    def _undecodable(self, jpegs: list[NDArray[np.uint8]], first: int, end: int) -> list[int]:
-        """Which of the frames first..end-1 fail, found by halving."""
-        pipeline = decode_pipeline(
-            lambda: jpegs[first:end],
-            self.shape.channels,
-            mixed=self._device.type == "cuda",
-            batch_size=end - first,
-            num_threads=self._threads,
-            device_id=self._device_id,
-            exec_dynamic=True,
-            prefetch_queue_depth=1,
-        )
+        asked = self._in_flight[0]
+        jpegs = self._to_decode(asked)
         try:
-            pipeline.build()
-            pipeline.run()
-            return []
-        except RuntimeError:
-            if end - first == 1:
-                return [first]
-            middle = (first + end) // 2
-            return [
-                *self._undecodable(jpegs, first, middle),
-                *self._undecodable(jpegs, middle, end),
-            ]
+            bad = undecodable(jpegs, self.shape.channels, self._threads)
+        except NoFrameToBlame as reason:
+            advice = ""
+            if self._decoding.device is not None:
+                advice = (
+                    ". The GPU, its driver or its memory is at fault, or its decoder refuses what "
+                    "a CPU takes: if it happens again, try `--data.decode_device cpu`"
+                )
+            raise LoaderError(
+                f"the batch of step {asked.step} failed, though not by its frames: {reason}"
+                f"{advice}. It said: {error}"
+            ) from error
+        self._exclude([(at, "cannot be decoded") for at in bad])
 
     def _exclude(self, bad: list[tuple[int, str]]) -> None:
         """Quarantine the clips of bad frames and go back to the part that met them."""
         number, step = self._in_flight[0].number, self._in_flight[0].step
         segments = self._in_flight[0].segments
         known = len(self.quarantine)
+        if (found := self._in_flight[0].found) is not None:
+            bad = [(int(found.missing[at]), fault) for at, fault in bad]
         for at, fault in bad:
             row, frame = divmod(at, self.shape.sample_frames)
             clip = int(segments.clip[row])
@@ -358,6 +399,7 @@ class Loader:
                 "asked for again; run `data_tools verify`"
             )
         self._in_flight.clear()
+        self._jobs.clear()
         self._planned.clear()
         self._asked = None
         self._next = number
@@ -377,30 +419,3 @@ def _rows(samples: int, part: int, parts: int) -> slice:
         raise ValueError(f"{samples} samples do not make {parts} equal parts")
     share = samples // parts
     return slice(part * share, (part + 1) * share)
-
-
-@dataclass(frozen=True)
-class _Step:
-    """A step whose parts are being asked for."""
-
-    step: int
-    whole: Whole
-    sound: NDArray[np.float32]
-
-
-@dataclass(frozen=True)
-class _Asked:
-    """A batch that DALI has been given and has not returned yet."""
-
-    number: int  # of the part, counted over all steps
-    step: int
-    segments: Segments
-    quiet: NDArray[np.bool_]
-    whole: Whole | None
-    arrays: tuple[Any, ...]
-
-
-@dataclass(frozen=True)
-class _Ready:
-    batch: Batch
-    decoded: torch.cuda.Event | None

@@ -1,6 +1,7 @@
 """DALI's graph: what happens to a batch of JPEGs on its way to frames."""
 
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import torch
 from nvidia.dali import fn, pipeline_def
@@ -12,24 +13,64 @@ from trainer.data.batch import Shape
 dali: Any = dali_types  # its members are made at import time, unseen by type checkers
 
 
+Decoder = Literal["cpu", "gpu"]
+
+
+@dataclass(frozen=True)
+class Decoding:
+    """How frames are decoded, and where they then lie.
+
+    Attributes:
+        decoder: "gpu" is DALI's mixed decoder, nvJPEG; "cpu" is libjpeg-turbo. Their pixels differ
+            by a level or two.
+        device: number of the GPU where the outputs lie; None: in the host's memory.
+        hw_decoder_load: share of the frames that the hardware of a GPU's decoder gets.
+        pinned: copy the JPEGs into pinned memory before a GPU's decoder fetches them.
+    """
+
+    decoder: Decoder = "cpu"
+    device: int | None = None
+    hw_decoder_load: float = 0.65
+    pinned: bool = False
+
+    def __post_init__(self) -> None:
+        if self.decoder == "gpu" and self.device is None:
+            raise ValueError("a GPU's decoder needs a GPU")
+
+
+ON_CPU = Decoding()
+
+
 def to_torch(output: Any) -> torch.Tensor:
-    """A view of DALI's output, which stays alive as long as the tensor does."""
-    tensor: torch.Tensor = torch.from_dlpack(output.as_tensor())
+    """A view of an output that `Pipeline.run()` returned; it lives as long as the tensor does.
+
+    A GPU's output can be used on every stream at once, and its memory is not used anew before the
+    work queued on it has run. From the source of DALI 2.4 (files below dali/):
+
+    - `run()` without a stream returns when the host has waited for the event recorded behind this
+      batch (pipeline/executor/executor2/exec2.cc, `PopOutputs`), and takes the event off the
+      outputs. So they are ready, whatever stream reads them.
+    - `__dlpack__(stream)` without that event makes the stream wait for all that DALI's own stream
+      has been given until now (python/backend_impl.cc, `ToDLMTensor`): the batches after this one,
+      decoded ahead. -1 waits for nothing, and nothing is left to wait for.
+    - A tensor that is dropped goes to a thread that first calls `cudaDeviceSynchronize`
+      (pipeline/data/dltensor.cc, `DLTensorGraveyard`). The host has to wait, for nvJPEG's hardware
+      writes as soon as it is called, whatever its stream still has to wait for
+      (github.com/meta-pytorch/torchcodec/pull/1634).
+    """
+    tensor: torch.Tensor = torch.from_dlpack(output.as_tensor().__dlpack__(stream=-1))
     return tensor
 
 
 @pipeline_def
-def training_pipeline(
-    source: Any, shape: Shape, resize: bool, mixed: bool, hw_decoder_load: float
-) -> Any:
+def training_pipeline(source: Any, shape: Shape, resize: bool, decoding: Decoding) -> Any:
     """From JPEGs, MFCC columns and arguments of the augmentation to frames and MFCC.
 
     Args:
         source: called for each batch: all of these as lists or arrays, one row per frame.
         shape: of a batch.
         resize: whether some frames are of another size.
-        mixed: decode on the GPU, where the outputs then lie.
-        hw_decoder_load: share of the frames that its hardware decoder gets.
+        decoding: how frames are decoded, and where the outputs lie.
 
     Returns:
         (H, W, C) uint8 and (columns per frame, 13) float32 of each frame.
@@ -45,23 +86,78 @@ def training_pipeline(
         dtype=[kind for kind, _ in kinds],
         ndim=[axes for _, axes in kinds],
     )
-    frames = _decoded(jpegs, shape.channels, mixed, hw_decoder_load)
-    if resize:
-        frames = fn.resize(frames, size=[shape.size, shape.size])
+    frames = _as_taken(jpegs, shape, resize, decoding)
+    if decoding.device is not None:
+        sound = sound.gpu()
     frames = augmented(
         frames, dict(zip(varied, arguments, strict=True)), shape.size, shape.channels
     )
-    return frames, (sound.gpu() if mixed else sound)
+    return frames, sound
 
 
 @pipeline_def
-def decode_pipeline(source: Any, channels: int, mixed: bool) -> Any:
-    """From JPEGs to frames as stored, decoded as `training_pipeline` does."""
+def missing_pipeline(source: Any, shape: Shape, resize: bool, decoding: Decoding) -> Any:
+    """From JPEGs to frames as a cache keeps them: as `training_pipeline`'s, before augmentation.
+
+    Args:
+        source: called for each batch: a list of JPEGs.
+        shape, resize, decoding: as in `training_pipeline`.
+    """
+    jpegs = fn.external_source(source=source, batch=True, no_copy=True, dtype=dali.UINT8, ndim=1)
+    return _as_taken(jpegs, shape, resize, decoding)
+
+
+@pipeline_def
+def augment_pipeline(source: Any, shape: Shape, decoding: Decoding) -> Any:
+    """From frames and arguments of the augmentation to frames, as `training_pipeline` changes them.
+
+    Args:
+        source: called for each batch: frames (H, W, C) uint8, on the GPU if `decoding` says so,
+            and the arguments, one row per frame.
+        shape: of a batch; its `augment.pictures` is not empty.
+    """
+    assert shape.augment is not None
+    varied = shape.augment.pictures
+    on = "cpu" if decoding.device is None else "gpu"
+    frames = fn.external_source(
+        source=lambda: source()[0],
+        batch=True,
+        device=on,
+        no_copy=on == "cpu",  # they stay as they are until the output is there
+        dtype=dali.UINT8,
+        ndim=3,
+        layout="HWC",
+    )
+    kinds = list(varied.values())
+    arguments = fn.external_source(
+        source=lambda: source()[1:],
+        num_outputs=len(kinds),
+        batch=True,
+        dtype=[kind for kind, _ in kinds],
+        ndim=[axes for _, axes in kinds],
+    )
+    return augmented(frames, dict(zip(varied, arguments, strict=True)), shape.size, shape.channels)
+
+
+def _as_taken(jpegs: Any, shape: Shape, resize: bool, decoding: Decoding) -> Any:
+    """Frames of the size and colour that the model takes, where `decoding` says."""
+    if decoding.pinned:
+        jpegs = fn.copy(jpegs)  # what a GPU's operator takes from the host, DALI pins
+    frames = _decoded(jpegs, shape.channels, decoding)
+    if decoding.device is not None:
+        # A copy from pinned memory, on DALI's stream, where the frames aren't there already.
+        frames = frames.gpu()
+    return fn.resize(frames, size=[shape.size, shape.size]) if resize else frames
+
+
+@pipeline_def
+def decode_pipeline(source: Any, channels: int) -> Any:
+    """From JPEGs to frames as stored, decoded on the CPU as `training_pipeline` does."""
     jpegs = fn.external_source(source=source, batch=True, dtype=dali.UINT8, ndim=1)
-    return _decoded(jpegs, channels, mixed, 0.65)
+    return _decoded(jpegs, channels, ON_CPU)
 
 
-def _decoded(jpegs: Any, channels: int, mixed: bool, hw_decoder_load: float) -> Any:
+def _decoded(jpegs: Any, channels: int, decoding: Decoding) -> Any:
     # RGB, although SyncNet's weights are for BGR: DALI 2.4 decodes to BGR 2.4 times slower
     # (measured on a CPU), so the model turns its first kernel round instead.
     output = dali.RGB if channels == 3 else dali.GRAY
@@ -73,12 +169,12 @@ def _decoded(jpegs: Any, channels: int, mixed: bool, hw_decoder_load: float) -> 
     upright: Any = {"adjust_orientation": False}
     height = fn.peek_image_shape(jpegs, dtype=dali.FLOAT, **upright)[0:1]
     jpegs = fn.reinterpret(jpegs, rel_shape=height / height)
-    if mixed:
+    if decoding.decoder == "gpu":
         return fn.decoders.image(
             jpegs,
             device="mixed",
             output_type=output,
-            hw_decoder_load=hw_decoder_load,
+            hw_decoder_load=decoding.hw_decoder_load,
             jpeg_fancy_upsampling=True,  # as the CPU's decoder does
             **upright,
         )

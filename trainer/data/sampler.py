@@ -25,6 +25,7 @@ Ints = NDArray[np.int64]
 Pairing = Literal["independent", "paired", "multiway"]
 
 _START, _SIDE, _REPLACEMENT, _KEY = 0, 1, 2, 3  # streams of random numbers
+_BLOCK, _MOST_BLOCKS = 16, 4  # steps that are drawn at once, and how many of these are kept
 _SET, _SLOT = -1, -2  # keys of several sets: no epoch has such a number
 
 
@@ -54,11 +55,16 @@ class Segments:
         return len(self.clip)
 
     def __getitem__(self, rows: Any) -> "Segments":
-        cut: list[Any] = []
-        for field in fields(self):
-            value = getattr(self, field.name)
-            cut.append(None if value is None else value[rows])
-        return Segments(*cut)
+        # Written out: it is done several times a step, and a loop over fields costs twice as much.
+        return Segments(
+            self.clip[rows],
+            self.start[rows],
+            self.audio_clip[rows],
+            self.audio_start[rows],
+            self.label[rows],
+            None if self.false_start is None else self.false_start[rows],
+            None if self.key is None else self.key[rows],
+        )
 
     @staticmethod
     def joined(parts: "Sequence[Segments]") -> "Segments":
@@ -162,6 +168,11 @@ class TrainSampler:
             )
 
     @cached_property
+    def _blocks(self) -> dict[tuple[Any, ...], Segments]:
+        """The samples of a few steps, by what they were drawn for; those drawn last."""
+        return {}
+
+    @cached_property
     def eligible(self) -> Ints:
         """Clips long enough for a sample."""
         least = self.min_shift if self.pairing != "multiway" else self.sample_frames - WINDOW_FRAMES
@@ -215,8 +226,17 @@ class TrainSampler:
         if len(self.members) > 1:
             return self._mixed(step, slot, least, barred)
         epoch, i = divmod(step, self.steps_per_epoch)
-        position = i * self.batch_size + slot
-        return self._draw(0, epoch, position, 1 - position % 2, least, barred)
+        # Several steps at once: numbers of one step are so few that each call costs more than they.
+        begin = i - i % _BLOCK
+        drawn = self._blocks.get(what := (epoch, begin, rank, world, tuple(barred)))
+        if drawn is None:
+            steps = np.arange(begin, min(begin + _BLOCK, self.steps_per_epoch))
+            position = (steps[:, None] * self.batch_size + slot).ravel()
+            drawn = self._draw(0, epoch, position, 1 - position % 2, least, barred)
+            if len(self._blocks) >= _MOST_BLOCKS:
+                self._blocks.clear()
+            self._blocks[what] = drawn
+        return drawn[(i - begin) * share : (i - begin + 1) * share]
 
     def _mixed(self, step: int, slot: Ints, least: int, barred: list[int]) -> Segments:
         """What stands at places `slot` of the batch of a step, out of several sets."""

@@ -33,6 +33,17 @@ def find_device(asked: str, option: str) -> str:
     return asked
 
 
+def has_bf16(device: torch.device) -> bool:
+    """Whether a GPU computes in bfloat16 by itself; those that emulate it are slower than in fp32.
+
+    False for a CPU: see `MeasureOptions.bf16`.
+    """
+    if device.type != "cuda":
+        return False
+    with torch.cuda.device(device):
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+
+
 def is_device_fault(error: RuntimeError) -> bool:
     """Whether torch raised it for memory that is full or a GPU that failed, not for a bug."""
     faults = torch.OutOfMemoryError, getattr(torch, "AcceleratorError", torch.OutOfMemoryError)

@@ -15,6 +15,8 @@ from torch import nn
 from torch.nn import functional
 
 from data_tools.mfcc import CEPSTRA, COLUMNS_PER_FRAME, WINDOW_COLUMNS, WINDOW_FRAMES
+from trainer.model.convolutions import ColourConv3d, WholeConv2d, WholeConv3d
+from trainer.model.flat import flat_lips
 
 
 @dataclass(frozen=True)
@@ -79,12 +81,15 @@ class SyncNet(nn.Module):
 
     def lips(self, frames_BTHWC: torch.Tensor) -> torch.Tensor:
         """(B, T, H, W, C) uint8 frames, RGB or gray, T >= 5 -> (B, T - 4, D)."""
-        # The permuted view is channels_last_3d already: converting the type keeps the layout.
-        x = frames_BTHWC.permute(0, 4, 1, 2, 3).to(_compute_dtype(frames_BTHWC.device))
-        x = self.netcnnlip(x)  # (B, hidden, T - 4, 1, 1)
-        batch, _, windows = x.shape[:3]
-        x = x.flatten(2).transpose(1, 2).flatten(0, 1)
-        embedding: torch.Tensor = self.netfclip(x)
+        dtype = _compute_dtype(frames_BTHWC.device)
+        if frames_BTHWC.is_cuda or dtype is not torch.float32:
+            x = flat_lips(self.netcnnlip, frames_BTHWC, dtype)
+        else:
+            # The permuted view is channels_last_3d already: converting the type keeps the layout.
+            x = self.netcnnlip(frames_BTHWC.permute(0, 4, 1, 2, 3).to(dtype))
+            x = x.flatten(2).transpose(1, 2)  # (B, T - 4, hidden)
+        batch, windows = x.shape[:2]
+        embedding: torch.Tensor = self.netfclip(x.flatten(0, 1))
         return embedding.view(batch, windows, -1)
 
     def sound(self, mfcc_BFC: torch.Tensor) -> torch.Tensor:
@@ -96,42 +101,6 @@ class SyncNet(nn.Module):
         x = self.netcnnaud(x).flatten(1)
         embedding: torch.Tensor = self.netfcaud(x)
         return embedding.view(batch, count, -1)
-
-
-class ColourConv3d(nn.Conv3d):
-    """A convolution whose weights are for BGR, as published, over frames that come as RGB."""
-
-    def forward(self, input: torch.Tensor) -> torch.Tensor:
-        """(B, 3, T, H, W) RGB -> features; turning the kernel is cheaper than turning frames."""
-        weight = self.weight.flip(1)
-        return functional.conv3d(input, weight, self.bias, self.stride, self.padding)
-
-
-class WholeConv3d(nn.Conv3d):
-    """A convolution over one frame as large as its map: a matrix product, and computed as one."""
-
-    def forward(self, input: torch.Tensor) -> torch.Tensor:
-        """(B, C, T, H, W) -> (B, D, T, 1, 1), H x W the size of the kernel."""
-        x = _whole(input.transpose(1, 2).flatten(0, 1), self.weight[:, :, 0], self.bias)
-        # sizes as tensors have them: a trace would keep those of `len` for good
-        return x.view(input.shape[0], input.shape[2], -1, 1, 1).transpose(1, 2)
-
-
-class WholeConv2d(nn.Conv2d):
-    """A convolution as large as its map: a matrix product, and computed as one."""
-
-    def forward(self, input: torch.Tensor) -> torch.Tensor:
-        """(N, C, H, W) -> (N, D, 1, 1), H x W the size of the kernel."""
-        return _whole(input, self.weight, self.bias)[:, :, None, None]
-
-
-def _whole(
-    x_NCHW: torch.Tensor, weight_DCHW: torch.Tensor, bias_D: torch.Tensor | None
-) -> torch.Tensor:
-    """(N, D). Convolution kernels take three times as long for it as the matrix product."""
-    if x_NCHW.is_contiguous(memory_format=torch.channels_last):  # flattened without a copy
-        x_NCHW, weight_DCHW = x_NCHW.permute(0, 2, 3, 1), weight_DCHW.permute(0, 2, 3, 1)
-    return functional.linear(x_NCHW.flatten(1), weight_DCHW.flatten(1), bias_D)
 
 
 class OnSphere(nn.Module):

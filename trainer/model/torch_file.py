@@ -27,12 +27,12 @@ import torch
 
 from data_tools.errors import UserError
 from data_tools.names import NotPlain, open_plain
+from trainer.model.zip_end import ZipEndError, zip_end
 
 _MOST_STEPS = 1_000_000  # of a pickle; a checkpoint of ours takes 20,000
 _MOST_DIRECTORY = 1 << 22  # bytes that a zip file's list of records takes
 _MOST_DIMENSIONS = 64
 _CHUNK = 1 << 20
-_DIRECTORY_SIZE, _DIRECTORY_OFFSET, _LOCATION = 5, 6, 9  # of what zipfile finds at the end
 # Bytes a number, by the name of the storage.
 _STORAGES = {
     "FloatStorage": 4, "DoubleStorage": 8, "HalfStorage": 2, "BFloat16Storage": 2,
@@ -139,15 +139,12 @@ def plain_name(name: object) -> str:
 
 def _outline_zip(stream: IO[bytes], size: int) -> None:
     """Compare what a zip file claims with what it holds, checksums included."""
-    end = zipfile._EndRecData(stream)  # type: ignore[attr-defined] # before all of it is read
-    if end is None or end[_DIRECTORY_SIZE] > _MOST_DIRECTORY:
+    try:
+        directory_size, directory_offset = zip_end(stream, size)
+    except ZipEndError as error:
+        raise TorchFileError(str(error)) from None
+    if directory_size > _MOST_DIRECTORY:  # before all of it is read
         raise TorchFileError("is damaged or truncated; fetch or save it again")
-    stream.seek(max(0, size - 42))
-    locator = stream.read(20)
-    elsewhere = locator[:4] == b"PK\6\7" and locator[8:16] != struct.pack("<Q", size - 98)
-    if end[_LOCATION] != size - 22 or elsewhere:
-        # two readers could disagree about which end is the end
-        raise TorchFileError("is damaged: something follows its end")
     with zipfile.ZipFile(stream) as archive:
         records = {record.filename: record for record in archive.infolist()}
         if any(record.compress_type != zipfile.ZIP_STORED for record in records.values()):
@@ -156,7 +153,7 @@ def _outline_zip(stream: IO[bytes], size: int) -> None:
         if not records or len(names) < len(archive.infolist()):
             raise TorchFileError("is damaged: its records have no names of their own")
         if (
-            archive.start_dir != end[_DIRECTORY_OFFSET]
+            archive.start_dir != directory_offset
             or sum(record.file_size for record in records.values()) > size
         ):
             raise TorchFileError("is damaged: its records do not lie in it")

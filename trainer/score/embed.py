@@ -7,6 +7,7 @@ short one; whoever reads them may decode the next piece while this one computes.
 """
 
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from typing import TypeAlias, TypeVar
 
 import numpy as np
@@ -21,6 +22,7 @@ from data_tools.mfcc import (
     column_count,
     mfcc,
 )
+from trainer.model.device import has_bf16
 from trainer.model.fold import fold as fold  # whoever embeds folds first
 from trainer.model.syncnet import SyncNet
 
@@ -46,16 +48,21 @@ def embed_lips(
 
 @torch.inference_mode()
 def lip_pieces(
-    model: SyncNet, pieces: Iterable[NDArray[np.uint8]], device: str = "cpu", bf16: bool = False
+    model: SyncNet,
+    pieces: Iterable[NDArray[np.uint8]],
+    device: str = "cpu",
+    bf16: bool = False,
+    exact: bool = False,
 ) -> Iterator[torch.Tensor]:
     """Embeddings of every 5-frame window of one track, some at a time.
 
     Args:
         model: folded or not, in evaluation mode, on `device`.
         pieces: the track's frames in order, as (n, H, W, C) uint8 arrays of any n, RGB or gray.
-        device: where the model is; a GPU computes in bfloat16.
+        device: where the model is; a GPU that has bfloat16 computes in it.
         bf16: a CPU does so, too. With AVX512-BF16 or AMX that is faster; embeddings then differ by
             about a hundredth of their length, as they do on a GPU.
+        exact: compute in float32 on every device, whatever `bf16` says (no TF32 either).
 
     Yields:
         (n, D) float32 on the CPU, T - 4 windows in all; nothing for fewer than five frames.
@@ -68,7 +75,7 @@ def lip_pieces(
         if len(frames) < WINDOW_FRAMES:
             continue
         batch = torch.from_numpy(frames)[None].to(target, non_blocking=True)
-        with _precision(target, bf16):
+        with precision(target, bf16, exact):
             embeddings_KD = model.lips(batch)[0].float().cpu()
         yield embeddings_KD
 
@@ -86,7 +93,11 @@ def embed_sound(
 
 @torch.inference_mode()
 def sound_pieces(
-    model: SyncNet, features_TC: NDArray[np.float32], device: str = "cpu", bf16: bool = False
+    model: SyncNet,
+    features_TC: NDArray[np.float32],
+    device: str = "cpu",
+    bf16: bool = False,
+    exact: bool = False,
 ) -> Iterator[torch.Tensor]:
     """Embeddings of every 20-column window of (T, 13) features, some at a time: (n, D) float32.
 
@@ -100,13 +111,27 @@ def sound_pieces(
     for first in range(0, count, _SOUND_WINDOWS):
         last = min(first + _SOUND_WINDOWS, count)
         part = features[COLUMNS_PER_FRAME * first : COLUMNS_PER_FRAME * (last - 1) + WINDOW_COLUMNS]
-        with _precision(target, bf16):
+        with precision(target, bf16, exact):
             embeddings_KD = model.sound(part[None])[0].float().cpu()
         yield embeddings_KD
 
 
-def _precision(device: torch.device, bf16: bool) -> torch.autocast:
-    return torch.autocast(device.type, torch.bfloat16, enabled=bf16 or device.type == "cuda")
+@contextmanager
+def precision(device: torch.device, bf16: bool = False, exact: bool = False) -> Iterator[None]:
+    """What a network computes in within: bfloat16 on a GPU that has it or if asked for, else fp32.
+
+    Args:
+        bf16: on a CPU as well.
+        exact: float32 on every device, without cuDNN's TF32 (a mantissa of 10 bits).
+    """
+    with ExitStack() as stack:
+        if exact:
+            cudnn = torch.backends.cudnn
+            stack.callback(setattr, cudnn, "allow_tf32", cudnn.allow_tf32)
+            cudnn.allow_tf32 = False
+        half = has_bf16(device) if device.type == "cuda" else bf16
+        stack.enter_context(torch.autocast(device.type, torch.bfloat16, enabled=half and not exact))
+        yield
 
 
 def features(audio: NDArray[np.int16] | Samples, samples: int | None = None) -> NDArray[np.float32]:

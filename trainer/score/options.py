@@ -25,7 +25,8 @@ class MeasureOptions:
             the weights are calibrated for, else centred).
         max_shift: frames of 40 ms to search to either side, 1..500; memory and time grow with it.
         device: auto (default: a GPU if there is one), cpu or cuda[:n].
-        bf16: compute in bfloat16 on a CPU, too: faster where it has AVX512-BF16 or AMX.
+        bf16: compute in bfloat16 on a CPU, too: faster where it has AVX512-BF16 or AMX. A GPU that
+            has bfloat16 uses it anyway. Not in parity mode, which is float32 on every device.
         audio_stream: measure this audio stream, counted from 0 as in FFmpeg's a:N (default: the one
             meant for everybody, no commentary, description or dubbing); --fix moves all of them.
     """

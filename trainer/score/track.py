@@ -59,14 +59,16 @@ def score_track(
         reach: largest shift, frames.
         mode: "centred" by inner products (`trainer.score.centred`), "masked" by distances, "parity"
             as the official code does.
-        bf16: compute in bfloat16 on a CPU, too.
+        bf16: compute in bfloat16 on a CPU, too. Not in parity mode: as the official code, that
+            computes in float32 on every device.
 
     Raises:
         TrackError: too short to be scored.
     """
+    exact = mode == "parity"
     with tempfile.TemporaryFile() as stored:
         windows = 0
-        for embeddings_KD in lip_pieces(model, ahead(pieces), device, bf16):
+        for embeddings_KD in lip_pieces(model, ahead(pieces), device, bf16, exact):
             stored.write(embeddings_KD.numpy().tobytes())
             windows += len(embeddings_KD)
         frames = windows + WINDOW_FRAMES - 1 if windows else 0
@@ -80,7 +82,7 @@ def score_track(
         if mode != "parity":
             # The last window's last column, 25 ms long every 10 ms, reaches beyond the last frame.
             read, samples = _lengthened(read, samples), frames * SAMPLES_PER_FRAME + _BEYOND
-        heard = sound_pieces(model, features(read, samples), device, bf16)
+        heard = sound_pieces(model, features(read, samples), device, bf16, exact)
         seen = _stored_windows(stored, model.preset.embedding)
         streams = _first(count, seen), _first(count, heard)
         if mode == "centred":

@@ -3,14 +3,23 @@
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
 
+from data_tools.errors import UsageError
 from trainer.model.device import find_device as find_device
 
 T = TypeVar("T")
+# All others wait while the first packs clips, validates alone or writes to a slow disk, which may
+# take hours. A process that dies does not hold them so long: torchrun ends them, and gloo sees that
+# the connection is gone. torch's default is half an hour.
+CONTROL_TIMEOUT = timedelta(hours=24)
+# Exchanging gradients, all have come to the same step; one may wait for its data or evaluate a
+# larger share. Beyond that NCCL hangs, which no closed connection tells. Its default: 10 minutes.
+GRADIENT_TIMEOUT = timedelta(hours=2)
 
 
 class Elsewhere(Exception):
@@ -83,22 +92,43 @@ class Processes:
 
 
 def setup(device: str) -> Processes:
-    """Join the process group that torchrun's environment describes; alone without it."""
+    """Join the process group that torchrun's environment describes; alone without it.
+
+    Args:
+        device: "cpu", or "cuda" for the GPU of this process's LOCAL_RANK.
+
+    Raises:
+        UsageError: one GPU for all processes, or fewer GPUs than processes on this machine.
+    """
     world = int(os.environ.get("WORLD_SIZE", "1"))
     if world == 1:
         return Processes()
     local_rank = int(os.environ["LOCAL_RANK"])
+    local_world = int(os.environ.get("LOCAL_WORLD_SIZE", str(world)))
     cuda = device.startswith("cuda")
     if cuda:
+        _check_gpus(device, local_rank, local_world)
         torch.cuda.set_device(local_rank)
-    dist.init_process_group("nccl" if cuda else "gloo")
-    return Processes(
-        rank=dist.get_rank(),
-        world=world,
-        local_rank=local_rank,
-        local_world=int(os.environ.get("LOCAL_WORLD_SIZE", str(world))),
-        control=dist.new_group(backend="gloo") if cuda else dist.group.WORLD,
-    )
+        dist.init_process_group("nccl", timeout=GRADIENT_TIMEOUT)
+        control = dist.new_group(backend="gloo", timeout=CONTROL_TIMEOUT)
+    else:
+        dist.init_process_group("gloo", timeout=CONTROL_TIMEOUT)
+        control = dist.group.WORLD
+    return Processes(dist.get_rank(), world, local_rank, local_world, control)
+
+
+def _check_gpus(device: str, local_rank: int, local_world: int) -> None:
+    if ":" in device:
+        raise UsageError(
+            f"train.device {device}: under torchrun each process takes the GPU of its own number "
+            "(LOCAL_RANK); give cuda, and choose GPUs by CUDA_VISIBLE_DEVICES"
+        )
+    there = torch.cuda.device_count()
+    if local_rank >= there:
+        raise UsageError(
+            f"{local_world} processes on this machine, but {there} GPU(s): start "
+            f"`torchrun --nproc-per-node {there}`"
+        )
 
 
 def leave() -> None:

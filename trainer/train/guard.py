@@ -17,6 +17,7 @@ import torch
 
 from data_tools.errors import UserError
 from trainer.model.losses import Pairs, distances, masked_mean
+from trainer.train.stream import Readback, plain_events
 
 Action = Literal["warn", "stop", "off"]
 EVERY = 5  # steps between looks, once there are the fewest that a judgement needs
@@ -78,6 +79,7 @@ class Guard:
         self._lr = lr
         self._patience = max(warmup_steps + _STEPS, math.ceil(_WINDOWS / windows))
         self._looks: deque[torch.Tensor] = deque(maxlen=_LOOKS)
+        self._coming: deque[Readback] = deque()  # looks that the device may not have come to
         self._said: set[str] = set()
         self.blown_up = False  # whether a verdict was that the loss is no number
 
@@ -91,23 +93,36 @@ class Guard:
         pairs: Pairs,
     ) -> None:
         """Remember what one step shows; costs nothing on most steps."""
-        if step % EVERY and len(self._looks) >= _FEWEST:
+        if step % EVERY and len(self._looks) + len(self._coming) >= _FEWEST:
             return
         d = distances(lips_BKD, sound_BLD)
         genuine, false = pairs.genuine_BKL, pairs.false_BKL
         figures = [loss.detach().float(), _spread(lips_BKD), _spread(sound_BLD)]
         figures += [masked_mean(d, genuine), masked_mean(d, false), _order(d, genuine, false)]
-        self._looks.append(torch.stack(figures))
+        look = torch.stack(figures)
+        self._receive(wait=False)
+        self._coming.append(Readback(look, plain_events(look.device)))
+
+    def _receive(self, wait: bool) -> None:
+        """Take the looks that have come; with `wait`, all of them."""
+        while self._coming and (wait or self._coming[0].here()):
+            # a copy: allocating pinned memory is slow, so what is free of it is used again
+            self._looks.append(self._coming.popleft().read().clone())
 
     def order_now(self) -> float:
-        """`Seen.order` of the latest look alone (waits for the device); 0 before the first."""
+        """`Seen.order` of the latest look alone (waits for that step); 0 before the first."""
+        self._receive(wait=True)
         return float(self._looks[-1][-1]) if self._looks else 0.0
 
     def seen(self) -> Seen | None:
-        """The mean of the latest looks; None before there are enough (waits for the device)."""
+        """The mean of the latest looks; None before there are enough.
+
+        Waits for the latest of them, some steps ago: the device has the steps since then to do.
+        """
+        self._receive(wait=True)
         if len(self._looks) < _FEWEST:
             return None
-        looks = torch.stack(list(self._looks)).double().cpu()
+        looks = torch.stack(list(self._looks)).double()
         usable = looks.isfinite().all(1)
         if usable[-_FEWEST:].any():
             looks = looks[usable]

@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -18,15 +18,18 @@ from data_tools.mfcc import WINDOW_FRAMES
 from data_tools.shards import open_shards
 from trainer.config import check
 from trainer.config.command import save_config
-from trainer.config.settings import Config, Options
+from trainer.config.settings import Config, DecodeDevice, Options
 from trainer.data.batch import Shape
 from trainer.data.dataset import Dataset
+from trainer.data.decode_choice import Rates, measure
 from trainer.data.loader import Loader, Requests
+from trainer.data.pipeline import Decoder
 from trainer.data.sampler import Segments, TrainSampler
 from trainer.model.syncnet import PRESETS
 from trainer.model.transfer import Start
 from trainer.score.scoring import REACH
 from trainer.train import display, distributed
+from trainer.train.caching import cache_of
 from trainer.train.checkpoint import Resumed
 from trainer.train.demo import make_shards
 from trainer.train.distributed import Processes
@@ -119,12 +122,12 @@ def open_run(
     options = options or Options()
     check(config)
     display.check_trackers(options.trackers)
-    kind = distributed.find_device(config.train.device, "train.device").split(":")[0]
-    processes = distributed.setup(kind)
+    asked = distributed.find_device(config.train.device, "train.device")
+    processes = distributed.setup(asked)
     console = console or Console(quiet=not processes.first)
     try:
         with ExitStack() as stack:
-            device = _device(kind, config.train.device, processes)
+            device = _device(asked, processes, stack)
             yield _open(config, options, device, processes, console, stack)
     finally:
         distributed.leave()
@@ -157,8 +160,8 @@ def _open(
     say = partial(console.print, highlight=False, soft_wrap=True)
     weights = open_start(config.model, resumed, processes, say)
     loader_options = _loader_options(config, device, processes)
-    # Before the model: the first batches are decoded while it is built.
-    loader = Loader(
+    open_loader = partial(
+        Loader,
         dataset,
         _requests(sampler, options.overfit, processes),
         _shape(config, processes),
@@ -167,7 +170,11 @@ def _open(
         parts=config.train.accumulate,
         **loader_options,
     )
-    stack.callback(loader.close)
+    decoder = settle(config.data.decode_device, device, open_loader, processes, say)
+    loader_options["decode_device"] = decoder
+    store = cache_of(config, dataset, decoder, total - start, device, say, stack)
+    # Before the model: the first batches are decoded while it is built.
+    loader = stack.enter_context(open_loader(decode_device=decoder, store=store))
     validation = None
     if not options.overfit:
         validation = open_validation(config, "val", processes, console, loader_options)
@@ -188,12 +195,20 @@ def _open(
     )  # fmt: skip
 
 
-def _device(kind: str, asked: str, processes: Processes) -> torch.device:
-    if kind == "cpu":
+def _device(asked: str, processes: Processes, stack: ExitStack) -> torch.device:
+    """Where to compute, made ready for it until `stack` is closed."""
+    if asked == "cpu":
         return torch.device("cpu")
-    index = int(asked.split(":")[1]) if ":" in asked else processes.local_rank
-    torch.cuda.set_device(index)
-    return torch.device("cuda", index)
+    device = torch.device(
+        "cuda", int(asked.split(":")[1]) if ":" in asked else processes.local_rank
+    )
+    torch.cuda.set_device(device)
+    cudnn = torch.backends.cudnn
+    if not (cudnn.deterministic or torch.are_deterministic_algorithms_enabled()):
+        # Batches keep their shape, so trying the kernels once pays. Two tries may choose two.
+        stack.callback(setattr, cudnn, "benchmark", cudnn.benchmark)
+        cudnn.benchmark = True
+    return device
 
 
 def _requests(sampler: TrainSampler, overfit: int, processes: Processes) -> Requests:
@@ -228,6 +243,38 @@ def _loader_options(config: Config, device: torch.device, processes: Processes) 
         "ready": config.data.ready,
         "hw_decoder_load": config.data.hw_decoder_load,
     }
+
+
+def settle(
+    asked: DecodeDevice,
+    device: torch.device,
+    open_loader: Callable[..., Loader],
+    processes: Processes,
+    say: Callable[[str], None],
+) -> Decoder:
+    """Where frames are decoded, the same on every process; what had to be measured is said.
+
+    Args:
+        asked: data.decode_device.
+        device: of the model.
+        open_loader: opens the training's loader, given its `decode_device`.
+
+    Raises:
+        UsageError: a GPU is to decode and the training has none.
+    """
+    if device.type != "cuda":
+        if asked == "gpu":
+            raise UsageError(
+                f"data.decode_device gpu needs a GPU, and this training runs on the {device.type}"
+            )
+        return "cpu"
+    if asked != "auto":
+        return asked
+    # All measure at the same time, as they will decode at the same time.
+    own = measure(lambda decoder: open_loader(decode_device=decoder))
+    rates = Rates(*processes.mean([own.gpu, own.cpu]))
+    say(rates.in_words())
+    return rates.faster
 
 
 def open_validation(

@@ -18,14 +18,17 @@ from data_tools.mfcc import CEPSTRA, WINDOW_COLUMNS, WINDOW_FRAMES
 from trainer.config.settings import Config, Train
 from trainer.data.batch import Batch
 from trainer.data.sampler import Segments
+from trainer.model.device import has_bf16
 from trainer.model.ema import average
 from trainer.model.layers import freeze, frozen_layers, parameters_of
 from trainer.model.losses import Pairs, labelled, make_loss, shifted, strange
 from trainer.model.syncnet import PRESETS, SyncNet
 from trainer.model.transfer import Start
 from trainer.train.checkpoint import Resumed
+from trainer.train.compiling import compile_forward, naming_compiler_faults
 from trainer.train.distributed import Processes
 from trainer.train.guard import Guard
+from trainer.train.stream import upload
 from trainer.train.timing import StepClock
 
 Autocast = Callable[[], AbstractContextManager[Any]]
@@ -91,6 +94,8 @@ class TrainStep:
         self._parallel: nn.Module = self.model
         if processes is not None and processes.world > 1:
             self._share_gradients()
+        if config.train.compile:
+            compile_forward(self._parallel)
         groups, self._kinds = self._groups()
         self.optimizer = torch.optim.AdamW(
             groups,
@@ -106,6 +111,8 @@ class TrainStep:
             torch.autocast, device.type, dtype=dtype, enabled=dtype is not None
         )
         self.scaler = torch.amp.GradScaler(device.type, enabled=dtype is torch.float16)
+        # of "paired", which sound is the false one; made once, since making it waits for a GPU
+        self._second = torch.tensor([False, True], device=device)
 
     def _groups(self) -> tuple[list[dict[str, Any]], list[str]]:
         """The weights that train, in groups of one learning rate each; whose rate each is."""
@@ -200,7 +207,8 @@ class TrainStep:
         clock.mark("loss")
         if before is None:
             self.optimizer.zero_grad(set_to_none=True)
-        self.scaler.scale(own).backward()
+        with naming_compiler_faults("train.compile"):
+            self.scaler.scale(own).backward()
         clock.mark("backward")
         return value
 
@@ -222,7 +230,7 @@ class TrainStep:
         if self.config.data.pairing == "paired":
             # two sounds in a row: windows that span both would be neither
             mfcc = mfcc.reshape(-1, WINDOW_COLUMNS, CEPSTRA)
-        with self.autocast():
+        with self.autocast(), naming_compiler_faults("train.compile"):
             lips, sound = self._parallel(batch.frames_NRHWC, mfcc)
         return lips, sound.reshape(len(lips), -1, sound.shape[-1])
 
@@ -242,14 +250,13 @@ class TrainStep:
             nearest = self._min_shift_at(step)
             pairs = shifted(samples, windows, windows, 0, nearest, self.device)
         elif data.pairing == "paired":
-            false = torch.tensor([False, True], device=self.device).expand(samples, 1, 2)
+            false = self._second.expand(samples, 1, 2)
             pairs = Pairs(~false, false)
         else:
-            label = torch.from_numpy(segments.label).to(self.device, non_blocking=True)
-            pairs = labelled(label)
+            pairs = labelled(upload(segments.label, self.device))
         if not data.skip_quiet or data.pairing == "independent":
             return pairs
-        quiet = torch.from_numpy(quiet_NA).to(self.device, non_blocking=True)
+        quiet = upload(quiet_NA, self.device)
         if data.pairing == "paired":
             # windows of the genuine and of the false sound; those between span both
             quiet = quiet[:, ::WINDOW_FRAMES]
@@ -260,11 +267,10 @@ class TrainStep:
     def _strange(self, batch: Batch) -> torch.Tensor:
         data = self.config.data
         windows = data.sample_frames - WINDOW_FRAMES + 1
-        clip = torch.from_numpy(batch.segments.clip).to(self.device, non_blocking=True)
+        clip = upload(batch.segments.clip, self.device)
         quiet = None
         if data.skip_quiet:
-            quiet = torch.from_numpy(batch.quiet_NA).to(self.device, non_blocking=True)
-            quiet = quiet[:, :windows]
+            quiet = upload(batch.quiet_NA, self.device)[:, :windows]
         return strange(clip, quiet, windows, windows)
 
     @property
@@ -349,9 +355,15 @@ def warmup_steps(config: Train, total: int) -> int:
 
 def _dtype(precision: str, device: torch.device) -> torch.dtype | None:
     """What the forward pass computes in; None: float32 throughout."""
+    cuda = device.type == "cuda"
     if precision == "auto":
-        precision = "bf16" if device.type == "cuda" else "fp32"
+        precision = "bf16" if has_bf16(device) else "fp32"
     dtype = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
-    if dtype is torch.float16 and device.type != "cuda":
+    if dtype is torch.float16 and not cuda:
         raise UsageError("train.precision fp16 needs a GPU; use fp32 or bf16")
+    if dtype is torch.bfloat16 and cuda and not has_bf16(device):
+        raise UsageError(
+            f"train.precision bf16: {torch.cuda.get_device_name(device)} can only emulate it; use "
+            "fp16 or fp32"
+        )
     return dtype

@@ -4,9 +4,23 @@
 synchronises); `StepLog` turns them into rows of steps.jsonl; `summarise` and `plot` read those.
 
 A row: epoch (from 1), step (from 0, over all epochs), phase ("train" or "val"), loss, data_ms,
-forward_ms, loss_ms, backward_ms, optimizer_ms, total_ms. `data_ms` is what the host waited for the
-batch; total_ms is the whole step on the host, logging included; validation and checkpoints lie
-between steps. Where the loss is not finite it is null (NaN in files of earlier versions).
+forward_ms, loss_ms, backward_ms, optimizer_ms, total_ms. Where the loss is not finite it is null
+(NaN in files of earlier versions).
+
+On a CPU all times are the host's. `data_ms` is what it waited for the batch; total_ms is the whole
+step; validation and checkpoints lie between steps.
+
+On a GPU all times are the device's, which computes while the host is steps ahead:
+
+- `data_ms` is how long the device had nothing to do for want of the batch: from where the step
+  begins in its queue (at once behind the step before, or when the host came to it, if that was
+  later) until the batch is there. Of a step in parts, also from the end of each part.
+- `total_ms` goes from the last event of the step before to the last event of this one. So whatever
+  kept the device idle in between counts, in no phase if it was not the batch. The first step of a
+  run, and the first after a validation or a checkpoint (`interrupt`), has none before it and counts
+  from its own beginning: validating and saving are no part of any step.
+- `host_wait_ms`, on a GPU alone, is what the host spent fetching the batch: waiting for it, or for
+  the device to be done with earlier ones. It costs nothing while the device has work.
 """
 
 import json
@@ -17,6 +31,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import islice, pairwise, takewhile
 from pathlib import Path
 from statistics import median
 from typing import Annotated, Any, Literal
@@ -28,10 +43,12 @@ from data_tools.atomic import atomic_path
 from data_tools.figure import save_figure
 from data_tools.records import Count, RecordError, decode_record, read_lines
 from trainer.train.distributed import Processes
+from trainer.train.stream import Event, NewEvent, Readback, plain_events, timed_events
 
 STEPS = "steps.jsonl"
 PHASES = ("data", "forward", "loss", "backward", "optimizer")
-_LAG = 8  # GPU or several processes: rows are read this many steps later
+# GPU or several processes: the most rows that wait to be complete. The host is never further ahead.
+_LAG = 8
 
 
 Milliseconds = Annotated[float, Meta(ge=0, le=1e12)]
@@ -41,7 +58,8 @@ Milliseconds = Annotated[float, Meta(ge=0, le=1e12)]
 class StepRow:
     """A row of steps.jsonl, see above; None: a loss that is not finite.
 
-    `compute_ms` and `validation_ms` (after the step) are in what benchmarks write only.
+    `host_wait_ms` is in rows of a GPU only; `compute_ms` and `validation_ms` (after the step) are
+    in what benchmarks write only.
     """
 
     epoch: Annotated[int, Meta(ge=1, le=10**9)]
@@ -56,6 +74,7 @@ class StepRow:
     optimizer_ms: Milliseconds = 0.0
     compute_ms: Milliseconds = 0.0
     validation_ms: Milliseconds = 0.0
+    host_wait_ms: Milliseconds | None = None
 
     def spent(self, phase: str) -> float:
         """Milliseconds of one of PHASES."""
@@ -64,32 +83,49 @@ class StepRow:
 
 
 class StepClock:
-    """Marks the ends of a step's phases. On a CPU: host time; on a GPU: also an event a mark."""
+    """Marks the ends of a step's phases. On a CPU: host time; on a GPU: also an event a mark.
 
-    def __init__(self, device: torch.device) -> None:
-        self._cuda = device.type == "cuda"
-        self._spare: list[torch.cuda.Event] = []
+    Args:
+        device: where the step computes.
+        new_event: makes the events, whose times count instead of the host's; default: those of
+            CUDA on a GPU, none on a CPU.
+    """
+
+    def __init__(self, device: torch.device, new_event: NewEvent | None = None) -> None:
+        self._new_event = new_event or timed_events(device)
+        self._spare: list[Event] = []
+        self._before: Event | None = None
         self.begin()
 
     def begin(self) -> None:
         """A step begins."""
         self._names: list[str] = []
-        self._events: list[torch.cuda.Event] = []
         self._times = [time.perf_counter()]
+        self._events: list[Event] = []
+        self._put_event()
 
     def mark(self, phase: str) -> None:
         """`phase` ends here; it began at the mark before."""
         self._names.append(phase)
         self._times.append(time.perf_counter())
-        if self._cuda:
-            event = self._spare.pop() if self._spare else torch.cuda.Event(enable_timing=True)
+        self._put_event()
+
+    def _put_event(self) -> None:
+        if self._new_event is not None:
+            event = self._spare.pop() if self._spare else self._new_event()
             event.record()
             self._events.append(event)
 
     def end(self) -> "StepTimes":
         """The step is over; read the result later."""
         total = time.perf_counter() - self._times[0]
-        return StepTimes(self._names, self._times, total, self._events, self._spare)
+        times = StepTimes(self._names, self._times, total, self._events, self._before, self._spare)
+        self._before = self._events[-1] if self._events else None
+        return times
+
+    def interrupt(self) -> None:
+        """What comes between the last step and the next is part of neither."""
+        self._before = None
 
 
 class StepTimes:
@@ -100,27 +136,44 @@ class StepTimes:
         names: list[str],
         times: list[float],
         total: float,
-        events: list[torch.cuda.Event],
-        spare: list[torch.cuda.Event],
+        events: list[Event],
+        before: Event | None,
+        spare: list[Event],
     ) -> None:
         self._names, self._times, self._total = names, times, total
-        self._events, self._spare = events, spare
+        self._events, self._before, self._spare = events, before, spare
+        self._result: dict[str, float] | None = None
 
     def milliseconds(self) -> dict[str, float]:
-        """`<phase>_ms` of every phase in PHASES (0 if not marked) or marked, and `total_ms`."""
+        """`<phase>_ms` of every phase in PHASES (0 if not marked) or marked, and `total_ms`.
+
+        With events also `host_wait_ms`.
+        """
+        if self._result is None:
+            host = [1e3 * (b - a) for a, b in pairwise(self._times)]
+            found = self._by_host(host) if not self._events else self._by_device(host)
+            self._result = {name: round(value, 4) for name, value in found.items()}
+        return self._result
+
+    def _by_host(self, host: list[float]) -> dict[str, float]:
+        return self._phases(host) | {"total_ms": 1e3 * self._total}
+
+    def _by_device(self, host: list[float]) -> dict[str, float]:
+        events, last = self._events, self._events[-1]
+        last.synchronize()
+        device = [a.elapsed_time(b) for a, b in pairwise(events)]
+        total = (self._before or events[0]).elapsed_time(last)
+        # The last one stays: the next step counts from it, and may be read much later.
+        self._spare += events[:-1]
+        self._events, self._before = [], None
+        wait = self._phases(host)["data_ms"]
+        return self._phases(device) | {"total_ms": total, "host_wait_ms": wait}
+
+    def _phases(self, spent: list[float]) -> dict[str, float]:
         result = {f"{phase}_ms": 0.0 for phase in PHASES}
-        for i, name in enumerate(self._names):
-            # waiting for the data of a later part is the host's, whose GPU may still compute
-            if self._events and i > 0 and name != "data":
-                self._events[i].synchronize()
-                spent = self._events[i - 1].elapsed_time(self._events[i])
-            else:
-                spent = 1e3 * (self._times[i + 1] - self._times[i])
-            result[f"{name}_ms"] = result.get(f"{name}_ms", 0.0) + spent
-        result["total_ms"] = 1e3 * self._total
-        self._spare += self._events
-        self._events = []
-        return {name: round(value, 4) for name, value in result.items()}
+        for name, milliseconds in zip(self._names, spent, strict=True):
+            result[f"{name}_ms"] = result.get(f"{name}_ms", 0.0) + milliseconds
+        return result
 
 
 class StepLog:
@@ -130,11 +183,27 @@ class StepLog:
     can end together. The file then ends with the last row that is whole.
     """
 
-    def __init__(self, path: Path, device: torch.device, processes: Processes) -> None:
-        self._lag = _LAG if device.type == "cuda" or processes.world > 1 else 0
+    def __init__(
+        self,
+        path: Path,
+        device: torch.device,
+        processes: Processes,
+        new_event: NewEvent | None = None,
+    ) -> None:
+        """Open the file, which may hold rows already.
+
+        Args:
+            path: of steps.jsonl.
+            device: where the losses are.
+            processes: whose losses are averaged; all call the same methods in the same order.
+            new_event: makes the events behind the copies of losses; default: those of CUDA on a
+                GPU, none on a CPU.
+        """
+        self._new_event = new_event or plain_events(device)
+        self._lag = _LAG if self._new_event is not None or processes.world > 1 else 0
         self._processes = processes
         self._path = path
-        self._pending: deque[tuple[dict[str, Any], torch.Tensor, StepTimes]] = deque()
+        self._pending: deque[tuple[dict[str, Any], Readback, StepTimes]] = deque()
         # unbuffered: a killed run loses no finished row, and closing has nothing left to fail with
         self._file = open(path, "ab", buffering=0) if processes.first else None  # noqa: SIM115
         self.failure: OSError | None = None
@@ -144,9 +213,19 @@ class StepLog:
     ) -> list[dict[str, Any]]:
         """Take a step; returns the rows that became complete (none while the GPU may be busy)."""
         place = {"epoch": epoch, "step": step, "phase": phase}
-        self._pending.append((place, loss.detach(), times))
-        # Half of the rows at a time: the newer half may still be running.
-        return self._write(self._lag // 2) if len(self._pending) > self._lag else []
+        self._pending.append((place, Readback(loss, self._new_event), times))
+        return self._write(self._ready())
+
+    def _ready(self) -> int:
+        """How many rows to write now: on a GPU those that it is done with."""
+        pending = self._pending
+        if self._processes.world > 1:
+            # The same on all processes, and a collective for several rows at once. The newer half
+            # may still be running.
+            return len(pending) - self._lag // 2 if len(pending) > self._lag else 0
+        late = max(0, len(pending) - self._lag)
+        done = takewhile(lambda row: row[1].here(), islice(pending, late, None))
+        return late + sum(1 for _ in done)
 
     def add_now(self, epoch: int, step: int, phase: str, loss: float, times: StepTimes) -> None:
         """Take a step of this process alone, whose loss is known; it is written at once."""
@@ -155,11 +234,11 @@ class StepLog:
 
     def flush(self) -> list[dict[str, Any]]:
         """Complete every pending row, waiting for the GPU (and all processes); returns them."""
-        return self._write(0)
+        return self._write(len(self._pending))
 
-    def _write(self, leave: int) -> list[dict[str, Any]]:
-        ready = [self._pending.popleft() for _ in range(len(self._pending) - leave)]
-        losses = self._processes.mean([float(loss) for _, loss, _ in ready])
+    def _write(self, count: int) -> list[dict[str, Any]]:
+        ready = [self._pending.popleft() for _ in range(count)]
+        losses = self._processes.mean([float(loss.read()) for _, loss, _ in ready])
         rows = [
             {**place, "loss": loss, **times.milliseconds()}
             for (place, _, times), loss in zip(ready, losses, strict=True)

@@ -134,6 +134,7 @@ class Trainer:
         self._check_rows(self._steps.flush())
         self._saver.save(step, self.best, best)
         self._saved = time.monotonic()
+        self._clock.interrupt()
 
     def _check_rows(self, rows: list[dict[str, Any]]) -> None:
         """Tell the trackers of steps whose rows are complete; end the run if it has blown up."""

@@ -206,6 +206,7 @@ class Validation:
         accuracy_k15 (share of offsets within +-1 frame over +-15, shifts outside the clip masked;
         chance is 3/31); segments and clips measured. Those of each set are then in `by_set`.
         """
+        clock.interrupt()
         model.eval()
         device = next(model.parameters()).device
         parts: list[_Part] = []
@@ -236,6 +237,7 @@ class Validation:
             measures = self._measures(distances, valid)
             parts.append(_Part(number, len(batch.segments), float(value), *measures))
             on_batch(float(value), clock.end())
+        clock.interrupt()
         model.train()
         everything = [part for each in self._processes.gather(parts) for part in each]
         of_clips = self.dataset.sets[np.unique(self.segments.clip)]

@@ -21,6 +21,7 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional
 
+import trainer.data.loader as loader_module
 from trainer.data.augment import Augment
 from trainer.data.batch import Shape
 from trainer.data.dataset import Dataset
@@ -391,6 +392,38 @@ def test_requests_that_ask_for_a_bad_clip_again_end_the_loader_with_its_name(cop
         next(loader)
 
 
+class Broken:
+    """A pipeline on a GPU that has met an error, which stays."""
+
+    built = 0
+
+    def __init__(self, source: Any, *args: Any, **options: Any) -> None:
+        self.source = source
+
+    def build(self) -> None:
+        Broken.built += 1
+
+    def run(self) -> None:
+        self.source()
+        raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+
+def test_an_error_that_no_frame_is_to_blame_for_ends_the_loader_at_once(
+    dataset: Dataset, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(loader_module, "training_pipeline", Broken)
+    with (
+        small(dataset) as loader,
+        pytest.raises(LoaderError, match=r"not by its frames.*an illegal memory access") as caught,
+    ):
+        next(loader)
+    assert isinstance(caught.value.__cause__, LoaderError)
+    assert isinstance(caught.value.__cause__.__cause__, RuntimeError)
+    assert loader.quarantine == {} and not caplog.records
+    assert Broken.built == 1
+    assert not feeders()
+
+
 # ----------------------------------------------------------------------------------- the end
 
 
@@ -476,6 +509,44 @@ def test_mixed_decoding_is_near_the_decoding_on_the_cpu(
             assert difference.quantile(0.99) <= 4
             expected = dataset.mfcc(batch.segments, 5, 20)
             assert np.array_equal(batch.mfcc_NFC.cpu().numpy(), expected)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="copies to a CUDA device")
+@pytest.mark.parametrize(("colours", "channels"), [("RGB", 3), ("GRAY", 1)])
+def test_frames_decoded_on_the_cpu_arrive_on_the_gpu_unchanged(
+    dataset: Dataset, colours: str, channels: int
+) -> None:
+    shape = Shape(4, 5, 5, 64, channels)
+    with small(dataset, shape, device="cuda", decode_device="cpu") as loader:
+        for batch in islice(loader, 10):
+            assert batch.frames_NRHWC.is_cuda and batch.mfcc_NFC.is_cuda
+            exact = decoded(dataset, batch.segments, 5, colours)
+            assert torch.equal(batch.frames_NRHWC.cpu(), exact)
+            expected = dataset.mfcc(batch.segments, 5, 20)
+            assert np.array_equal(batch.mfcc_NFC.cpu().numpy(), expected)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="mixed decoding needs a CUDA device")
+def test_pinned_jpegs_give_the_same_frames(dataset: Dataset) -> None:
+    with (
+        small(dataset, device="cuda", hw_decoder_load=1.0) as mapped,
+        small(dataset, device="cuda", hw_decoder_load=1.0, pinned=True) as pinned,
+    ):
+        for a, b in islice(zip(mapped, pinned, strict=True), 5):
+            assert torch.equal(a.frames_NRHWC, b.frames_NRHWC)
+
+
+def test_jpegs_copied_before_they_are_decoded_give_the_same_frames(dataset: Dataset) -> None:
+    with small(dataset, pinned=True) as loader:
+        for batch in islice(loader, 5):
+            assert torch.equal(batch.frames_NRHWC, decoded(dataset, batch.segments, 5))
+
+
+def test_a_gpu_cannot_decode_for_a_cpu(dataset: Dataset) -> None:
+    with pytest.raises(ValueError, match="needs a GPU"):
+        small(dataset, decode_device="gpu")
 
 
 # -------------------------------------------------------------------------- steps in parts

@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from trainer.model.syncnet import PRESETS, SyncNet, WholeConv2d, WholeConv3d, parameter_count
+from trainer.model.convolutions import WholeConv2d, WholeConv3d
+from trainer.model.syncnet import PRESETS, SyncNet, parameter_count
 
 # From the published weights: first and last convolution, heads.
 PUBLISHED = {

@@ -1,5 +1,6 @@
 """One pass over a track gives what cut windows give; parity with the official code."""
 
+from contextlib import nullcontext
 from pathlib import Path
 
 import cv2
@@ -15,6 +16,7 @@ from benchmarks import official
 from data_tools.mfcc import mfcc
 from trainer.model.fold import fold
 from trainer.model.syncnet import SyncNet
+from trainer.score import embed
 from trainer.score.embed import PIECE, embed_lips, embed_sound, features
 from trainer.score.track import score_track
 
@@ -147,3 +149,26 @@ def test_parity_with_what_the_official_code_computed(real_clips: Path) -> None:
     np.testing.assert_allclose(found.means_S, expected["dist"].mean(0), rtol=1e-3)
     assert found.offset == int(expected["offset"])
     assert found.confidence == pytest.approx(float(expected["confidence"]), rel=1e-2)
+
+
+def test_on_a_gpu_precision_is_its_own_bfloat16_or_float32(monkeypatch: pytest.MonkeyPatch) -> None:
+    opened = []
+    monkeypatch.setattr(
+        torch, "autocast", lambda *kind, enabled: opened.append((*kind, enabled)) or nullcontext()
+    )
+    own = {"cuda:0": True, "cuda:1": False}
+    monkeypatch.setattr(embed, "has_bf16", lambda device: own[str(device)])
+    before = torch.backends.cudnn.allow_tf32
+    for name, bf16, exact, half in (
+        ("cuda:0", False, False, True),
+        ("cuda:0", True, True, False),
+        ("cuda:1", True, False, False),
+        ("cpu", False, False, False),
+        ("cpu", True, False, True),
+        ("cpu", True, True, False),
+    ):
+        device = torch.device(name)
+        with embed.precision(device, bf16, exact):
+            assert opened[-1] == (device.type, torch.bfloat16, half)
+            assert torch.backends.cudnn.allow_tf32 == (before and not exact)
+        assert torch.backends.cudnn.allow_tf32 == before

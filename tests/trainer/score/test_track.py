@@ -34,3 +34,18 @@ def test_a_track_that_is_too_short_is_the_users_matter() -> None:
     frames, audio = np.zeros((4, 64, 64, 1), np.uint8), np.zeros(4 * SAMPLES_PER_FRAME, np.int16)
     with pytest.raises(TrackError, match="too short"):
         score_track(model, [frames], audio)
+
+
+def test_parity_is_float32_whatever_else_is_asked_for() -> None:
+    torch.manual_seed(0)
+    model = fold(SyncNet("small").eval())
+    rng = np.random.default_rng(0)
+    frames = rng.integers(0, 256, (20, 64, 64, 1), dtype=np.uint8)
+    audio = rng.integers(-9000, 9000, 20 * SAMPLES_PER_FRAME, dtype=np.int16)
+    means = {
+        (mode, bf16): score_track(model, [frames], audio, 3, mode, bf16=bf16).means_S
+        for mode in ("parity", "masked")
+        for bf16 in (False, True)
+    }
+    assert np.array_equal(means["parity", True], means["parity", False])
+    assert not np.array_equal(means["masked", True], means["masked", False])

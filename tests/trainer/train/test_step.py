@@ -1,6 +1,7 @@
 """The training step alone: what it marks, learns, and saves."""
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,8 @@ from trainer.model.layers import layers_of
 from trainer.model.syncnet import SyncNet
 from trainer.model.transfer import Origin, Start
 from trainer.train import checkpoint
+from trainer.train import step as step_module
+from trainer.train.distributed import Processes
 from trainer.train.step import TrainStep, lr_factor
 from trainer.train.timing import PHASES, StepClock
 
@@ -108,6 +111,82 @@ def test_the_learning_rate_rises_then_falls() -> None:
 def test_what_a_cpu_cannot_do_is_refused() -> None:
     with pytest.raises(UsageError, match="fp16 needs a GPU"):
         TrainStep(Config(train=Train(precision="fp16")), CPU, 10)
+
+
+def test_auto_is_bfloat16_where_the_gpu_has_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    gpu = torch.device("cuda", 1)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "Tesla T4")
+    for own, found in ((True, torch.bfloat16), (False, None)):
+        monkeypatch.setattr(step_module, "has_bf16", lambda device, own=own: own)
+        assert step_module._dtype("auto", gpu) is found
+        assert step_module._dtype("fp16", gpu) is torch.float16
+    with pytest.raises(UsageError, match="bf16: Tesla T4 can only emulate it; use fp16 or fp32"):
+        step_module._dtype("bf16", gpu)
+    assert step_module._dtype("auto", CPU) is None
+    assert step_module._dtype("bf16", CPU) is torch.bfloat16
+
+
+def test_a_compiled_step_is_the_same_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Traced, but run by torch itself: what the compiler makes of it takes a minute."""
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager"))
+    saved, values = [], []
+    for compiled in (False, True):
+        torch._dynamo.reset()
+        config = Config(train=Train(average=0.9, compile=compiled, warmup_steps=0))
+        step = TrainStep(config, CPU, 10)
+        values.append([float(step(made_batch(), number, StepClock(CPU))) for number in (0, 1)])
+        saved.append(step.state_dict())
+    assert values[0] == values[1]
+    for part in ("model", "average"):
+        plain, other = saved[0][part], saved[1][part]
+        assert plain.keys() == other.keys()
+        assert all(torch.equal(plain[name], other[name]) for name in plain)
+    counters = torch._dynamo.utils.counters["stats"]
+    assert counters["unique_graphs"] > 0
+
+
+def test_what_cannot_be_compiled_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(graph: object, inputs: object) -> object:
+        raise OSError("no C compiler\nat all")
+
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=broken))
+    step = TrainStep(Config(train=Train(compile=True)), CPU, 10)
+    with pytest.raises(
+        UsageError,
+        match=r"^train.compile: torch cannot compile this model here \(no C compiler\); leave",
+    ):
+        step(made_batch(), 0, StepClock(CPU))
+
+    def never(*_: object, **__: object) -> None:
+        raise RuntimeError("torch.compile is not supported on this system")
+
+    monkeypatch.setattr(torch, "compile", never)
+    with pytest.raises(UsageError, match="is not supported on this system"):
+        TrainStep(Config(train=Train(compile=True)), CPU, 10)
+
+
+def test_a_mistake_of_ours_is_not_the_compilers() -> None:
+    step = TrainStep(Config(), CPU, 10)
+    with pytest.raises(RuntimeError, match="size") as caught:
+        step(made_batch(4, 5, 4), 0, StepClock(CPU))
+    assert not isinstance(caught.value, UsageError)
+
+
+def test_what_is_shared_is_compiled_as_a_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    compiled = []
+
+    class Shared(torch.nn.Module):
+        def __init__(self, module: torch.nn.Module, device_ids: object) -> None:
+            super().__init__()
+            self.module = module
+
+    monkeypatch.setattr(torch.nn.parallel, "DistributedDataParallel", Shared)
+    monkeypatch.setattr(step_module, "compile_forward", compiled.append)
+    step = TrainStep(
+        Config(train=Train(compile=True)), CPU, 10, processes=Processes(rank=0, world=2)
+    )
+    (whole,) = compiled
+    assert isinstance(whole, Shared) and whole.module is step.model
 
 
 def parts_of(batch: Batch, parts: int) -> list[Batch]:

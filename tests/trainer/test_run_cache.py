@@ -1,0 +1,99 @@
+"""Trainings with a cache of decoded frames: the losses of one without, to the bit."""
+
+import signal
+from pathlib import Path
+
+import pytest
+
+from data_tools.cache_file import FRAMES
+from data_tools.errors import UsageError
+from runs import Forking, Job, command, losses
+from test_run import python
+from trainer.config.settings import Data
+from trainer.run import main
+from trainer.train.caching import Choice, Room, choose
+
+GB = 10**9
+EPOCHS = ["--train.epochs", "3", "--train.val_every", "99"]
+
+
+@pytest.mark.parametrize("more", [[], ["--augment.flip", "true", "--augment.turn", "5"]])
+def test_losses_are_those_without_a_cache_killed_and_resumed_as_well(
+    shards_folder: Path, tmp_path: Path, more: list[str]
+) -> None:
+    cache = ["--data.cache", str(tmp_path / "cache")]
+    save = ["--run.save_steps", "2", "--resume", "auto"]
+    runs = {name: tmp_path / name for name in ("without", "killed", "warm")}
+    without, killed, warm = (
+        command(shards_folder, folder, *EPOCHS, *more, *(cache if name != "without" else []))
+        for name, folder in runs.items()
+    )
+    with Forking(tmp_path) as forking:
+        done = forking.run(
+            Job(without),
+            Job([*killed, *save], "SIGKILL", ("step", 5)),
+            Job([*killed, *save]),
+            Job(warm),
+        )
+    assert [each.status for each in done] == [0, -signal.SIGKILL, 0, 0], done[-1].err
+    assert len(losses(runs["without"])) > 6
+    assert losses(runs["killed"]) == losses(runs["without"])
+    assert losses(runs["warm"]) == losses(runs["without"])
+    assert len(list((tmp_path / "cache").glob(f"*{FRAMES}"))) == 1
+    assert "times as long here as copying it" in done[1].out
+    assert ": 0 of 350 frames" in done[1].out and ": 0 of 350 frames" not in done[3].out
+
+
+@pytest.mark.slow
+def test_two_processes_share_a_cache(shards_folder: Path, tmp_path: Path) -> None:
+    code = "import sys, trainer.run; sys.exit(trainer.run.main())"
+    (tmp_path / "run.py").write_text(code)
+    launcher = ("-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone")
+    found = []
+    for name in ("without", "cold", "warm"):
+        cache = [] if name == "without" else ["--data.cache", str(tmp_path / "cache")]
+        arguments = command(shards_folder, tmp_path / name, *EPOCHS, *cache)
+        done = python(str(tmp_path / "run.py"), *arguments, launcher=launcher)
+        assert done.returncode == 0, done.stderr
+        found.append(losses(tmp_path / name))
+    assert found[0] == found[1] == found[2]
+
+
+def room(memory: int = 100 * GB, disk: int = 100 * GB, device: int = 0) -> Room:
+    return Room(memory, lambda folder: disk, device)
+
+
+def test_auto_keeps_all_frames_or_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    auto = Data(cache="auto")
+    folder = str(tmp_path / "syncnet-trainer" / "frames")
+    assert choose(auto, 40 * GB, 10, room()) == Choice(folder, 50 * GB)
+    assert choose(auto, 60 * GB, 10, room()).where == "off"
+    assert choose(auto, 40 * GB, 2, room()).where == "off"
+    assert choose(auto, 40 * GB, 10, room(disk=40 * GB)).where == "off"
+    assert choose(auto, 40 * GB, 10, room(device=79 * GB)).where == folder
+    assert choose(auto, 40 * GB, 10, room(device=80 * GB)).where == "gpu"
+    assert choose(Data(cache="auto", cache_gb=30), 40 * GB, 10, room()).where == "off"
+
+
+def test_a_cache_that_was_named_is_had_whatever_fits() -> None:
+    assert choose(Data(cache="frames"), 900 * GB, 1, room()) == Choice("frames", 75 * GB)
+    assert choose(Data(cache="frames", cache_gb=5), 900 * GB, 1, room()).budget == 5 * GB
+    assert choose(Data(cache="gpu"), 900 * GB, 1, room(device=80 * GB)) == Choice("gpu", 40 * GB)
+    with pytest.raises(UsageError, match="needs a GPU"):
+        choose(Data(cache="gpu"), GB, 10, room())
+
+
+def test_settings_of_no_use_are_refused(
+    shards_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").touch()
+    for status, more in (
+        (2, ["--data.cache_gb", "-1"]),
+        (2, ["--data.cache", ""]),
+        (2, ["--data.cache", "gpu", "--train.device", "cpu"]),
+        (1, ["--data.cache", str(tmp_path / "file" / "below")]),
+    ):
+        assert main(command(shards_folder, tmp_path / "run", *more)) == status
+        said = capsys.readouterr().err
+        assert said.count("\n") == 1 and "Traceback" not in said
