@@ -3,7 +3,7 @@
 Floor: decoding the same video and detecting faces in the same pictures, nothing else. Both
 alternate in one run, in one process with one thread; the ratio is taken pair by pair. Then the
 command itself, with a process a core, on several copies. The video is 720p with one face, synthetic
-unless --video names another.
+unless --video names another. Last, crops of faces straight to shards (`benchmarks.crop_speed`).
 """
 
 import os
@@ -18,6 +18,7 @@ import cv2
 from jsonargparse import Namespace
 from jsonargparse.typing import restricted_number_type
 
+from benchmarks import crop_speed
 from benchmarks.markdown import table
 from benchmarks.options import AtLeastOne, command_line, run
 from benchmarks.result import report
@@ -118,6 +119,7 @@ def readme(result: dict[str, Any]) -> str:
             f"{result['cost_over_floor']:.2f}",
         ],
         ["share of each stage", shares],
+        *crop_speed.readme_rows(result),
     ]
     return table(["720p, one face, a detection every 5 frames", "measured"], rows)
 
@@ -149,6 +151,8 @@ def _measure(args: Namespace, argv: list[str] | None) -> None:
         raise UserError(f"{args.video} is no file")
     video = args.video or synthetic_video(args.cache, args.seconds)
     figures = measure(video, args.rounds, args.copies, args.detect_every)
+    seconds, count = (2.0, 2) if args.quick else (8.0, 12)
+    figures["crops"] = crop_speed.measure_crops(args.cache, args.rounds, seconds, count)
     report("prepare_speed", figures, args.json, args.rounds, quick=args.quick)
 
 

@@ -15,6 +15,7 @@ from typing import Any
 from benchmarks import (
     cache_rate,
     compare_loaders,
+    dataset_hours,
     demonstrations,
     first_step,
     growth,
@@ -124,6 +125,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "loader": _loader,
     "training": _training,
     "prepare": _one("prepare_speed", prepare_speed.readme),
+    "datasets": _one("prepare_speed", dataset_hours.readme),
     "inference": _one("inference_speed", inference_speed.readme),
     "real": _one("real_speech", real_speech.readme),
     "strangers": _one("strangers", strangers.readme),

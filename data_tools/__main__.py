@@ -7,6 +7,7 @@ COMMANDS = {
     "prepare": "cut training clips out of any video",
     "pack": "pack clips into WebDataset shards with DALI indices",
     "verify": "re-read shards and name every fault",
+    "filter": "choose the clips of shards that are good enough to train on",
     "info": "show what shards hold, as a table and as a picture",
     "synth": "make synthetic talking heads to try everything on",
 }

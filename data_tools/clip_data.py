@@ -40,13 +40,30 @@ def load_clip(clip: Clip, conversion: Conversion = _UNCHANGED) -> ClipData:
         raise ClipError("same clip", f"the same as {clip.same_as} under another name")
     files = frame_files(clip)
     if len(files) < WINDOW_FRAMES:
-        raise ClipError(
-            "too short for one window", f"{len(files)} frames; a window needs {WINDOW_FRAMES}"
-        )
+        raise _too_short(len(files))
     audio, features = read_audio(clip.path, len(files))
     _check_sound(len(files), audio, features)
     jpegs, (height, width, channels) = _read_frames(files, conversion)
     return ClipData(jpegs, height, width, channels, features, audio)
+
+
+def clip_of(jpegs: list[bytes], shape: tuple[int, int, int], audio: NDArray[np.int16]) -> ClipData:
+    """A clip whose frames we encoded ourselves, checked as `load_clip` checks what it reads.
+
+    The same as writing it into a folder and loading it, without decoding a frame.
+
+    Args:
+        shape: height, width and channels of every frame.
+        audio: (640 * frames,) int16 at 16 kHz.
+
+    Raises:
+        ClipError: as `load_clip`.
+    """
+    if len(jpegs) < WINDOW_FRAMES:
+        raise _too_short(len(jpegs))
+    features = mfcc(audio)
+    _check_sound(len(jpegs), audio, features)
+    return ClipData(jpegs, *shape, features, audio)
 
 
 def realign(data: ClipData, offset: int) -> ClipData:
@@ -83,6 +100,10 @@ def content_digest(clip: Clip) -> bytes | None:
     except ClipError:
         return None  # load_clip says why
     return digest.digest()
+
+
+def _too_short(frames: int) -> ClipError:
+    return ClipError("too short for one window", f"{frames} frames; a window needs {WINDOW_FRAMES}")
 
 
 def _check_sound(

@@ -43,6 +43,7 @@ class Described:
     """What we read of a clip.json; `prepare` writes more into it."""
 
     source: Annotated[str, Meta(min_length=1)] | int
+    crop: Any = None
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,7 @@ class Clip:
     split: str | None  # of the split folder it lies in, if any
     source: str
     same_as: str | None = None  # name of the clip that this one is under another name
+    crop: str | None = None  # what its clip.json says that the pictures show
 
 
 def find_clips(root: Path, source_pattern: str | None = None) -> list[Clip]:
@@ -85,7 +87,8 @@ def find_clips(root: Path, source_pattern: str | None = None) -> list[Clip]:
             digest = hashlib.sha256(os.fsencode(folder.relative_to(root))).hexdigest()
             name = f"{name} ({digest[:16]})"
         names.add(name)
-        clips[folder] = Clip(name, folder, split, _source(folder, inner, own, pattern))
+        source, crop = _source(folder, inner, own, pattern)
+        clips[folder] = Clip(name, folder, split, source, crop=crop)
     if not clips:
         raise UsageError(
             f"{root} holds no clip: expected <clip>/audio.wav with <clip>/frames/frame0.jpg ..."
@@ -220,7 +223,8 @@ def read_file(file: Path, name: str, limit: int) -> bytes:
 
 def _source(
     path: Path, inner: tuple[str, ...], default: tuple[str, ...], pattern: re.Pattern[str] | None
-) -> str:
+) -> tuple[str, str | None]:
+    """The source of a clip, and what its clip.json says that the pictures show."""
     described = path / "clip.json"
     if described.exists():
         about = read_record(
@@ -230,13 +234,13 @@ def _source(
             "mend it or take it away",
             as_python=True,  # it is other programs', of which many are in Python
         )
-        return shown(about.source)
+        return shown(about.source), about.crop if isinstance(about.crop, str) else None
     if pattern is not None:
         match = pattern.search("/".join(inner))
         if match is None or match[1] is None:
             raise UsageError(f"--source-pattern matches nothing in {'/'.join(inner)!r}")
-        return match[1]
-    return "/".join(default)
+        return match[1], None
+    return "/".join(default), None
 
 
 def _compile(source_pattern: str | None) -> re.Pattern[str] | None:

@@ -17,7 +17,7 @@ from data_tools.cli import check_options
 from data_tools.clips import SPLITS
 from data_tools.figure import save_figure
 from data_tools.jpeg import decode_jpeg
-from data_tools.manifest import Manifest, ShardError, read_manifest
+from data_tools.manifest import Manifest, ShardError, in_two_splits, read_manifest
 from data_tools.mfcc import COLUMNS_PER_FRAME, FPS
 from data_tools.plan import MAX_SEED
 from data_tools.shards import Shard, open_shards
@@ -72,6 +72,17 @@ def summarise(manifest: Manifest, out: Path, console: Console) -> None:
         words = f"{example.clip}: {example.detail}"
         reasons.add_row(reason, str(count), printable(words))
     console.print(reasons)
+
+
+def print_doubts(manifest: Manifest, out: Path, console: Console) -> bool:
+    """Print what training or validation will lack; whether a clip lies in two splits."""
+    for split in ("train", "val"):
+        if manifest.splits[split].clips == 0:
+            console.print(f"note: the {split} split is empty; see --ratios and --split-by")
+    repeated = in_two_splits(out / shard.name for shard in manifest.shards)
+    for words in repeated:
+        console.print(f"{printable(words)}; remove one and make the shards anew elsewhere")
+    return bool(repeated)
 
 
 def summarise_cache(manifest: Manifest, out: Path, folder: Path, console: Console) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import os
+from collections.abc import Iterator
 from pathlib import Path
 
 from data_tools.clips import SPLITS
@@ -86,7 +88,7 @@ def settle_names(videos: list[tuple[Path, str]]) -> list[tuple[Path, str, str]]:
             why = f"{SAME_FILE} {shown(same)}"
             settled.append((path, f"{name} ({shown(path)})", why))
             continue
-        above = [str(folder) for folder in Path(name).parents if str(folder) in first]
+        above = [folder for folder in _folders(name) if folder in first]
         why = ""
         if name in first:
             why = f"{shown(first[name])} has the same name; rename one of them"
@@ -96,6 +98,14 @@ def settle_names(videos: list[tuple[Path, str]]) -> list[tuple[Path, str, str]]:
         first.setdefault(name, path)
         settled.append((path, f"{name} ({shown(path)})" if why else name, why))
     return settled
+
+
+def _folders(name: str) -> Iterator[str]:
+    """The folders above a name, the nearest first."""
+    end = name.rfind("/")
+    while end > 0:
+        yield name[:end]
+        end = name.rfind("/", 0, end)
 
 
 def _folder_name(name: str) -> str:
@@ -109,7 +119,7 @@ def _folder_name(name: str) -> str:
 def same_file_key(path: Path) -> object:
     """What is the same for all names of a file."""
     try:
-        status = path.stat()
+        status = os.stat(path)
     except OSError:
         return path  # is missing, which is said later
     return status.st_dev, status.st_ino

@@ -24,7 +24,9 @@ from data_tools.records import RecordError, number, read_table, whole_number
 
 KEEP, REALIGN = "keep", "realign"
 SHIFTED, NO_MINIMUM, FAR, UNREADABLE = "shifted", "no minimum", "far", "unreadable"
-VERDICTS = (KEEP, REALIGN, SHIFTED, NO_MINIMUM, FAR, UNREADABLE)
+VERDICTS = (KEEP, REALIGN, SHIFTED, NO_MINIMUM, FAR, UNREADABLE)  # that scores lead to
+POOR = "poor"  # by a rule of `python -m data_tools filter`
+ALL_VERDICTS = (*VERDICTS, POOR)
 COLUMNS = ["clip", "score", "offset", "verdict", "reason"]
 _FARTHEST = 1000  # frames; an offset beyond is a slip of the pen
 
@@ -38,7 +40,7 @@ class Row:
     """What is known of one clip.
 
     Attributes:
-        verdict: one of VERDICTS.
+        verdict: one of ALL_VERDICTS.
         score: larger is better; None where the clip could not be judged.
         offset: frames, positive: the audio is early; None where none was found.
         reason: in words.
@@ -93,8 +95,8 @@ def read_keep(path: Path) -> dict[str, Row]:
 
 
 def _row(where: str, score: str, offset: str, verdict: str, reason: str) -> Row:
-    if verdict not in VERDICTS:
-        raise KeepError(f"{where}: verdict {verdict[:80]!r} is none of {', '.join(VERDICTS)}")
+    if verdict not in ALL_VERDICTS:
+        raise KeepError(f"{where}: verdict {verdict[:80]!r} is none of {', '.join(ALL_VERDICTS)}")
     value = number(score) if score else None
     if score and value is None:
         raise KeepError(f"{where}: score {score[:80]!r} is no number")
@@ -124,4 +126,6 @@ def write_keep(path: Path, rows: dict[str, Row]) -> None:
 def in_words(rows: Iterable[Row]) -> str:
     """How many clips have which verdict: "230 keep, 12 shifted, 14 no minimum"."""
     counts = Counter(row.verdict for row in rows)
-    return ", ".join(f"{counts[verdict]:,} {verdict}" for verdict in VERDICTS if counts[verdict])
+    return ", ".join(
+        f"{counts[verdict]:,} {verdict}" for verdict in ALL_VERDICTS if counts[verdict]
+    )

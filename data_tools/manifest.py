@@ -42,6 +42,14 @@ class ClipRecord:
     channels: Literal[1, 3]
     bytes: Count
     hash: Annotated[str, Meta(pattern=r"^[0-9a-f]{64}\Z")]
+    speaker: str | None = None  # where it is known
+
+    def as_dict(self) -> dict[str, Any]:
+        """What the statistics hold."""
+        content = asdict(self)
+        if self.speaker is None:
+            del content["speaker"]
+        return content
 
 
 @dataclass(frozen=True)
@@ -65,6 +73,10 @@ class ShardStats:
     def __post_init__(self) -> None:
         if len({record.key for record in self.clips}) < len(self.clips):
             raise ValueError("a key is there twice")
+
+    def as_dict(self) -> dict[str, Any]:
+        """What <shard>.json holds."""
+        return {**asdict(self), "clips": [record.as_dict() for record in self.clips]}
 
     @property
     def totals(self) -> "SplitTotals":
@@ -118,6 +130,8 @@ class Manifest:
         clips_found: packed or left out.
         options: of `pack`, as they were.
         rejected: by the keep.csv given; None where none was.
+        crop: what all pictures show: "face", "mouth", or "whole" videos that others have cropped;
+            None where that is not known.
     """
 
     clips_found: Count
@@ -127,6 +141,7 @@ class Manifest:
     format: Literal["syncnet-shards/1"] = FORMAT
     options: dict[str, Any] = field(default_factory=dict)
     rejected: list[RejectedClip] | None = None
+    crop: Literal["face", "mouth", "whole"] | None = None
 
     def __post_init__(self) -> None:
         if len({entry.name for entry in self.shards}) < len(self.shards):
@@ -137,8 +152,9 @@ class Manifest:
     def as_dict(self) -> dict[str, Any]:
         """What manifest.json holds."""
         content = asdict(self)
-        if self.rejected is None:
-            del content["rejected"]
+        for name in ("rejected", "crop"):
+            if content[name] is None:
+                del content[name]
         return content
 
 

@@ -35,7 +35,7 @@ from data_tools.plan import (
 )
 from data_tools.progress import progress
 from data_tools.records import utf8
-from data_tools.shard_writer import clip_members, commit_shard, write_shard
+from data_tools.shard_writer import clip_members, commit_shard, is_complete, write_shard
 from data_tools.workers import each_result
 
 _DEFAULTS = PackOptions()
@@ -78,10 +78,12 @@ def pack(
     with locked(out, "pack"):
         record_plan(out, clips, sizes, options, keep)
         remove_partials(out)
-        todo = [shard for shard in plan if not _is_complete(out, shard)]
+        todo = [shard for shard in plan if not is_complete(out / shard.name)]
         with progress("packing", sum(len(s.clips) for s in todo), "clips") as advance:
             _run(out, todo, options, workers, advance)
-        manifest = _manifest(out, plan, options)
+        crops = {clip.crop for clip in clips}
+        crop = crops.pop() if len(crops) == 1 else None
+        manifest = _manifest(out, plan, options, crop)
         if keep is not None:
             rejected = [
                 RejectedClip(key, row.verdict, row.reason)
@@ -125,17 +127,6 @@ def pack_shard(
     commit_shard(tar, shard.split, records, dropped)
 
 
-def _is_complete(out: Path, shard: ShardPlan) -> bool:
-    tar = out / shard.name
-    if not tar.with_suffix(".json").exists():
-        return False
-    stats = read_stats(tar)
-    if not stats.clips:
-        return True
-    written = tar.exists() and tar.stat().st_size == stats.tar_bytes
-    return written and tar.with_suffix(".idx").exists()
-
-
 def _run(
     out: Path,
     todo: list[ShardPlan],
@@ -151,7 +142,7 @@ def _run(
             advance(len(shard.clips))
 
 
-def _manifest(out: Path, plan: list[ShardPlan], options: PackOptions) -> Manifest:
+def _manifest(out: Path, plan: list[ShardPlan], options: PackOptions, crop: str | None) -> Manifest:
     shards: list[ShardEntry] = []
     dropped: list[DroppedClip] = []
     totals = dict.fromkeys(SPLITS, NOTHING)
@@ -167,4 +158,5 @@ def _manifest(out: Path, plan: list[ShardPlan], options: PackOptions) -> Manifes
         splits=totals,
         dropped=sorted(dropped, key=lambda row: row.clip),
         options=asdict(options),
+        crop=next((known for known in ("face", "mouth", "whole") if known == crop), None),
     )

@@ -34,6 +34,29 @@ _MAX_SHARE = 1_000_000_000  # of --ratios
 _KEY_LENGTH = 80  # a ustar name holds 100 bytes; ".mfcc.npy" and frame numbers need the rest
 
 
+def check_ratios(ratios: tuple[int, int, int]) -> None:
+    """Whether these can be the shares of train, val and test.
+
+    Raises:
+        UsageError: no.
+    """
+    if min(ratios) < 0 or sum(ratios) == 0 or max(ratios) > _MAX_SHARE:
+        raise UsageError("--ratios needs three shares, none negative, for example 80:10:10")
+
+
+def read_ratios(text: str) -> tuple[int, int, int]:
+    """The shares that "80:10:10" names.
+
+    Raises:
+        UsageError: it names none.
+    """
+    try:
+        train, val, test = (int(share) for share in text.split(":"))
+    except ValueError:
+        raise UsageError(f"--ratios {text!r} is not like 80:10:10") from None
+    return train, val, test
+
+
 @dataclass(frozen=True)
 class PackOptions:
     """Everything that decides the bytes of the output, besides the clips themselves.
@@ -74,8 +97,7 @@ class PackOptions:
             UsageError: a number is out of range.
         """
         check_options(self)
-        if min(self.ratios) < 0 or sum(self.ratios) == 0 or max(self.ratios) > _MAX_SHARE:
-            raise UsageError("--ratios needs three shares, none negative, for example 80:10:10")
+        check_ratios(self.ratios)
 
 
 @dataclass(frozen=True)
@@ -135,7 +157,7 @@ def plan_shards(
     assigned = assign_splits(own, options.ratios, options.split_by, options.seed)
     split_of = dict(zip((clip.name for clip in own), assigned, strict=True))
     splits = [split_of[clip.same_as or clip.name] for clip in clips]
-    keys = _keys(clips)
+    keys = sample_keys([clip.name for clip in clips])
     rows = keep or {}
     if rows and not any(key in rows for key in keys):
         raise KeepError(
@@ -222,21 +244,23 @@ def _shard_plan(
     return ShardPlan(f"{split}-{number:06d}.tar", split, clips, offsets)
 
 
-def _keys(clips: list[Clip]) -> list[str]:
-    """Sample keys: the clip's name without dots, slashes, spaces or other characters.
+def sample_keys(names: list[str], length: int = _KEY_LENGTH) -> list[str]:
+    """Sample keys: names without dots, slashes, spaces or other characters.
 
     Unique without regard to case, for readers that unpack them on other file systems.
+
+    length: the most characters of a key.
     """
-    plain = [re.sub(r"[^A-Za-z0-9_-]+", "_", clip.name)[:_KEY_LENGTH] for clip in clips]
-    digests = [hashlib.sha256(clip.name.encode()).hexdigest() for clip in clips]
-    kept = [key == clip.name.replace("/", "_") for key, clip in zip(plain, clips, strict=True)]
+    plain = [re.sub(r"[^A-Za-z0-9_-]+", "_", name)[:length] for name in names]
+    digests = [hashlib.sha256(name.encode()).hexdigest() for name in names]
+    kept = [key == name.replace("/", "_") for key, name in zip(plain, names, strict=True)]
     keys = plain
     for digits in (8, 16, 64):  # more where a clip is called as another one's key
         taken = Counter(key.lower() for key in keys)
         keys = [
             key
             if taken[key.lower()] == 1 and (kept[i] or digits > 8)
-            else f"{plain[i][: _KEY_LENGTH - 1 - digits]}-{digests[i][:digits]}"
+            else f"{plain[i][: length - 1 - digits]}-{digests[i][:digits]}"
             for i, key in enumerate(keys)
         ]
     return keys

@@ -6,6 +6,7 @@ A run that was stopped goes on where it was; videos already done are not read ag
 from __future__ import annotations
 
 import errno
+import json
 import sys
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -40,6 +41,7 @@ from data_tools.video.record import (
 
 FORMAT = "syncnet-clips/1"
 _NOT_ITS_FAULT = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)  # the disk's
+_FORMER = {"audio_stream": None, "box": None, "face_crops": False, "no_shots": False}
 _NOT_OURS = "is not empty and was not made by prepare; choose another folder"
 
 
@@ -152,14 +154,14 @@ def claim(out: Path, options: PrepareOptions) -> None:
         UsageError: they were made with others, or by something else.
         RecordError: the options of an earlier run are damaged.
     """
-    chosen = {"format": FORMAT, **asdict(options)}
+    chosen = json.loads(json.dumps({"format": FORMAT, **asdict(options)}))  # lists, no tuples
     chosen.pop("montage")
     file = out / HIDDEN / "options.json"
     if file.exists():
         before = read_json_record(
             file, dict[str, Any], "does not hold the options of prepare", "choose another folder"
         )
-        before.setdefault("audio_stream", None)  # a folder from before there was a choice
+        before = _FORMER | before  # a folder from before there was a choice
         if before != chosen:
             differing = [key for key in chosen | before if before.get(key) != chosen.get(key)]
             raise UsageError(

@@ -3,10 +3,10 @@
 import hashlib
 import io
 import json
-from collections.abc import Iterable
-from dataclasses import asdict
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import soundfile
@@ -15,14 +15,22 @@ from numpy.typing import NDArray
 
 from data_tools.atomic import atomic_path, write_json
 from data_tools.clip_data import ClipData
-from data_tools.manifest import ClipRecord, DroppedClip, ShardStats
+from data_tools.manifest import ClipRecord, DroppedClip, ShardStats, read_stats
 from data_tools.mfcc import FPS, SAMPLE_RATE
 from data_tools.tar_index import NPY_HEADER, format_idx, index_tar
 
+Members: TypeAlias = list[tuple[str, bytes]]  # extension and bytes, in the order of the tar
+
 
 def clip_members(
-    key: str, clip: str, source: str, split: str, data: ClipData, flac: bool
-) -> tuple[ClipRecord, list[tuple[str, bytes]]]:
+    key: str,
+    clip: str,
+    source: str,
+    split: str,
+    data: ClipData,
+    flac: bool,
+    speaker: str | None = None,
+) -> tuple[ClipRecord, Members]:
     """A clip as the ordered (extension, bytes) members of its sample, and its record."""
     payload = [("mfcc.npy", _npy(data.mfcc))]
     if flac and data.audio is not None:
@@ -39,6 +47,7 @@ def clip_members(
         channels=1 if data.channels == 1 else 3,
         bytes=sum(len(content) for _, content in payload),
         hash=content_hash(payload),
+        speaker=speaker,
     )
     described = json.dumps(describe(record, split), sort_keys=True).encode()
     return record, [("json", described), *payload]
@@ -46,7 +55,7 @@ def clip_members(
 
 def describe(record: ClipRecord, split: str) -> dict[str, Any]:
     """What <key>.json says of a clip."""
-    described = {**asdict(record), "fps": FPS, "split": split}
+    described = {**record.as_dict(), "fps": FPS, "split": split}
     del described["key"], described["bytes"]
     return described
 
@@ -60,31 +69,52 @@ def content_hash(payload: Iterable[tuple[str, bytes]]) -> str:
     return digest.hexdigest()
 
 
-def write_shard(
-    tar: Path, clips: Iterable[tuple[ClipRecord, list[tuple[str, bytes]]]]
-) -> list[ClipRecord]:
+def write_shard(tar: Path, clips: Iterable[tuple[ClipRecord, Members]]) -> list[ClipRecord]:
     """Write `tar` and its idx whole; returns the records written. No clip, no files.
 
     The caller writes the statistics afterwards (`commit_shard`): they are the commit mark.
     """
-    records = []
+    with writing_shard(tar) as shard:
+        for record, members in clips:
+            shard.add(record, members)
+    return shard.records
+
+
+@contextmanager
+def writing_shard(tar: Path) -> Iterator["ShardWriter"]:
+    """As `write_shard`, for whoever has one clip after another: `add` takes them."""
     with (
         atomic_path(tar) as partial,
         open(partial, "wb") as stream,
         # A fixed owner and time make equal input give equal bytes.
         webdataset.TarWriter(stream, user="", group="", mtime=0, encoder=False) as writer,
     ):
-        for record, members in clips:
-            for extension, content in members:
-                # One call a member: TarWriter sorts the members within a call.
-                writer.write({"__key__": record.key, extension: content})
-            records.append(record)
-    if not records:
+        shard = ShardWriter(writer)
+        yield shard
+    if not shard.records:
         tar.unlink()
-        return records
+        return
     with atomic_path(tar.with_suffix(".idx")) as partial:
         partial.write_text(format_idx(index_tar(tar)), encoding="ascii")
-    return records
+
+
+class ShardWriter:
+    """A shard that is being written.
+
+    Attributes:
+        records: of the clips so far.
+    """
+
+    def __init__(self, writer: webdataset.TarWriter) -> None:
+        self._writer = writer
+        self.records: list[ClipRecord] = []
+
+    def add(self, record: ClipRecord, members: Members) -> None:
+        """Append a clip, as `clip_members` gives it."""
+        for extension, content in members:
+            # One call a member: TarWriter sorts the members within a call.
+            self._writer.write({"__key__": record.key, extension: content})
+        self.records.append(record)
 
 
 def commit_shard(
@@ -92,7 +122,22 @@ def commit_shard(
 ) -> None:
     """Write the statistics that mark a shard as complete."""
     stats = ShardStats(split, records, dropped, tar.stat().st_size if records else 0)
-    write_json(tar.with_suffix(".json"), asdict(stats))
+    write_json(tar.with_suffix(".json"), stats.as_dict())
+
+
+def is_complete(tar: Path) -> bool:
+    """Whether the shard at `tar` is all there, or complete without a clip.
+
+    Raises:
+        ShardError: its statistics are damaged.
+    """
+    if not tar.with_suffix(".json").exists():
+        return False
+    stats = read_stats(tar)
+    if not stats.clips:
+        return True
+    written = tar.exists() and tar.stat().st_size == stats.tar_bytes
+    return written and tar.with_suffix(".idx").exists()
 
 
 def _npy(features: NDArray[np.float32]) -> bytes:

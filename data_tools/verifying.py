@@ -25,6 +25,7 @@ from data_tools.shard_writer import content_hash, describe
 from data_tools.shards import Shard
 from data_tools.sound import read_npy
 from data_tools.tar_index import Member, format_idx, index_tar
+from data_tools.video.record import HIDDEN
 from data_tools.workers import each_result
 
 
@@ -40,7 +41,7 @@ def verify(folder: Path, workers: int = 1) -> list[str]:
     for path in sorted(folder.iterdir()):
         if path.suffix == ".tar" and path.name not in listed:
             faults.append(f"{path.name}: not in the manifest")
-        if path.name.startswith("."):
+        if path.name.startswith(".") and path.name != HIDDEN:
             faults.append(f"{path.name}: left over from a killed run; run pack again")
     tars = [folder / entry.name for entry in manifest.shards]
     with progress("verifying", len(tars), "shards") as advance:

@@ -166,7 +166,7 @@ def test_options_that_a_page_mentions_exist(page: Path) -> None:
         "benchmarks.studies.loss benchmarks.gpu_suite",
     }
     known = {option for names in ours for module in names.split() for option in options(module, "")}
-    for sub in ("prepare", "pack", "verify", "info", "synth"):
+    for sub in ("prepare", "pack", "verify", "filter", "info", "synth"):
         known |= options("data_tools", sub)
     for code in inline_code(page):
         if not code.startswith("--"):

@@ -15,6 +15,7 @@ from rich.logging import RichHandler
 
 from data_tools.cli import exit_status
 from trainer.config.command import parse
+from trainer.config.crops import crop_notes
 from trainer.train.distributed import Elsewhere
 from trainer.train.trainer import train
 
@@ -28,6 +29,8 @@ def main(argv: list[str] | None = None) -> int:
 
     def work() -> int:
         config, options = parse(sys.argv[1:] if argv is None else argv)
+        for note in crop_notes(config):
+            console.print(note, soft_wrap=True)
         try:
             train(config, options, console)
         except Elsewhere:  # the first process says what happened

@@ -4,18 +4,16 @@ The plan (split, shuffle, which clip goes to which shard) is made from names and
 anything is read, and recorded in OUT/plan.json. A shard is the unit of work and of resume.
 """
 
-from pathlib import Path
-
 from jsonargparse import ArgumentParser
 from rich.console import Console
 
 from data_tools.cli import add_options, command, exit_status, file_name, parse, read_options
-from data_tools.errors import UsageError, UserError
-from data_tools.info import printable, summarise
+from data_tools.errors import UserError
+from data_tools.info import print_doubts, summarise
 from data_tools.keep import in_words, read_keep
-from data_tools.manifest import MANIFEST, Manifest, in_two_splits
+from data_tools.manifest import MANIFEST
 from data_tools.packing import pack
-from data_tools.plan import PackOptions
+from data_tools.plan import PackOptions, read_ratios
 from data_tools.workers import WorkerOptions, process_count
 
 PROGRAM = "python -m data_tools pack"
@@ -57,7 +55,7 @@ def _parser() -> ArgumentParser:
 
 def _pack(argv: list[str]) -> int:
     args = parse(_parser(), argv)
-    options = read_options(PackOptions, args, ratios=_ratios(args.ratios))
+    options = read_options(PackOptions, args, ratios=read_ratios(args.ratios))
     keep = None if args.manifest is None else read_keep(args.manifest)
     manifest = pack(args.clips, args.out, options, process_count(args.workers), keep)
     console = Console(markup=False, highlight=False, emoji=False)  # a name may hold [brackets]
@@ -75,24 +73,5 @@ def _pack(argv: list[str]) -> int:
             f"without them{remedy}",
             soft_wrap=True,
         )
-    repeated = _print_doubts(manifest, args.out, console)
+    repeated = print_doubts(manifest, args.out, console)
     return 1 if repeated or (dropped and not args.allow_dropped) else 0
-
-
-def _ratios(text: str) -> tuple[int, int, int]:
-    try:
-        train, val, test = (int(share) for share in text.split(":"))
-    except ValueError:
-        raise UsageError(f"--ratios {text!r} is not like 80:10:10") from None
-    return train, val, test
-
-
-def _print_doubts(manifest: Manifest, out: Path, console: Console) -> bool:
-    """Print what training or validation will lack; whether a clip lies in two splits."""
-    for split in ("train", "val"):
-        if manifest.splits[split].clips == 0:
-            console.print(f"note: the {split} split is empty; see --ratios and --split-by")
-    repeated = in_two_splits(out / shard.name for shard in manifest.shards)
-    for words in repeated:
-        console.print(f"{printable(words)}; remove one and pack into a new folder")
-    return bool(repeated)

@@ -1,62 +1,52 @@
-"""Turn videos into training clips: `python -m data_tools prepare VIDEO|DIR|LIST... --out CLIPS`.
+"""Turn videos into shards: `python -m data_tools prepare VIDEO|DIR|LIST... --shards OUT`.
 
 Any file that FFmpeg's libraries read becomes clips of one face each, 25 frames a second with 16 kHz
-sound, in CLIPS/<video>/<clip>/{audio.wav, frames/, clip.json}, ready for `pack`; --shards OUT packs
-them as well. LIST is a .txt file with one path per line, from the list or from here. What is not
-kept is in report.csv, with the reason. A run that was stopped goes on where it was; videos already
-done are not read again.
+sound. --shards OUT writes them straight into shards, of which each is made as a whole; --out CLIPS
+makes a folder of each clip instead, CLIPS/<video>/<clip>/{audio.wav, frames/, clip.json}, ready for
+`pack`, and both together do that as well. LIST is a .txt file with one path per line, from the list
+or from here. What is not kept is in report.csv, with the reason. A run that was stopped goes on
+where it was; what is done is not read again.
 """
 
 import os
 import sys
 import time
-from collections import Counter
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from jsonargparse import ArgumentParser, Namespace
 from msgspec import Meta
 from rich.console import Console
-from rich.table import Table
 
 from data_tools.cli import add_options, command, exit_status, file_name, parse, read_options
 from data_tools.commands.pack import main as pack
 from data_tools.engines import run_local, run_ray
 from data_tools.errors import UsageError
+from data_tools.info import print_doubts
+from data_tools.info import summarise as summarise_shards
 from data_tools.inputs import find_videos, settle_names
+from data_tools.layouts import LAYOUTS, Layout, OfficialLists
+from data_tools.manifest import MANIFEST, read_manifest
 from data_tools.mfcc import FPS
-from data_tools.report import count_reasons, write_report
+from data_tools.plan import read_ratios
+from data_tools.prepare_summary import duration, remedy, summarise
+from data_tools.report import Tally, tally, write_large_report, write_report
 from data_tools.video.crop import CROPS
 from data_tools.video.faces import open_detector
 from data_tools.video.options import PrepareOptions
-from data_tools.video.record import FAILED, Row, VideoRecord
+from data_tools.video_plan import (
+    PlannedVideo,
+    ShardOptions,
+    expected_expansion,
+    plan_video_shards,
+    planned_videos,
+    record_video_plan,
+)
 from data_tools.workers import WorkerOptions, process_count
 
-if TYPE_CHECKING:  # its packages are an extra, and --help needs none of them
-    from data_tools.prepare import Task
-
 PROGRAM = "python -m data_tools prepare"
-_REPORTED = 10  # lines about failed videos on the screen; the report has all
-_REMEDIES = {
-    "no audio stream": "SyncNet needs picture and sound in one file; give videos with sound",
-    "no video stream": "give videos, not sound files",
-    "no face": "is a face to be seen? Small ones need a larger --detect-size (default 320)",
-    "track too short": "faces are seen too briefly; lower --min-frames, or give longer shots",
-    "face too small": "lower --min-face, or give videos of a higher resolution",
-    "face uncertain": "lower --min-confidence after a look at the faces with --montage",
-    "not a readable video": "can another player open it? It may be damaged or no video",
-    "no sound": "the sound lies outside of the picture; see the report",
-    "name taken": "rename one of the two",
-    "same file": "give each video once",
-    "unknown codec": "convert it with a program that plays it, or leave it out",
-    "no such audio stream": "leave --audio-stream away, or prepare these videos apart",
-    "stalled": "if the disk is that slow, raise --stall-limit",
-    "process died": "not enough memory? try fewer --workers",
-    "blurred": "lower --min-sharpness",
-    "little speech": "lower --min-speech",
-}
 
 
 @dataclass(frozen=True)
@@ -92,40 +82,6 @@ def main(argv: list[str]) -> int:
     return exit_status(PROGRAM, lambda: _prepare(argv), "interrupted; run it again to go on")
 
 
-def summarise(records: list[tuple[str, VideoRecord]], console: Console) -> None:
-    """Print what was kept, and a table of what was not, by reason."""
-    rows = [row for _, record in records for row in record.rows]
-    clips = [row for row in rows if row.level == "clip" and row.kept]
-    length = sum(row.end_seconds - row.start_seconds for row in clips)
-    whole = sum(record.seconds for _, record in records)
-    console.print(
-        f"{len(records)} videos, {_duration(whole)}: {len(clips)} clips, {_duration(length)}"
-    )
-    counts = count_reasons(rows)
-    if counts:
-        table = Table(title="not kept", title_justify="left")
-        for heading in ("level", "reason", "count", "for example"):
-            table.add_column(heading, justify="right" if heading == "count" else "left")
-        for level, reasons in counts.items():
-            for reason, count in reasons.items():
-                example = next(row for row in rows if (row.level, row.reason) == (level, reason))
-                words = " ".join(filter(None, (example.video, example.item)))
-                table.add_row(level, reason, str(count), f"{words}: {example.detail}")
-        console.print(table)
-
-
-def remedy(records: list[tuple[str, VideoRecord]]) -> str:
-    """Why no clip was kept, most of all, and what to do about it."""
-    rows = [row for _, record in records for row in record.rows]
-    own: list[Row] = [row for row in rows if row.level in ("track", "clip")] or rows
-    reasons = Counter(row.reason for row in own if row.reason)
-    if not reasons:
-        return "see the report"
-    reason = reasons.most_common(1)[0][0]
-    example = next(row.detail for row in own if row.reason == reason)
-    return f"most often {reason} ({example}); {_REMEDIES.get(reason, 'see the report')}"
-
-
 def _parser() -> ArgumentParser:
     parser = command(PROGRAM, __doc__ or "")
     parser.add_argument(
@@ -136,10 +92,13 @@ def _parser() -> ArgumentParser:
         help="videos, or where they are",
     )
     parser.add_argument(
-        "--out", type=file_name, required=True, metavar="CLIPS", help="folder of clips"
+        "--shards", type=file_name, metavar="OUT", help="folder of shards, to train on"
     )
     parser.add_argument(
-        "--shards", type=file_name, metavar="OUT", help="pack the clips into OUT as well"
+        "--out",
+        type=file_name,
+        metavar="CLIPS",
+        help="folder of clips, one file a frame; with --shards they are packed afterwards",
     )
     add_options(parser, PrepareOptions, only=("montage",))
     cut = parser.add_argument_group("the clips")
@@ -147,8 +106,17 @@ def _parser() -> ArgumentParser:
         "--crop",
         type=Literal[CROPS],
         default=PrepareOptions.crop,
-        help="the whole face as in the official code, or the mouth as in the paper",
+        help="the whole face as in the official code, the mouth as in the paper, or the whole "
+        "picture as it is, of videos that others have cropped",
     )
+    cut.add_argument(
+        "--box",
+        type=int,
+        nargs=4,
+        metavar=("X", "Y", "W", "H"),
+        help="with --crop whole, this square of the picture alone, pixels, W = H",
+    )
+    add_options(cut, PrepareOptions, only=("face_crops", "no_shots"))
     add_options(cut, PrepareOptions, only=("size", "gray", "quality", "max_clip", "audio_stream"))
     keep = parser.add_argument_group("what is kept (clip.json and the report hold each value)")
     add_options(
@@ -156,6 +124,7 @@ def _parser() -> ArgumentParser:
         PrepareOptions,
         only=("min_frames", "min_face", "min_confidence", "min_sharpness", "min_speech"),
     )
+    _add_sharing(parser)
     find = parser.add_argument_group("how faces are found")
     add_options(
         find,
@@ -168,38 +137,78 @@ def _parser() -> ArgumentParser:
     return parser
 
 
+def _add_sharing(parser: ArgumentParser) -> None:
+    """What concerns shards that are made straight from videos."""
+    shards = parser.add_argument_group("the shards (--shards without --out)")
+    shards.add_argument(
+        "--ratios",
+        type=str,
+        default=":".join(map(str, ShardOptions().ratios)),
+        help="train:val:test, in shares of the videos",
+    )
+    add_options(shards, ShardOptions, without=("ratios",))
+    shards.add_argument(
+        "--list",
+        type=str,
+        nargs="+",
+        metavar="[SPLIT=]FILE",
+        help="official lists: only the videos whose paths end as their lines do are taken, into "
+        "SPLIT (train, val or test) where it is named",
+    )
+    shards.add_argument(
+        "--plan",
+        action="store_true",
+        help="say what would be made, by names and a sample, with five examples; make nothing",
+    )
+
+
 def _prepare(argv: list[str]) -> int:
     args = parse(_parser(), argv)
     run = read_options(RunOptions, args)
-    _check(args, run)
+    sharing = read_options(ShardOptions, args, ratios=read_ratios(args.ratios))
+    _check(args, run, sharing)
     named, others = find_videos(args.videos)
-    videos = settle_names(named)[run.shard_id :: run.num_shards]
+    videos = settle_names(named)
     if args.audio_stream is not None:
         from data_tools.video.decode import check_audio_stream
 
         check_audio_stream(args.audio_stream, [path for path, _ in named])
     options = _options(args)
-    if args.out.exists() and not args.out.is_dir():
-        raise UsageError(f"{args.out} is a file, not a folder")
-    if not videos:
-        print(f"part {run.shard_id} of {run.num_shards} has no video")
-        return 0
+    out = args.out or args.shards
+    if out.exists() and not out.is_dir():
+        raise UsageError(f"{out} is a file, not a folder")
     started = time.monotonic()
-    records, earlier, report = _run(videos, args.out, options, run)
     console = Console(markup=False, highlight=False)  # a name may hold [brackets]
-    _print_faults(records, report)
-    summarise(records, console)
+    if args.out is None:
+        lists = OfficialLists(args.list) if args.list else None
+        planned = planned_videos(videos, sharing, lists)
+        if lists is not None:
+            _print_listed(lists, videos, planned, console)
+        if args.plan:
+            return _print_plan(planned, options, sharing, run, console)
+        counted, report = _run_shards(planned, out, options, sharing, run)
+        earlier = 0
+    else:
+        videos = videos[run.shard_id :: run.num_shards]
+        if not videos:
+            print(f"part {run.shard_id} of {run.num_shards} has no video")
+            return 0
+        counted, earlier, report = _run(videos, out, options, run)
+    _print_faults(counted, report)
+    summarise(counted, console)
     if earlier:
         console.print(f"{earlier} more videos of earlier runs are in the folder and the report")
     if others:
         console.print(f"{others} files were not taken for videos, by their suffix")
-    console.print(f"took {_duration(time.monotonic() - started)}")
-    console.print(f"clips:   {args.out}", soft_wrap=True)
+    console.print(f"took {duration(time.monotonic() - started)}")
+    console.print(f"{'shards:' if args.out is None else 'clips: '}  {out}", soft_wrap=True)
     console.print(f"report:  {report}", soft_wrap=True)
-    if options.montage and (args.out / "montage").is_dir():
-        console.print(f"tracks:  {args.out / 'montage'}", soft_wrap=True)
-    if not any(record.clips for _, record in records):
-        print(f"no clip was kept: {remedy(records)}", file=sys.stderr)
+    if options.montage and (out / "montage").is_dir():
+        console.print(f"tracks:  {out / 'montage'}", soft_wrap=True)
+    if args.out is None:
+        return _conclude(out, counted, run, console)
+    if not counted.clips:
+        print(f"no clip was kept: {remedy(counted)}", file=sys.stderr)
         return 1
     if args.shards is None:
         console.print(f"next:    python -m data_tools pack {args.out} SHARDS", soft_wrap=True)
@@ -207,8 +216,63 @@ def _prepare(argv: list[str]) -> int:
     return pack(["--workers", str(run.workers), "--", str(args.out), str(args.shards)])
 
 
-def _check(args: Namespace, run: RunOptions) -> None:
+def _print_listed(
+    lists: OfficialLists,
+    videos: list[tuple[Path, str, str]],
+    planned: list[PlannedVideo],
+    console: Console,
+) -> None:
+    """Say how many videos the lists leave out, and how many of theirs are not here."""
+    console.print(f"{len(planned)} videos are listed, {len(videos) - len(planned)} are not")
+    if missing := lists.missing(name for _, name, _ in videos):
+        console.print(f"note: {missing} videos of the lists are not here")
+
+
+def _print_plan(
+    planned: list[PlannedVideo],
+    options: PrepareOptions,
+    sharing: ShardOptions,
+    run: RunOptions,
+    console: Console,
+) -> int:
+    """Print what would be made."""
+    from data_tools.forecast import print_forecast
+
+    shards = plan_video_shards(planned, sharing, expected_expansion(planned, sharing, options))
+    processes = process_count(run.workers) * run.num_shards
+    print_forecast(shards, options, sharing, processes, console)
+    return 0
+
+
+def _conclude(out: Path, counted: Tally, run: RunOptions, console: Console) -> int:
+    """Say what became of the shards as a whole; the exit status."""
+    if not (out / MANIFEST).exists():
+        console.print("other parts are still to be prepared; the last one writes the manifest")
+        return 0
+    manifest = read_manifest(out)
+    summarise_shards(manifest, out, console)
+    if not any(total.clips for total in manifest.splits.values()):
+        print(f"no clip was kept: {remedy(counted)}", file=sys.stderr)
+        return 1
+    if print_doubts(manifest, out, console):
+        return 1
+    console.print(f"next:    python -m trainer.run --data.shards {out}", soft_wrap=True)
+    return 0
+
+
+def _check(args: Namespace, run: RunOptions, sharing: ShardOptions) -> None:
     """Whether options make sense together."""
+    if args.out is None and args.shards is None:
+        raise UsageError("--shards OUT must be given, or --out CLIPS for a folder of clips")
+    sharing.check()
+    if args.out is not None:
+        for entry in fields(ShardOptions):
+            if getattr(sharing, entry.name) != getattr(ShardOptions(), entry.name):
+                option = f"--{entry.name.replace('_', '-')}"
+                raise UsageError(f"{option} is for --shards without --out; give it to `pack`")
+        if args.plan or args.list:
+            option = "--plan" if args.plan else "--list"
+            raise UsageError(f"{option} is for --shards without --out")
     if args.max_clip * FPS < 2 * args.min_frames:
         # Equal parts of a longer track are then never shorter than --min-frames.
         raise UsageError(
@@ -216,78 +280,120 @@ def _check(args: Namespace, run: RunOptions) -> None:
         )
     if not 0 <= run.shard_id < run.num_shards:
         raise UsageError(f"--shard-id must be from 0 to {run.num_shards - 1}")
-    if args.shards is not None and run.num_shards > 1:
+    if args.shards is not None and args.out is not None and run.num_shards > 1:
         raise UsageError("--shards packs all clips: use it, or `pack`, when every part is prepared")
     if run.ray_address is not None and run.engine != "ray":
         raise UsageError("--ray-address needs --engine ray")
 
 
 def _options(args: Namespace) -> PrepareOptions:
+    layout = LAYOUTS[args.layout] if args.layout else Layout("", "")
     model: str | None = args.detector_model
     detector = args.detector
     if model and detector == PrepareOptions.detector:
         detector = "yunet"
     path = Path(model) if model else None
     open_detector(detector, path)  # a wrong one is the command line's fault, not every video's
-    return read_options(
+    options = read_options(
         PrepareOptions,
         args,
+        box=None if args.box is None else tuple(args.box),
+        face_crops=args.face_crops or (layout.face_crops and args.crop != "whole"),
         detector=detector,
         detector_model=str(path.resolve()) if path else None,
     )
+    options.check()
+    return options
 
 
 def _run(
     videos: list[tuple[Path, str, str]], out: Path, options: PrepareOptions, run: RunOptions
-) -> tuple[list[tuple[str, VideoRecord]], int, Path]:
-    """The record of each video, how many more earlier runs left, and the report's file."""
+) -> tuple[Tally, int, Path]:
+    """What became of the videos, how many more earlier runs left, and the report's file."""
     from data_tools.prepare import earlier_records, locked_clips, prepare
 
     out.mkdir(parents=True, exist_ok=True)
-    workers = process_count(run.workers)
-
-    def engine(
-        function: Callable[..., None], tasks: "list[Task]", on_bytes: Callable[[int], None]
-    ) -> "Iterable[tuple[Task, str | None]]":
-        if not tasks:
-            return ()
-        if run.engine == "ray":
-            return run_ray(function, tasks, run.ray_address, on_bytes)
-        return run_local(function, tasks, min(workers, len(tasks)), on_bytes)
-
-    cores = len(os.sched_getaffinity(0))
-    threads = max(1, cores // min(workers, len(videos))) if run.engine == "local" else 1
     with locked_clips(out, run.part):
         names = {name for _, name, _ in videos}
         records = prepare(
             videos,
             out,
             options,
-            engine,
-            threads,
+            _engine(run),
+            _threads(run, len(videos)),
             run.stall_limit,
             run.retry_failed,
             [] if run.part else earlier_records(out, names),
         )
         earlier = [] if run.part else earlier_records(out, {name for name, _ in records})
         report = write_report(out, sorted(records + earlier), run.part)
-    return records, len(earlier), report
+    return tally(records), len(earlier), report
 
 
-def _print_faults(records: list[tuple[str, VideoRecord]], report: Path) -> None:
+def _run_shards(
+    planned: list[PlannedVideo],
+    out: Path,
+    options: PrepareOptions,
+    sharing: ShardOptions,
+    run: RunOptions,
+) -> tuple[Tally, Path]:
+    """What became of the videos of this part's shards, and the report's file."""
+    from data_tools.prepare import locked_clips
+    from data_tools.sharding import is_done, merge_shards, prepare_shards, shard_records
+
+    out.mkdir(parents=True, exist_ok=True)
+    with locked_clips(out, run.part):
+        expansion = record_video_plan(out, planned, sharing, options)
+        shards = plan_video_shards(planned, sharing, expansion)
+        own = shards[run.shard_id :: run.num_shards]
+        threads = _threads(run, len(own))
+        prepare_shards(
+            own,
+            out,
+            options,
+            sharing.flac,
+            _engine(run),
+            threads,
+            run.stall_limit,
+            run.retry_failed,
+        )
+        report, counted = write_large_report(out, shard_records(out, own), run.part)
+        if all(is_done(out, shard) for shard in shards):
+            merge_shards(out, shards, sharing, options)
+    return counted, report
+
+
+def _engine(run: RunOptions) -> Callable[..., Any]:
+    """The engine that `run` names, with its own arguments bound."""
+    workers = process_count(run.workers)
+
+    def engine(
+        function: Callable[..., None], tasks: list[Any], on_bytes: Callable[[int], None]
+    ) -> Iterable[tuple[Any, str | None]]:
+        if not tasks:
+            return ()
+        if run.engine == "ray":
+            return run_ray(function, tasks, run.ray_address, on_bytes)
+        return run_local(function, tasks, min(workers, len(tasks)), on_bytes)
+
+    return engine
+
+
+def _threads(run: RunOptions, tasks: int) -> int:
+    """Threads of each process: processes are the parallelism where there are enough of them."""
+    if run.engine != "local":
+        return 1
+    workers = min(process_count(run.workers), max(1, tasks))
+    return max(1, len(os.sched_getaffinity(0)) // workers)
+
+
+def _print_faults(counted: Tally, report: Path) -> None:
     """Say on standard error which videos failed, and which could be used only in part."""
-    failed = [f"{name}: {record.detail}" for name, record in records if record.status == FAILED]
-    doubted = [f"{name}: {'; '.join(record.doubts)}" for name, record in records if record.doubts]
-    for lines, what in ((failed, "failed"), (doubted, "in part")):
-        for line in lines[:_REPORTED]:
+    for lines, count, what in (
+        (counted.failed, counted.failures, "failed"),
+        (counted.doubted, counted.doubts, "in part"),
+    ):
+        for line in lines:
             print(line, file=sys.stderr)
-        if len(lines) > _REPORTED:
-            print(f"and {len(lines) - _REPORTED} more {what}: see {report}", file=sys.stderr)
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 60:
-        return f"{seconds:.1f} s"
-    minutes, left = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes} min" if hours else f"{minutes} min {left} s"
+        if count > len(lines):
+            print(f"and {count - len(lines)} more {what}: see {report}", file=sys.stderr)

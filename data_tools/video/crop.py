@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 PAD = 110  # gray value beyond the picture's edge, as in the official pipeline
-SIZES = {"face": 224, "mouth": 111}  # pixels: the official model's input, the paper's
+# pixels: the official model's input, the paper's; of a whole picture VoxCeleb's
+SIZES = {"face": 224, "mouth": 111, "whole": 224}
 CROPS = tuple(SIZES)
 
 _CONTEXT = 0.40  # of the official pipeline
@@ -36,7 +37,10 @@ def region(box: NDArray[np.float64], crop: str) -> tuple[float, float, float]:
 def cut(
     picture: NDArray[np.uint8], centre: tuple[float, float], side: float, size: int
 ) -> NDArray[np.uint8]:
-    """The square around `centre` as (size, size, 3) uint8; PAD beyond the picture's edge."""
+    """The square around `centre` of an (H, W, 3) or (H, W) picture; PAD beyond its edge.
+
+    (size, size, 3) or (size, size) uint8.
+    """
     x, y = centre
     while size / side <= 0.5:
         # Halving exactly is several times as fast as averaging over areas of any size.
@@ -45,7 +49,7 @@ def cut(
         inside = picture[top:bottom, left:right]
         height, width = inside.shape[0] // 2, inside.shape[1] // 2
         if height == 0 or width == 0:
-            return np.full((size, size, 3), PAD, np.uint8)
+            return np.full((size, size, *picture.shape[2:]), PAD, np.uint8)
         inside = inside[: 2 * height, : 2 * width]
         picture = np.asarray(cv2.resize(inside, (width, height), interpolation=cv2.INTER_AREA))
         x, y, side = (x - left) / 2, (y - top) / 2, side / 2

@@ -10,13 +10,18 @@ import ctypes
 import faulthandler
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Any
 
-from data_tools.atomic import sync
-from data_tools.mfcc import FPS
+import soundfile
+
+from data_tools.atomic import sync, write_json
+from data_tools.mfcc import FPS, SAMPLE_RATE
 from data_tools.video.decode import Video
+from data_tools.video.fixed import FixedFollower
 from data_tools.video.follow import FaceFollower
 from data_tools.video.left_out import doubts, notes
 from data_tools.video.montage import Montage
@@ -32,7 +37,7 @@ from data_tools.video.record import (
 )
 from data_tools.video.sound import Sound, VideoError
 from data_tools.video.stages import StageClock
-from data_tools.video.verdicts import Verdicts
+from data_tools.video.verdicts import KeptClip, Sink, Verdicts
 
 
 def prepare_video(
@@ -53,30 +58,57 @@ def prepare_video(
 
     A video that cannot be used is no error: its record has "status": "failed" and the reason.
     """
-    noted: list[str] = []
-    doubted: list[str] = []
     work = work_folder(out, name)
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir(parents=True)
     clock = StageClock({} if took is None else took)
-    with open(stalled_file(out, name), "w") as log:
-        beat = _heartbeat(stall_limit, log)
-        try:
-            beat()
-            with Video(path, threads, options.audio_stream) as video:
-                sound = Sound(work / "sound.raw")
-                rows = _cut(video, sound, name, work, options, clock, beat, on_bytes)
-                noted, doubted = notes(video, sound), doubts(video, sound)
-        except VideoError as error:
-            rows = [failed_row(name, error.reason, error.detail)]
-        finally:
-            if stall_limit:
-                faulthandler.cancel_dump_traceback_later()
-    _publish(work, name, out, rows)
-    record = write_record(path, name, out, rows, noted, doubted)
+    with watching(stalled_file(out, name), stall_limit) as beat:
+        sink = partial(_write_clip, work / "clips")
+        cut = cut_video(path, name, work, options, sink, threads, beat, on_bytes, clock)
+    _publish(work, name, out, cut.rows)
+    record = write_record(path, name, out, cut.rows, cut.notes, cut.doubts)
     shutil.rmtree(work)
-    stalled_file(out, name).unlink(missing_ok=True)
     return record
+
+
+@dataclass(frozen=True)
+class CutVideo:
+    """What became of a video: the rows of its report, and what `data_tools.video.left_out` says."""
+
+    rows: list[Row]
+    notes: list[str] = field(default_factory=list)
+    doubts: list[str] = field(default_factory=list)
+
+
+def cut_video(
+    path: Path,
+    name: str,
+    work: Path,
+    options: PrepareOptions,
+    sink: Sink,
+    threads: int,
+    beat: Callable[[], None],
+    on_bytes: Callable[[int], None] | None,
+    clock: StageClock,
+) -> CutVideo:
+    """Read a video to its end and hand its clips to `sink`, once all of it was read.
+
+    Args:
+        work: folder for what is too long to be held in memory, and for montage.jpg.
+        beat: called now and then, as `watching` gives it.
+        on_bytes: called with the number of bytes read since the last call.
+        clock: told of the stages.
+
+    A video that cannot be used is no error: its only row has the reason.
+    """
+    try:
+        beat()
+        with Video(path, threads, options.audio_stream, beside=True) as video:
+            sound = Sound(work / "sound.raw")
+            rows = _cut(video, sound, name, work, options, sink, clock, beat, on_bytes)
+            return CutVideo(rows, notes(video, sound), doubts(video, sound))
+    except VideoError as error:
+        return CutVideo([failed_row(name, error.reason, error.detail)])
 
 
 def _cut(
@@ -85,13 +117,15 @@ def _cut(
     name: str,
     work: Path,
     options: PrepareOptions,
+    sink: Sink,
     clock: StageClock,
     beat: Callable[[], None],
     on_bytes: Callable[[int], None] | None,
 ) -> list[Row]:
-    """Read the video to its end; the rows of its report. The clips are in work/clips."""
+    """The rows of a video's report; its clips went to `sink`."""
     montage = Montage() if options.montage else None
-    follower = FaceFollower(video.aspect, work, options, clock, montage)
+    kind = FixedFollower if options.fixed else FaceFollower
+    follower = kind(video.aspect, work, options, clock, montage)
     told = 0
     clock.start()
     for count, picture in enumerate(video.pictures(sound), 1):
@@ -105,13 +139,24 @@ def _cut(
     followed = follower.finish()
     beat()
     assert video.origin is not None
-    verdicts = Verdicts(name, work, options, followed, sound, video.origin, clock, beat)
+    verdicts = Verdicts(name, sink, options, followed, sound, video.origin, clock, beat)
     rows = verdicts.rows(notes(video, sound))
     clock.lap("write")
     beat()
     if montage is not None:
         montage.draw(work, followed.tracks, rows, followed.crops)
     return rows
+
+
+def _write_clip(clips: Path, clip: KeptClip) -> None:
+    """Write a clip into a folder of its own, in the seed's layout."""
+    folder = clips / clip.item
+    (folder / "frames").mkdir(parents=True)
+    for number, jpeg in enumerate(clip.jpegs):
+        (folder / "frames" / f"frame{number}.jpg").write_bytes(jpeg)
+    wav = os.fsencode(folder / "audio.wav")  # soundfile takes text of UTF-8 alone
+    soundfile.write(wav, clip.audio, SAMPLE_RATE, subtype="PCM_16")
+    write_json(folder / "clip.json", clip.about)
 
 
 def _publish(work: Path, name: str, out: Path, rows: list[Row]) -> None:
@@ -129,15 +174,26 @@ def _publish(work: Path, name: str, out: Path, rows: list[Row]) -> None:
         os.replace(work / "montage.jpg", picture)
 
 
-def _heartbeat(limit: float, log: Any) -> Callable[[], None]:
+@contextmanager
+def watching(log: Path, limit: float) -> Iterator[Callable[[], None]]:
     """A function to call now and then; `limit` seconds without a call end the process.
 
     faulthandler's watchdog runs outside of Python, so that it also ends a call into a library
     that neither returns nor lets other threads run.
+
+    Args:
+        log: where a process that ends itself leaves where it stood; empty of any other.
+        limit: seconds; 0: none.
     """
-    if not limit:
-        return lambda: None
-    return lambda: faulthandler.dump_traceback_later(limit, exit=True, file=log)
+    with log.open("w") as file:
+        try:
+            if limit:
+                yield lambda: faulthandler.dump_traceback_later(limit, exit=True, file=file)
+            else:
+                yield lambda: None
+        finally:
+            if limit:
+                faulthandler.cancel_dump_traceback_later()
 
 
 def _sync_filesystem(folder: Path) -> None:

@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 
 from data_tools.errors import MissingPackage, UsageError
 from data_tools.mfcc import FPS, SAMPLE_RATE
-from data_tools.names import UNPLAIN, address, is_unplain
+from data_tools.names import UNPLAIN, address, is_unplain, shown
+from data_tools.video.beside import sound_beside
 
 try:
     import av
@@ -63,6 +64,8 @@ class Video:
         threads: of the picture's decoder.
         audio_stream: which of the file's audio streams to hear, from 0; None: the one that is meant
             for everybody, in the original.
+        beside: of a file without sound, hear what lies beside it (`sound_beside`): both begin at
+            once.
 
     Attributes:
         choice: what was chosen among several audio streams, in words.
@@ -83,18 +86,33 @@ class Video:
         VideoError: the file cannot be read, holds no moving picture or no sound.
     """
 
-    def __init__(self, path: Path, threads: int = 1, audio_stream: int | None = None) -> None:
+    def __init__(
+        self,
+        path: Path,
+        threads: int = 1,
+        audio_stream: int | None = None,
+        beside: bool = False,
+    ) -> None:
         self._container = _opened(path)
+        self._apart: Any = None  # the container of sound in a file of its own
         try:
-            self._picture = choose_picture(self._container)
-            self._sound = choose_sound(self._container, self._picture, audio_stream)
+            file = sound_beside(path) if beside and not self._container.streams.audio else None
+            self._picture = choose_picture(self._container, silent=file is not None)
+            if file is not None:
+                self._apart = _opened(file)
+                if not self._apart.streams.audio:
+                    raise VideoError("no audio stream", f"{shown(file.name)} holds no sound")
+            if self._apart is None:
+                self._sound = choose_sound(self._container, self._picture, audio_stream)
+            else:
+                self._sound = choose_sound(self._apart, None, audio_stream)
             for stream, what in ((self._picture, "picture"), (self._sound, "sound")):
                 if stream.codec_context is None:
                     raise VideoError("unknown codec", f"no decoder is known for its {what}")
         except VideoError:
-            self._container.close()
+            self.close()
             raise
-        self.choice = ""
+        self.choice = f"the sound is that of {shown(file.name)}" if file is not None else ""
         if audio_stream is None and len(self._container.streams.audio) > 1:
             self.choice = (
                 f"{len(self._container.streams.audio)} audio streams; took "
@@ -133,6 +151,8 @@ class Video:
     def close(self) -> None:
         """Close the file."""
         self._container.close()
+        if self._apart is not None:
+            self._apart.close()
 
     def pictures(self, sound: Sound) -> Iterator[Picture]:
         """Decode the whole file once: yields the pictures, appends the sound to `sound`.
@@ -220,7 +240,21 @@ class Video:
         sound.close()
 
     def _packets(self) -> Iterator[Any]:
-        return self._clock.run(self._demuxed())
+        if self._apart is not None:
+            yield from self._packets_apart()
+        yield from self._clock.run(self._demuxed())
+
+    def _packets_apart(self) -> Iterator[Any]:
+        """The packets of sound in a file of its own, which begins when the pictures do."""
+        begin = (self._picture.start_time or 0) * self._picture.time_base
+        begin -= (self._sound.start_time or 0) * self._sound.time_base
+        try:
+            for packet in self._apart.demux(self._sound):
+                if packet.pts is not None:
+                    packet.pts += round(begin / packet.time_base)
+                yield packet
+        except av.error.FFmpegError:
+            self.undecodable += 1  # what was read so far is still good
 
     def _demuxed(self) -> Iterator[Any]:
         reached = 0
@@ -228,7 +262,7 @@ class Video:
         def count() -> None:
             self.undecodable += 1
 
-        streams = self._picture, self._sound
+        streams = (self._picture,) if self._apart is not None else (self._picture, self._sound)
         try:
             for packet in demuxed(
                 self._container, *streams, past=av.error.FFmpegError, on_damage=count
@@ -273,11 +307,25 @@ class Converter:
 
     def __init__(self, aspect: Fraction = Fraction(1)) -> None:
         self._aspect = aspect
-        self._scalers: dict[tuple[int, int], Any] = {}
+        self._scalers: dict[tuple[int, int, str], Any] = {}
 
     def short_side(self, frame: Any) -> int:
         """The shorter side of `frame` as it is to be shown, pixels."""
         return min(frame.height, max(1, round(frame.width * self._aspect)))
+
+    def size(self, frame: Any) -> tuple[int, int]:
+        """Height and width of `frame` with square pixels, before it is rotated."""
+        return frame.height, max(1, round(frame.width * self._aspect))
+
+    def plain(self, frame: Any, gray: bool, side: int | None = None) -> NDArray[np.uint8]:
+        """As `rgb`, or (H, W) if gray: its luma, at a third of the cost.
+
+        side: scale to (side, side), whatever the shape.
+        """
+        height, width = self.size(frame)
+        if side is not None:
+            height = width = side
+        return self._scaled(frame, height, width, "gray" if gray else "rgb24")
 
     def rgb(
         self, frame: Any, short_side: int | None = None, rough: bool = False
@@ -291,10 +339,15 @@ class Converter:
         if short_side is not None and short_side < min(height, width):
             scale = short_side / min(height, width)
             height, width = max(1, round(height * scale)), max(1, round(width * scale))
-        scaler = self._scalers.setdefault((height, width), VideoReformatter())
+        return self._scaled(frame, height, width, "rgb24", rough)
+
+    def _scaled(
+        self, frame: Any, height: int, width: int, pixels: str, rough: bool = False
+    ) -> NDArray[np.uint8]:
+        scaler = self._scalers.setdefault((height, width, pixels), VideoReformatter())
         how = "POINT" if rough else "AREA" if height < frame.height else "BILINEAR"
         # One thread: the processes are the parallelism.
-        small = scaler.reformat(frame, width, height, "rgb24", interpolation=how, threads=1)
+        small = scaler.reformat(frame, width, height, pixels, interpolation=how, threads=1)
         array = np.asarray(small.to_ndarray(), np.uint8)
         turns = round((frame.rotation or 0) / 90) % 4
         return np.ascontiguousarray(np.rot90(array, turns)) if turns else array

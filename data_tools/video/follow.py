@@ -25,7 +25,7 @@ from data_tools.video.montage import Montage
 from data_tools.video.options import PrepareOptions
 from data_tools.video.shots import SIDE, Cuts
 from data_tools.video.stages import StageClock
-from data_tools.video.track_file import TrackFile
+from data_tools.video.track_file import CropStore, TrackFile
 from data_tools.video.tracks import Track, Tracker, match
 
 _CHUNK = 25  # pictures looked at in one batch
@@ -51,11 +51,11 @@ class Followed:
 
 
 class FaceFollower:
-    """Takes the pictures of a video in order, and leaves the crops of every face in `work`.
+    """Takes the pictures of a video in order, and keeps the crops of every face.
 
     Args:
         aspect: width of a stored pixel over its height.
-        work: folder for the crops.
+        work: folder for the crops of a long video.
         clock: told of the stages shots, detect, crop and encode.
         montage: is shown the pictures in which faces were looked for.
 
@@ -71,8 +71,9 @@ class FaceFollower:
         clock: StageClock,
         montage: Montage | None = None,
     ) -> None:
-        self._work, self._options, self._clock = work, options, clock
+        self._store, self._options, self._clock = CropStore(work), options, clock
         self._montage = montage
+        self._writer = CropWriter(options, clock)
         self._converter = Converter(aspect)
         model = options.detector_model
         self._detector: Detector = open_detector(options.detector, Path(model) if model else None)
@@ -167,17 +168,14 @@ class FaceFollower:
         """Write every crop whose box is certain; forget pictures that no track needs any more."""
         due: dict[int, list[tuple[TrackFile, NDArray[np.float64]]]] = defaultdict(list)
         needed: float = self._waiting[0] if self._waiting else math.inf
-        written: list[TrackFile] = []
         for track in self._tracker.tracks:
             crops = self._crops.get(track.number)
             if crops is None:
-                path = self._work / f"track-{track.number}.jpegs"
-                crops = self._crops[track.number] = TrackFile(path, track.first)
+                crops = self._crops[track.number] = TrackFile(self._store, track.first)
             if crops.next < track.final:
                 for index, box in enumerate(track.boxes(crops.next, track.final), crops.next):
                     due[index].append((crops, box))
                 crops.next = track.final
-                written.append(crops)
             if not track.closed:
                 needed = min(needed, crops.next)
         for index in sorted(due):
@@ -185,9 +183,6 @@ class FaceFollower:
             rgb = self._converter.rgb(picture.frame)
             for crops, box in due[index]:
                 self._write_crop(rgb, box, crops, picture)
-        for crops in written:
-            crops.flush()
-        self._clock.lap("encode")
         for index in [index for index in self._pictures if index < needed]:
             del self._pictures[index]
 
@@ -198,6 +193,20 @@ class FaceFollower:
         pixels = cut(rgb, (x, y), side, self._options.side)
         if self._options.gray:
             pixels = _gray(pixels)
+        self._writer.write(pixels, crops, picture)
+
+
+class CropWriter:
+    """Encodes crops and notes what is known of them.
+
+    clock: told of the stages crop and encode.
+    """
+
+    def __init__(self, options: PrepareOptions, clock: StageClock) -> None:
+        self._options, self._clock = options, clock
+
+    def write(self, pixels: NDArray[np.uint8], crops: TrackFile, picture: Picture) -> None:
+        """Append the crop of `picture`, (side, side, 1 or 3) RGB or gray uint8."""
         if picture.index % _SHARPNESS_EVERY == 0:
             crops.sharpness[picture.index] = sharpness(pixels)
         if picture.held:

@@ -60,9 +60,11 @@ class Montage:
             row = verdicts[f"track {track.number}"]
             words = (
                 f"track {track.number}, shot {track.shot}: {row.start_seconds:.2f}-"
-                f"{row.end_seconds:.2f} s, {row.frames} frames, face {row.face_size:.0f} px, "
-                f"confidence {row.confidence:.2f}: {'kept' if row.kept else row.detail}"
+                f"{row.end_seconds:.2f} s, {row.frames} frames"
             )
+            if row.face_size is not None and row.confidence is not None:
+                words += f", face {row.face_size:.0f} px, confidence {row.confidence:.2f}"
+            words += f": {'kept' if row.kept else row.detail}"
             sheet.append(_caption(words, _COLOURS[track.number % len(_COLOURS)]))
             sheet.append(_strip(track, crops[track.number]))
         if len(order) > _TRACKS:
@@ -83,7 +85,7 @@ class Montage:
         zoom = width / picture.shape[1]
         tile = cv2.resize(picture, (width, max(1, round(picture.shape[0] * zoom))))
         for track in tracks:
-            if track.first <= index <= track.last:
+            if track.faces and track.first <= index <= track.last:
                 box = track.boxes(index, index + 1)[0] * zoom / scale
                 left, top, right, bottom = (round(float(value)) for value in box)
                 colour = _COLOURS[track.number % len(_COLOURS)]

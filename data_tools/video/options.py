@@ -1,10 +1,11 @@
 """What decides the clips that are cut out of a video, besides the video itself."""
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Literal
 
 from msgspec import Meta
 
+from data_tools.errors import UsageError
 from data_tools.video.crop import SIZES
 
 SHOT_THRESHOLD = 27.0  # PySceneDetect's own default, and the official pipeline's
@@ -18,8 +19,13 @@ class PrepareOptions:
     """Everything that decides the output, besides the videos themselves.
 
     Attributes:
-        crop: The whole face as in the official code, or the mouth as in the paper.
-        size: Side of a frame, pixels (default: 224 face, 111 mouth).
+        crop: The whole face as in the official code, the mouth as in the paper, or the whole
+            picture as it is, of videos that were cropped by others.
+        box: With --crop whole, this square of the picture alone: X Y W H, pixels, W = H.
+        face_crops: The videos are crops of one face already, as VoxCeleb's: where the face or the
+            mouth lies is found once a clip, in a few pictures, instead of being searched in all.
+        no_shots: Look for no cuts; of videos of which each is known to be one shot.
+        size: Side of a frame, pixels (default: 224 face or whole, 111 mouth).
         gray: Gray frames.
         quality: Of the JPEGs, 1..100.
         max_clip: Longer tracks are cut into equal clips no longer than this, seconds.
@@ -38,7 +44,10 @@ class PrepareOptions:
             meant for everybody, no commentary, description or dubbing).
     """
 
-    crop: str = "face"  # or "mouth"
+    crop: Literal["face", "mouth", "whole"] = "face"
+    box: tuple[int, int, int, int] | None = None
+    face_crops: bool = False
+    no_shots: bool = False
     size: Annotated[int, Meta(ge=16, le=4096)] | None = None
     gray: bool = False
     quality: Annotated[int, Meta(ge=1, le=100)] = 90
@@ -55,6 +64,29 @@ class PrepareOptions:
     shot_threshold: _Measure = SHOT_THRESHOLD
     montage: bool = False
     audio_stream: int | None = None
+
+    @property
+    def fixed(self) -> bool:
+        """Whether a shot's crops all lie in one place."""
+        return self.face_crops or self.crop == "whole"
+
+    def check(self) -> None:
+        """Find out whether the options make sense together.
+
+        Raises:
+            UsageError: no.
+        """
+        if self.box is not None:
+            left, top, width, height = self.box
+            if self.crop != "whole":
+                raise UsageError("--box is a part of the whole picture: it needs --crop whole")
+            if min(left, top) < 0 or width < 16 or width != height:
+                raise UsageError(
+                    "--box X Y W H must be square (W = H, at least 16), as what models take is, "
+                    f"and not begin before the picture, unlike {' '.join(map(str, self.box))}"
+                )
+        if self.no_shots and not self.fixed:
+            raise UsageError("--no-shots needs --crop whole or --face-crops: faces are followed")
 
     @property
     def side(self) -> int:

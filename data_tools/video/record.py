@@ -86,21 +86,20 @@ class VideoRecord:
         return {**content, "file": known}
 
 
-def write_record(
+def record_of(
     path: Path,
     name: str,
-    out: Path,
     rows: list[Row],
     notes: list[str] | None = None,
     doubts: list[str] | None = None,
 ) -> VideoRecord:
-    """Write down that the video is done with, and how.
+    """What became of a video.
 
     notes, doubts: as `data_tools.video.left_out` gives them, of a video that could be read.
     """
     video = rows[0]
     clips = sum(row.kept for row in rows if row.level == "clip")
-    record = VideoRecord(
+    return VideoRecord(
         name=name,
         file=identity(path),
         status=KEPT if clips else DROPPED if len(rows) > 1 else FAILED,
@@ -112,6 +111,18 @@ def write_record(
         seconds=video.end_seconds,
         rows=rows,
     )
+
+
+def write_record(
+    path: Path,
+    name: str,
+    out: Path,
+    rows: list[Row],
+    notes: list[str] | None = None,
+    doubts: list[str] | None = None,
+) -> VideoRecord:
+    """Write down that the video is done with, and how; as `record_of`."""
+    record = record_of(path, name, rows, notes, doubts)
     file = record_file(out, name)
     file.parent.mkdir(parents=True, exist_ok=True)
     write_json(file, record.as_dict())

@@ -1,8 +1,9 @@
-"""The sound of one video at 16 kHz, on disk, by its presentation times."""
+"""The sound of one video at 16 kHz, on disk if it is long, by its presentation times."""
 
 from __future__ import annotations
 
 import os
+import tempfile
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -15,6 +16,7 @@ from data_tools.mfcc import FPS, SAMPLE_RATE
 from data_tools.video.mono import Levels
 
 LONGEST_GAP = 3600  # seconds by which broken timestamps may make a video longer, in all
+_IN_MEMORY = 16 << 20  # bytes; the sound of a short clip never touches the disk
 TOLERANCE = SAMPLE_RATE // 100  # sound moved by less than 10 ms is the rounding of timestamps
 
 
@@ -37,15 +39,18 @@ class _Part:
 
 
 class Sound:
-    """Sound of one video, 16 kHz mono int16, on disk: its length does not show in memory.
+    """Sound of one video, 16 kHz mono int16: what is longer than some minutes lies on disk.
 
     Beside the mix lie the channels (at most 16) that it was made of, one of which is taken instead
     where they cancel each other. That is decided from all that was appended, so read afterwards.
     """
 
     def __init__(self, path: Path) -> None:
-        self._path = path
-        self._file = path.open("wb")
+        # It has no name, so that nothing is left of it when the process is killed.
+        self._file = tempfile.SpooledTemporaryFile(  # noqa: SIM115
+            _IN_MEMORY, dir=os.fspath(path.parent)
+        )
+        self._end = 0  # bytes, holes included
         self._samples = 0
         self._parts = [_Part((), 0, 0)]
         self._levels: dict[tuple[str, ...], Levels] = {}
@@ -87,17 +92,21 @@ class Sound:
                     )
                 self.filled = filled
                 self._samples += gap
-                # a hole, which takes no room
-                self._file.seek(self._parts[-1].bytes * gap, os.SEEK_CUR)
+                # a hole, which takes no room on disk
+                self._end += self._parts[-1].bytes * gap
+                if self._end > _IN_MEMORY:
+                    self._file.rollover()
             elif gap < -TOLERANCE:
                 self.cut += min(-gap, len(samples))
                 samples = samples[-gap:]
         if channels != self._parts[-1].channels:
-            self._parts.append(_Part(channels, self._samples, self._file.tell()))
+            self._parts.append(_Part(channels, self._samples, self._end))
         if channels not in self._levels:
             self._levels[channels] = Levels(channels)
         self._levels[channels].add(samples)
+        self._file.seek(self._end)
         self._file.write(samples.tobytes())
+        self._end += samples.nbytes
         self._samples += len(samples)
 
     def stand_ins(self) -> dict[str, int]:
@@ -114,7 +123,6 @@ class Sound:
         """No more will be appended."""
         if self.start is None:
             self.start = Fraction(0)  # of no sound is it known when it is heard
-        self._file.close()
 
     def span(self, origin: Fraction) -> tuple[int, int]:
         """First and one past the last picture that have sound for at least half their time.
@@ -138,8 +146,6 @@ class Sound:
     def samples(self, first: int, length: int, origin: Fraction) -> NDArray[np.int16]:
         """(length,) int16 from sample `first`, counted from the beginning of picture 0."""
         assert self.start is not None
-        if not self._file.closed:
-            self._file.flush()
         begin = round((origin - self.start) * SAMPLE_RATE) + first
         out = np.zeros(length, np.int16)
         ends = [part.first for part in self._parts[1:]] + [self._samples]
@@ -152,7 +158,8 @@ class Sound:
     def _stored(self, part: _Part, first: int, end: int) -> NDArray[np.int16]:
         tracks = 1 + len(part.channels)
         place = part.begin + part.bytes * (first - part.first)
-        stored = np.fromfile(self._path, np.int16, tracks * (end - first), offset=place)
+        self._file.seek(place)
+        stored = np.frombuffer(self._file.read(part.bytes * (end - first)), np.int16)
         levels = self._levels.get(part.channels)
         channel = levels.stand_in() if levels is not None else None
         return stored.reshape(-1, tracks)[:, 0 if channel is None else 1 + channel]

@@ -22,14 +22,16 @@ _ASIDE = (
 )
 
 
-def choose_picture(container: Any) -> Any:
+def choose_picture(container: Any, silent: bool = False) -> Any:
     """The stream of moving pictures.
+
+    silent: the file need not have sound.
 
     Raises:
         VideoError: there is none, or no sound at all.
     """
     pictures = [stream for stream in container.streams.video if not is_cover(stream)]
-    if not pictures or not container.streams.audio:
+    if not pictures or not (silent or container.streams.audio):
         missing = "audio" if pictures else "video"
         raise VideoError(f"no {missing} stream", f"the file has no {missing} stream")
     best = container.streams.best("video")

@@ -1,25 +1,23 @@
 """Which shots, tracks and clips of a video are kept, and why the others are not.
 
-A track's pictures are cut into clips, and given their sound, when the video has ended.
+A track's pictures are cut into clips, and given their sound, when the video has ended; a `Sink`
+takes those that are kept.
 """
 
 from __future__ import annotations
 
-import os
 from collections import Counter
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import soundfile
 from numpy.typing import NDArray
 
-from data_tools.atomic import write_json
-from data_tools.mfcc import FPS, SAMPLE_RATE
+from data_tools.clips import ClipError
+from data_tools.mfcc import FPS
 from data_tools.video.follow import Followed
 from data_tools.video.options import PrepareOptions
 from data_tools.video.record import Level, Row
@@ -27,6 +25,26 @@ from data_tools.video.sound import Sound, VideoError
 from data_tools.video.speech import speech_share
 from data_tools.video.stages import StageClock
 from data_tools.video.tracks import Track
+
+
+@dataclass(frozen=True)
+class KeptClip:
+    """A clip that is kept.
+
+    Attributes:
+        item: its name within the video.
+        about: what clip.json says of it.
+        jpegs: its frames in order.
+        audio: (640 * frames,) int16 at 16 kHz.
+    """
+
+    item: str
+    about: dict[str, Any]
+    jpegs: Iterator[bytes]
+    audio: NDArray[np.int16]
+
+
+Sink = Callable[[KeptClip], None]
 
 
 def track_fault(row: Row, with_sound: int, options: PrepareOptions) -> tuple[str, str]:
@@ -81,11 +99,11 @@ def sum_up(rows: list[Row], options: PrepareOptions) -> tuple[str, str]:
 
 
 class Verdicts:
-    """Judges what was followed through a video, and writes the clips that are kept.
+    """Judges what was followed through a video, and hands over the clips that are kept.
 
     Args:
         name: of the video.
-        work: folder that gets clips/.
+        sink: takes the clips; one that it refuses by a `ClipError` is not kept.
         sound: all of the video's.
         origin: presentation time of picture 0, seconds.
         clock: told of the stages speech and write.
@@ -95,7 +113,7 @@ class Verdicts:
     def __init__(
         self,
         name: str,
-        work: Path,
+        sink: Sink,
         options: PrepareOptions,
         followed: Followed,
         sound: Sound,
@@ -103,7 +121,7 @@ class Verdicts:
         clock: StageClock,
         beat: Callable[[], None],
     ) -> None:
-        self._name, self._work, self._options = name, work, options
+        self._name, self._sink, self._options = name, sink, options
         self._followed = followed
         self._sound, self._origin = sound, origin
         self._clock, self._beat = clock, beat
@@ -152,15 +170,18 @@ class Verdicts:
     def _track_rows(self, track: Track, span: tuple[int, int]) -> list[Row]:
         crops = self._followed.crops[track.number]
         first, end = max(track.first, span[0]), min(track.last + 1, span[1])
-        boxes = np.array([face.box for face in track.faces])
-        sizes = (boxes[:, 2:] - boxes[:, :2]).max(axis=1)
+        confidence = face_size = None
+        if track.faces:  # of a picture that is taken as a whole nothing is known of the face
+            boxes = np.array([face.box for face in track.faces])
+            face_size = round(float(np.median((boxes[:, 2:] - boxes[:, :2]).max(axis=1))), 1)
+            confidence = round(float(np.mean([face.score for face in track.faces])), 3)
         row = self._row(
             "track",
             f"track {track.number}",
             track.first,
             track.last + 1,
-            confidence=round(float(np.mean([face.score for face in track.faces])), 3),
-            face_size=round(float(np.median(sizes)), 1),
+            confidence=confidence,
+            face_size=face_size,
             sharpness=_median(crops.sharpness, track.first, track.last + 1),
         )
         reason, detail = track_fault(row, end - first, self._options)
@@ -199,7 +220,10 @@ class Verdicts:
             reason, detail = clip_fault(row, self._options)
             row = replace(row, kept=not reason, reason=reason, detail=detail)
             if row.kept:
-                self._write_clip(track, row, range(begin, stop), audio)
+                try:
+                    self._write_clip(track, row, range(begin, stop), audio)
+                except ClipError as error:
+                    row = replace(row, kept=False, reason=error.reason, detail=error.detail)
             rows.append(row)
         return rows
 
@@ -207,12 +231,6 @@ class Verdicts:
         self, track: Track, row: Row, pictures: range, audio: NDArray[np.int16]
     ) -> None:
         crops = self._followed.crops[track.number]
-        folder = self._work / "clips" / row.item
-        (folder / "frames").mkdir(parents=True)
-        for number, jpeg in enumerate(crops.read(pictures)):
-            (folder / "frames" / f"frame{number}.jpg").write_bytes(jpeg)
-        wav = os.fsencode(folder / "audio.wav")  # soundfile takes text of UTF-8 alone
-        soundfile.write(wav, audio, SAMPLE_RATE, subtype="PCM_16")
         about = {
             "source": self._name,
             "shot": track.shot,
@@ -227,7 +245,7 @@ class Verdicts:
             "sharpness": row.sharpness,
             "speech": row.speech,
         }
-        write_json(folder / "clip.json", about)
+        self._sink(KeptClip(row.item, about, crops.read(pictures), audio))
 
 
 def _median(values: dict[int, float], begin: int, end: int) -> float | None:

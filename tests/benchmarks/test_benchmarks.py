@@ -11,6 +11,8 @@ import torch
 
 from benchmarks import (
     compare_loaders,
+    crop_speed,
+    dataset_hours,
     first_step,
     growth,
     loader_rate,
@@ -146,3 +148,20 @@ def test_a_result_names_machine_and_command(tmp_path: Path) -> None:
     written: dict[str, Any] = json.loads(report_file.read_text())
     assert written["answer"] == 42 and written["machine"]["cores"] >= 1
     assert "torch" in written["machine"]["versions"] and "benchmarks.x" in written["command"]
+
+
+def test_crops_straight_to_shards_are_measured_against_their_floor(tmp_path: Path) -> None:
+    figures = crop_speed.measure_crops(tmp_path, rounds=1, seconds=1.0, count=2)
+    assert figures["cost_over_floor"] > 0.8 and figures["mouth_all_cores"] > 0
+    assert {"decode", "shots", "crop", "encode", "speech", "write"} <= figures["shares"].keys()
+    result = {"processes": 2, "seconds_per_second_all_cores": 10.0, "crops": figures}
+    assert "`--crop whole`" in crop_speed.readme_rows(result)[0][0]
+    assert crop_speed.readme_rows({"processes": 2}) == []
+
+
+def test_hours_of_data_sets_follow_from_the_rates() -> None:
+    measured = {"processes": 2, "seconds_per_second_all_cores": 10.0}
+    table = dataset_hours.readme(measured | {"crops": {"mouth_all_cores": 100.0}})
+    assert "| VoxCeleb2 | 24.4 h | 3.1 h | 46 min |" in table  # 2,442 h / 100, ...
+    assert "| HDTF | 1.6 h | 12 min | 3 min |" in table
+    assert "| VoxCeleb2 | 10.2 days |" in dataset_hours.readme(measured)

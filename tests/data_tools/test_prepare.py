@@ -542,7 +542,7 @@ def test_killed_in_the_middle_it_ends_as_if_undisturbed(videos, prepared, tmp_pa
         records, until = len(found_in(out / ".prepare" / "videos", "*.json")), time.time() + 60
         # Once before the first video is done, then after each, somewhere in the next.
         while process.poll() is None and time.time() < until:
-            if found_in(out / ".prepare" / "work", "*.jpegs") and (
+            if found_in(out / ".prepare" / "work", "stalled.txt") and (
                 kills == 0 or len(found_in(out / ".prepare" / "videos", "*.json")) > records
             ):
                 break
@@ -628,7 +628,7 @@ def test_ray_makes_the_same_clips_though_a_node_dies(videos, prepared, tmp_path,
 
         def kill() -> None:
             until = time.time() + 60
-            while time.time() < until and not found_in(out / ".prepare" / "work", "*.jpegs"):
+            while time.time() < until and not found_in(out / ".prepare" / "work", "stalled.txt"):
                 time.sleep(0.05)
             cluster.remove_node(second, allow_graceful=False)
 

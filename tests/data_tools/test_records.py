@@ -26,8 +26,7 @@ from data_tools.commands import prepare as prepare_command
 from data_tools.info import summarise
 from data_tools.keep import COLUMNS, KeepError, read_keep, write_keep
 from data_tools.manifest import Manifest, ShardError, ShardStats, read_manifest
-from data_tools.packing import _is_complete, pack
-from data_tools.plan import ShardPlan
+from data_tools.packing import pack
 from data_tools.records import (
     LONGEST_LINE,
     RecordError,
@@ -37,7 +36,8 @@ from data_tools.records import (
     read_table,
     whole_number,
 )
-from data_tools.report import write_report
+from data_tools.report import tally, write_report
+from data_tools.shard_writer import is_complete
 from data_tools.shards import open_shards
 from data_tools.synth.clips import synthesize
 from data_tools.tar_index import index_tar
@@ -142,7 +142,7 @@ def check_stats(data: bytes, folder: Path) -> None:
     """The same and what `pack` asks on a resume, with other statistics of a shard."""
     with holding(folder / f"{TRAIN}.json", data):
         read_shards(folder)
-        documented(lambda: _is_complete(folder, ShardPlan(f"{TRAIN}.tar", "train", [])))
+        documented(lambda: is_complete(folder / f"{TRAIN}.tar"))
 
 
 def check_idx(data: bytes, folder: Path) -> None:
@@ -197,8 +197,8 @@ def check_video_record(data: bytes, folder: Path) -> None:
         found = prepare.prepare(videos, folder, options, lambda *_: iter(()))
         found = sorted(found + prepare.earlier_records(folder, {name for name, _ in found}))
         write_report(folder, found)
-        prepare_command.summarise(found, Console(file=io.StringIO(), markup=False))
-        prepare_command.remedy(found)
+        prepare_command.summarise(tally(found), Console(file=io.StringIO(), markup=False))
+        prepare_command.remedy(tally(found))
 
     for file in (folder / ".prepare" / "options.json", *folder.glob("report*")):
         file.unlink(missing_ok=True)

@@ -3,6 +3,7 @@ their own errors."""
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from trainer.model.calibration import AnyCalibration, Mode
 from trainer.model.device import find_device
@@ -32,7 +33,7 @@ class Network:
     calibration: AnyCalibration | None = None
 
     @property
-    def crop(self) -> str:
+    def crop(self) -> Literal["face", "mouth"]:
         """The crop that it is taken to be trained on, "face" or "mouth"; weights do not say."""
         return "face" if self.model.name == "syncnet" else "mouth"
 

@@ -1,0 +1,152 @@
+"""The trees of the field's data sets: who speaks in a video, which recording it was cut from.
+
+A layout reads nothing but a video's path below its folder. Its patterns are regular expressions
+with one group; what they do not match is not of that data set, which is said.
+"""
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from data_tools.clips import SPLITS
+from data_tools.errors import UsageError
+from data_tools.names import listed, shown
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where a data set has its videos.
+
+    Attributes:
+        tree: what a path looks like, in words.
+        source: group 1, or the groups joined, is the recording that a video was cut from.
+        speaker: group 1 is who speaks; None: it is not in the path.
+        splits: the folder that stands for a split, by its name in the path.
+        face_crops: whether the videos are crops of one face.
+    """
+
+    tree: str
+    source: str
+    speaker: str | None = None
+    splits: tuple[tuple[str, str], ...] = ()
+    face_crops: bool = False
+
+
+LAYOUTS = {
+    "voxceleb2": Layout(
+        tree="[dev|test]/mp4/id00012/21Uxsk56VDQ/00001.mp4",
+        source=r"(id\d+/[^/]+)/[^/]+$",
+        speaker=r"(id\d+)/[^/]+/[^/]+$",
+        splits=(("test", "test"),),
+        face_crops=True,
+    ),
+    "lrs2": Layout(
+        tree="[main|pretrain]/6330311066473698535/00011.mp4",
+        source=r"([^/]+)/[^/]+$",
+        face_crops=True,
+    ),
+    "lrs3": Layout(
+        tree="[pretrain|trainval|test]/0af00UcTOSc/50001.mp4",
+        source=r"([^/]+)/[^/]+$",
+        splits=(("test", "test"),),
+        face_crops=True,
+    ),
+    "hdtf": Layout(
+        tree="WDA_BarackObama_000.mp4, RD_Radio10_000.mp4, each with its parts behind it",
+        source=r"((?:RD|WDA|WRA)_[^_/]+_\d+)[^/]*$",
+        speaker=r"(?:^|/)((?:RD_[^_/]+|(?:WDA|WRA)_[^_/\d]+))\d*_[^/]*$",
+    ),
+    "grid": Layout(
+        tree="s1/[video/mpg_6000/]bbaf2n.mpg",
+        source=r"(s\d+(?:/|_)[^/]+|s\d+/.*[^/]+|[^/]+)$",
+        speaker=r"(?:^|/)(s\d+)(?:/|_)",
+    ),
+    "mead": Layout(
+        tree="M003/video/front/angry/level_1/001.mp4, sound in M003/audio/angry/level_1/001.m4a",
+        source=r"([MW]\d+)/video/[^/]+/(.+)$",  # one sentence, filmed from seven sides at once
+        speaker=r"(?:^|/)([MW]\d+)/",
+    ),
+    "crema-d": Layout(
+        tree="VideoFlash/1001_DFA_ANG_XX.flv",
+        source=r"(\d{4}_[^/]+)$",
+        speaker=r"(?:^|/)(\d{4})_[^/]+$",
+    ),
+    "talkvid": Layout(
+        tree="<video>-scene3_scene1.mp4 or <video>_1.mp4",
+        source=r"([^/]+?)(?:-scene\d+.*|_\d+)?$",
+    ),
+    "folders": Layout(
+        tree="<speaker>/[<source video>/]<clip>.mp4",
+        source=r"^([^/]+/[^/]+)(?:/.*)?$",
+        speaker=r"^([^/]+)/",
+    ),
+}
+
+
+def matched(pattern: str, name: str) -> str | None:
+    """The groups of a pattern that match in `name`, joined by slashes; None: it does not match."""
+    match = re.search(pattern, name)
+    return "/".join(filter(None, match.groups())) or None if match else None
+
+
+def own_split(layout: Layout, name: str) -> str | None:
+    """The split that the data set itself puts a video into, by its folder; None: it leaves it."""
+    if not layout.splits:
+        return None
+    parts = name.split("/")[:-1]
+    return next((split for folder, split in layout.splits if folder in parts), None)
+
+
+class OfficialLists:
+    """Lists of a data set's videos, each of a split or of none.
+
+    A line names a video by the end of its path, with or without a suffix; what stands behind a
+    blank is passed over.
+
+    Args:
+        words: "[SPLIT=]FILE" each.
+
+    Raises:
+        UsageError: a list cannot be read, or names a video of another list's split.
+    """
+
+    def __init__(self, words: Sequence[str]) -> None:
+        self._split_of: dict[str, str | None] = {}
+        for word in words:
+            head, equals, rest = word.partition("=")
+            split, file = (head, Path(rest)) if equals and head in SPLITS else (None, Path(word))
+            try:
+                names = listed(file)
+            except OSError as error:
+                why = error.strerror
+                raise UsageError(f"cannot read the list {shown(file)}: {why}") from None
+            for name in names:
+                known = self._split_of.setdefault(_bare(name), split)
+                if known != split:
+                    raise UsageError(f"{shown(name)} is in the lists of {known} and of {split}")
+        self._depths = sorted({name.count("/") + 1 for name in self._split_of})
+
+    def find(self, name: str) -> tuple[bool, str | None]:
+        """Whether a video called so is listed, and in which split."""
+        parts = name.split("/")
+        for depth in self._depths:
+            end = "/".join(parts[-depth:])
+            if depth <= len(parts) and end in self._split_of:
+                return True, self._split_of[end]
+        return False, None
+
+    def missing(self, names: Iterable[str]) -> int:
+        """How many listed videos are not among `names`."""
+        found = set()
+        for name in names:
+            parts = name.split("/")
+            found |= {"/".join(parts[-depth:]) for depth in self._depths}
+        return len(self._split_of.keys() - found)
+
+
+def _bare(line: str) -> str:
+    """`a/b/c` of a list's line "./a/b/c.mp4 0.3"."""
+    name = line.split()[0].removeprefix("./").strip("/")
+    path = PurePosixPath(name)
+    return str(path.with_suffix("")) if re.fullmatch(r"\.[A-Za-z]\w{1,4}", path.suffix) else name

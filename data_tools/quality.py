@@ -1,0 +1,136 @@
+"""Which clips of shards are good enough, by what `prepare` measured and how they were scored.
+
+The shards stay as they are: the outcome is a `keep.csv`. What is known of a clip stands in the
+report beside the shards; whether it is in sync, in the keep.csv of `trainer.refine --score-only`.
+"""
+
+import csv
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated
+
+from msgspec import Meta
+
+from data_tools.keep import KEEP, POOR, Row
+from data_tools.manifest import ClipRecord, ShardError, read_manifest, read_stats
+from data_tools.mfcc import FPS
+from data_tools.records import number
+
+_Measure = Annotated[float, Meta(ge=0, le=1e9)]
+_Share = Annotated[float, Meta(ge=0, le=1)]
+
+# As LatentSync's StableSyncNet filters its training set: clips of 5 to 10 s, sharp, in sync. The
+# paper's measure of sharpness is a network's; ours is the Laplacian's variance, blurred below 20.
+RECIPES: dict[str, dict[str, float]] = {
+    "stablesyncnet": {"min_seconds": 5.0, "max_seconds": 10.0, "min_sharpness": 20.0},
+}
+
+
+@dataclass(frozen=True)
+class QualityOptions:
+    """What a clip must have. 0 asks for nothing.
+
+    Attributes:
+        min_seconds: Shorter clips are left out.
+        max_seconds: Longer clips are left out (0: none).
+        min_face: Longer side of the face in the video, pixels.
+        min_confidence: The face detector's, 0..1.
+        min_sharpness: Variance of the crop's Laplacian; below 20 is blurred.
+        min_speech: Share of the sound that is speech, 0..1.
+        min_score: The score in --scores, as trainer.refine gives it.
+    """
+
+    min_seconds: _Measure = 0.0
+    max_seconds: _Measure = 0.0
+    min_face: _Measure = 0.0
+    min_confidence: _Share = 0.0
+    min_sharpness: _Measure = 0.0
+    min_speech: _Share = 0.0
+    min_score: _Measure = 0.0
+
+
+Measures = Mapping[str, float]  # of a clip, by the report's column
+
+
+def read_measures(shards: Path) -> dict[str, Measures]:
+    """What the report beside the shards says of each clip, by its name "<video>/<clip>".
+
+    Raises:
+        ShardError: there is no report: the shards were not made by `prepare --shards`.
+    """
+    reports = sorted(shards.glob("report*.csv"))
+    if not reports:
+        raise ShardError(f"{shards} holds no report.csv: `prepare --shards` writes it")
+    found: dict[str, Measures] = {}
+    for report in reports:
+        with open(report, newline="", encoding="utf-8") as table:
+            for row in csv.DictReader(table):
+                if row.get("level") != "clip" or row.get("kept") != "True":
+                    continue
+                known = {name: number(text) for name, text in row.items() if text}
+                measures = {name: value for name, value in known.items() if value is not None}
+                found[f"{row['video']}/{row['item']}"] = measures
+    return found
+
+
+def judge(
+    shards: Path, options: QualityOptions, scores: Mapping[str, Row] | None = None
+) -> tuple[dict[str, Row], dict[str, Counter[str]]]:
+    """A row of keep.csv for each clip, and how many clips of each split a rule removes.
+
+    A clip that several rules remove is counted by the first, in the order of the options. Clips
+    that `scores` rejects stay rejected, for its reason; where scores are given, a clip without one
+    (of another split than was scored) has no row in the outcome, as there.
+
+    Raises:
+        ShardError: the shards are damaged, or have no report.
+    """
+    measures = read_measures(shards)
+    rows: dict[str, Row] = {}
+    removed: dict[str, Counter[str]] = {}
+    for split, record in _clips(shards):
+        own = scores.get(record.key) if scores is not None else Row(KEEP)
+        if own is None:
+            continue
+        counts = removed.setdefault(split, Counter())
+        if own.used:
+            rule, words = fault(record, measures.get(record.clip, {}), own.score, options)
+            if rule:
+                own = replace(own, verdict=POOR, reason=words)
+        else:
+            rule = own.verdict
+        counts[rule or KEEP] += 1
+        rows[record.key] = own
+    return rows, removed
+
+
+def fault(
+    record: ClipRecord, measures: Measures, score: float | None, options: QualityOptions
+) -> tuple[str, str]:
+    """Why a clip is not good enough: the rule, and in words; or two empty ones.
+
+    What was not measured (of pictures that were taken whole, the face) is no reason.
+    """
+    seconds = record.frames / FPS
+    if options.max_seconds and seconds > options.max_seconds:
+        return "max_seconds", f"{seconds:g} s > {options.max_seconds:g}"
+    for rule, value in (
+        ("min_seconds", seconds),
+        ("min_face", measures.get("face_size")),
+        ("min_confidence", measures.get("confidence")),
+        ("min_sharpness", measures.get("sharpness")),
+        ("min_speech", measures.get("speech")),
+        ("min_score", score),
+    ):
+        least = getattr(options, rule)
+        if least and value is not None and value < least:
+            return rule, f"{rule.removeprefix('min_')} {value:g} < {least:g}"
+    return "", ""
+
+
+def _clips(shards: Path) -> Iterator[tuple[str, ClipRecord]]:
+    for entry in read_manifest(shards).shards:
+        for record in read_stats(shards / entry.name).clips:
+            yield entry.split, record

@@ -1,0 +1,20 @@
+"""What the header of a video promises, without decoding anything."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import av
+
+from data_tools.names import address, is_unplain
+
+
+def promised_length(path: Path) -> float:
+    """Seconds that a video says it lasts; 0 if it does not say or cannot be opened."""
+    if is_unplain(path):
+        return 0.0
+    try:
+        with av.open(address(path), metadata_errors="replace") as container:
+            return max(0.0, (container.duration or 0) / av.time_base)
+    except (av.error.FFmpegError, OSError, ValueError):
+        return 0.0

@@ -1,0 +1,87 @@
+"""Rules on clips: what each removes is counted, scores are honoured, shards stay as they are."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from data_tools.__main__ import main
+from data_tools.keep import KEEP, POOR, Row, read_keep, write_keep
+from data_tools.manifest import read_manifest, read_stats
+
+
+@pytest.fixture
+def shards(shards_folder: Path, tmp_path: Path) -> Path:
+    """Twelve clips of 2 s with a report: sharpness 5, 10, ... 60, and all faces of 80 pixels."""
+    folder = shutil.copytree(shards_folder, tmp_path / "shards")
+    with open(folder / "report.csv", "w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["video", "level", "item", "kept", "sharpness", "face_size", "speech"])
+        for number, key in enumerate(renamed(folder), 1):
+            writer.writerow(["v", "clip", key, "True", 5 * number, 80, ""])
+    return folder
+
+
+def renamed(folder: Path) -> list[str]:
+    """The keys of all clips, which are called "v/<key>" from now on, as prepare calls them."""
+    found = []
+    for entry in read_manifest(folder).shards:
+        file = (folder / entry.name).with_suffix(".json")
+        stats = json.loads(file.read_text())
+        for record in stats["clips"]:
+            record["clip"] = f"v/{record['key']}"
+            found.append(record["key"])
+        file.write_text(json.dumps(stats))
+    return sorted(found)
+
+
+def run(*arguments: object) -> int:
+    return main(["filter", *map(str, arguments)])
+
+
+def test_each_rule_removes_what_it_says(
+    shards: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "keep.csv"
+    before = {file: file.read_bytes() for file in shards.iterdir()}
+    assert run(shards, out, "--min-sharpness", 31, "--min-face", 70, "--min-speech", 0.5) == 0
+    rows = read_keep(out)
+    assert [rows[key].verdict for key in sorted(rows)] == [POOR] * 6 + [KEEP] * 6
+    assert rows[min(rows)].reason == "sharpness 5 < 31"
+    assert {file: file.read_bytes() for file in shards.iterdir()} == before
+    shown = capsys.readouterr().out
+    removed = [line.split("│")[2:5] for line in shown.splitlines() if "min_sharpness" in line]
+    assert sum(int(cell) for cell in removed[0]) == 6
+    assert run(shards, out, "--recipe", "stablesyncnet") == 1  # all last 2 s
+    assert "no clip is left" in capsys.readouterr().err
+    assert run(shards, out, "--recipe", "stablesyncnet", "--min-seconds", 1) == 0
+    assert sum(row.used for row in read_keep(out).values()) == 9  # sharpness 20 and more
+
+
+def test_scores_are_honoured(shards: Path, tmp_path: Path) -> None:
+    keys = sorted(
+        record.key
+        for entry in read_manifest(shards).shards
+        if entry.split == "train"
+        for record in read_stats(shards / entry.name).clips
+    )
+    scored = {key: Row(KEEP, score=0.1 * place) for place, key in enumerate(keys)}
+    scored[keys[-1]] = Row("no minimum", 0.9, None, "no offset fits")
+    write_keep(tmp_path / "scores.csv", scored)
+    out = tmp_path / "keep.csv"
+    assert run(shards, out, "--scores", tmp_path / "scores.csv", "--min-score", 0.15) == 0
+    rows = read_keep(out)
+    assert sorted(rows) == keys
+    assert rows[keys[-1]] == scored[keys[-1]]
+    assert [rows[key].verdict for key in keys[:3]] == [POOR, POOR, KEEP]
+
+
+def test_shards_without_a_report_are_refused(
+    shards_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(shards_folder, tmp_path / "keep.csv", "--min-face", 5) == 1
+    assert "holds no report.csv" in capsys.readouterr().err
