@@ -70,7 +70,7 @@ SECTIONS: dict[str, Section] = {
         "whether a GPU's losses come back",
     ),
     "recipe": Section(
-        "recipe", "the seed's recipe: loader, step, both; utilisation, MFU, memory", 105,
+        "recipe", "the seed's recipe: loader, step, both; utilisation, MFU, memory", 150,
         "every rate of the recipe, MFU and GPU memory", timed=True,
     ),
     "steps": Section(
