@@ -51,9 +51,6 @@ class Store(Protocol):
         May return before the device has them: `complete` waits.
         """
 
-    def send(self, array: NDArray[np.float32]) -> torch.Tensor:
-        """The array on the device, ready for every stream once `complete` was called."""
-
     def complete(self, found: Found, decoded: torch.Tensor | None) -> torch.Tensor:
         """(M, frame_bytes) uint8, all right and ready for every stream.
 
@@ -126,14 +123,6 @@ class Queue:
         with torch.cuda.stream(self._stream):
             yield
 
-    def send(self, array: NDArray[np.float32]) -> torch.Tensor:
-        """A copy on the device, queued. (In the stream of training it would wait for steps.)"""
-        tensor = torch.from_numpy(array)
-        if self._stream is None:
-            return tensor
-        with self.work():
-            return tensor.pin_memory().to(self.device, non_blocking=True)
-
     def wait(self) -> None:
         """Until all that was queued is done; the host sleeps meanwhile."""
         if self._stream is not None:
@@ -171,10 +160,6 @@ class HostStore:
                 pixels = pixels.to(self._queue.device, non_blocking=True)
             self._copying.append(rows)
         return Found(_numbers(first, length), pixels, np.flatnonzero(missing))
-
-    def send(self, array: NDArray[np.float32]) -> torch.Tensor:
-        """As `Store` says."""
-        return self._queue.send(array)
 
     def complete(self, found: Found, decoded: torch.Tensor | None) -> torch.Tensor:
         """As `Store` says."""
@@ -245,10 +230,6 @@ class DeviceStore:
                 places = torch.from_numpy(slot.clip(min=0)).to(device)
                 pixels = torch.index_select(self._pixels, 0, places)
         return Found(frames, pixels, missing)
-
-    def send(self, array: NDArray[np.float32]) -> torch.Tensor:
-        """As `Store` says."""
-        return self._queue.send(array)
 
     def complete(self, found: Found, decoded: torch.Tensor | None) -> torch.Tensor:
         """As `Store` says."""

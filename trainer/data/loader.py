@@ -23,7 +23,7 @@ from data_tools.mfcc import CEPSTRA, COLUMNS_PER_FRAME
 from data_tools.prefetch import Prefetcher
 from trainer.data.augment import change_sound, picture_arguments
 from trainer.data.batch import Batch, Shape, Whole, shape_of
-from trainer.data.cached import Store
+from trainer.data.cached import Queue, Store
 from trainer.data.dataset import Dataset
 from trainer.data.diagnosis import NoFrameToBlame, good_jpeg, undecodable
 from trainer.data.handover import InUse, Marker, cuda_marker
@@ -127,7 +127,7 @@ class Loader:
         self._asked: Step | None = None  # the step whose parts are being asked for
         self._in_use: InUse[Batch] | None = None if marker is None else InUse(marker)
         self._request_failed: Exception | None = None
-        self._store = store
+        self._store, self._copies = store, Queue(where)
         self._jobs = Jobs[Asked](self._next_part, lambda asked: asked.lacks)
         self._augmenter: Augmenter | None = None
         if store is not None and shape.augment is not None and shape.augment.pictures:
@@ -313,14 +313,16 @@ class Loader:
             if outputs is None:
                 return None
             decoded = to_torch(outputs[0]).flatten(1)
-        sound, *arguments = asked.arrays
-        heard = self._store.send(sound)
         pixels = self._store.complete(asked.found, decoded)
         size = self.shape.size
         frames = pixels.view(-1, size, size, self.shape.channels)
+        sound, *arguments = asked.arrays
         if self._augmenter is not None:
             frames = self._augmenter(frames, arguments)
-        return frames, heard
+        with self._copies.work():
+            features = torch.from_numpy(sound).to(frames.device)
+        self._copies.wait()
+        return frames, features
 
     def _outputs(self, run: Callable[[], Any]) -> Any:
         """DALI's outputs, the first of them frames of the right size; None as in `_decode`."""
