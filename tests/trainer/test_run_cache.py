@@ -9,6 +9,7 @@ from data_tools.cache_file import FRAMES
 from data_tools.errors import UsageError
 from runs import Forking, Job, command, losses
 from test_run import python
+from trainer.config.command import parse
 from trainer.config.settings import Data
 from trainer.run import main
 from trainer.train.caching import Choice, Room, choose
@@ -97,3 +98,17 @@ def test_settings_of_no_use_are_refused(
         assert main(command(shards_folder, tmp_path / "run", *more)) == status
         said = capsys.readouterr().err
         assert said.count("\n") == 1 and "Traceback" not in said
+
+
+@pytest.mark.parametrize(
+    ("option", "text"),
+    [
+        ("config", "data:\n  cache: off\n"),
+        ("config", "data.cache: off\n"),
+        ("data", "cache: off\n"),
+    ],
+)
+def test_off_is_a_word_in_a_file_of_settings(tmp_path: Path, option: str, text: str) -> None:
+    (tmp_path / "settings.yaml").write_text(text)
+    config, _ = parse([f"--{option}", str(tmp_path / "settings.yaml")])
+    assert config.data.cache == "off"

@@ -18,7 +18,7 @@ import yaml
 from data_tools.errors import UsageError
 from data_tools.records import RecordError, convert
 from trainer.config.checks import MOST_TEXT, check_section
-from trainer.config.settings import SECTIONS, SEVERAL
+from trainer.config.settings import SECTIONS, SETTINGS, SEVERAL
 from trainer.model.torch_file import open_regular, plain_name
 
 _MOST_BYTES = 1 << 20  # of a file of settings
@@ -126,6 +126,7 @@ def settings(option: str, value: str) -> str:
     """
     table, origin = _read_table(option, value)
     if option != "config":
+        _off_is_a_word(option, table)
         check_section(table, option, f"{origin}: {option}")
     for key in table if option == "config" else ():
         if key == "config":
@@ -136,9 +137,19 @@ def settings(option: str, value: str) -> str:
         values = {name: table[key]} if dot else table[key]
         if not isinstance(values, dict):
             raise UsageError(f"{origin}: {section} must have settings below it")
+        _off_is_a_word(section, values)
+        if dot:
+            table[key] = values[name]
         check_section(values, section, f"{origin}: {section}")
     dumped: str = yaml.safe_dump(table, default_flow_style=True, width=math.inf)
     return dumped.strip()
+
+
+def _off_is_a_word(section: str, values: dict[str, Any]) -> None:
+    """YAML 1.1 takes the word off for false, which no setting of text can be: mend it in place."""
+    for name, value in values.items():
+        if value is False and SETTINGS.get(f"{section}.{name}") is str:
+            values[name] = "off"
 
 
 def packaged() -> dict[str, Traversable]:
