@@ -86,3 +86,10 @@ def test_too_little_is_refused() -> None:
         calibrate([answer for answer in answers() if answer.right], "centred")
     with pytest.raises(CalibrationError, match="0 answers"):
         calibrate([], "centred")
+
+
+def test_no_answer_is_trusted_below_the_least_chance() -> None:
+    free, _ = calibrate(answers(), "centred")
+    strict, _ = calibrate(answers(), "centred", least_chance=0.975)
+    assert strict.needed >= 0.975 > free.needed
+    assert strict.coefficients == free.coefficients
