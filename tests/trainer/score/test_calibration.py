@@ -90,6 +90,7 @@ def test_too_little_is_refused() -> None:
 
 def test_no_answer_is_trusted_below_the_least_chance() -> None:
     free, _ = calibrate(answers(), "centred")
-    strict, _ = calibrate(answers(), "centred", least_chance=0.975)
-    assert strict.needed >= 0.975 > free.needed
+    strict, rows = calibrate(answers(), "centred", least_chance=0.995)
+    assert strict.needed == 0.995 > free.needed
     assert strict.coefficients == free.coefficients
+    assert sum(row.trusted for row in rows) < len(rows)
