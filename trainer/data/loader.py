@@ -1,9 +1,9 @@
 """Batches without waiting: mmapped shards -> one decoder -> a feeder thread -> torch.
 
-One pipeline (of DALI, or `trainer.data.turbo`) lives as long as the run and knows no epochs; its
-worker threads persist. Its samples are single frames, so that a batch comes out dense and becomes (N, R, H, W, C) by a view: stacking
-or copying windows would cost more than decoding them. A feeder thread owns the pipeline and keeps
-batches ready, because what runs inside `run()` is otherwise data wait.
+One pipeline, of DALI or `trainer.data.turbo`, lives as long as the run and knows no epochs; its
+threads persist. Its samples are single frames, so that a batch comes out dense and becomes
+(N, R, H, W, C) by a view: stacking or copying windows would cost more than decoding them. A feeder
+thread owns the pipeline and keeps batches ready, because what runs inside `run()` is otherwise data wait.
 """
 
 import logging
@@ -70,7 +70,7 @@ class Loader:
             which takes the faster one that can (`trainer.data.turbo.choose`).
         threads: of decoding; 0 is one a core.
         start: the first step.
-        ready: batches kept ready besides those inside DALI.
+        ready: batches kept ready besides those being decoded.
         quarantine: clips already known to be bad, each with the step from which on it is left out.
         hw_decoder_load: share of the frames that a GPU's hardware decoder gets.
         pinned: copy the JPEGs into pinned memory before a GPU decodes them.
@@ -144,6 +144,11 @@ class Loader:
         if store is not None and shape.augment is not None and shape.augment.pictures:
             self._augmenter = Augmenter(shape, self._decoding, self._threads)
         self._batches = Prefetcher(self._make(), ready, "loader")
+
+    @property
+    def taken_in_words(self) -> str:
+        """One line for people: which library decodes, and why."""
+        return self.taken.in_words(self._threads)
 
     def __iter__(self) -> Iterator[Batch]:
         return self
@@ -257,7 +262,7 @@ class Loader:
         found = None
         if self.store is not None:
             found = self.store.find(self.dataset.first_frames(segments), shape.sample_frames)
-        # The decoder reads the arrays later and does not own them: they live here until the batch is out.
+        # DALI reads the arrays later and does not own them: they live here until the batch is out.
         part_asked = Asked(
             self._next - 1,
             step,
