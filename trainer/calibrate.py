@@ -16,6 +16,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from jsonargparse import ArgumentParser, Namespace
+from jsonargparse.typing import ClosedUnitInterval
 
 from data_tools import cli
 from data_tools.clips import SPLITS
@@ -27,7 +28,7 @@ from trainer.model.fold import fold
 from trainer.model.formats import write_safetensors
 from trainer.model.weights import PACKAGED, find_weights, load_model
 from trainer.score.answers import ask, embed_held_out
-from trainer.score.calibration import calibrate
+from trainer.score.calibration import NEEDED, calibrate
 from trainer.score.calibration_report import lines, plot
 from trainer.score.evaluation import read_offsets
 from trainer.score.speakers import speaker_finder
@@ -107,6 +108,15 @@ def _parser() -> ArgumentParser:
         "clip's source (its group, if it has one) says who speaks; where it finds nothing, and by "
         "default, the whole name does",
     )
+    add(
+        "--least-chance",
+        type=ClosedUnitInterval,
+        default=NEEDED[0],
+        metavar="P",
+        help="never trust an answer whose chance of being right is less (default: %(default)s). "
+        "More where much sound is of other recordings, read from like sentences: it can fit by "
+        "chance",
+    )
     add("--plot", type=cli.file_name, metavar="FILE", help="draw the reliability diagram, as PNG")
     add("--half", action="store_true", help="store 16 bits a number: half the size")
     return parser
@@ -145,7 +155,7 @@ def _run(argv: list[str] | None) -> None:
             who = {record.source: speaker(f"{folder.name}/{record.source}") for record in records}
             held_out += embed_held_out(folded, dataset, who, own)
         answers += ask(held_out, args.mode)
-    calibration, rows = calibrate(answers, args.mode)
+    calibration, rows = calibrate(answers, args.mode, args.least_chance)
     write_safetensors(model.half() if args.half else model, args.out, calibration)
     for line in lines(calibration, rows):
         print(line)

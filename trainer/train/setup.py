@@ -150,12 +150,7 @@ def _open(
     for each in shards:
         open_shards(each, "test")  # its faults should be known now, not after days of training
     sampler = make_sampler(config, dataset)
-    share = len(sampler.batch(0, processes.rank, processes.world))  # refuses an unequal one now
-    if share % config.train.accumulate:
-        raise UsageError(
-            f"train.batch_size {config.train.batch_size} over {processes.world} processes does not "
-            f"make {config.train.accumulate} equal parts (train.accumulate)"
-        )
+    _check_share(config, sampler, processes)
     total = config.train.total(sampler.steps_per_epoch)
     start = first_step(resumed, sampler, total)
     say = partial(console.print, highlight=False, soft_wrap=True)
@@ -195,6 +190,20 @@ def _open(
         config, options, processes, console, folder, dataset, sampler, loader, loader_options,
         validation, step, guard, tracker, start, total, best, began - seconds,
     )  # fmt: skip
+
+
+def _check_share(config: Config, sampler: TrainSampler, processes: Processes) -> None:
+    """Refuse now what no step could be cut into.
+
+    Raises:
+        UsageError: processes or parts of a batch would be unequal.
+    """
+    share = len(sampler.batch(0, processes.rank, processes.world))
+    if share % config.train.accumulate:
+        raise UsageError(
+            f"train.batch_size {config.train.batch_size} over {processes.world} processes does not "
+            f"make {config.train.accumulate} equal parts (train.accumulate)"
+        )
 
 
 def _device(asked: str, processes: Processes, stack: ExitStack) -> torch.device:
