@@ -167,7 +167,7 @@ def _open(
         **loader_options,
     )
     trial = partial(_trial, config, device)
-    decoder = settle(config.data.decode_device, device, open_loader, trial, processes, say)
+    decoder = settle(config.data.decoded_on, device, open_loader, trial, processes, say)
     loader_options["decode_device"] = decoder
     store = cache_of(config, dataset, decoder, total - start, device, say, stack)
     # Before the model: the first batches are decoded while it is built.
@@ -177,7 +177,7 @@ def _open(
         validation = open_validation(config, "val", processes, console, loader_options)
     if validation is not None:
         stack.callback(validation.close)
-    _announce(config, dataset, sampler, device, processes, console)
+    _announce(config, dataset, sampler, loader, device, processes, console)
     if start:
         say(f"resumed at step {start} of {total}")
     step, guard = _make_step(config, options, sampler, device, processes, resumed, weights)
@@ -250,6 +250,7 @@ def _loader_options(config: Config, device: torch.device, processes: Processes) 
     cores = len(os.sched_getaffinity(0))
     return {
         "device": str(device),
+        "decoder": config.data.decoder,
         "threads": config.data.threads or max(1, cores // processes.local_world),
         "ready": config.data.ready,
         "hw_decoder_load": config.data.hw_decoder_load,
@@ -355,6 +356,7 @@ def _announce(
     config: Config,
     dataset: Dataset,
     sampler: TrainSampler,
+    loader: Loader,
     device: torch.device,
     processes: Processes,
     console: Console,
@@ -370,6 +372,8 @@ def _announce(
         f"{config.train.batch_size} samples{parts}, {length}; model "
         f"{config.model.name} on {device}, {processes.world} process(es)"
     )
+    if config.data.decoder == "auto":
+        say(loader.taken_in_words)
     announce_sets(config, dataset, sampler, console)
     wanted = (preset.size, preset.size, preset.channels)
     other = {shape: n for shape, n in dataset.frame_shapes.items() if shape != wanted}
