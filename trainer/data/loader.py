@@ -209,7 +209,7 @@ class Loader:
     def _request(self) -> tuple[Any, ...]:
         """The next part: its JPEGs, its sound and how its pictures are varied."""
         asked = self._next_part()
-        return self.dataset.jpegs(asked.segments, self.shape.sample_frames), *asked.arrays
+        return self.dataset.jpegs(asked.runs, self.shape.sample_frames), *asked.arrays
 
     def _request_missing(self) -> list[NDArray[np.uint8]]:
         """The JPEGs of those frames of a part that the store lacks."""
@@ -220,7 +220,7 @@ class Loader:
 
     def _to_decode(self, asked: Asked) -> list[NDArray[np.uint8]]:
         """The JPEGs of a part's frames that DALI is given."""
-        jpegs = self.dataset.jpegs(asked.segments, self.shape.sample_frames)
+        jpegs = self.dataset.jpegs(asked.runs, self.shape.sample_frames)
         return jpegs if asked.found is None else [jpegs[at] for at in asked.found.missing]
 
     def _next_part(self) -> Asked:
@@ -229,21 +229,20 @@ class Loader:
         if self._asked is None or self._asked.step != step:
             self._asked = self._plan(step)
         asked = self._asked
-        rows = _rows(len(asked.whole.segments), part, self._parts)
+        rows = _rows(len(asked.whole.segments), part, self._parts, shape.windows)
         self._next += 1
         segments = asked.whole.segments[rows]
-        sound = asked.sound[rows]
+        runs = shape.runs(segments)
+        sound = asked.sound[rows.start // shape.windows : rows.stop // shape.windows]
         arguments: tuple[Any, ...] = ()
         if shape.augment is not None:
-            assert segments.key is not None  # the sampler of training gives one
-            pictures = picture_arguments(
-                shape.augment, segments.key, shape.sample_frames, shape.size
-            )
+            assert runs.key is not None  # the sampler of training gives one
+            pictures = picture_arguments(shape.augment, runs.key, shape.sample_frames, shape.size)
             arguments = tuple(pictures.values())
         sound = sound.reshape(-1, shape.columns_per_frame, CEPSTRA)
         found = None
         if self.store is not None:
-            found = self.store.find(self.dataset.first_frames(segments), shape.sample_frames)
+            found = self.store.find(self.dataset.first_frames(runs), shape.sample_frames)
         # DALI reads the arrays later and does not own them: they live here until the batch is out.
         part_asked = Asked(
             self._next - 1,
@@ -251,6 +250,7 @@ class Loader:
             segments,
             asked.whole.quiet_NA[rows],
             asked.whole if self._parts > 1 else None,
+            runs,
             (sound, *arguments),
             found,
         )
@@ -265,16 +265,21 @@ class Loader:
             segments = self._requests(step, self.quarantine)
         ahead = self._requests(step + _ADVISE_AHEAD, self.quarantine)
         self._planned[step + _ADVISE_AHEAD] = ahead
+        ahead = shape.runs(ahead)
         if self.store is not None:
             ahead = ahead[self.store.ahead(self.dataset.first_frames(ahead), shape.sample_frames)]
         self.dataset.advise(ahead, shape.sample_frames)
         columns = shape.sample_frames * shape.columns_per_frame
-        sound = self.dataset.mfcc(segments, shape.audio_frames, columns)
-        heard = COLUMNS_PER_FRAME * shape.audio_frames if shape.quiet else 0
+        own = columns if shape.windows == 1 else COLUMNS_PER_FRAME * shape.sound_frames
+        sound = self.dataset.mfcc(segments, shape.sound_frames, own)
+        heard = COLUMNS_PER_FRAME * shape.sound_frames if shape.quiet else 0
         quiet = self.dataset.quiet(segments, sound, heard)
         if shape.augment is not None and shape.augment.sound:
             assert segments.key is not None
             change_sound(shape.augment, segments.key, sound)
+        if shape.windows > 1:  # the sounds of a run's windows, one after another
+            sound = sound.reshape(-1, shape.windows * own, CEPSTRA)
+            sound = np.pad(sound, ((0, 0), (0, columns - sound.shape[1]), (0, 0)))
         return Step(step, Whole(segments, quiet), sound)
 
     def _run(self, pipeline: Any) -> Batch | None:
@@ -285,12 +290,15 @@ class Loader:
             return None
         frames, sound = decoded
         asked = self._in_flight.popleft()
-        n, size = len(asked.segments), shape.size
+        n, size = len(asked.runs), shape.size
+        sound = sound.view(n, -1, CEPSTRA)[:, : COLUMNS_PER_FRAME * shape.audio_frames]
+        if shape.windows > 1:
+            sound = sound.reshape(len(asked.segments), -1, CEPSTRA)
         return Batch(
             asked.step,
             asked.segments,
             frames.view(n, shape.sample_frames, size, size, shape.channels),
-            sound.view(n, -1, CEPSTRA)[:, : COLUMNS_PER_FRAME * shape.audio_frames],
+            sound,
             asked.quiet,
             asked.whole,
         )
@@ -374,7 +382,7 @@ class Loader:
     def _exclude(self, bad: list[tuple[int, str]]) -> None:
         """Quarantine the clips of bad frames and go back to the part that met them."""
         number, step = self._in_flight[0].number, self._in_flight[0].step
-        segments = self._in_flight[0].segments
+        segments = self._in_flight[0].runs
         known = len(self.quarantine)
         if (found := self._in_flight[0].found) is not None:
             bad = [(int(found.missing[at]), fault) for at, fault in bad]
@@ -410,13 +418,13 @@ def _whole_batches(sampler: TrainSampler) -> Requests:
     return lambda step, quarantine: sampler.batch(step, quarantine=quarantine)
 
 
-def _rows(samples: int, part: int, parts: int) -> slice:
-    """Where a part's samples lie among a step's.
+def _rows(samples: int, part: int, parts: int, windows: int) -> slice:
+    """Where a part's samples lie among a step's, runs of `windows` samples undivided.
 
     Raises:
         ValueError: the parts are not equal.
     """
-    if samples % parts:
+    if samples % (parts * windows):
         raise ValueError(f"{samples} samples do not make {parts} equal parts")
     share = samples // parts
     return slice(part * share, (part + 1) * share)
