@@ -3,8 +3,8 @@
 One pipeline, of DALI or `trainer.data.turbo`, lives as long as the run and knows no epochs; its
 threads persist. Its samples are single frames, so that a batch comes out dense and becomes
 (N, R, H, W, C) by a view: stacking or copying windows would cost more than decoding them. A feeder
-thread owns the pipeline and keeps batches ready, because what runs inside `run()` is otherwise data
-wait.
+thread owns the pipeline and keeps batches ready, because what runs inside `run()` is otherwise
+data wait.
 """
 
 import logging
