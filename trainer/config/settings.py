@@ -36,6 +36,11 @@ class Data:
         pairing: What a sample is. independent: a window with one sound, genuine or false; paired: a
             window with both, for one decode; multiway: a run of frames whose windows are each
             other's false pairs.
+        windows_per_run: Windows that come from one decoded run (independent and paired): R of them
+            take R + 4 frames instead of 5 R; 5 take 9 instead of 25. Each is a sample, with sounds
+            drawn for itself; but neighbours share four of their five frames, so that a batch shows
+            fewer moments. train.batch_size and windows_per_clip must be multiples of it.
+            benchmarks/studies/windows_per_run.py measures what it does to accuracy.
         run_frames: Frames of a sample (multiway only); n frames give n - 4 windows.
         min_shift: Smallest audio shift of a false pair, in frames; by default 3, but 1 for
             multiway, where the nearest are what teaches precision.
@@ -75,6 +80,7 @@ class Data:
     manifest: str | tuple[str, ...] | None = None
     windows_per_clip: int = 5
     pairing: Pairing = "independent"
+    windows_per_run: int = 1
     run_frames: int = 28
     min_shift: int | None = None
     max_shift: int = 50
@@ -125,13 +131,22 @@ class Data:
 
     @property
     def sample_frames(self) -> int:
-        """Frames of a sample."""
-        return self.run_frames if self.pairing == "multiway" else WINDOW_FRAMES
+        """Frames of a run: of a sample, or of the several whose windows it gives."""
+        if self.pairing == "multiway":
+            return self.run_frames
+        return WINDOW_FRAMES + self.windows_per_run - 1
+
+    @property
+    def windows(self) -> int:
+        """Windows of lips a sample."""
+        return self.run_frames - WINDOW_FRAMES + 1 if self.pairing == "multiway" else 1
 
     @property
     def audio_frames(self) -> int:
-        """Frames of sound of a sample."""
-        return 2 * WINDOW_FRAMES if self.pairing == "paired" else self.sample_frames
+        """Frames of sound of a run."""
+        if self.pairing == "multiway":
+            return self.run_frames
+        return self.windows_per_run * WINDOW_FRAMES * (2 if self.pairing == "paired" else 1)
 
 
 @dataclass(frozen=True)
@@ -303,6 +318,8 @@ FIXED_ON_RESUME = (
     "train.batch_size",
     "train.seed",
 )
+# These neither; runs of earlier versions do not have them, and were as their defaults say.
+LATER_FIXED_ON_RESUME = ("data.windows_per_run",)
 # Nor one that began with other weights; runs of earlier versions do not have these settings.
 INIT_FIXED_ON_RESUME = ("model.init", "model.freeze")
 

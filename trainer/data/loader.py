@@ -38,6 +38,10 @@ log = logging.getLogger(__name__)
 
 Requests = Callable[[int, Mapping[int, int]], Segments]
 _PREFETCH = 2  # batches inside DALI
+_ADVICE = (
+    ". The GPU, its driver or its memory is at fault, or its decoder refuses what a CPU takes: if "
+    "it happens again, try `--data.decode_device cpu`"
+)
 _ADVISE_AHEAD = 2  # batches whose pages are asked for before DALI is
 
 
@@ -65,8 +69,7 @@ class Loader:
             with a sampler: `shape_of` its batches.
         device: "cpu" or "cuda[:n]"; batches lie there.
         decode_device: "gpu" decodes on the GPU (mixed decoding), "cpu" on the CPU, whence frames
-            are copied to the device. None: where the batches lie. Both give the same samples, but
-            pixels that differ by a level or two.
+            are copied to the device. None: where the batches lie.
         decoder: the library that decodes: "turbo" (libjpeg-turbo in threads), "dali", or "auto",
             which takes the faster one that can (`trainer.data.turbo.choose`).
         threads: of decoding; 0 is one a core.
@@ -77,8 +80,7 @@ class Loader:
         pinned: copy the JPEGs into pinned memory before a GPU decodes them.
         parts: equal parts that each step's samples come in, one batch a part, so that no more
             frames are in memory than a part has.
-        store: keeps decoded frames: those that it has are not decoded again. Of `dataset`, at the
-            size and colour of `shape`; it stays open.
+        store: keeps decoded frames, of `dataset` at the size and colour of `shape`; stays open.
         marker: marks where the work queued on a batch ends; by default that of `device`, and none
             on a CPU, where a batch is done with when the next one is asked for.
 
@@ -228,7 +230,7 @@ class Loader:
     def _request(self) -> tuple[Any, ...]:
         """The next part: its JPEGs, its sound and how its pictures are varied."""
         asked = self._next_part()
-        return self.dataset.jpegs(asked.segments, self.shape.sample_frames), *asked.arrays
+        return self.dataset.jpegs(asked.runs, self.shape.sample_frames), *asked.arrays
 
     def _request_missing(self) -> list[NDArray[np.uint8]]:
         """The JPEGs of those frames of a part that the store lacks."""
@@ -239,7 +241,7 @@ class Loader:
 
     def _to_decode(self, asked: Asked) -> list[NDArray[np.uint8]]:
         """The JPEGs of a part's frames that the decoder is given."""
-        jpegs = self.dataset.jpegs(asked.segments, self.shape.sample_frames)
+        jpegs = self.dataset.jpegs(asked.runs, self.shape.sample_frames)
         return jpegs if asked.found is None else [jpegs[at] for at in asked.found.missing]
 
     def _next_part(self) -> Asked:
@@ -248,21 +250,20 @@ class Loader:
         if self._asked is None or self._asked.step != step:
             self._asked = self._plan(step)
         asked = self._asked
-        rows = _rows(len(asked.whole.segments), part, self._parts)
+        rows = _rows(len(asked.whole.segments), part, self._parts, shape.windows)
         self._next += 1
         segments = asked.whole.segments[rows]
-        sound = asked.sound[rows]
+        runs = shape.runs(segments)
+        sound = asked.sound[rows.start // shape.windows : rows.stop // shape.windows]
         arguments: tuple[Any, ...] = ()
         if shape.augment is not None:
-            assert segments.key is not None  # the sampler of training gives one
-            pictures = picture_arguments(
-                shape.augment, segments.key, shape.sample_frames, shape.size
-            )
+            assert runs.key is not None  # the sampler of training gives one
+            pictures = picture_arguments(shape.augment, runs.key, shape.sample_frames, shape.size)
             arguments = tuple(pictures.values())
         sound = sound.reshape(-1, shape.columns_per_frame, CEPSTRA)
         found = None
         if self.store is not None:
-            found = self.store.find(self.dataset.first_frames(segments), shape.sample_frames)
+            found = self.store.find(self.dataset.first_frames(runs), shape.sample_frames)
         # DALI reads the arrays later and does not own them: they live here until the batch is out.
         part_asked = Asked(
             self._next - 1,
@@ -270,6 +271,7 @@ class Loader:
             segments,
             asked.whole.quiet_NA[rows],
             asked.whole if self._parts > 1 else None,
+            runs,
             (sound, *arguments),
             found,
         )
@@ -284,16 +286,21 @@ class Loader:
             segments = self._requests(step, self.quarantine)
         ahead = self._requests(step + _ADVISE_AHEAD, self.quarantine)
         self._planned[step + _ADVISE_AHEAD] = ahead
+        ahead = shape.runs(ahead)
         if self.store is not None:
             ahead = ahead[self.store.ahead(self.dataset.first_frames(ahead), shape.sample_frames)]
         self.dataset.advise(ahead, shape.sample_frames)
         columns = shape.sample_frames * shape.columns_per_frame
-        sound = self.dataset.mfcc(segments, shape.audio_frames, columns)
-        heard = COLUMNS_PER_FRAME * shape.audio_frames if shape.quiet else 0
+        own = columns if shape.windows == 1 else COLUMNS_PER_FRAME * shape.sound_frames
+        sound = self.dataset.mfcc(segments, shape.sound_frames, own)
+        heard = COLUMNS_PER_FRAME * shape.sound_frames if shape.quiet else 0
         quiet = self.dataset.quiet(segments, sound, heard)
         if shape.augment is not None and shape.augment.sound:
             assert segments.key is not None
             change_sound(shape.augment, segments.key, sound)
+        if shape.windows > 1:  # the sounds of a run's windows, one after another
+            sound = sound.reshape(-1, shape.windows * own, CEPSTRA)
+            sound = np.pad(sound, ((0, 0), (0, columns - sound.shape[1]), (0, 0)))
         return Step(step, Whole(segments, quiet), sound)
 
     def _run(self, pipeline: Any) -> Batch | None:
@@ -304,12 +311,15 @@ class Loader:
             return None
         frames, sound = decoded
         asked = self._in_flight.popleft()
-        n, size = len(asked.segments), shape.size
+        n, size = len(asked.runs), shape.size
+        sound = sound.view(n, -1, CEPSTRA)[:, : COLUMNS_PER_FRAME * shape.audio_frames]
+        if shape.windows > 1:
+            sound = sound.reshape(len(asked.segments), -1, CEPSTRA)
         return Batch(
             asked.step,
             asked.segments,
             frames.view(n, shape.sample_frames, size, size, shape.channels),
-            sound.view(n, -1, CEPSTRA)[:, : COLUMNS_PER_FRAME * shape.audio_frames],
+            sound,
             asked.quiet,
             asked.whole,
         )
@@ -383,12 +393,7 @@ class Loader:
         try:
             bad = undecodable(jpegs, self.shape.channels, self._threads)
         except NoFrameToBlame as reason:
-            advice = ""
-            if self._decoding.device is not None:
-                advice = (
-                    ". The GPU, its driver or its memory is at fault, or its decoder refuses what "
-                    "a CPU takes: if it happens again, try `--data.decode_device cpu`"
-                )
+            advice = "" if self._decoding.device is None else _ADVICE
             raise LoaderError(
                 f"the batch of step {asked.step} failed, though not by its frames: {reason}"
                 f"{advice}. It said: {error}"
@@ -398,7 +403,7 @@ class Loader:
     def _exclude(self, bad: list[tuple[int, str]]) -> None:
         """Quarantine the clips of bad frames and go back to the part that met them."""
         number, step = self._in_flight[0].number, self._in_flight[0].step
-        segments = self._in_flight[0].segments
+        segments = self._in_flight[0].runs
         known = len(self.quarantine)
         if (found := self._in_flight[0].found) is not None:
             bad = [(int(found.missing[at]), fault) for at, fault in bad]
@@ -434,13 +439,13 @@ def _whole_batches(sampler: TrainSampler) -> Requests:
     return lambda step, quarantine: sampler.batch(step, quarantine=quarantine)
 
 
-def _rows(samples: int, part: int, parts: int) -> slice:
-    """Where a part's samples lie among a step's.
+def _rows(samples: int, part: int, parts: int, windows: int) -> slice:
+    """Where a part's samples lie among a step's, runs of `windows` samples undivided.
 
     Raises:
         ValueError: the parts are not equal.
     """
-    if samples % parts:
+    if samples % (parts * windows):
         raise ValueError(f"{samples} samples do not make {parts} equal parts")
     share = samples // parts
     return slice(part * share, (part + 1) * share)

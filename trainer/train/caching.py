@@ -91,7 +91,8 @@ def cache_of(
         return None
     look = look_of(preset.size, preset.channels, decoder, dataset, device.type == "cuda")
     frames = int(dataset.frames.sum())
-    asked_for = steps * config.train.batch_size * data.sample_frames
+    runs = config.train.batch_size // data.windows_per_run
+    asked_for = steps * runs * data.sample_frames
     reads = asked_for / max(1, int(dataset.frames[dataset.used].sum()))
     room = Room(available_memory(), free_bytes, _free_on(device))
     choice = choose(data, frames * look.frame_bytes, reads, room)

@@ -14,7 +14,6 @@ from rich.console import Console
 
 from data_tools.errors import UsageError
 from data_tools.manifest import read_manifest
-from data_tools.mfcc import WINDOW_FRAMES
 from data_tools.shards import open_shards
 from trainer.config import check
 from trainer.config.command import save_config
@@ -199,10 +198,12 @@ def _check_share(config: Config, sampler: TrainSampler, processes: Processes) ->
         UsageError: processes or parts of a batch would be unequal.
     """
     share = len(sampler.batch(0, processes.rank, processes.world))
-    if share % config.train.accumulate:
+    runs, accumulate = share // config.data.windows_per_run, config.train.accumulate
+    if runs % accumulate:
+        in_runs = "" if runs == share else f", {runs} runs each (data.windows_per_run),"
         raise UsageError(
-            f"train.batch_size {config.train.batch_size} over {processes.world} processes does not "
-            f"make {config.train.accumulate} equal parts (train.accumulate)"
+            f"train.batch_size {config.train.batch_size} over {processes.world} processes{in_runs} "
+            f"does not make {accumulate} equal parts (train.accumulate)"
         )
 
 
@@ -236,13 +237,17 @@ def _shape(config: Config, processes: Processes) -> Shape:
     """Of one process's share of a batch, or of a part of it."""
     preset, data, augment = PRESETS[config.model.name], config.data, config.augment
     return Shape(
-        config.train.batch_size // processes.world // config.train.accumulate,
+        config.train.batch_size
+        // data.windows_per_run
+        // processes.world
+        // config.train.accumulate,
         data.sample_frames,
         data.audio_frames,
         preset.size,
         preset.channels,
         augment if augment.pictures or augment.sound else None,
         quiet=data.skip_quiet and data.pairing != "independent",
+        windows=data.windows_per_run,
     )
 
 
@@ -399,7 +404,7 @@ def _make_step(
     guard = Guard(
         config.train.lr,
         warmup_steps(config.train, total),
-        config.train.batch_size * (config.data.sample_frames - WINDOW_FRAMES + 1),
+        config.train.batch_size * config.data.windows,
     )
     step = TrainStep(
         config,

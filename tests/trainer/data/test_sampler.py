@@ -13,13 +13,12 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy import stats
 
+from trainer.data.draws import shuffled, uniform
 from trainer.data.sampler import (
     Segments,
     TrainSampler,
     fixed_segments,
-    shuffled,
     swap_audio,
-    uniform,
 )
 from trainer.data.shares import taken
 
