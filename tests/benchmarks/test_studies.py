@@ -18,6 +18,7 @@ from benchmarks.studies import (
     study,
     training,
     unseen,
+    windows_per_run,
 )
 from data_tools.keep import KEEP, NO_MINIMUM, REALIGN, SHIFTED, Row, read_keep, write_keep
 from data_tools.packing import pack
@@ -25,7 +26,7 @@ from data_tools.plan import PackOptions
 from data_tools.synth.clips import synthesize
 from trainer.data.dataset import Dataset
 
-MODULES = [augmentation, loss, margin, min_shift, pairing, refinement, unseen]
+MODULES = [augmentation, loss, margin, min_shift, pairing, refinement, unseen, windows_per_run]
 
 
 @pytest.fixture(scope="module")
