@@ -23,9 +23,11 @@ from benchmarks.studies.training import (
     panel,
     spread,
 )
+from data_tools.mfcc import WINDOW_FRAMES
+from trainer.data.sampler import Pairing
 
 WINDOWS = (1, 2, 5, 10)
-PAIRINGS = ("independent", "paired")
+PAIRINGS: tuple[Pairing, ...] = ("independent", "paired")
 PER_CLIP = 10  # windows of each clip an epoch: whole runs of each length
 TRIALS = {
     f"{pairing}, {count}": Trial(pairing=pairing, windows_per_run=count, per_clip=PER_CLIP)
@@ -40,6 +42,8 @@ def measure(sizes: Sizes, source: Source, say: Say) -> Figures:
 
     Adds to what `compare` gives: epochs, of each trial for equal time.
     """
+    frames = WINDOW_FRAMES * PER_CLIP  # of a batch that runs of each length make up
+    sizes = replace(sizes, step_frames=-(-sizes.step_frames // frames) * frames)
     result = compare(TRIALS, sizes, source, say)
     result["epochs"] = dict.fromkeys(TRIALS, sizes.epochs)
     for pairing in PAIRINGS:
@@ -96,7 +100,7 @@ def told(result: Figures) -> str:
 def _extent(result: Figures) -> str:
     """As for other studies; but it is windows that all steps have as many of."""
     frames = result["sizes"]["step_frames"]
-    return extent(result).replace(f"{frames} decoded frames", f"{frames // 5} windows")
+    return extent(result).replace(f"{frames} decoded frames", f"{frames // WINDOW_FRAMES} windows")
 
 
 def _name(pairing: str, count: int, timed: bool) -> str:
