@@ -16,6 +16,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from jsonargparse import ArgumentParser, Namespace
+from jsonargparse.typing import ClosedUnitInterval
 
 from data_tools import cli
 from data_tools.clips import SPLITS
@@ -27,7 +28,7 @@ from trainer.model.fold import fold
 from trainer.model.formats import write_safetensors
 from trainer.model.weights import PACKAGED, find_weights, load_model
 from trainer.score.answers import ask, embed_held_out
-from trainer.score.calibration import calibrate
+from trainer.score.calibration import NEEDED, calibrate
 from trainer.score.calibration_report import lines, plot
 from trainer.score.evaluation import read_offsets
 from trainer.score.speakers import speaker_finder
@@ -80,6 +81,24 @@ def _parser() -> ArgumentParser:
         help="which of their clips: train, val, test or all, one for every DIR or one each: some "
         "that the network has not learnt from (default: val)",
     )
+    _add_judgement(parser)
+    add(
+        "--least-chance",
+        type=ClosedUnitInterval,
+        default=NEEDED[0],
+        metavar="P",
+        help="never trust an answer whose chance of being right is less (default: %(default)s). "
+        "More where much sound is of other recordings, read from like sentences: it can fit by "
+        "chance",
+    )
+    add("--plot", type=cli.file_name, metavar="FILE", help="draw the reliability diagram, as PNG")
+    add("--half", action="store_true", help="store 16 bits a number: half the size")
+    return parser
+
+
+def _add_judgement(parser: ArgumentParser) -> None:
+    """Options of what is asked, and which answers are right."""
+    add = parser.add_argument
     add(
         "--mode",
         choices=["centred", "masked"],
@@ -107,9 +126,6 @@ def _parser() -> ArgumentParser:
         "clip's source (its group, if it has one) says who speaks; where it finds nothing, and by "
         "default, the whole name does",
     )
-    add("--plot", type=cli.file_name, metavar="FILE", help="draw the reliability diagram, as PNG")
-    add("--half", action="store_true", help="store 16 bits a number: half the size")
-    return parser
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -145,7 +161,7 @@ def _run(argv: list[str] | None) -> None:
             who = {record.source: speaker(f"{folder.name}/{record.source}") for record in records}
             held_out += embed_held_out(folded, dataset, who, own)
         answers += ask(held_out, args.mode)
-    calibration, rows = calibrate(answers, args.mode)
+    calibration, rows = calibrate(answers, args.mode, args.least_chance)
     write_safetensors(model.half() if args.half else model, args.out, calibration)
     for line in lines(calibration, rows):
         print(line)

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 from jsonargparse import Namespace
+from jsonargparse.typing import ClosedUnitInterval
 
 from benchmarks.processes import run_module
 from benchmarks.strangers.groups import JUDGED, Video, listed, prepare
@@ -17,6 +18,7 @@ from data_tools import cli
 from data_tools.atomic import atomic_path
 from trainer.data.dataset import Dataset
 from trainer.model.weights import find_weights
+from trainer.score.calibration import NEEDED
 
 # One person where names begin alike; the eight sentences of GRID's other speakers are of three.
 SPEAKERS = "s[0-9]+_|grid_other"
@@ -40,6 +42,9 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--weights", type=find_weights, required=True, help="to be calibrated")
     parser.add_argument("--out", type=Path, required=True, help="a .safetensors file")
     parser.add_argument("--plot", type=Path, help="reliability diagram, as PNG")
+    parser.add_argument(
+        "--least-chance", type=ClosedUnitInterval, default=NEEDED[0], help="as of trainer.calibrate"
+    )
     parser.add_argument("--work", type=Path, default=Path("runs/strangers"), help="clips, shards")
     return cli.exit_status(
         "strangers.calibrate", lambda: _calibrate(cli.parse(parser, argv)), "stopped"
@@ -53,6 +58,7 @@ def _calibrate(args: Namespace) -> None:
     write_offsets(offsets, shards, videos)
     which = ["--data.shards", shards, "--split", "test", "--offsets", offsets, "--relative"]
     how = ["--weights", args.weights, "--half", "--speakers", SPEAKERS]
+    how += ["--least-chance", args.least_chance]
     drawn = ["--plot", args.plot] if args.plot else []
     run_module("trainer.calibrate", *which, *how, *drawn, args.out)
 

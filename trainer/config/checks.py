@@ -53,6 +53,11 @@ def check(config: Config) -> None:
             f"train.batch_size {train.batch_size}{in_runs} of {data.sample_frames} frames each is "
             f"more than {_MOST_FRAMES:,} frames a step; lower it"
         )
+    if (data.decoder, data.decode_device) == ("turbo", "gpu"):
+        raise UsageError(
+            "data.decoder turbo decodes on the CPU, and data.decode_device gpu does not: leave one "
+            "of them at auto"
+        )
     if config.loss.others and (config.loss.name, data.pairing) != ("infonce", "multiway"):
         raise UsageError(
             "loss.others compares runs with each other, which needs --loss.name infonce "

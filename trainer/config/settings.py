@@ -11,6 +11,7 @@ from trainer.data.shares import whole_shares
 from trainer.train.guard import Action
 
 DecodeDevice = Literal["auto", "cpu", "gpu"]
+DecodeLibrary = Literal["auto", "dali", "turbo"]
 NO_MANIFEST = "none"  # stands for the keep.csv of a set that has none
 
 
@@ -48,12 +49,18 @@ class Data:
             (paired and multiway; an independent false pair does not hold the genuine sound).
         curriculum: Epochs over which min_shift falls from half of max_shift to its value.
         threads: Decoding threads of this process; 0 is one a core.
-        ready: Batches kept ready besides those inside DALI.
+        ready: Batches kept ready besides those being decoded.
         decode_device: Where a training on a GPU decodes its JPEGs: gpu (nvJPEG), cpu
             (libjpeg-turbo, then a copy), or auto, which measures both over the first batches and
             says what it took. With many cores for each GPU the CPU may be faster, with few the GPU
             is. Samples and their order are the same, their pixels differ by a level or two. A
             resumed run measures anew. Without a GPU there is only cpu.
+        decoder: The library that decodes JPEGs on a CPU: turbo (libjpeg-turbo in threads, straight
+            into the batch), dali, or auto: turbo wherever frames are taken as they are stored, for
+            it is faster at every size that was measured, and dali where they are resized,
+            augmented without a cache, or decoded by a GPU. Frames are the same bit by bit. turbo
+            leaves out every clip with a frame that `data_tools verify` refuses; dali takes some
+            damaged frames with the noise in them.
         cache: Keep decoded frames, so that each is decoded once and then copied: in a folder of
             a local disk (whose page cache holds them in memory; all processes of a machine and
             all later runs share it), in the memory of each process's GPU (gpu), nowhere (off), or
@@ -82,6 +89,7 @@ class Data:
     threads: int = 0
     ready: int = 2
     decode_device: DecodeDevice = "auto"
+    decoder: DecodeLibrary = "auto"
     cache: str = "off"
     cache_gb: float = 0.0
     hw_decoder_load: float = 0.65
@@ -108,6 +116,11 @@ class Data:
         if self.weights is None or len(self.folders) < 2:
             return None
         return whole_shares(self.weights)
+
+    @property
+    def decoded_on(self) -> DecodeDevice:
+        """Where frames are to be decoded: `decode_device`, but by turbo on the CPU."""
+        return "cpu" if self.decoder == "turbo" else self.decode_device
 
     @property
     def nearest(self) -> int:

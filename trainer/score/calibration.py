@@ -23,7 +23,7 @@ USED = {
 }
 # More of these never makes an answer less likely to be right.
 _RISING = ("ln_clearness", "ln_null_z")
-NEEDED = (0.9, 0.95)  # chances from which on an answer may be trusted
+NEEDED = (0.9, 0.95, 0.97, 0.98)  # chances from which on an answer may be trusted
 LEAST = (25, 38, 50, 60)  # windows below which none may be
 WRONG = 0.01  # share of the trusted answers that may be wrong, at every length
 _GROUPS = 20  # at most are left out in turn
@@ -59,7 +59,9 @@ class Row:
     other_trusted: float
 
 
-def calibrate(answers: Sequence[Answer], mode: Mode) -> tuple[LogisticCalibration, list[Row]]:
+def calibrate(
+    answers: Sequence[Answer], mode: Mode, least_chance: float = NEEDED[0]
+) -> tuple[LogisticCalibration, list[Row]]:
     """Fit to all answers; judge it on each group of speakers by a fit to the others.
 
     Which chance is needed, and how many windows, is what trusts most answers while at most WRONG of
@@ -67,6 +69,7 @@ def calibrate(answers: Sequence[Answer], mode: Mode) -> tuple[LogisticCalibratio
 
     Args:
         mode: that the answers were scored in, "centred" or "masked".
+        least_chance: below which none may be trusted, whatever the answers allow.
 
     Returns:
         the calibration, and a row for each length.
@@ -84,7 +87,7 @@ def calibrate(answers: Sequence[Answer], mode: Mode) -> tuple[LogisticCalibratio
     if right in (0, 1):
         raise CalibrationError(f"{'all' if right else 'no'} answers are right: nothing to tell by")
     held_out_N = _each_without_its_group(table)
-    needed, least = _choose(table, held_out_N)
+    needed, least = _choose(table, held_out_N, least_chance)
     coefficients = _fit(table, np.ones(len(answers), np.bool_))
     calibration = LogisticCalibration(
         mode="centred" if mode == "centred" else "masked",
@@ -175,10 +178,11 @@ def _trusted(
     return trusted
 
 
-def _choose(table: _Table, chance_N: NDArray[np.float64]) -> tuple[float, int]:
+def _choose(table: _Table, chance_N: NDArray[np.float64], least_chance: float) -> tuple[float, int]:
     """The chance and the windows that are needed."""
-    best, chosen = 0.0, (NEEDED[-1], LEAST[-1])
-    for needed in NEEDED:
+    chances = [needed for needed in NEEDED if needed > least_chance]
+    best, chosen = 0.0, (max(NEEDED[-1], least_chance), LEAST[-1])
+    for needed in (least_chance, *chances):
         for least in LEAST:
             trusted_N = _trusted(table, chance_N, needed, least)
             wrong = [row.wrong for row in _rows(table, trusted_N)]

@@ -193,7 +193,10 @@ def in_words(choice: Choice, filled: Filled, times: float) -> str:
 
 
 def look_of(size: int, channels: Any, decoder: Decoder, dataset: Dataset, on_gpu: bool) -> Look:
-    """How the frames of a training are kept: what decodes and resizes them is told apart."""
+    """How the frames of a training are kept: what decodes and resizes them is told apart.
+
+    DALI's CPU decoder and `trainer.data.turbo` give the same bits, and so share their files.
+    """
     name = f"DALI {nvidia.dali.__version__} {decoder}"
     resized = any(shape[:2] != (size, size) for shape in dataset.frame_shapes)
     if resized and on_gpu:

@@ -248,7 +248,7 @@ def resident_mb() -> float:
 @pytest.mark.parametrize(
     ("jpeg", "fault"), [(None, "cannot be decoded"), (jpeg_of(32), "is 32x32, not 64x64")]
 )
-@pytest.mark.parametrize(("clip", "frame"), [(2, 20), (6, 33)])
+@pytest.mark.parametrize(("clip", "frame", "decoder"), [(2, 20, "turbo"), (6, 33, "dali")])
 def test_the_clip_of_a_bad_frame_is_left_out_from_its_step_on(
     copy: Path,
     caplog: pytest.LogCaptureFixture,
@@ -256,6 +256,7 @@ def test_the_clip_of_a_bad_frame_is_left_out_from_its_step_on(
     fault: str,
     clip: int,
     frame: int,
+    decoder: Any,
 ) -> None:
     overwrite(copy, [(clip, frame)], jpeg)
     dataset = Dataset(copy, "train")
@@ -263,7 +264,7 @@ def test_the_clip_of_a_bad_frame_is_left_out_from_its_step_on(
     met = next(step for step in range(1000) if covers(requests(step, {}), clip, frame))
     with (
         caplog.at_level(logging.WARNING, "trainer.data.loader"),
-        Loader(dataset, requests, SMALL, threads=1) as loader,
+        Loader(dataset, requests, SMALL, threads=1, decoder=decoder) as loader,
     ):
         for step, batch in zip(range(met + 8), loader, strict=False):
             assert batch.step == step
@@ -338,7 +339,7 @@ def test_a_bad_header_is_survived_wherever_in_the_batch_it_lies(copy: Path, row:
         return Segments(clip, start, clip, start, start)
 
     for _ in range(10):  # unguarded, it is a matter of timing
-        with Loader(dataset, requests, shape, threads=2) as loader:
+        with Loader(dataset, requests, shape, threads=2, decoder="dali") as loader:
             assert 6 not in next(loader).segments.clip
             assert loader.quarantine == {6: 0}
 
@@ -373,12 +374,15 @@ def test_a_clip_known_to_be_bad_is_never_touched(
     assert not caplog.records
 
 
+@pytest.mark.parametrize("decoder", ["turbo", "dali"])
 @pytest.mark.parametrize("jpeg", [None, jpeg_of(32)])
-def test_no_clip_left_ends_the_loader_with_an_error(copy: Path, jpeg: bytes | None) -> None:
+def test_no_clip_left_ends_the_loader_with_an_error(
+    copy: Path, jpeg: bytes | None, decoder: Any
+) -> None:
     overwrite(copy, [(clip, frame) for clip in range(7) for frame in range(50)], jpeg)
     dataset = Dataset(copy, "train")
     with (
-        Loader(dataset, Sampled(dataset), SMALL, threads=1) as loader,
+        Loader(dataset, Sampled(dataset), SMALL, threads=1, decoder=decoder) as loader,
         pytest.raises(LoaderError, match="every clip is in quarantine"),
     ):
         next(loader)
@@ -413,7 +417,7 @@ def test_an_error_that_no_frame_is_to_blame_for_ends_the_loader_at_once(
 ) -> None:
     monkeypatch.setattr(loader_module, "training_pipeline", Broken)
     with (
-        small(dataset) as loader,
+        small(dataset, decoder="dali") as loader,
         pytest.raises(LoaderError, match=r"not by its frames.*an illegal memory access") as caught,
     ):
         next(loader)
@@ -514,11 +518,13 @@ def test_mixed_decoding_is_near_the_decoding_on_the_cpu(
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="copies to a CUDA device")
 @pytest.mark.parametrize(("colours", "channels"), [("RGB", 3), ("GRAY", 1)])
+@pytest.mark.parametrize("decoder", ["turbo", "dali"])
 def test_frames_decoded_on_the_cpu_arrive_on_the_gpu_unchanged(
-    dataset: Dataset, colours: str, channels: int
+    dataset: Dataset, decoder: str, colours: str, channels: int
 ) -> None:
     shape = Shape(4, 5, 5, 64, channels)
-    with small(dataset, shape, device="cuda", decode_device="cpu") as loader:
+    where = {"device": "cuda", "decode_device": "cpu"}
+    with small(dataset, shape, decoder=decoder, **where) as loader:
         for batch in islice(loader, 10):
             assert batch.frames_NRHWC.is_cuda and batch.mfcc_NFC.is_cuda
             exact = decoded(dataset, batch.segments, 5, colours)
@@ -539,7 +545,7 @@ def test_pinned_jpegs_give_the_same_frames(dataset: Dataset) -> None:
 
 
 def test_jpegs_copied_before_they_are_decoded_give_the_same_frames(dataset: Dataset) -> None:
-    with small(dataset, pinned=True) as loader:
+    with small(dataset, pinned=True, decoder="dali") as loader:
         for batch in islice(loader, 5):
             assert torch.equal(batch.frames_NRHWC, decoded(dataset, batch.segments, 5))
 

@@ -86,3 +86,11 @@ def test_too_little_is_refused() -> None:
         calibrate([answer for answer in answers() if answer.right], "centred")
     with pytest.raises(CalibrationError, match="0 answers"):
         calibrate([], "centred")
+
+
+def test_no_answer_is_trusted_below_the_least_chance() -> None:
+    free, _ = calibrate(answers(), "centred")
+    strict, rows = calibrate(answers(), "centred", least_chance=0.995)
+    assert strict.needed == 0.995 > free.needed
+    assert strict.coefficients == free.coefficients
+    assert sum(row.trusted for row in rows) < len(rows)
