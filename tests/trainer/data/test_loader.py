@@ -23,7 +23,7 @@ from torch.nn import functional
 
 import trainer.data.loader as loader_module
 from trainer.data.augment import Augment
-from trainer.data.batch import Shape
+from trainer.data.batch import Shape, shape_of
 from trainer.data.dataset import Dataset
 from trainer.data.loader import Loader, LoaderError
 from trainer.data.sampler import Pairing, Segments, TrainSampler
@@ -556,6 +556,45 @@ def test_a_gpu_cannot_decode_for_a_cpu(dataset: Dataset) -> None:
 
 
 # -------------------------------------------------------------------------- steps in parts
+
+
+@pytest.mark.parametrize(
+    ("pairing", "count"), [("independent", 2), ("independent", 3), ("paired", 3)]
+)
+def test_windows_of_a_run_have_the_pictures_and_sounds_that_their_samples_say(
+    dataset: Dataset, pairing: Pairing, count: int
+) -> None:
+    """Picture and sound, as decoded and stored, of each sample; whole and in parts."""
+    sampler = TrainSampler(
+        dataset.windows, 12, 6, max_shift=8, pairing=pairing, windows_per_run=count
+    )
+    half = replace(shape_of(dataset, sampler), samples=6 // count)
+    with (
+        Loader(dataset, sampler, threads=1, start=2) as loader,
+        Loader(dataset, lambda s, q: sampler.batch(s), half, threads=1, start=2, parts=2) as parts,
+    ):
+        for batch in islice(loader, 2):
+            segments, frames = batch.segments, batch.frames_NRHWC
+            assert same(segments, sampler.batch(batch.step))
+            assert frames.shape == (12 // count, count + 4, 64, 64, 3)
+            windows = frames.unfold(1, 5, 1).movedim(-1, 2).flatten(0, 1)
+            assert torch.equal(windows, decoded(dataset, segments, 5))
+            sounds = [segments.audio_start]
+            if pairing == "paired":
+                assert segments.false_start is not None
+                sounds.append(segments.false_start)
+            else:
+                moved = segments.audio_start != segments.start
+                assert np.array_equal(moved, segments.label == 0)
+            for row, clip in enumerate(segments.clip.tolist()):
+                stored = dataset.shards[0].mfcc(clip)
+                wanted = [stored[4 * at[row] : 4 * at[row] + 20] for at in sounds]
+                assert np.array_equal(batch.mfcc_NFC[row].numpy(), np.concatenate(wanted))
+            own = list(islice(parts, 2))
+            assert torch.equal(torch.cat([p.frames_NRHWC for p in own]), frames)
+            assert torch.equal(torch.cat([p.mfcc_NFC for p in own]), batch.mfcc_NFC)
+            assert np.array_equal(np.concatenate([p.quiet_NA for p in own]), batch.quiet_NA)
+            assert same(Segments.joined([p.segments for p in own]), segments)
 
 
 @pytest.mark.parametrize("start", [0, 3])
