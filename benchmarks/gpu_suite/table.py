@@ -74,7 +74,7 @@ def _decode(found: Figures) -> str:
 def _sync(found: Figures) -> str:
     ways = _parts(found)
     waiting = [f"{name}: {', '.join(each['places'])}" for name, each in ways if "places" in each]
-    free = f"none, in {len(ways) - len(waiting)} of {len(ways)} ways to train"
+    free = f"none, in {len(ways) - len(waiting)} of the {len(ways)} ways to train that were reached"
     return "; ".join([free, *waiting]) if ways else ""
 
 
@@ -97,7 +97,7 @@ def _faults(found: Figures) -> str:
 def _verdict(fault: Figures) -> str:
     if fault["right"]:
         return ""
-    return ", accepted by the decoder" if fault["accepted"] else ", not that clip alone"
+    return ": not found, the decoder takes it" if fault["accepted"] else ", not that clip alone"
 
 
 def _memory(found: Figures) -> str:
@@ -135,8 +135,9 @@ def short(result: Figures | None) -> str:
         f"**{best['samples_per_s']:,} samples/s, {best['times_the_seed']:.0f} times the seed's "
         f"512**: 300 epochs in {60 * best['hours_300_epochs']:.0f} minutes instead of 3 h 15 min. "
         f"The first step of an epoch waits {best['first_step_wait_ms']:,.0f} ms for its data, the "
-        f"others {best['other_step_wait_ms']:,.0f} ms ({name}). There the decoder sets the pace: "
-        f"the step alone takes {step['samples_per_s']:,} samples/s, "
+        f"others {best['other_step_wait_ms']:,.0f} ms ({name}): no epoch begins with a stall, but "
+        "the decoder sets the pace, and the GPU is busy for "
+        f"{best['utilisation']:.0%} of the time. In samples/s, the step alone takes {step['samples_per_s']:,}, "
         f"{name} alone gives {alone[name]['samples_per_s']:,}, {fastest} "
         f"{alone[fastest]['samples_per_s']:,}.\n"
     )
@@ -205,6 +206,7 @@ def _steps(found: Figures) -> str:
         return ""
     ranked = sorted(ways, key=lambda name: ways[name]["step_ms"])
     told = [f"{name}: {ways[name]['step_ms']:g} ms" for name in ranked]
+    told += [f"{name}: not reached" for name, each in found["ways"].items() if "skipped" in each]
     return f"batches of {found['batch_size']:,}; " + "; ".join(told)
 
 

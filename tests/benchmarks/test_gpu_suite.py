@@ -258,7 +258,10 @@ def sample() -> Figures:
 def test_the_table_tells_what_each_section_found() -> None:
     shown = table.readme(sample())
     assert "On one NVIDIA H200" in shown
-    assert "none, in 1 of 2 ways to train; paired, auto: step.py:7 int(x)" in shown
+    assert (
+        "none, in 1 of the 2 ways to train that were reached; paired, auto: step.py:7 int(x)"
+        in shown
+    )
     assert (
         "| mixed | 6,000 | **4,000** | 7.8 x | 1.5 ms | 1.0 ms | 99.1% | 19 min | 4.4% | 40 GB |"
         in shown

@@ -20,8 +20,9 @@ class Job:
 
     Attributes:
         signal: sent by the process to itself as `at` begins: "step" (with that number),
-            "validation", "save", "best" (best.pt is in place, last.pt not yet), or the middle of
-            another program, by its name; with the count from 0 of those before.
+            "validation", "save", "best" (best.pt is in place, last.pt not yet), "finish" (all is
+            saved, the summary is not written yet), or the middle of another program, by its name;
+            with the count from 0 of those before.
         file_limit: bytes that a file may have, as `ulimit -f` sets it.
         program: run, evaluate, calibrate or export.
     """
@@ -49,7 +50,7 @@ import torch._dynamo  # the optimizer's, late and dear
 import trainer.run as run
 from trainer import calibrate, evaluate, export
 from trainer.score import answers, evaluation
-from trainer.train import checkpoint, timing
+from trainer.train import checkpoint, timing, trainer
 from trainer.train.step import TrainStep
 from trainer.train.validate import Validation
 
@@ -60,6 +61,7 @@ def disturb(job):
     where, name = {
         "step": (TrainStep, "take"), "validation": (Validation, "run"),
         "save": (checkpoint, "save"), "best": (os, "replace"),
+        "finish": (trainer, "finish"),
         "evaluate": (evaluation, "measure_clip"), "calibrate": (answers, "score_part"),
         "export": (torch.jit, "trace_module"),
     }[place]

@@ -26,6 +26,7 @@ from trainer.data.sampler import Segments
 from trainer.model.syncnet import SyncNet
 from trainer.model.weights import default_weights
 from trainer.refine import main
+from trainer.run import main as train
 from trainer.score import clip_scores as module
 from trainer.score.clip_distances import Embedded
 from trainer.train import checkpoint, rounds, timing
@@ -221,6 +222,8 @@ def test_labels_are_made_anew_beside_a_set_in_sync(
         return real_rows(*given)
 
     monkeypatch.setattr(rounds, "score_and_judge", judged)
+    # as commands, but in this process: the loop's own test starts some
+    monkeypatch.setattr(rounds, "_wait_for", lambda words: train(words[3:]))
     assert main(args) == 0
     first, second, third = json.loads((out / "refine.json").read_text())["rounds"]
     assert first["changes"] is None and "verdicts" not in third

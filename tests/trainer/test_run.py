@@ -19,7 +19,7 @@ import torch
 from data_tools.keep import KEEP, NO_MINIMUM, REALIGN, Row, write_keep
 from data_tools.packing import pack
 from data_tools.plan import PackOptions
-from runs import REPOSITORY, TINY, command, losses, train_rows
+from runs import REPOSITORY, TINY, Forking, Job, command, losses, train_rows
 from trainer.config.command import parse
 from trainer.config.settings import Config, Data, Run, Train
 from trainer.data.dataset import Dataset
@@ -42,9 +42,7 @@ def python(
 def undisturbed(shards_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two epochs without a disturbance."""
     run = tmp_path_factory.mktemp("undisturbed") / "run"
-    code = "import sys, trainer.run; sys.exit(trainer.run.main())"
-    done = python(code, *command(shards_folder, run, "--train.epochs", "2"))
-    assert done.returncode == 0, done.stderr
+    assert main(command(shards_folder, run, "--train.epochs", "2")) == 0
     return run
 
 
@@ -76,41 +74,23 @@ def test_every_step_has_one_row(undisturbed: Path) -> None:
     assert [row.epoch for row in rows] == [1] * per_epoch + [2] * per_epoch
 
 
-@pytest.mark.slow
 def test_killed_at_every_step_and_resumed_gives_the_same_losses_to_the_bit(
-    undisturbed: Path, shards_folder: Path, tmp_path: Path
+    shards_folder: Path, tmp_path: Path
 ) -> None:
     """kill -9 as each step begins (after the last one too); a checkpoint every second step, so
     that half of the kills lose a step which has to be done again."""
-    code = """
-import os, signal, sys
-import trainer.run as run
-import trainer.train.trainer as trainer
-from trainer.train.step import TrainStep
-kill_at = int(sys.argv.pop(1))
-step = TrainStep.take
-def dying(self, batches, at, clock):
-    if at == kill_at:
-        os.kill(os.getpid(), signal.SIGKILL)
-    return step(self, batches, at, clock)
-TrainStep.take = dying
-if kill_at == -1:
-    def finish(*rest):
-        os.kill(os.getpid(), signal.SIGKILL)
-    trainer.finish = finish
-sys.exit(run.main())
-"""
-    steps = len(losses(undisturbed))
-    folder = tmp_path / "run"
-    arguments = command(shards_folder, folder, "--train.epochs", "2", "--run.save_steps", "2")
-    arguments += ["--resume", "auto"]
-    for kill_at in [*range(1, steps), -1]:
-        died = python(code, str(kill_at), *arguments)
-        assert died.returncode == -signal.SIGKILL, died.stderr
-    done = python(code, str(10**9), *arguments)
-    assert done.returncode == 0, done.stderr
-    assert losses(folder) == losses(undisturbed)
-    ours, theirs = (checkpoint.load(run / "last.pt")["model"] for run in (folder, undisturbed))
+    whole, folder = tmp_path / "whole", tmp_path / "run"
+    epochs = ["--train.epochs", "2"]
+    again = command(shards_folder, folder, *epochs, "--run.save_steps", "2", "--resume", "auto")
+    with Forking(tmp_path) as forking:
+        (undisturbed,) = forking.run(Job(command(shards_folder, whole, *epochs)))
+        assert undisturbed.status == 0, undisturbed.err
+        kills = [Job(again, "SIGKILL", ("step", at)) for at in range(1, len(losses(whole)))]
+        *died, done = forking.run(*kills, Job(again, "SIGKILL", ("finish", 0)), Job(again))
+    assert len(died) > 7 and all(one.status == -signal.SIGKILL for one in died), died
+    assert done.status == 0, done.err
+    assert losses(folder) == losses(whole)
+    ours, theirs = (checkpoint.load(run / "last.pt")["model"] for run in (folder, whole))
     assert all(torch.equal(ours[key], theirs[key]) for key in theirs)
 
 
@@ -201,7 +181,9 @@ def test_sigterm_saves_and_leaves_cleanly(shards_folder: Path, tmp_path: Path) -
 
 
 @pytest.mark.slow
-def test_two_processes_share_one_global_order(shards_folder: Path, tmp_path: Path) -> None:
+def test_two_processes_share_one_global_order(
+    shards_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     script = tmp_path / "ranked.py"
     script.write_text(
         """
@@ -244,10 +226,8 @@ sys.exit(run.main())
     summary = json.loads((run / "summary.json").read_text())
     assert summary["world_size"] == 2 and summary["val_runs"] > 0
     # and one process goes on where two stopped
-    code = "import sys, trainer.run; sys.exit(trainer.run.main())"
-    alone = python(code, "--resume", str(run), "--train.epochs", "3")
-    assert alone.returncode == 0, alone.stderr
-    assert "resumed at step" in alone.stdout
+    assert main(["--resume", str(run), "--train.epochs", "3"]) == 0
+    assert "resumed at step" in capsys.readouterr().out
     assert [row.step for row in train_rows(run)] == list(range(3 * sampler.steps_per_epoch))
 
 

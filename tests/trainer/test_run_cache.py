@@ -1,14 +1,17 @@
 """Trainings with a cache of decoded frames: the losses of one without, to the bit."""
 
+import os
 import signal
+import subprocess
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from data_tools.cache_file import FRAMES
 from data_tools.errors import UsageError
-from runs import Forking, Job, command, losses
-from test_run import python
+from runs import REPOSITORY, TINY, Forking, Job, command, losses
 from trainer.config.command import parse
 from trainer.config.settings import Data
 from trainer.run import main
@@ -18,9 +21,16 @@ GB = 10**9
 EPOCHS = ["--train.epochs", "3", "--train.val_every", "99"]
 
 
+@pytest.fixture(scope="module")
+def forking(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Forking]:
+    """What starts runs."""
+    with Forking(tmp_path_factory.mktemp("said")) as made:
+        yield made
+
+
 @pytest.mark.parametrize("more", [[], ["--augment.flip", "true", "--augment.turn", "5"]])
 def test_losses_are_those_without_a_cache_killed_and_resumed_as_well(
-    shards_folder: Path, tmp_path: Path, more: list[str]
+    forking: Forking, shards_folder: Path, tmp_path: Path, more: list[str]
 ) -> None:
     cache = ["--data.cache", str(tmp_path / "cache")]
     save = ["--run.save_steps", "2", "--resume", "auto"]
@@ -30,14 +40,13 @@ def test_losses_are_those_without_a_cache_killed_and_resumed_as_well(
         command(shards_folder, folder, *EPOCHS, *more, *special.get(name, cache))
         for name, folder in runs.items()
     )
-    with Forking(tmp_path) as forking:
-        done = forking.run(
-            Job(without),
-            Job(auto),
-            Job([*killed, *save], "SIGKILL", ("step", 5)),
-            Job([*killed, *save]),
-            Job(warm),
-        )
+    done = forking.run(
+        Job(without),
+        Job(auto),
+        Job([*killed, *save], "SIGKILL", ("step", 5)),
+        Job([*killed, *save]),
+        Job(warm),
+    )
     assert [each.status for each in done] == [0, 0, -signal.SIGKILL, 0, 0], done[-1].err
     assert len(losses(runs["without"])) > 6
     assert losses(runs["auto"]) == losses(runs["without"])
@@ -52,19 +61,35 @@ def test_losses_are_those_without_a_cache_killed_and_resumed_as_well(
     assert ": 0 of 350 frames" in done[2].out and ": 0 of 350 frames" not in done[4].out
 
 
+RANKS = """
+import sys
+import trainer.run as run
+from trainer.train import distributed
+shards, out, *more = sys.argv[1:]
+# one group for all runs: it cannot be made anew over the same store
+processes, leave = distributed.setup("cpu"), distributed.leave
+distributed.setup, distributed.leave = lambda device: processes, lambda: None
+for name in ("without", "cold", "warm"):
+    cache = [] if name == "without" else ["--data.cache", f"{out}/cache"]
+    argv = ["--data.shards", shards, "--run.dir", f"{out}/{name}", *more, *cache]
+    assert run.main(argv) == 0, name
+leave()
+"""
+
+
 @pytest.mark.slow
 def test_two_processes_share_a_cache(shards_folder: Path, tmp_path: Path) -> None:
-    code = "import sys, trainer.run; sys.exit(trainer.run.main())"
-    (tmp_path / "run.py").write_text(code)
-    launcher = ("-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone")
-    found = []
-    for name in ("without", "cold", "warm"):
-        cache = [] if name == "without" else ["--data.cache", str(tmp_path / "cache")]
-        arguments = command(shards_folder, tmp_path / name, *EPOCHS, *cache)
-        done = python(str(tmp_path / "run.py"), *arguments, launcher=launcher)
-        assert done.returncode == 0, done.stderr
-        found.append(losses(tmp_path / name))
-    assert found[0] == found[1] == found[2]
+    (tmp_path / "ranks.py").write_text(RANKS)
+    launcher = ["-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone"]
+    arguments = [str(tmp_path / "ranks.py"), str(shards_folder), str(tmp_path)]
+    done = subprocess.run(
+        [sys.executable, *launcher, *arguments, *TINY, *EPOCHS, "--train.device", "cpu"],
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"},
+        capture_output=True, text=True, timeout=240,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    found = [losses(tmp_path / name) for name in ("without", "cold", "warm")]
+    assert found[0] == found[1] == found[2] and len(found[0]) > 6
 
 
 def room(memory: int = 100 * GB, disk: int = 100 * GB, device: int = 0) -> Room:
