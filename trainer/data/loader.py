@@ -72,8 +72,7 @@ class Loader:
             are copied to the device. None: where the batches lie.
         decoder: the library that decodes: "turbo" (libjpeg-turbo in threads), "dali", or "auto",
             which takes the faster one that can (`trainer.data.turbo.choose`).
-        threads: of decoding; 0 is one a core.
-        start: the first step.
+        threads, start: of decoding, 0 is one a core; the first step.
         ready: batches kept ready besides those being decoded.
         quarantine: clips already known to be bad, each with the step from which on it is left out.
         hw_decoder_load: share of the frames that a GPU's hardware decoder gets.
