@@ -35,7 +35,16 @@ from benchmarks.markdown import machine_line, table
 from benchmarks.module_map import module_map
 from benchmarks.result import RESULTS
 from benchmarks.strangers import tables as strangers
-from benchmarks.studies import augmentation, loss, margin, min_shift, pairing, refinement, unseen
+from benchmarks.studies import (
+    augmentation,
+    loss,
+    margin,
+    min_shift,
+    pairing,
+    refinement,
+    unseen,
+    windows_per_run,
+)
 from data_tools.atomic import atomic_path
 from data_tools.cli import command, exit_status, parse
 from data_tools.errors import UserError
@@ -106,7 +115,9 @@ def _gpu() -> str:
 
 def studies() -> str:
     """A paragraph for each study."""
-    modules = (loss, pairing, refinement, margin, min_shift, augmentation, unseen)
+    modules = (
+        loss, pairing, windows_per_run, refinement, margin, min_shift, augmentation, unseen,
+    )  # fmt: skip
     asked = [module.STUDY for module in modules]
     done = [study for study in asked if (RESULTS / f"study_{study.name}.json").exists()]
     told = [study.told(_read(f"study_{study.name}")) for study in done]

@@ -28,6 +28,7 @@ from numpy.typing import NDArray
 from data_tools.atomic import atomic_path
 from data_tools.records import Count
 from data_tools.shards import Shard
+from data_tools.split_index import user_cache
 
 FORMAT: Final = "syncnet-frames/1"
 FRAMES, MAP = ".frames", ".map"
@@ -80,9 +81,7 @@ def default_folder() -> Path:
 
     Not beside the shards, which may be read-only or on the network.
     """
-    base = os.environ.get("XDG_CACHE_HOME", "")
-    folder = Path(base) if os.path.isabs(base) else Path.home() / ".cache"
-    return folder / "syncnet-trainer" / "frames"
+    return user_cache() / "frames"
 
 
 def in_gb(count: float) -> str:

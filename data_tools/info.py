@@ -137,7 +137,7 @@ def montage(folder: Path, picture: Path, options: MontageOptions = MontageOption
     clips: list[tuple[Shard, int]] = []
     for split in read_manifest(folder).splits:
         for shard in open_shards(folder, split):
-            clips += [(shard, clip) for clip in range(len(shard.keys))]
+            clips += [(shard, clip) for clip in range(len(shard))]
     if not clips:
         raise ShardError(f"{folder} holds no clip to draw")
     rng = np.random.default_rng(options.seed)

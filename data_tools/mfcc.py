@@ -45,6 +45,12 @@ def window_count(frames: int, columns: int) -> int:
     return max(0, min(frames - WINDOW_FRAMES + 1, by_audio))
 
 
+def window_counts(frames: NDArray[np.int64], columns: NDArray[np.int64]) -> NDArray[np.int64]:
+    """As `window_count`, of many clips at once: (clips,) int64 each."""
+    by_audio = (columns - WINDOW_COLUMNS) // COLUMNS_PER_FRAME + 1
+    return np.maximum(0, np.minimum(frames - WINDOW_FRAMES + 1, by_audio))
+
+
 def stitch_bins(bins: NDArray[np.floating]) -> NDArray[np.float32]:
     """The (T, 13) features behind a seed-layout `audio.npy` of overlapping windows.
 

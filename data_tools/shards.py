@@ -7,101 +7,115 @@
         <key>.00000.jpg ... the frames, contiguous and in order
     train-000000.idx    what DALI's wds2idx writes (v1.2): "ext offset size name" per member
     train-000000.json   statistics; its presence says that tar and idx are complete
+    index-train.bin     compact index of a large split, made when it is opened (split_index.py)
 
 Tar and idx hold every byte range, so `Shard` maps the tar and hands out views without a copy.
 """
 
 import mmap
+import os
+import resource
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from data_tools.manifest import MANIFEST, ClipRecord, ShardError, read_manifest, read_stats
+from data_tools.manifest import (
+    MANIFEST,
+    ClipRecord,
+    ShardEntry,
+    ShardError,
+    read_manifest,
+    read_stats,
+)
 from data_tools.mfcc import CEPSTRA
-from data_tools.records import read_whole
+from data_tools.shard_index import CLIP, COLUMN_BYTES, FRAME, ShardIndex, parse_shard, stamp_of
+from data_tools.split_index import IndexedShard, SplitIndex, find_index, keep_index
 from data_tools.tar_index import BLOCK, NPY_HEADER
-
-_COLUMN_BYTES = CEPSTRA * 4
 
 
 class Shard:
-    """A shard opened for reading: the tar mapped, the index in arrays.
+    """A shard opened for reading: the tar mapped when it is first read, the index in arrays.
+
+    Args:
+        tar: where it lies.
+        index: of it, where that is known; else it is made and compared with the tar.
 
     Attributes:
         split: that it belongs to.
-        keys: of the clips, in order.
-        records: what the statistics say of each clip.
-        first_frame: (clips + 1,) int64, clip c owns frames first_frame[c]..first_frame[c+1]-1.
-        offset, size: (frames,) int64, the byte range of each frame's JPEG.
-        columns: (clips,) int64, MFCC columns of each clip.
+        clips: (clips,) structured: frames, columns, mfcc, height, width and channels of each.
+        frames: (frames, 2) uint32, of each frame's JPEG block and size (`ShardIndex`).
 
     Raises:
-        ShardError: a file is missing, the statistics are damaged or list no clip, the tar is
-            shorter or longer than they say, or the index is not that of such a tar.
+        ShardError: as `data_tools.shard_index.parse_shard`.
     """
 
-    def __init__(self, tar: Path) -> None:
+    def __init__(self, tar: Path, index: ShardIndex | None = None) -> None:
         self.tar = tar
-        stats = read_stats(tar)
-        self.split, self.records = stats.split, stats.clips
-        if not self.records:
-            raise ShardError(f"{tar.with_suffix('.json')} lists no clip; run pack again")
-        idx = tar.with_suffix(".idx")
-        for path in (tar, idx):
-            if not path.exists():
-                raise ShardError(f"{path} is missing; run pack again")
-        self._tar_bytes = tar.stat().st_size
-        if self._tar_bytes != stats.tar_bytes:
-            raise ShardError(
-                f"{tar} has {self._tar_bytes} bytes, {stats.tar_bytes} were written: "
-                "truncated or changed; delete its .json and run pack again"
-            )
-        self._read_idx(idx)
+        if index is None:
+            index, self.records = parse_shard(tar)
+        self.split, self.clips, self.frames = index.split, index.clips, index.frames
+        self._tar_bytes = index.tar_bytes
 
-    def _read_idx(self, idx: Path) -> None:
-        wrong = ShardError(f"{idx} does not match {self.tar.name}; delete both and run pack again")
-        members = _parse_idx(read_whole(idx, ShardError), self.records)
-        if members is None:
-            raise wrong
-        offset, size, head = members
-        # A tar leaves no choice: a header, the content, filled up to a block, the next header.
-        if (size < 0).any() or (size > self._tar_bytes).any():
-            raise wrong
-        ends = offset + -(-size // BLOCK) * BLOCK
-        if offset[0] != BLOCK or (offset[1:] != ends[:-1] + BLOCK).any():
-            raise wrong
-        count = np.array([record.frames for record in self.records])
-        columns = np.array([record.columns for record in self.records])
-        mfcc = np.cumsum([0, *(head + count)[:-1].tolist()]) + 1
-        if ends[-1] > self._tar_bytes or (size[mfcc] != NPY_HEADER + _COLUMN_BYTES * columns).any():
-            raise wrong
-        self.keys = [record.key for record in self.records]
-        self.columns: NDArray[np.int64] = columns
-        self.first_frame: NDArray[np.int64] = np.cumsum([0, *count.tolist()], dtype=np.int64)
-        is_frame = np.repeat(
-            np.tile([False, True], len(head)), np.stack([head, count], axis=1).ravel()
-        )
-        self.offset: NDArray[np.int64] = offset[is_frame]
-        self.size: NDArray[np.int64] = size[is_frame]
-        self._mfcc_offset: list[int] = offset[mfcc].tolist()
-        if not self._has_header(self.records[0], 0) or not self._has_header(self.records[-1], -1):
-            raise wrong
+    def __len__(self) -> int:
+        return len(self.clips)
 
-    def _has_header(self, record: ClipRecord, frame: int) -> bool:
-        """Whether the first (0) or last (-1) frame lies where the index points.
+    @cached_property
+    def records(self) -> list[ClipRecord]:
+        """What the statistics say of each clip; they are read when first asked for.
 
-        A tar and an index that were not written together differ there.
+        Raises:
+            ShardError: they are missing or damaged, or have been changed since the opening.
         """
-        header = self.bytes[self.offset[frame] - BLOCK : self.offset[frame]]
-        name = f"{record.key}.{frame % record.frames:05d}.jpg".encode()
-        return bytes(header[: len(name) + 1]) == name + b"\0"
+        stats = read_stats(self.tar)
+        found = [(each.frames, each.columns) for each in stats.clips]
+        if found != self.clips[["frames", "columns"]].tolist():
+            raise ShardError(
+                f"{self.tar.with_suffix('.json')} was changed while in use; start again"
+            )
+        return stats.clips
+
+    @cached_property
+    def keys(self) -> list[str]:
+        """Of the clips, in order; read with `records`."""
+        return [record.key for record in self.records]
+
+    @cached_property
+    def first_frame(self) -> NDArray[np.int64]:
+        """(clips + 1,) int64: clip c owns the frames first_frame[c]..first_frame[c+1]-1."""
+        return np.cumsum([0, *self.clips["frames"].tolist()], dtype=np.int64)
+
+    @property
+    def columns(self) -> NDArray[np.int64]:
+        """(clips,) int64, MFCC columns of each clip."""
+        return np.asarray(self.clips["columns"], np.int64)
+
+    @property
+    def offset(self) -> NDArray[np.int64]:
+        """(frames,) int64, where each frame's JPEG begins in the tar; made anew at each call."""
+        return BLOCK * self.frames[:, 0].astype(np.int64)
+
+    @property
+    def size(self) -> NDArray[np.int64]:
+        """(frames,) int64, bytes of each frame's JPEG; made anew at each call."""
+        return self.frames[:, 1].astype(np.int64)
 
     @cached_property
     def map(self) -> mmap.mmap:
-        """The tar, mapped read-only."""
+        """The tar, mapped read-only.
+
+        Raises:
+            ShardError: it has been cut or replaced since the opening.
+            OSError: it is missing, or too many files are open.
+        """
         with open(self.tar, "rb") as stream:
+            if os.fstat(stream.fileno()).st_size != self._tar_bytes:
+                raise ShardError(f"{self.tar} was changed while in use; start again")
             mapped = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
         # Training jumps about: without this the kernel reads ahead what nobody asked for.
         mapped.madvise(mmap.MADV_RANDOM)
@@ -114,15 +128,30 @@ class Shard:
 
     def mfcc(self, clip: int) -> NDArray[np.float32]:
         """The clip's (T, 13) features, a view."""
-        start = self._mfcc_offset[clip] + NPY_HEADER
-        columns = int(self.columns[clip])
-        data = self.bytes[start : start + columns * _COLUMN_BYTES]
+        start = BLOCK * int(self.clips["mfcc"][clip]) + NPY_HEADER
+        columns = int(self.clips["columns"][clip])
+        data = self.bytes[start : start + columns * COLUMN_BYTES]
         return data.view(np.float32).reshape(columns, CEPSTRA)
 
     def jpeg(self, clip: int, frame: int) -> NDArray[np.uint8]:
         """The bytes of one frame's JPEG, a view."""
-        at = int(self.first_frame[clip]) + frame
-        return self.bytes[self.offset[at] : self.offset[at] + self.size[at]]
+        block, size = self.frames[int(self.first_frame[clip]) + frame].tolist()
+        return self.bytes[BLOCK * block : BLOCK * block + size]
+
+
+@dataclass(frozen=True)
+class OpenSplit:
+    """A split opened for reading.
+
+    Attributes:
+        shards: those that hold clips, in the manifest's order.
+        clips: (clips,) structured, of all shards, one after another, as `Shard` has them.
+        frames: (frames, 2) uint32, likewise.
+    """
+
+    shards: list[Shard]
+    clips: NDArray[Any]
+    frames: NDArray[np.uint32]
 
 
 def open_shards(folder: Path, split: str) -> list[Shard]:
@@ -131,55 +160,72 @@ def open_shards(folder: Path, split: str) -> list[Shard]:
     Raises:
         ShardError: any shard of the split is missing or damaged (all are listed).
     """
-    shards, faults = [], []
-    for entry in read_manifest(folder).shards:
-        if entry.split != split or entry.clips == 0:
-            continue
+    return open_split(folder, split).shards
+
+
+def open_split(folder: Path, split: str) -> OpenSplit:
+    """As `open_shards`, with the index of all of them.
+
+    Nothing is parsed where a compact index (`data_tools.split_index`) is as new as the shards: they
+    were compared with their tars when it was made. Else it is made, and kept if it is large.
+    """
+    entries = [
+        entry for entry in read_manifest(folder).shards if entry.split == split and entry.clips
+    ]
+    if not entries:
+        return OpenSplit([], np.empty(0, CLIP), np.empty((0, 2), FRAME))
+    index = find_index(folder, split, [(entry.name, entry.clips) for entry in entries])
+    if index is None:
+        began = time.time_ns()
+        index = _make_index(folder, split, entries)
+        keep_index(folder, index, began)
+    shards = [
+        Shard(folder / entry.name, own)
+        for entry, own in zip(entries, index.by_shard(), strict=True)
+    ]
+    return OpenSplit(shards, index.clips, index.frames)
+
+
+def more_descriptors(count: int) -> None:
+    """Let this process have so many more files open, as far as the system does.
+
+    Every mapped tar is one, and 1,024 is what many systems begin with.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = count + 1024
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, most), hard))
+
+
+def _make_index(folder: Path, split: str, entries: Iterable[ShardEntry]) -> SplitIndex:
+    """The index of a split out of what lies beside its tars.
+
+    Raises:
+        ShardError: any shard is missing or damaged (all are listed).
+    """
+    indices: list[ShardIndex] = []
+    told: list[IndexedShard] = []
+    faults = []
+    for entry in entries:
+        tar = folder / entry.name
+        stamp = stamp_of(str(tar))
         try:
-            shard = Shard(folder / entry.name)
-            if (shard.split, len(shard.keys)) != (entry.split, entry.clips):
+            index, records = parse_shard(tar)
+            if (index.split, len(records)) != (entry.split, entry.clips):
                 raise ShardError(
-                    f"{shard.tar} holds {len(shard.keys)} clips of {shard.split}, {MANIFEST} says "
+                    f"{tar} holds {len(records)} clips of {index.split}, {MANIFEST} says "
                     f"{entry.clips} of {entry.split}; run pack again"
                 )
-            shards.append(shard)
+            if stamp is None:
+                raise ShardError(f"{tar} is being written; wait for pack to end")
         except ShardError as error:
             faults.append(str(error))
+            continue
+        indices.append(index)
+        told.append(IndexedShard(entry.name, stamp, len(index.clips), len(index.frames)))
     if faults:
         raise ShardError("\n".join(faults))
-    return shards
-
-
-def _parse_idx(
-    content: bytes, records: list[ClipRecord]
-) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]] | None:
-    """Offset and size of every member, and how many stand before each clip's first frame.
-
-    None if it is not the index of a tar that holds `records`.
-    """
-    lines = content.decode("utf-8", "replace").splitlines()
-    if not lines or lines[0] != f"v1.2 {len(lines) - 1}" or len(lines) - 1 != len(records):
-        return None
-    offsets: list[str] = []
-    sizes: list[str] = []
-    heads: list[int] = []
-    for line, record in zip(lines[1:], records, strict=True):
-        fields = line.split(" ")
-        extensions = fields[0::4]
-        first = len(extensions) - record.frames
-        if (
-            len(fields) % 4
-            or first < 2
-            or extensions[:2] != ["json", "mfcc.npy"]
-            or fields[3] != f"{record.key}.json"
-            or extensions[first] != "00000.jpg"
-            or extensions[-1] != f"{record.frames - 1:05d}.jpg"
-        ):
-            return None
-        offsets += fields[1::4]
-        sizes += fields[2::4]
-        heads.append(first)
-    try:
-        return np.array(offsets, np.int64), np.array(sizes, np.int64), np.array(heads)
-    except (ValueError, OverflowError):
-        return None
+    clips = np.concatenate([index.clips for index in indices])
+    frames = np.concatenate([index.frames for index in indices])
+    return SplitIndex(split, told, clips, frames)

@@ -81,6 +81,24 @@ def _parser() -> ArgumentParser:
         help="which of their clips: train, val, test or all, one for every DIR or one each: some "
         "that the network has not learnt from (default: val)",
     )
+    _add_judgement(parser)
+    add(
+        "--least-chance",
+        type=ClosedUnitInterval,
+        default=NEEDED[0],
+        metavar="P",
+        help="never trust an answer whose chance of being right is less (default: %(default)s). "
+        "More where much sound is of other recordings, read from like sentences: it can fit by "
+        "chance",
+    )
+    add("--plot", type=cli.file_name, metavar="FILE", help="draw the reliability diagram, as PNG")
+    add("--half", action="store_true", help="store 16 bits a number: half the size")
+    return parser
+
+
+def _add_judgement(parser: ArgumentParser) -> None:
+    """Options of what is asked, and which answers are right."""
+    add = parser.add_argument
     add(
         "--mode",
         choices=["centred", "masked"],
@@ -108,18 +126,6 @@ def _parser() -> ArgumentParser:
         "clip's source (its group, if it has one) says who speaks; where it finds nothing, and by "
         "default, the whole name does",
     )
-    add(
-        "--least-chance",
-        type=ClosedUnitInterval,
-        default=NEEDED[0],
-        metavar="P",
-        help="never trust an answer whose chance of being right is less (default: %(default)s). "
-        "More where much sound is of other recordings, read from like sentences: it can fit by "
-        "chance",
-    )
-    add("--plot", type=cli.file_name, metavar="FILE", help="draw the reliability diagram, as PNG")
-    add("--half", action="store_true", help="store 16 bits a number: half the size")
-    return parser
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -110,7 +110,10 @@ LOADERS: dict[str, Kind] = {
     "litdata": Kind(
         "LitData, optimised chunks, a persistent worker a core, simplejpeg", "litdata", "litdata"
     ),
-    "ours": Kind("one DALI pipeline over mmapped shards, a thread a core, a feeder thread", "ours"),
+    "ours": Kind(
+        "mmapped shards, libjpeg-turbo in a thread a core into the batch's rows, a feeder thread",
+        "ours",
+    ),
     "ours-cached": Kind("the same with a full cache of decoded frames", "ours_cached"),
     "copy": Kind("ceiling: copying a batch in memory", "copy"),
     "replay": Kind("ceiling: the same batches again and again", "replay"),

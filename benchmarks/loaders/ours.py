@@ -1,4 +1,4 @@
-"""Our loader: one DALI pipeline over mmapped shards, fed by a thread."""
+"""Our loader: mmapped shards, libjpeg-turbo (or DALI, where that must decode), a thread to feed."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

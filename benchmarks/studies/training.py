@@ -69,7 +69,10 @@ class Sizes:
 
 @dataclass(frozen=True)
 class Trial:
-    """What sets one training apart from the others; None is the trainer's default."""
+    """What sets one training apart from the others; None is the trainer's default.
+
+    `per_clip`: windows of each clip an epoch; None: as many as decode `CLIP_FRAMES`.
+    """
 
     loss: str = "contrastive"
     pairing: Pairing = "independent"
@@ -80,6 +83,8 @@ class Trial:
     curriculum: int = 0
     others: float = 0.0
     model: Literal["small", "medium"] = "small"
+    windows_per_run: int = 1
+    per_clip: int | None = None
 
 
 @dataclass(frozen=True)
@@ -117,7 +122,8 @@ def settings(trial: Trial, sizes: Sizes, seed: int, shards: Path, run: Path) -> 
     return Config(
         data=Data(
             shards=str(shards),
-            windows_per_clip=CLIP_FRAMES // frames,
+            windows_per_clip=trial.per_clip or CLIP_FRAMES // frames,
+            windows_per_run=trial.windows_per_run,
             pairing=trial.pairing,
             run_frames=RUN_FRAMES,
             min_shift=trial.min_shift,

@@ -100,12 +100,16 @@ MULTIWAY = [
 ]  # fmt: skip
 
 
+RUNS = ["--data.windows_per_run", "3", "--data.windows_per_clip", "6", "--train.batch_size", "12"]
+
+
 @pytest.mark.parametrize(
     "more",
     [
         [*MULTIWAY, "--loss.name", "infonce", "--train.average", "0.9", "--data.curriculum", "2"],
         [*MULTIWAY, "--loss.name", "bins"],
         ["--data.pairing", "paired", "--loss.name", "bce"],
+        [*RUNS, "--train.accumulate", "2", "--augment.noise", "0.2", "--train.warmup_steps", "0"],
     ],
 )
 def test_every_pairing_trains_and_resumes_to_the_bit(
@@ -301,6 +305,8 @@ def test_a_folder_that_holds_a_run_is_not_overwritten(
         (["--data.shards", "nowhere", "--train.epochs", "0"], 2, "train.epochs must be at least 1"),
         (["--data.shards", "nowhere", "--train.device", "tpu"], 2, "must be auto, cpu or cuda"),
         (["--data.shards", "nowhere", "--log", "excel"], 2, "there are tensorboard, wandb"),
+        (["--data.windows_per_run", "3"], 2, "train.batch_size 128 must be a multiple"),
+        ([*RUNS, "--train.accumulate", "3"], 2, "in runs of 3 windows"),
         (["--resume", "nowhere"], 1, "nowhere does not exist"),
         (["--config", "nowhere.yaml"], 2, "nowhere.yaml"),
     ],
@@ -325,6 +331,8 @@ def test_resuming_with_other_samples_is_refused(
 ) -> None:
     assert main(["--resume", str(undisturbed), "--train.seed", "7"]) == 2
     assert "train.seed" in capsys.readouterr().err
+    assert main(["--resume", str(undisturbed), *RUNS]) == 2
+    assert "data.windows_per_" in capsys.readouterr().err
 
 
 def test_resuming_one_set_with_two_is_refused(

@@ -34,24 +34,31 @@ def test_losses_are_those_without_a_cache_killed_and_resumed_as_well(
 ) -> None:
     cache = ["--data.cache", str(tmp_path / "cache")]
     save = ["--run.save_steps", "2", "--resume", "auto"]
-    runs = {name: tmp_path / name for name in ("without", "killed", "warm")}
-    without, killed, warm = (
-        command(shards_folder, folder, *EPOCHS, *more, *(cache if name != "without" else []))
+    special = {"without": ["--data.decoder", "dali"], "auto": []}
+    runs = {name: tmp_path / name for name in ("without", "auto", "killed", "warm")}
+    without, auto, killed, warm = (
+        command(shards_folder, folder, *EPOCHS, *more, *special.get(name, cache))
         for name, folder in runs.items()
     )
     done = forking.run(
         Job(without),
+        Job(auto),
         Job([*killed, *save], "SIGKILL", ("step", 5)),
         Job([*killed, *save]),
         Job(warm),
     )
-    assert [each.status for each in done] == [0, -signal.SIGKILL, 0, 0], done[-1].err
+    assert [each.status for each in done] == [0, 0, -signal.SIGKILL, 0, 0], done[-1].err
     assert len(losses(runs["without"])) > 6
+    assert losses(runs["auto"]) == losses(runs["without"])
     assert losses(runs["killed"]) == losses(runs["without"])
     assert losses(runs["warm"]) == losses(runs["without"])
     assert len(list((tmp_path / "cache").glob(f"*{FRAMES}"))) == 1
-    assert "times as long here as copying it" in done[1].out
-    assert ": 0 of 350 frames" in done[1].out and ": 0 of 350 frames" not in done[3].out
+    assert "decoded by" not in done[0].out
+    taken = "DALI in" if more else "libjpeg-turbo in"  # with a cache, augmented later
+    assert f"frames are decoded by {taken}" in done[1].out
+    assert "frames are decoded by libjpeg-turbo in" in done[2].out
+    assert "times as long here as copying it" in done[2].out
+    assert ": 0 of 350 frames" in done[2].out and ": 0 of 350 frames" not in done[4].out
 
 
 RANKS = """
@@ -117,6 +124,8 @@ def test_settings_of_no_use_are_refused(
     for status, more in (
         (2, ["--data.cache_gb", "-1"]),
         (2, ["--data.cache", ""]),
+        (2, ["--data.decoder", "turbo", "--data.decode_device", "gpu"]),
+        (2, ["--data.decoder", "turbo", "--augment.turn", "5"]),
         (2, ["--data.cache", "gpu", "--train.device", "cpu"]),
         (1, ["--data.cache", str(tmp_path / "file" / "below")]),
     ):

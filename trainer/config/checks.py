@@ -17,6 +17,7 @@ from trainer.config.settings import (
     several,
 )
 from trainer.data import augment
+from trainer.data.sampler import check_runs
 from trainer.model.layers import frozen_layers
 from trainer.model.torch_file import plain_name
 
@@ -38,15 +39,24 @@ def check(config: Config) -> None:
     augment.check(config.augment)
     _check_init(config.model)
     train, data = config.train, config.data
-    if train.batch_size % train.accumulate:
+    check_runs(data.windows_per_run, data.pairing, train.batch_size, data.windows_per_clip)
+    runs, in_runs = train.batch_size // data.windows_per_run, ""
+    if data.windows_per_run > 1:
+        in_runs = f" in runs of {data.windows_per_run} windows (data.windows_per_run)"
+    if runs % train.accumulate:
         raise UsageError(
-            f"train.batch_size {train.batch_size} does not make {train.accumulate} equal parts "
-            "(train.accumulate)"
+            f"train.batch_size {train.batch_size}{in_runs} does not make {train.accumulate} equal "
+            "parts (train.accumulate)"
         )
-    if train.batch_size * data.sample_frames > _MOST_FRAMES:
+    if runs * data.sample_frames > _MOST_FRAMES:
         raise UsageError(
-            f"train.batch_size {train.batch_size} of {data.sample_frames} frames each is more than "
-            f"{_MOST_FRAMES:,} frames a step; lower it"
+            f"train.batch_size {train.batch_size}{in_runs} of {data.sample_frames} frames each is "
+            f"more than {_MOST_FRAMES:,} frames a step; lower it"
+        )
+    if (data.decoder, data.decode_device) == ("turbo", "gpu"):
+        raise UsageError(
+            "data.decoder turbo decodes on the CPU, and data.decode_device gpu does not: leave one "
+            "of them at auto"
         )
     if config.loss.others and (config.loss.name, data.pairing) != ("infonce", "multiway"):
         raise UsageError(
@@ -86,6 +96,7 @@ def _check_whole_numbers(config: Config) -> None:
         ("data.curriculum", data.curriculum, 0, 10**9),
         ("data.windows_per_clip", data.windows_per_clip, 1, 10**6),
         ("data.max_shift", data.max_shift, 1, 10**6),
+        ("data.windows_per_run", data.windows_per_run, 1, 10**4),
         ("data.run_frames", data.run_frames, WINDOW_FRAMES, 10**4),
         ("data.val_clips", data.val_clips, 1, 10**9),
         ("data.val_runs", data.val_runs, 1, 10**4),

@@ -11,6 +11,7 @@ from trainer.data.shares import whole_shares
 from trainer.train.guard import Action
 
 DecodeDevice = Literal["auto", "cpu", "gpu"]
+DecodeLibrary = Literal["auto", "dali", "turbo"]
 NO_MANIFEST = "none"  # stands for the keep.csv of a set that has none
 
 
@@ -35,6 +36,11 @@ class Data:
         pairing: What a sample is. independent: a window with one sound, genuine or false; paired: a
             window with both, for one decode; multiway: a run of frames whose windows are each
             other's false pairs.
+        windows_per_run: Windows that come from one decoded run (independent and paired): R of them
+            take R + 4 frames instead of 5 R; 5 take 9 instead of 25. Each is a sample, with sounds
+            drawn for itself; but neighbours share four of their five frames, so that a batch shows
+            fewer moments. train.batch_size and windows_per_clip must be multiples of it.
+            benchmarks/studies/windows_per_run.py measures what it does to accuracy.
         run_frames: Frames of a sample (multiway only); n frames give n - 4 windows.
         min_shift: Smallest audio shift of a false pair, in frames; by default 3, but 1 for
             multiway, where the nearest are what teaches precision.
@@ -43,12 +49,18 @@ class Data:
             (paired and multiway; an independent false pair does not hold the genuine sound).
         curriculum: Epochs over which min_shift falls from half of max_shift to its value.
         threads: Decoding threads of this process; 0 is one a core.
-        ready: Batches kept ready besides those inside DALI.
+        ready: Batches kept ready besides those being decoded.
         decode_device: Where a training on a GPU decodes its JPEGs: gpu (nvJPEG), cpu
             (libjpeg-turbo, then a copy), or auto, which measures both over the first batches and
             says what it took. With many cores for each GPU the CPU may be faster, with few the GPU
             is. Samples and their order are the same, their pixels differ by a level or two. A
             resumed run measures anew. Without a GPU there is only cpu.
+        decoder: The library that decodes JPEGs on a CPU: turbo (libjpeg-turbo in threads, straight
+            into the batch), dali, or auto: turbo wherever frames are taken as they are stored, for
+            it is faster at every size that was measured, and dali where they are resized,
+            augmented without a cache, or decoded by a GPU. Frames are the same bit by bit. turbo
+            leaves out every clip with a frame that `data_tools verify` refuses; dali takes some
+            damaged frames with the noise in them.
         cache: Keep decoded frames, so that each is decoded once and then copied: in a folder of
             a local disk (whose page cache holds them in memory; all processes of a machine and
             all later runs share it), in the memory of each process's GPU (gpu), nowhere (off), or
@@ -68,6 +80,7 @@ class Data:
     manifest: str | tuple[str, ...] | None = None
     windows_per_clip: int = 5
     pairing: Pairing = "independent"
+    windows_per_run: int = 1
     run_frames: int = 28
     min_shift: int | None = None
     max_shift: int = 50
@@ -76,6 +89,7 @@ class Data:
     threads: int = 0
     ready: int = 2
     decode_device: DecodeDevice = "auto"
+    decoder: DecodeLibrary = "auto"
     cache: str = "off"
     cache_gb: float = 0.0
     hw_decoder_load: float = 0.65
@@ -104,6 +118,11 @@ class Data:
         return whole_shares(self.weights)
 
     @property
+    def decoded_on(self) -> DecodeDevice:
+        """Where frames are to be decoded: `decode_device`, but by turbo on the CPU."""
+        return "cpu" if self.decoder == "turbo" else self.decode_device
+
+    @property
     def nearest(self) -> int:
         """Smallest shift of a false pair, frames."""
         if self.min_shift is not None:
@@ -112,13 +131,22 @@ class Data:
 
     @property
     def sample_frames(self) -> int:
-        """Frames of a sample."""
-        return self.run_frames if self.pairing == "multiway" else WINDOW_FRAMES
+        """Frames of a run: of a sample, or of the several whose windows it gives."""
+        if self.pairing == "multiway":
+            return self.run_frames
+        return WINDOW_FRAMES + self.windows_per_run - 1
+
+    @property
+    def windows(self) -> int:
+        """Windows of lips a sample."""
+        return self.run_frames - WINDOW_FRAMES + 1 if self.pairing == "multiway" else 1
 
     @property
     def audio_frames(self) -> int:
-        """Frames of sound of a sample."""
-        return 2 * WINDOW_FRAMES if self.pairing == "paired" else self.sample_frames
+        """Frames of sound of a run."""
+        if self.pairing == "multiway":
+            return self.run_frames
+        return self.windows_per_run * WINDOW_FRAMES * (2 if self.pairing == "paired" else 1)
 
 
 @dataclass(frozen=True)
@@ -290,6 +318,8 @@ FIXED_ON_RESUME = (
     "train.batch_size",
     "train.seed",
 )
+# These neither; runs of earlier versions do not have them, and were as their defaults say.
+LATER_FIXED_ON_RESUME = ("data.windows_per_run",)
 # Nor one that began with other weights; runs of earlier versions do not have these settings.
 INIT_FIXED_ON_RESUME = ("model.init", "model.freeze")
 

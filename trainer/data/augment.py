@@ -15,7 +15,7 @@ from nvidia.dali import fn
 from nvidia.dali import types as dali_types
 
 from data_tools.errors import UsageError
-from trainer.data.sampler import Ints, uniform
+from trainer.data.draws import Ints, uniform
 from trainer.data.vocal_tract import warp_matrices
 
 dali: Any = dali_types  # its members are made at import time, unseen by type checkers

@@ -17,13 +17,15 @@ class Shape:
     """What a batch looks like.
 
     Attributes:
-        samples: N at most; of a part, where a step comes in parts.
-        sample_frames: R, consecutive frames a sample.
-        audio_frames: A, frames of sound a sample; 4 A MFCC columns.
+        samples: N runs at most; of a part, where a step comes in parts.
+        sample_frames: R, consecutive frames a run.
+        audio_frames: A, frames of sound a run; 4 A MFCC columns.
         size: frames are size x size.
         channels: 3 (RGB) or 1 (gray).
         augment: how samples are varied; None where they are not.
         quiet: whether to find the windows in which nothing is to be heard.
+        windows: samples a run: the first is its first window, the next its second, each with an
+            equal part of the sound (`TrainSampler.windows_per_run`). 1: the run is the sample.
     """
 
     samples: int
@@ -33,11 +35,21 @@ class Shape:
     channels: int
     augment: Augment | None = None
     quiet: bool = False
+    windows: int = 1
+
+    @property
+    def sound_frames(self) -> int:
+        """Frames of sound a sample."""
+        return self.audio_frames // self.windows
 
     @property
     def columns_per_frame(self) -> int:
         """MFCC columns that travel with each frame-sample, so that all outputs have one length."""
         return -(-COLUMNS_PER_FRAME * self.audio_frames // self.sample_frames)
+
+    def runs(self, segments: Segments) -> Segments:
+        """The runs of frames that samples are the windows of: the first window of each."""
+        return segments if self.windows == 1 else segments[:: self.windows]
 
 
 @dataclass(frozen=True)
@@ -59,9 +71,10 @@ class Batch:
 
     Attributes:
         step: the step it was asked for.
-        segments: what it holds.
-        frames_NRHWC: (N, R, H, W, C) uint8, RGB or gray.
-        mfcc_NFC: (N, 4 A, 13) float32.
+        segments: what it holds, N samples.
+        frames_NRHWC: (N, R, H, W, C) uint8, RGB or gray; N / K runs, where K samples are windows
+            of one (`Shape.windows`).
+        mfcc_NFC: (N, 4 A, 13) float32, the sound of each sample.
         quiet_NA: (N, A - 4) bool on the host: windows of sound in which nothing is to be heard;
             (N, 0) if not asked for.
         whole: all samples of the step; None where they are those of this batch.
@@ -81,13 +94,14 @@ def shape_of(dataset: Dataset, sampler: TrainSampler) -> Shape:
     Frames that are not square are taken at their height. Nothing is augmented.
     """
     (height, _, channels), _ = dataset.frame_shapes.most_common(1)[0]
-    sounds = 2 if sampler.pairing == "paired" else 1
+    windows, sounds = sampler.windows_per_run, 2 if sampler.pairing == "paired" else 1
     frames = sampler.sample_frames if sampler.pairing == "multiway" else WINDOW_FRAMES
     return Shape(
-        sampler.batch_size,
-        frames,
-        sounds * frames,
+        sampler.batch_size // windows,
+        frames + windows - 1,
+        windows * sounds * frames,
         height,
         channels,
         quiet=sampler.pairing != "independent",
+        windows=windows,
     )

@@ -10,7 +10,6 @@ import ctypes
 import logging
 import os
 import queue
-import resource
 import threading
 import time
 from collections.abc import Callable
@@ -36,6 +35,7 @@ from data_tools.cache_file import (
     in_gb,
 )
 from data_tools.errors import UserError
+from data_tools.shards import more_descriptors
 from trainer.data.cache_room import (
     BLOCK,
     LEFT_FREE,
@@ -114,7 +114,7 @@ class FrameCache:
         self.look, self.folder = look, folder
         shards = dataset.shards
         self.first_frame: Ints = np.cumsum([0, *(int(each.first_frame[-1]) for each in shards)])
-        _more_descriptors(2 * len(shards))
+        more_descriptors(2 * len(shards))
         heads = [
             Head(str(each.tar.resolve()), content_key(each, look), int(each.first_frame[-1]), look)
             for each in shards
@@ -127,7 +127,7 @@ class FrameCache:
                 maps = len(heads) * (HEAD + BLOCK)
                 room = make_room(folder, heads, budget, sum(costs) + maps) - maps
                 fits = which_fit(costs, [record.hash for record in records], room)
-                number = np.repeat(np.arange(len(shards)), [len(each.keys) for each in shards])
+                number = np.repeat(np.arange(len(shards)), [len(each) for each in shards])
                 reserve = np.bincount(number, np.where(fits, costs, 0), len(shards)).tolist()
                 self._files = [
                     ShardFrames(folder, head, int(share))
@@ -288,15 +288,6 @@ def _copy(target: list[int], source: list[int], size: int) -> None:
     # memmove by ctypes lets other threads run, and costs less than slices of arrays do.
     for to, begin in zip(target, source, strict=True):
         ctypes.memmove(to, begin, size)
-
-
-def _more_descriptors(count: int) -> None:
-    """Let this process have so many more files open, as far as the system does."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = count + 1024
-    if soft != resource.RLIM_INFINITY and soft < wanted:
-        most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, most), hard))
 
 
 @dataclass(frozen=True)

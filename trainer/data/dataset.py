@@ -6,14 +6,16 @@ from collections.abc import Mapping, Sequence
 from functools import cached_property
 from mmap import MADV_WILLNEED, PAGESIZE
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from data_tools.jpeg import MAX_SIDE, jpeg_size
-from data_tools.manifest import ClipRecord, ShardError
-from data_tools.mfcc import CEPSTRA, COLUMNS_PER_FRAME, WINDOW_COLUMNS, window_count
-from data_tools.shards import Shard, open_shards
+from data_tools.manifest import ShardError
+from data_tools.mfcc import CEPSTRA, COLUMNS_PER_FRAME, WINDOW_COLUMNS, window_counts
+from data_tools.shards import OpenSplit, Shard, more_descriptors, open_split
+from data_tools.tar_index import BLOCK, NPY_HEADER
 from trainer.data.sampler import Segments
 
 # Natural logarithm: 40 dB below a clip's loud parts there is no speech.
@@ -21,6 +23,7 @@ _QUIET = 40 / 10 * np.log(10)
 # Beginnings of JPEGs, up to their size, that are worth remembering.
 _LONG_HEAD, _MANY_HEADS = 2048, 1000
 _NO_JPEG = np.zeros(1, np.uint8)
+_NOT_USED = np.iinfo(np.int64).min  # no clip is as late
 
 
 Keep = Mapping[str, int]
@@ -37,7 +40,6 @@ class Dataset:
 
     Attributes:
         folders: one a set.
-        keys: one a clip; clips of two sets may have the same (see `name`).
         sets: (clips,) int64, the number of each clip's set, 0 on.
         used: (clips,) bool, whether `keep` lets the clip through.
         windows: (clips,) int64, 5-frame windows in each clip; 0 for a clip that is not used.
@@ -55,65 +57,72 @@ class Dataset:
     ) -> None:
         self.folders = (folder,) if isinstance(folder, Path) else tuple(folder)
         by_set = [_open_set(each, split) for each in self.folders]
-        self.shards: list[Shard] = [shard for shards in by_set for shard in shards]
-        self.keys = [key for shard in self.shards for key in shard.keys]
-        clips = [sum(len(shard.keys) for shard in shards) for shards in by_set]
-        self.sets = np.repeat(np.arange(len(clips)), clips)
-        counts = [len(shard.keys) for shard in self.shards]
+        self.shards: list[Shard] = [shard for each in by_set for shard in each.shards]
+        clips = _joined([each.clips for each in by_set])
+        # (frames, 2) uint32, block and size: mapped from the index of a large set
+        self._frames: NDArray[np.uint32] = _joined([each.frames for each in by_set])
+        self.sets = np.repeat(np.arange(len(by_set)), [len(each.clips) for each in by_set])
+        counts = [len(shard) for shard in self.shards]
         self._shard = np.repeat(np.arange(len(counts)), counts)
         self._first_clip = np.cumsum([0, *counts])
-        frames = [int(shard.first_frame[-1]) for shard in self.shards]
-        base = np.cumsum([0, *frames])
-        self._first_frame = np.concatenate(
-            [shard.first_frame[:-1] + base[i] for i, shard in enumerate(self.shards)]
-        )
-        self._offset = np.concatenate([shard.offset for shard in self.shards])
-        self._end = self._offset + np.concatenate([shard.size for shard in self.shards])
-        records = [record for shard in self.shards for record in shard.records]
-        self.frames = np.array([record.frames for record in records])
-        self._columns = np.array([record.columns for record in records])
-        kept = _kept(by_set, keep)
-        self.used = np.array([offset is not None for offset in kept])
-        early = np.array([offset or 0 for offset in kept])
+        self.frames = clips["frames"].astype(np.int64)
+        self._first_frame = np.cumsum(self.frames) - self.frames
+        self._columns = clips["columns"].astype(np.int64)
+        self._mfcc_block = clips["mfcc"]
+        early = _early(by_set, keep)
+        self.used = early != _NOT_USED
         # Sound that is early by k frames: frame k goes with the sound's beginning.
-        self._skip_frames, self._skip_sound = np.maximum(early, 0), np.maximum(-early, 0)
-        self.windows = np.where(self.used, self._windows(records), 0)
+        self._skip_frames = np.where(self.used, np.maximum(early, 0), 0)
+        self._skip_sound = np.where(self.used, np.maximum(-early, 0), 0)
+        self.windows = np.where(self.used, self._windows(), 0)
         self._loud: dict[int, float] = {}
-        self.frame_shapes = Counter(map(_frame_shape, records))
+        self._shape = _shape_codes(clips)
+        self.frame_shapes = _shapes(self._shape)
         self._tallest = min(MAX_SIDE, max(height for height, _, _ in self.frame_shapes))
         self._widest = min(MAX_SIDE, max(width for _, width, _ in self.frame_shapes))
-        self._doubtful = np.ones(len(self._offset), np.bool_)  # frames: not looked at, or too large
+        # Zeros take memory only where they are written to, as training goes.
+        self._fits = np.zeros(len(self._frames), np.bool_)  # frames: looked at, and not too large
         self._heads: dict[int, frozenset[bytes]] = {}  # by their length
 
-    def _windows(self, records: list[ClipRecord]) -> NDArray[np.int64]:
+    @cached_property
+    def keys(self) -> list[str]:
+        """One a clip; clips of two sets may have the same (see `name`).
+
+        The statistics of all shards are read for them.
+
+        Raises:
+            ShardError: some are missing, damaged or changed.
+        """
+        return [key for shard in self.shards for key in shard.keys]
+
+    def _windows(self) -> NDArray[np.int64]:
         """(clips,) windows of picture with sound, from where both exist."""
-        skipped = zip(self._skip_frames.tolist(), self._skip_sound.tolist(), strict=True)
-        return np.array(
-            [
-                window_count(record.frames - lips, record.columns - COLUMNS_PER_FRAME * sound)
-                for record, (lips, sound) in zip(records, skipped, strict=True)
-            ]
-        )
+        columns = self._columns - COLUMNS_PER_FRAME * self._skip_sound
+        return window_counts(self.frames - self._skip_frames, columns)
 
     def __len__(self) -> int:
-        return len(self.keys)
+        return len(self.frames)
 
     def name(self, clip: int) -> str:
         """A clip's key; of several sets, "<set>/<key>" with the set's number from 1 on.
 
         So a name is one clip's alone, and the same wherever the shards lie.
         """
-        key = self.keys[clip]
+        key = self._key(clip)
         return key if len(self.folders) == 1 else f"{self.sets[clip] + 1}/{key}"
+
+    def _key(self, clip: int) -> str:
+        """A clip's key; of its shard alone the statistics are read."""
+        shard = int(self._shard[clip])
+        return self.shards[shard].keys[clip - int(self._first_clip[shard])]
 
     def shapes_of(self, number: int) -> Counter[tuple[int, int, int]]:
         """As `frame_shapes`, of one set."""
-        chosen = np.flatnonzero(self.sets == number).tolist()
-        records = [record for shard in self.shards for record in shard.records]
-        return Counter(_frame_shape(records[clip]) for clip in chosen)
+        return _shapes(self._shape[self.sets == number])
 
     @cached_property
     def _bytes(self) -> list[NDArray[np.uint8]]:
+        more_descriptors(len(self.shards))
         return [shard.bytes for shard in self.shards]
 
     def jpegs(self, segments: Segments, sample_frames: int) -> list[NDArray[np.uint8]]:
@@ -123,17 +132,22 @@ class Dataset:
         given as bytes that no decoder takes.
         """
         frame = self.first_frames(segments)[:, None] + np.arange(sample_frames)
-        begin = self._offset[frame].ravel().tolist()
-        end = self._end[frame].ravel().tolist()
+        begins, sizes = self._places(frame.ravel())
+        begin, end = begins.tolist(), (begins + sizes).tolist()
         shard = np.repeat(self._shard[segments.clip], sample_frames).tolist()
         tars = self._bytes
         views = [tars[s][b:e] for s, b, e in zip(shard, begin, end, strict=True)]
         frame = frame.ravel()
-        doubtful = self._doubtful[frame]
-        if doubtful.any():
-            for at in self._too_large(frame, views, np.flatnonzero(doubtful).tolist()):
+        fit = self._fits[frame]
+        if not fit.all():
+            for at in self._too_large(frame, views, np.flatnonzero(~fit).tolist()):
                 views[at] = _NO_JPEG
         return views
+
+    def _places(self, frame: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """(N,) int64 each: where in its tar each frame's JPEG begins, and its bytes."""
+        rows = self._frames[frame].astype(np.int64)
+        return BLOCK * rows[:, 0], rows[:, 1]
 
     def _too_large(
         self, frame: NDArray[np.int64], views: list[NDArray[np.uint8]], left: list[int]
@@ -159,8 +173,8 @@ class Dataset:
                     # A new dict: another loader may be going through the former one.
                     head = views[at][:length].tobytes()
                     self._heads = {**self._heads, length: heads | {head}}
-        self._doubtful[frame[fit]] = False
-        self._doubtful[frame[found]] = True
+        self._fits[frame[fit]] = True
+        self._fits[frame[found]] = False
         return found
 
     def first_frames(self, segments: Segments) -> NDArray[np.int64]:
@@ -206,10 +220,9 @@ class Dataset:
     @cached_property
     def _sound_at(self) -> NDArray[np.int64]:
         """(clips,) int64: where in memory each clip's features begin."""
-        of_clips = [
-            shard.mfcc(clip).ctypes.data for shard in self.shards for clip in range(len(shard.keys))
-        ]
-        return np.array(of_clips, np.int64)
+        base = np.array([each.ctypes.data for each in self._bytes], np.int64)
+        within = BLOCK * self._mfcc_block.astype(np.int64) + NPY_HEADER
+        return np.asarray(base[self._shard] + within)
 
     def _features(self, clip: int) -> NDArray[np.float32]:
         shard = self._shard[clip]
@@ -249,8 +262,9 @@ class Dataset:
     def advise(self, segments: Segments, sample_frames: int) -> None:
         """Ask the kernel to read the segments ahead: one range each, since frames lie in a row."""
         first = self.first_frames(segments)
-        begin = self._offset[first] // PAGESIZE * PAGESIZE
-        length = self._end[first + sample_frames - 1] - begin
+        begin = self._places(first)[0] // PAGESIZE * PAGESIZE
+        last, size = self._places(first + sample_frames - 1)
+        length = last + size - begin
         shards = self._shard[segments.clip].tolist()
         for shard, at, size in zip(shards, begin.tolist(), length.tolist(), strict=True):
             self.shards[shard].map.madvise(MADV_WILLNEED, at, size)
@@ -259,28 +273,45 @@ class Dataset:
         """Where a frame of a run lies, for people: shard and member."""
         shard = self.shards[self._shard[clip]]
         frame += int(self._skip_frames[clip])
-        return f"{self.keys[clip]}.{frame:05d}.jpg in {shard.tar}"
+        return f"{self._key(clip)}.{frame:05d}.jpg in {shard.tar}"
 
 
-def _open_set(folder: Path, split: str) -> list[Shard]:
-    shards = open_shards(folder, split)
-    if not shards:
+def _open_set(folder: Path, split: str) -> OpenSplit:
+    opened = open_split(folder, split)
+    if not opened.shards:
         raise ShardError(f"{folder} holds no clip of the {split} split; see `data_tools info`")
-    return shards
+    return opened
 
 
-def _kept(by_set: list[list[Shard]], keep: Keep | Sequence[Keep | None] | None) -> list[int | None]:
-    """Of each clip, the frames by which its sound is early; None: it is not used."""
+def _joined(parts: list[NDArray[Any]]) -> NDArray[Any]:
+    # that of one set stays mapped
+    return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+
+def _early(by_set: list[OpenSplit], keep: Keep | Sequence[Keep | None] | None) -> NDArray[np.int64]:
+    """(clips,) int64: frames by which each clip's sound is early, or _NOT_USED."""
     one = [keep] if isinstance(keep, Mapping) else keep
     keeps = [None] * len(by_set) if one is None else one
-    return [
-        each.get(key) if each is not None else 0
-        for each, shards in zip(keeps, by_set, strict=True)
-        for shard in shards
-        for key in shard.keys
+    found = [
+        np.zeros(len(opened.clips), np.int64)
+        if each is None
+        else np.array([each.get(key, _NOT_USED) for shard in opened.shards for key in shard.keys])
+        for each, opened in zip(keeps, by_set, strict=True)
     ]
+    return np.concatenate(found)
 
 
-def _frame_shape(record: ClipRecord) -> tuple[int, int, int]:
-    """Height, width and channels of a clip's frames."""
-    return record.height, record.width, record.channels
+def _shape_codes(clips: NDArray[Any]) -> NDArray[np.int64]:
+    """(clips,) int64: height, width and channels of each clip's frames in one number."""
+    height, width = clips["height"].astype(np.int64), clips["width"].astype(np.int64)
+    return np.asarray((height << 32) + (width << 16) + clips["channels"])
+
+
+def _shapes(codes: NDArray[np.int64]) -> Counter[tuple[int, int, int]]:
+    """Height, width and channels -> clips that have them, those of the first clip first."""
+    code, first, count = np.unique(codes, return_index=True, return_counts=True)
+    found: Counter[tuple[int, int, int]] = Counter()
+    for at in np.argsort(first).tolist():
+        one = int(code[at])
+        found[one >> 32, one >> 16 & 0xFFFF, one & 0xFFFF] = int(count[at])
+    return found

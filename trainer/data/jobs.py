@@ -39,6 +39,7 @@ class Asked:
     segments: Segments
     quiet: NDArray[np.bool_]
     whole: Whole | None
+    runs: Segments  # whose frames are asked for
     arrays: tuple[Any, ...]
     found: Found | None  # with a store: what it has of the frames
 

@@ -1,15 +1,17 @@
-"""Batches without waiting: mmapped shards -> one DALI pipeline -> a feeder thread -> torch.
+"""Batches without waiting: mmapped shards -> one decoder -> a feeder thread -> torch.
 
-One pipeline lives as long as the run and knows no epochs; its worker threads persist. Its samples
-are single frames, so that a batch comes out dense and becomes (N, R, H, W, C) by a view: stacking
-or copying windows would cost more than decoding them. A feeder thread owns the pipeline and keeps
-batches ready, because what runs inside `Pipeline.run()` is otherwise data wait.
+One pipeline, of DALI or `trainer.data.turbo`, lives as long as the run and knows no epochs; its
+threads persist. Its samples are single frames, so that a batch comes out dense and becomes
+(N, R, H, W, C) by a view: stacking or copying windows would cost more than decoding them. A feeder
+thread owns the pipeline and keeps batches ready, because what runs inside `run()` is otherwise
+data wait.
 """
 
 import logging
 import os
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import partial
 from types import TracebackType
 from typing import Any
@@ -30,11 +32,16 @@ from trainer.data.handover import InUse, Marker, cuda_marker
 from trainer.data.jobs import Asked, Augmenter, Jobs, Step
 from trainer.data.pipeline import Decoder, Decoding, missing_pipeline, to_torch, training_pipeline
 from trainer.data.sampler import Segments, TrainSampler
+from trainer.data.turbo import BadFrames, LibraryChoice, Turbo, choose
 
 log = logging.getLogger(__name__)
 
 Requests = Callable[[int, Mapping[int, int]], Segments]
 _PREFETCH = 2  # batches inside DALI
+_ADVICE = (
+    ". The GPU, its driver or its memory is at fault, or its decoder refuses what a CPU takes: if "
+    "it happens again, try `--data.decode_device cpu`"
+)
 _ADVISE_AHEAD = 2  # batches whose pages are asked for before DALI is
 
 
@@ -62,24 +69,27 @@ class Loader:
             with a sampler: `shape_of` its batches.
         device: "cpu" or "cuda[:n]"; batches lie there.
         decode_device: "gpu" decodes on the GPU (mixed decoding), "cpu" on the CPU, whence frames
-            are copied to the device. None: where the batches lie. Both give the same samples, but
-            pixels that differ by a level or two.
-        threads: of decoding; 0 is one a core.
-        start: the first step.
-        ready: batches kept ready besides those inside DALI.
+            are copied to the device. None: where the batches lie.
+        decoder: the library that decodes: "turbo" (libjpeg-turbo in threads), "dali", or "auto",
+            which takes the faster one that can (`trainer.data.turbo.choose`).
+        threads, start: of decoding, 0 is one a core; the first step.
+        ready: batches kept ready besides those being decoded.
         quarantine: clips already known to be bad, each with the step from which on it is left out.
         hw_decoder_load: share of the frames that a GPU's hardware decoder gets.
         pinned: copy the JPEGs into pinned memory before a GPU decodes them.
         parts: equal parts that each step's samples come in, one batch a part, so that no more
             frames are in memory than a part has.
-        store: keeps decoded frames: those that it has are not decoded again. Of `dataset`, at the
-            size and colour of `shape`; it stays open.
+        store: keeps decoded frames, of `dataset` at the size and colour of `shape`; stays open.
         marker: marks where the work queued on a batch ends; by default that of `device`, and none
             on a CPU, where a batch is done with when the next one is asked for.
 
     Attributes:
         quarantine: clip -> step from which on it is left out; grows when a frame cannot be decoded.
         store: as given.
+        taken: which library decodes, and why.
+
+    Raises:
+        UsageError: libjpeg-turbo is to decode, but cannot.
     """
 
     def __init__(
@@ -90,6 +100,7 @@ class Loader:
         *,
         device: str = "cpu",
         decode_device: Decoder | None = None,
+        decoder: LibraryChoice = "auto",
         threads: int = 0,
         start: int = 0,
         ready: int = 2,
@@ -116,11 +127,12 @@ class Loader:
             # Asked here: the feeder thread has a current device of its own.
             number = torch.cuda.current_device() if where.index is None else where.index
             marker = marker or cuda_marker(torch.device("cuda", number))
-        decoder = decode_device or ("cpu" if number is None else "gpu")
-        self._decoding = Decoding(decoder, number, hw_decoder_load, pinned)
+        decoding_on = decode_device or ("cpu" if number is None else "gpu")
+        self._decoding = Decoding(decoding_on, number, hw_decoder_load, pinned)
         self._resize = any(
             (height, width) != (shape.size, shape.size) for height, width, _ in dataset.frame_shapes
         )
+        self.taken = choose(decoder, decoding_on, shape, self._resize, store is not None)
         self._in_flight: deque[Asked] = deque()
         self._planned: dict[int, Segments] = {}
         self._parts = parts
@@ -134,6 +146,11 @@ class Loader:
         if store is not None and shape.augment is not None and shape.augment.pictures:
             self._augmenter = Augmenter(shape, self._decoding, self._threads)
         self._batches = Prefetcher(self._make(), ready, "loader")
+
+    @property
+    def taken_in_words(self) -> str:
+        """One line for people: which library decodes, and why."""
+        return self.taken.in_words(self._threads)
 
     def __iter__(self) -> Iterator[Batch]:
         return self
@@ -174,16 +191,19 @@ class Loader:
 
     def _make(self) -> Iterator[Batch]:
         """Batch after batch; runs in the feeder thread, which owns the pipeline."""
-        pipeline = self._build()
         while True:
-            batch = self._run(pipeline)
-            if batch is None:
-                pipeline = self._build()
-            else:
-                yield batch
+            with self._opened() as pipeline:
+                while (batch := self._run(pipeline)) is not None:
+                    yield batch
 
-    def _build(self) -> Any:
+    @contextmanager
+    def _opened(self) -> Iterator[Any]:
+        """What decodes: calls `_source`, and its `run` returns a batch."""
         shape = self.shape
+        if self.taken.library == "turbo":
+            with Turbo(self._source, shape, self._threads, self._copies) as turbo:
+                yield turbo
+            return
         pipeline = (training_pipeline if self.store is None else missing_pipeline)(
             self._source,
             shape,
@@ -196,10 +216,10 @@ class Loader:
             prefetch_queue_depth=_PREFETCH,
         )
         pipeline.build()
-        return pipeline
+        yield pipeline
 
     def _source(self) -> Any:
-        """DALI's source: called once a batch, `_PREFETCH` batches ahead of the output."""
+        """The decoder's source: called once a batch, some batches ahead of the output."""
         try:
             return self._request() if self.store is None else self._request_missing()
         except Exception as error:  # raised again by DALI, which tells it from no error of its own
@@ -209,18 +229,18 @@ class Loader:
     def _request(self) -> tuple[Any, ...]:
         """The next part: its JPEGs, its sound and how its pictures are varied."""
         asked = self._next_part()
-        return self.dataset.jpegs(asked.segments, self.shape.sample_frames), *asked.arrays
+        return self.dataset.jpegs(asked.runs, self.shape.sample_frames), *asked.arrays
 
     def _request_missing(self) -> list[NDArray[np.uint8]]:
         """The JPEGs of those frames of a part that the store lacks."""
         asked = self._jobs.next()
-        if asked is None:
-            return [good_jpeg()]  # DALI has to be given something
+        if asked is None:  # DALI has to be given something
+            return [] if self.taken.library == "turbo" else [good_jpeg()]
         return self._to_decode(asked)
 
     def _to_decode(self, asked: Asked) -> list[NDArray[np.uint8]]:
-        """The JPEGs of a part's frames that DALI is given."""
-        jpegs = self.dataset.jpegs(asked.segments, self.shape.sample_frames)
+        """The JPEGs of a part's frames that the decoder is given."""
+        jpegs = self.dataset.jpegs(asked.runs, self.shape.sample_frames)
         return jpegs if asked.found is None else [jpegs[at] for at in asked.found.missing]
 
     def _next_part(self) -> Asked:
@@ -229,21 +249,20 @@ class Loader:
         if self._asked is None or self._asked.step != step:
             self._asked = self._plan(step)
         asked = self._asked
-        rows = _rows(len(asked.whole.segments), part, self._parts)
+        rows = _rows(len(asked.whole.segments), part, self._parts, shape.windows)
         self._next += 1
         segments = asked.whole.segments[rows]
-        sound = asked.sound[rows]
+        runs = shape.runs(segments)
+        sound = asked.sound[rows.start // shape.windows : rows.stop // shape.windows]
         arguments: tuple[Any, ...] = ()
         if shape.augment is not None:
-            assert segments.key is not None  # the sampler of training gives one
-            pictures = picture_arguments(
-                shape.augment, segments.key, shape.sample_frames, shape.size
-            )
+            assert runs.key is not None  # the sampler of training gives one
+            pictures = picture_arguments(shape.augment, runs.key, shape.sample_frames, shape.size)
             arguments = tuple(pictures.values())
         sound = sound.reshape(-1, shape.columns_per_frame, CEPSTRA)
         found = None
         if self.store is not None:
-            found = self.store.find(self.dataset.first_frames(segments), shape.sample_frames)
+            found = self.store.find(self.dataset.first_frames(runs), shape.sample_frames)
         # DALI reads the arrays later and does not own them: they live here until the batch is out.
         part_asked = Asked(
             self._next - 1,
@@ -251,6 +270,7 @@ class Loader:
             segments,
             asked.whole.quiet_NA[rows],
             asked.whole if self._parts > 1 else None,
+            runs,
             (sound, *arguments),
             found,
         )
@@ -265,16 +285,21 @@ class Loader:
             segments = self._requests(step, self.quarantine)
         ahead = self._requests(step + _ADVISE_AHEAD, self.quarantine)
         self._planned[step + _ADVISE_AHEAD] = ahead
+        ahead = shape.runs(ahead)
         if self.store is not None:
             ahead = ahead[self.store.ahead(self.dataset.first_frames(ahead), shape.sample_frames)]
         self.dataset.advise(ahead, shape.sample_frames)
         columns = shape.sample_frames * shape.columns_per_frame
-        sound = self.dataset.mfcc(segments, shape.audio_frames, columns)
-        heard = COLUMNS_PER_FRAME * shape.audio_frames if shape.quiet else 0
+        own = columns if shape.windows == 1 else COLUMNS_PER_FRAME * shape.sound_frames
+        sound = self.dataset.mfcc(segments, shape.sound_frames, own)
+        heard = COLUMNS_PER_FRAME * shape.sound_frames if shape.quiet else 0
         quiet = self.dataset.quiet(segments, sound, heard)
         if shape.augment is not None and shape.augment.sound:
             assert segments.key is not None
             change_sound(shape.augment, segments.key, sound)
+        if shape.windows > 1:  # the sounds of a run's windows, one after another
+            sound = sound.reshape(-1, shape.windows * own, CEPSTRA)
+            sound = np.pad(sound, ((0, 0), (0, columns - sound.shape[1]), (0, 0)))
         return Step(step, Whole(segments, quiet), sound)
 
     def _run(self, pipeline: Any) -> Batch | None:
@@ -285,12 +310,15 @@ class Loader:
             return None
         frames, sound = decoded
         asked = self._in_flight.popleft()
-        n, size = len(asked.segments), shape.size
+        n, size = len(asked.runs), shape.size
+        sound = sound.view(n, -1, CEPSTRA)[:, : COLUMNS_PER_FRAME * shape.audio_frames]
+        if shape.windows > 1:
+            sound = sound.reshape(len(asked.segments), -1, CEPSTRA)
         return Batch(
             asked.step,
             asked.segments,
             frames.view(n, shape.sample_frames, size, size, shape.channels),
-            sound.view(n, -1, CEPSTRA)[:, : COLUMNS_PER_FRAME * shape.audio_frames],
+            sound,
             asked.quiet,
             asked.whole,
         )
@@ -301,7 +329,7 @@ class Loader:
         On the device, ready for every stream. None: a clip was found bad, nothing was decoded.
         """
         outputs = self._outputs(pipeline.run)
-        return None if outputs is None else (to_torch(outputs[0]), to_torch(outputs[1]))
+        return None if outputs is None else (outputs[0], outputs[1])
 
     def _look_up(self, pipeline: Any) -> tuple[torch.Tensor, torch.Tensor] | None:
         """As `_decode`, out of the store; what it lacks is decoded."""
@@ -313,7 +341,7 @@ class Loader:
             outputs = self._outputs(partial(self._jobs.run, pipeline, asked))
             if outputs is None:
                 return None
-            decoded = to_torch(outputs[0]).flatten(1)
+            decoded = outputs[0].flatten(1)
         pixels = self.store.complete(asked.found, decoded)
         size = self.shape.size
         frames = pixels.view(-1, size, size, self.shape.channels)
@@ -325,15 +353,20 @@ class Loader:
         self._copies.wait()
         return frames, features
 
-    def _outputs(self, run: Callable[[], Any]) -> Any:
-        """DALI's outputs, the first of them frames of the right size; None as in `_decode`."""
+    def _outputs(self, run: Callable[[], Any]) -> tuple[torch.Tensor, ...] | None:
+        """The decoder's outputs, first of them frames of the right size; None as in `_decode`."""
         try:
             outputs = run()
+        except BadFrames as bad:
+            self._exclude(bad.faults)
+            return None
         except RuntimeError as error:
             if self._request_failed is not None or not self._in_flight:
                 raise
             self._find_bad_frames(error)
             return None
+        if self.taken.library == "turbo":
+            return tuple(outputs)
         size, frames = self.shape.size, outputs[0]
         expected = (size, size, self.shape.channels)
         if not frames.is_dense_tensor() or tuple(frames[0].shape()) != expected:
@@ -346,7 +379,7 @@ class Loader:
                 ]
             )
             return None
-        return outputs
+        return tuple(map(to_torch, outputs))
 
     def _find_bad_frames(self, error: RuntimeError) -> None:
         """Learn which frames of the failed batch are to blame, and exclude them.
@@ -359,12 +392,7 @@ class Loader:
         try:
             bad = undecodable(jpegs, self.shape.channels, self._threads)
         except NoFrameToBlame as reason:
-            advice = ""
-            if self._decoding.device is not None:
-                advice = (
-                    ". The GPU, its driver or its memory is at fault, or its decoder refuses what "
-                    "a CPU takes: if it happens again, try `--data.decode_device cpu`"
-                )
+            advice = "" if self._decoding.device is None else _ADVICE
             raise LoaderError(
                 f"the batch of step {asked.step} failed, though not by its frames: {reason}"
                 f"{advice}. It said: {error}"
@@ -374,7 +402,7 @@ class Loader:
     def _exclude(self, bad: list[tuple[int, str]]) -> None:
         """Quarantine the clips of bad frames and go back to the part that met them."""
         number, step = self._in_flight[0].number, self._in_flight[0].step
-        segments = self._in_flight[0].segments
+        segments = self._in_flight[0].runs
         known = len(self.quarantine)
         if (found := self._in_flight[0].found) is not None:
             bad = [(int(found.missing[at]), fault) for at, fault in bad]
@@ -410,13 +438,13 @@ def _whole_batches(sampler: TrainSampler) -> Requests:
     return lambda step, quarantine: sampler.batch(step, quarantine=quarantine)
 
 
-def _rows(samples: int, part: int, parts: int) -> slice:
-    """Where a part's samples lie among a step's.
+def _rows(samples: int, part: int, parts: int, windows: int) -> slice:
+    """Where a part's samples lie among a step's, runs of `windows` samples undivided.
 
     Raises:
         ValueError: the parts are not equal.
     """
-    if samples % parts:
+    if samples % (parts * windows):
         raise ValueError(f"{samples} samples do not make {parts} equal parts")
     share = samples // parts
     return slice(part * share, (part + 1) * share)

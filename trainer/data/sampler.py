@@ -15,16 +15,16 @@ from functools import cached_property
 from typing import Any, Literal, cast
 
 import numpy as np
-from numpy.typing import NDArray
 
 from data_tools.errors import UsageError
 from data_tools.mfcc import WINDOW_FRAMES
+from trainer.data.draws import Ints, hash_key, mixed_with, pair, partner, shuffled, uniform
 from trainer.data.shares import taken, whole_shares
 
-Ints = NDArray[np.int64]
 Pairing = Literal["independent", "paired", "multiway"]
 
-_START, _SIDE, _REPLACEMENT, _KEY = 0, 1, 2, 3  # streams of random numbers
+# streams of random numbers
+_START, _SIDE, _REPLACEMENT, _KEY, _PARTNER, _PHASE = 0, 1, 2, 3, 4, 5
 _BLOCK, _MOST_BLOCKS = 16, 4  # steps that are drawn at once, and how many of these are kept
 _SET, _SLOT = -1, -2  # keys of several sets: no epoch has such a number
 
@@ -90,6 +90,14 @@ class TrainSampler:
     for one decode. "multiway": a sample is a run of `sample_frames` frames with its sound, whose
     windows are each other's false pairs.
 
+    Several windows a run (`windows_per_run` R, not "multiway"): R samples in a row are the windows
+    of R + 4 consecutive frames, each one frame after the one before. By turns they are genuine and
+    false, and each false sound is drawn for itself. The run and the first of its sounds are a pair
+    of runs, drawn like a pair of windows; each other sound is the same window of another such run,
+    at the allowed distances from the first. So the k-th windows of all runs are, for each k, drawn
+    by the very rule above, of a clip that is R - 1 windows shorter and begins at k, and no sound
+    lies outside the clip.
+
     Several sets: after n samples each set has given its weight's share of them, to a sample or
     two, whatever n is. Each set is gone through in epochs of its own, so that a set of a large
     weight comes round more often; its samples lie anywhere in a batch, and half of the batch are
@@ -97,8 +105,8 @@ class TrainSampler:
 
     Attributes:
         windows: (clips,) int64, windows in each clip (`data_tools.mfcc.window_count`).
-        batch_size: samples a step over all ranks.
-        windows_per_clip: samples drawn from each clip an epoch.
+        batch_size: samples a step over all ranks; of windows in runs, whole runs.
+        windows_per_clip: samples drawn from each clip an epoch; whole runs as well.
         min_shift, max_shift: frames.
         seed: any integer >= 0.
         pairing: what a sample is.
@@ -109,6 +117,7 @@ class TrainSampler:
             clips are one set.
         weights: one a set, positive; only their ratio counts. None: by the samples that each set
             holds, as if all clips were one set.
+        windows_per_run: R, windows that one decoded run gives.
 
     Raises:
         UsageError: settings under which no batch can be made.
@@ -125,6 +134,7 @@ class TrainSampler:
     curriculum: int = 0
     sets: Ints | None = None
     weights: Sequence[float] | None = None
+    windows_per_run: int = 1
 
     def __post_init__(self) -> None:
         if self.pairing == "independent" and (self.batch_size < 2 or self.batch_size % 2):
@@ -143,6 +153,7 @@ class TrainSampler:
             )
         if self.windows_per_clip < 1:
             raise UsageError("windows_per_clip must be at least 1")
+        check_runs(self.windows_per_run, self.pairing, self.batch_size, self.windows_per_clip)
         self._check_sets()
         if self.steps_per_epoch == 0:
             raise UsageError(
@@ -157,6 +168,9 @@ class TrainSampler:
             if len(members):
                 continue
             what, setting = f"a shift of {self.min_shift} frames", "data.min_shift"
+            if self.windows_per_run > 1:
+                what += f" of a run of {self.windows_per_run} windows"
+                setting += " or data.windows_per_run"
             if self.pairing == "multiway":
                 what, setting = f"a run of {self.sample_frames} frames", "data.run_frames"
             of_set, windows = "", self.windows
@@ -175,7 +189,9 @@ class TrainSampler:
     @cached_property
     def eligible(self) -> Ints:
         """Clips long enough for a sample."""
-        least = self.min_shift if self.pairing != "multiway" else self.sample_frames - WINDOW_FRAMES
+        least = self.min_shift + self.windows_per_run - 1
+        if self.pairing == "multiway":
+            least = self.sample_frames - WINDOW_FRAMES
         return cast(Ints, np.flatnonzero(self.windows > least))
 
     @cached_property
@@ -203,6 +219,15 @@ class TrainSampler:
         """Whole batches in an epoch; the rest is dropped, another rest each epoch."""
         return self.samples_per_epoch // self.batch_size
 
+    @property
+    def _runs(self) -> int:
+        """Runs a step; a sample that is not one of several of its run is a run of its own."""
+        return self.batch_size // self.windows_per_run
+
+    @property
+    def _runs_per_clip(self) -> int:
+        return self.windows_per_clip // self.windows_per_run
+
     def batch(
         self,
         step: int,
@@ -212,14 +237,18 @@ class TrainSampler:
     ) -> Segments:
         """The samples of global step `step` that belong to `rank`: batch_size / world of them.
 
+        The windows of a run follow each other and are never divided between ranks.
         `quarantine` maps a clip to the step from which on others are drawn in its place.
 
         Raises:
             UsageError: batch_size cannot be shared equally, or every clip is in quarantine.
         """
-        if self.batch_size % world:
-            raise UsageError(f"batch_size {self.batch_size} is not divisible by {world} processes")
-        share = self.batch_size // world
+        if self._runs % world:
+            size, in_runs = self.batch_size, ""
+            if self.windows_per_run > 1:
+                in_runs = f" in runs of {self.windows_per_run} windows (data.windows_per_run)"
+            raise UsageError(f"batch_size {size}{in_runs} is not divisible by {world} processes")
+        share = self._runs // world
         slot = np.arange(rank * share, (rank + 1) * share)
         barred = [c for c, since in (quarantine or {}).items() if since <= step]
         least = self.min_shift_at(step)
@@ -231,23 +260,24 @@ class TrainSampler:
         drawn = self._blocks.get(what := (epoch, begin, rank, world, tuple(barred)))
         if drawn is None:
             steps = np.arange(begin, min(begin + _BLOCK, self.steps_per_epoch))
-            position = (steps[:, None] * self.batch_size + slot).ravel()
+            position = (steps[:, None] * self._runs + slot).ravel()
             drawn = self._draw(0, epoch, position, 1 - position % 2, least, barred)
             if len(self._blocks) >= _MOST_BLOCKS:
                 self._blocks.clear()
             self._blocks[what] = drawn
-        return drawn[(i - begin) * share : (i - begin + 1) * share]
+        samples = share * self.windows_per_run
+        return drawn[(i - begin) * samples : (i - begin + 1) * samples]
 
     def _mixed(self, step: int, slot: Ints, least: int, barred: list[int]) -> Segments:
-        """What stands at places `slot` of the batch of a step, out of several sets."""
-        before, after = (taken(n * self.batch_size, self.shares) for n in (step, step + 1))
+        """What stands at places `slot` of the batch of a step, out of several sets; in runs."""
+        before, after = (taken(n * self._runs, self.shares) for n in (step, step + 1))
         quota = np.subtract(after, before)
         edge = np.cumsum([0, *quota.tolist()])
         place = self._places(step, slot)
         of = np.searchsorted(edge, place, side="right") - 1
-        # where in the endless stream of its set each sample stands
+        # where in the endless stream of its set each run stands
         stream = np.array(before)[of] + place - edge[of]
-        length = np.array([len(members) for members in self.members]) * self.windows_per_clip
+        length = np.array([len(members) for members in self.members]) * self._runs_per_clip
         epoch, position = np.divmod(stream, length[of])
         label = 1 - slot % 2
         parts, rows = [], []
@@ -255,43 +285,45 @@ class TrainSampler:
             at = np.flatnonzero((of == number) & (epoch == turn))
             rows.append(at)
             parts.append(self._draw(number, turn, position[at], label[at], least, barred))
-        return Segments.joined(parts)[np.argsort(np.concatenate(rows))]
+        order = np.argsort(np.concatenate(rows))
+        return Segments.joined(parts)[_windows_of(order, self.windows_per_run)]
 
     def _places(self, step: int, slot: Ints) -> Ints:
-        """Which sample of a batch, as the sets give them one after another, is put at each slot.
+        """Which run of a batch, as the sets give them one after another, is put at each slot.
 
-        Where slots are by turns genuine and false pairs, so are each set's samples: which of them
+        Where slots are by turns genuine and false pairs, so are each set's runs: which of them
         begin is drawn anew each step, or a set of one sample a step would give one kind alone.
         """
-        kinds = 2 if self.pairing == "independent" else 1
+        # a run of evenly many windows is half of each kind by itself
+        kinds = 2 if self.pairing == "independent" and self.windows_per_run % 2 else 1
         key = hash_key(hash_key(self.seed, _SLOT), step)
         turn = hash_key(key, kinds) % kinds
         place = np.empty_like(slot)
         for kind in range(kinds):
             at = slot % kinds == kind
             # a sort of hashes: of so few, it costs less than `shuffled`
-            number = np.arange(self.batch_size // kinds, dtype=np.uint64)
-            order = np.argsort(_mix(number, hash_key(key, kind)), kind="stable")
+            number = np.arange(self._runs // kinds, dtype=np.uint64)
+            order = np.argsort(mixed_with(number, hash_key(key, kind)), kind="stable")
             place[at] = kinds * order[slot[at] // kinds] + (kind + turn) % kinds
         return place
 
     def _draw(
         self, number: int, epoch: int, position: Ints, label: Ints, least: int, barred: list[int]
     ) -> Segments:
-        """The samples at `position` of an epoch of a set.
+        """The windows of the runs at `position` of an epoch of a set.
 
         Args:
             number: of the set.
-            label: which of them are genuine pairs (independent ones alone can be false).
+            label: which runs begin with a genuine pair (independent ones alone can be false).
             least: the smallest shift of a false pair.
             barred: clips in quarantine.
         """
         members, seed = self.members[number], self.seed
         if len(self.members) > 1:
             seed = hash_key(hash_key(self.seed, _SET), number)
-        length = len(members) * self.windows_per_clip
+        length = len(members) * self._runs_per_clip
         sample = shuffled(position, length, hash_key(seed, epoch))
-        clip = members[sample // self.windows_per_clip]
+        clip = members[sample // self._runs_per_clip]
         if barred:
             allowed = np.setdiff1d(members, barred)
             if len(allowed) == 0:
@@ -301,15 +333,27 @@ class TrainSampler:
                 )
             other = uniform(seed, epoch, sample, _REPLACEMENT) * len(allowed)
             clip = np.where(np.isin(clip, barred), allowed[other.astype(np.int64)], clip)
-        mixed = _mix(sample.astype(np.uint64), hash_key(hash_key(seed, epoch), _KEY))
+        count = self.windows_per_run
+        window = _windows_of(sample, count)
+        mixed = mixed_with(window.astype(np.uint64), hash_key(hash_key(seed, epoch), _KEY))
         key = cast(Ints, mixed.view(np.int64))
-        genuine = np.ones_like(clip)
+        genuine = np.ones_like(window)
         if self.pairing == "multiway":
             places = self.windows[clip] - (self.sample_frames - WINDOW_FRAMES)
             start = (uniform(seed, epoch, sample, _START) * places).astype(np.int64)
             return Segments(clip, start, clip, start, genuine, key=key)
         place, side = (uniform(seed, epoch, sample, stream) for stream in (_START, _SIDE))
-        start, shifted = _pair(self.windows[clip], least, self.max_shift, place, side)
+        runs = self.windows[clip] - (count - 1)  # a clip has
+        start, shifted = pair(runs, least, self.max_shift, place, side)
+        if count > 1:
+            if count % 2 == 0:  # by turns, runs of one set might all begin alike
+                label = (uniform(seed, epoch, sample, _PHASE) < 0.5).astype(np.int64)
+            place = uniform(seed, epoch, window, _PARTNER).reshape(-1, count)
+            sounds = partner(runs[:, None], start[:, None], least, self.max_shift, place)
+            sounds[:, 0] = shifted
+            turn = np.arange(count)
+            clip, start = np.repeat(clip, count), (start[:, None] + turn).ravel()
+            shifted, label = (sounds + turn).ravel(), ((label[:, None] + turn) % 2).ravel()
         if self.pairing == "paired":
             return Segments(clip, start, clip, start, genuine, shifted, key)
         return Segments(clip, start, clip, np.where(label == 1, start, shifted), label, key=key)
@@ -324,6 +368,37 @@ class TrainSampler:
         if self.pairing == "multiway":
             easy = min(easy, self.sample_frames - WINDOW_FRAMES)
         return self.min_shift + round(max(0, easy // 2 - self.min_shift) * left)
+
+
+def check_runs(
+    windows_per_run: int, pairing: Pairing, batch_size: int, windows_per_clip: int
+) -> None:
+    """Refuse runs that neither a batch nor a clip's samples of an epoch can be made of.
+
+    Raises:
+        UsageError: names the setting.
+    """
+    if windows_per_run < 1:
+        raise UsageError("windows_per_run must be at least 1")
+    if windows_per_run > 1 and pairing == "multiway":
+        raise UsageError(
+            "data.windows_per_run is for data.pairing independent and paired: a multiway sample is "
+            "a run already, of data.run_frames"
+        )
+    for name, amount in (
+        ("train.batch_size", batch_size),
+        ("data.windows_per_clip", windows_per_clip),
+    ):
+        if amount % windows_per_run:
+            raise UsageError(
+                f"{name} {amount} must be a multiple of data.windows_per_run {windows_per_run}: "
+                "it is made of whole runs"
+            )
+
+
+def _windows_of(run: Ints, count: int) -> Ints:
+    """The numbers of the windows of each run, if every run has `count`."""
+    return cast(Ints, (run[:, None] * count + np.arange(count)).ravel())
 
 
 def fixed_segments(windows: Ints, sample_frames: int, reach: int, per_clip: int) -> Segments:
@@ -352,91 +427,3 @@ def swap_audio(segments: Segments) -> Segments:
     clips = np.unique(segments.clip)
     other = np.roll(clips, -1)[np.searchsorted(clips, segments.clip)]
     return replace(segments, audio_clip=other)
-
-
-def shuffled(position: Ints, length: int, key: int) -> Ints:
-    """The elements at `position` of a pseudo-random permutation of range(length).
-
-    A Feistel network on the smallest 4^b >= length, walked until it lands below length (Black and
-    Rogaway 2002): a bijection that needs neither memory nor the other positions.
-    """
-    half = max(1, ((length - 1).bit_length() + 1) // 2)
-    shift, mask = np.uint64(half), np.uint64((1 << half) - 1)
-
-    def encrypt(value: NDArray[np.uint64]) -> NDArray[np.uint64]:
-        left, right = value >> shift, value & mask
-        for turn in range(6):
-            left, right = right, left ^ (_mix(right, hash_key(key, turn)) & mask)
-        return (left << shift) | right
-
-    result = encrypt(np.asarray(position, dtype=np.uint64))
-    while (outside := result >= length).any():
-        result[outside] = encrypt(result[outside])
-    return result.astype(np.int64)
-
-
-def uniform(seed: int, epoch: int, sample: Ints, stream: int) -> NDArray[np.float64]:
-    """Uniform numbers in [0, 1), a function of the arguments alone; shape of `sample`."""
-    key = hash_key(hash_key(seed, epoch), stream)
-    return (_mix(sample.astype(np.uint64), key) >> np.uint64(11)).astype(np.float64) * 2.0**-53
-
-
-def hash_key(key: int, value: int) -> int:
-    """A 64-bit key from a key and another integer."""
-    # In Python's integers: numpy would take 20 times as long for one number, 20 times a batch.
-    mixed, word = value % 2**64, 2**64 - 1
-    for add in (key % 2**64, 0x9E3779B97F4A7C15):
-        mixed = (mixed + add) & word
-        mixed = ((mixed ^ (mixed >> 30)) * 0xBF58476D1CE4E5B9) & word
-        mixed = ((mixed ^ (mixed >> 27)) * 0x94D049BB133111EB) & word
-        mixed ^= mixed >> 31
-    return mixed
-
-
-def _mix(value: NDArray[np.uint64], key: int) -> NDArray[np.uint64]:
-    """splitmix64 of (value, key): the finaliser of Steele, Lea and Flood 2014, applied twice."""
-    mixed = value
-    for add in (key, 0x9E3779B97F4A7C15):
-        mixed = mixed + np.uint64(add)
-        mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-        mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-        mixed = mixed ^ (mixed >> np.uint64(31))
-    return mixed
-
-
-def _pair(
-    windows: Ints,
-    least: int,
-    most: int,
-    place: NDArray[np.float64],
-    side: NDArray[np.float64],
-) -> tuple[Ints, Ints]:
-    """Two windows of each clip, least..most apart, uniform over all ordered pairs.
-
-    Args:
-        windows: in each clip.
-        place, side: uniform numbers in [0, 1) that decide.
-    """
-    widest = np.minimum(most, windows - 1)
-    # a clip too short for the curriculum's shift gives the widest that it has
-    nearest_shift = np.minimum(least, widest)
-    # A distance of d frames leaves windows - d places for the earlier window: the pairs are
-    # numbered by distance, then place, and one number is drawn.
-    nearest = windows - nearest_shift
-    distances = widest - nearest_shift + 1
-    pairs = _pairs_before(distances, nearest)
-    number = (place * pairs).astype(np.int64)
-    # solve pairs_before(k) <= number < pairs_before(k + 1), then mend what rounding did
-    b = 2 * nearest + 1
-    k = ((b - np.sqrt((b * b - 8 * number).astype(np.float64))) / 2).astype(np.int64)
-    k -= _pairs_before(k, nearest) > number
-    k += _pairs_before(k + 1, nearest) <= number
-    earlier = number - _pairs_before(k, nearest)
-    later = earlier + nearest_shift + k
-    forward = side < 0.5
-    return np.where(forward, earlier, later), np.where(forward, later, earlier)
-
-
-def _pairs_before(k: Ints, nearest: Ints) -> Ints:
-    """nearest + (nearest - 1) + ... over k terms."""
-    return k * nearest - k * (k - 1) // 2

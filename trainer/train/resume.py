@@ -10,6 +10,7 @@ from trainer.config.command import saved_config
 from trainer.config.settings import (
     FIXED_ON_RESUME,
     INIT_FIXED_ON_RESUME,
+    LATER_FIXED_ON_RESUME,
     Config,
     Data,
     Options,
@@ -65,7 +66,8 @@ def _check_same(config: Config, resumed: Resumed) -> None:
     saved = saved_config(resumed.path, resumed.state)
     _check_same_sets(config.data, saved.data, resumed.path)
     now, before = config.as_dict(), saved.as_dict()
-    reasons = dict.fromkeys(FIXED_ON_RESUME, "the samples would not go on where they stopped")
+    fixed = (*FIXED_ON_RESUME, *LATER_FIXED_ON_RESUME)
+    reasons = dict.fromkeys(fixed, "the samples would not go on where they stopped")
     reasons |= dict.fromkeys(
         INIT_FIXED_ON_RESUME, "leave it out, a checkpoint goes on with its own weights"
     )

@@ -10,7 +10,6 @@ from rich.console import Console
 
 from data_tools.errors import UsageError
 from data_tools.keep import Row, read_keep
-from data_tools.mfcc import WINDOW_FRAMES
 from trainer.config.settings import Config
 from trainer.data.dataset import Dataset
 from trainer.data.sampler import TrainSampler
@@ -117,6 +116,7 @@ def make_sampler(config: Config, dataset: Dataset) -> TrainSampler:
         data.curriculum,
         dataset.sets if several else None,
         data.weights if several else None,
+        data.windows_per_run,
     )
 
 
@@ -141,7 +141,7 @@ def announce_sets(
         if short:
             frames = config.data.sample_frames
             if config.data.pairing != "multiway":
-                frames = WINDOW_FRAMES + config.data.nearest
+                frames += config.data.nearest
             of_set = "" if sets == 1 else f" of set {number + 1}"
             say(
                 f"note: {short:,} clips{of_set} are too short (under {frames} frames) and are not "

@@ -14,7 +14,6 @@ from rich.console import Console
 
 from data_tools.errors import UsageError
 from data_tools.manifest import read_manifest
-from data_tools.mfcc import WINDOW_FRAMES
 from data_tools.shards import open_shards
 from trainer.config import check
 from trainer.config.command import save_config
@@ -150,12 +149,7 @@ def _open(
     for each in shards:
         open_shards(each, "test")  # its faults should be known now, not after days of training
     sampler = make_sampler(config, dataset)
-    share = len(sampler.batch(0, processes.rank, processes.world))  # refuses an unequal one now
-    if share % config.train.accumulate:
-        raise UsageError(
-            f"train.batch_size {config.train.batch_size} over {processes.world} processes does not "
-            f"make {config.train.accumulate} equal parts (train.accumulate)"
-        )
+    _check_share(config, sampler, processes)
     total = config.train.total(sampler.steps_per_epoch)
     start = first_step(resumed, sampler, total)
     say = partial(console.print, highlight=False, soft_wrap=True)
@@ -172,7 +166,7 @@ def _open(
         **loader_options,
     )
     trial = partial(_trial, config, device)
-    decoder = settle(config.data.decode_device, device, open_loader, trial, processes, say)
+    decoder = settle(config.data.decoded_on, device, open_loader, trial, processes, say)
     loader_options["decode_device"] = decoder
     store = cache_of(config, dataset, decoder, total - start, device, say, stack)
     # Before the model: the first batches are decoded while it is built.
@@ -182,7 +176,7 @@ def _open(
         validation = open_validation(config, "val", processes, console, loader_options)
     if validation is not None:
         stack.callback(validation.close)
-    _announce(config, dataset, sampler, device, processes, console)
+    _announce(config, dataset, sampler, loader, device, processes, console)
     if start:
         say(f"resumed at step {start} of {total}")
     step, guard = _make_step(config, options, sampler, device, processes, resumed, weights)
@@ -195,6 +189,22 @@ def _open(
         config, options, processes, console, folder, dataset, sampler, loader, loader_options,
         validation, step, guard, tracker, start, total, best, began - seconds,
     )  # fmt: skip
+
+
+def _check_share(config: Config, sampler: TrainSampler, processes: Processes) -> None:
+    """Refuse now what no step could be cut into.
+
+    Raises:
+        UsageError: processes or parts of a batch would be unequal.
+    """
+    share = len(sampler.batch(0, processes.rank, processes.world))
+    runs, accumulate = share // config.data.windows_per_run, config.train.accumulate
+    if runs % accumulate:
+        in_runs = "" if runs == share else f", {runs} runs each (data.windows_per_run),"
+        raise UsageError(
+            f"train.batch_size {config.train.batch_size} over {processes.world} processes{in_runs} "
+            f"does not make {accumulate} equal parts (train.accumulate)"
+        )
 
 
 def _device(asked: str, processes: Processes, stack: ExitStack) -> torch.device:
@@ -227,13 +237,17 @@ def _shape(config: Config, processes: Processes) -> Shape:
     """Of one process's share of a batch, or of a part of it."""
     preset, data, augment = PRESETS[config.model.name], config.data, config.augment
     return Shape(
-        config.train.batch_size // processes.world // config.train.accumulate,
+        config.train.batch_size
+        // data.windows_per_run
+        // processes.world
+        // config.train.accumulate,
         data.sample_frames,
         data.audio_frames,
         preset.size,
         preset.channels,
         augment if augment.pictures or augment.sound else None,
         quiet=data.skip_quiet and data.pairing != "independent",
+        windows=data.windows_per_run,
     )
 
 
@@ -241,6 +255,7 @@ def _loader_options(config: Config, device: torch.device, processes: Processes) 
     cores = len(os.sched_getaffinity(0))
     return {
         "device": str(device),
+        "decoder": config.data.decoder,
         "threads": config.data.threads or max(1, cores // processes.local_world),
         "ready": config.data.ready,
         "hw_decoder_load": config.data.hw_decoder_load,
@@ -346,6 +361,7 @@ def _announce(
     config: Config,
     dataset: Dataset,
     sampler: TrainSampler,
+    loader: Loader,
     device: torch.device,
     processes: Processes,
     console: Console,
@@ -361,6 +377,8 @@ def _announce(
         f"{config.train.batch_size} samples{parts}, {length}; model "
         f"{config.model.name} on {device}, {processes.world} process(es)"
     )
+    if config.data.decoder == "auto":
+        say(loader.taken_in_words)
     announce_sets(config, dataset, sampler, console)
     wanted = (preset.size, preset.size, preset.channels)
     other = {shape: n for shape, n in dataset.frame_shapes.items() if shape != wanted}
@@ -386,7 +404,7 @@ def _make_step(
     guard = Guard(
         config.train.lr,
         warmup_steps(config.train, total),
-        config.train.batch_size * (config.data.sample_frames - WINDOW_FRAMES + 1),
+        config.train.batch_size * config.data.windows,
     )
     step = TrainStep(
         config,

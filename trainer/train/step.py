@@ -232,7 +232,9 @@ class TrainStep:
             mfcc = mfcc.reshape(-1, WINDOW_COLUMNS, CEPSTRA)
         with self.autocast(), naming_compiler_faults("train.compile"):
             lips, sound = self._parallel(batch.frames_NRHWC, mfcc)
-        return lips, sound.reshape(len(lips), -1, sound.shape[-1])
+        samples, width = len(batch.segments), sound.shape[-1]
+        # windows of one run are samples of their own
+        return lips.reshape(samples, -1, width), sound.reshape(samples, -1, width)
 
     def pairs(self, batch: Batch, step: int) -> Pairs:
         """Which pairs of the batch are genuine and which false, on the device."""
@@ -245,7 +247,7 @@ class TrainStep:
 
     def _pairs(self, segments: Segments, quiet_NA: NDArray[np.bool_], step: int) -> Pairs:
         data, samples = self.config.data, len(segments)
-        windows = data.sample_frames - WINDOW_FRAMES + 1
+        windows = data.windows
         if data.pairing == "multiway":
             nearest = self._min_shift_at(step)
             pairs = shifted(samples, windows, windows, 0, nearest, self.device)
@@ -266,7 +268,7 @@ class TrainStep:
 
     def _strange(self, batch: Batch) -> torch.Tensor:
         data = self.config.data
-        windows = data.sample_frames - WINDOW_FRAMES + 1
+        windows = data.windows
         clip = upload(batch.segments.clip, self.device)
         quiet = None
         if data.skip_quiet:

@@ -23,7 +23,7 @@ from torch.nn import functional
 
 import trainer.data.loader as loader_module
 from trainer.data.augment import Augment
-from trainer.data.batch import Shape
+from trainer.data.batch import Shape, shape_of
 from trainer.data.dataset import Dataset
 from trainer.data.loader import Loader, LoaderError
 from trainer.data.sampler import Pairing, Segments, TrainSampler
@@ -248,7 +248,7 @@ def resident_mb() -> float:
 @pytest.mark.parametrize(
     ("jpeg", "fault"), [(None, "cannot be decoded"), (jpeg_of(32), "is 32x32, not 64x64")]
 )
-@pytest.mark.parametrize(("clip", "frame"), [(2, 20), (6, 33)])
+@pytest.mark.parametrize(("clip", "frame", "decoder"), [(2, 20, "turbo"), (6, 33, "dali")])
 def test_the_clip_of_a_bad_frame_is_left_out_from_its_step_on(
     copy: Path,
     caplog: pytest.LogCaptureFixture,
@@ -256,6 +256,7 @@ def test_the_clip_of_a_bad_frame_is_left_out_from_its_step_on(
     fault: str,
     clip: int,
     frame: int,
+    decoder: Any,
 ) -> None:
     overwrite(copy, [(clip, frame)], jpeg)
     dataset = Dataset(copy, "train")
@@ -263,7 +264,7 @@ def test_the_clip_of_a_bad_frame_is_left_out_from_its_step_on(
     met = next(step for step in range(1000) if covers(requests(step, {}), clip, frame))
     with (
         caplog.at_level(logging.WARNING, "trainer.data.loader"),
-        Loader(dataset, requests, SMALL, threads=1) as loader,
+        Loader(dataset, requests, SMALL, threads=1, decoder=decoder) as loader,
     ):
         for step, batch in zip(range(met + 8), loader, strict=False):
             assert batch.step == step
@@ -338,7 +339,7 @@ def test_a_bad_header_is_survived_wherever_in_the_batch_it_lies(copy: Path, row:
         return Segments(clip, start, clip, start, start)
 
     for _ in range(10):  # unguarded, it is a matter of timing
-        with Loader(dataset, requests, shape, threads=2) as loader:
+        with Loader(dataset, requests, shape, threads=2, decoder="dali") as loader:
             assert 6 not in next(loader).segments.clip
             assert loader.quarantine == {6: 0}
 
@@ -373,12 +374,15 @@ def test_a_clip_known_to_be_bad_is_never_touched(
     assert not caplog.records
 
 
+@pytest.mark.parametrize("decoder", ["turbo", "dali"])
 @pytest.mark.parametrize("jpeg", [None, jpeg_of(32)])
-def test_no_clip_left_ends_the_loader_with_an_error(copy: Path, jpeg: bytes | None) -> None:
+def test_no_clip_left_ends_the_loader_with_an_error(
+    copy: Path, jpeg: bytes | None, decoder: Any
+) -> None:
     overwrite(copy, [(clip, frame) for clip in range(7) for frame in range(50)], jpeg)
     dataset = Dataset(copy, "train")
     with (
-        Loader(dataset, Sampled(dataset), SMALL, threads=1) as loader,
+        Loader(dataset, Sampled(dataset), SMALL, threads=1, decoder=decoder) as loader,
         pytest.raises(LoaderError, match="every clip is in quarantine"),
     ):
         next(loader)
@@ -413,7 +417,7 @@ def test_an_error_that_no_frame_is_to_blame_for_ends_the_loader_at_once(
 ) -> None:
     monkeypatch.setattr(loader_module, "training_pipeline", Broken)
     with (
-        small(dataset) as loader,
+        small(dataset, decoder="dali") as loader,
         pytest.raises(LoaderError, match=r"not by its frames.*an illegal memory access") as caught,
     ):
         next(loader)
@@ -514,11 +518,13 @@ def test_mixed_decoding_is_near_the_decoding_on_the_cpu(
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="copies to a CUDA device")
 @pytest.mark.parametrize(("colours", "channels"), [("RGB", 3), ("GRAY", 1)])
+@pytest.mark.parametrize("decoder", ["turbo", "dali"])
 def test_frames_decoded_on_the_cpu_arrive_on_the_gpu_unchanged(
-    dataset: Dataset, colours: str, channels: int
+    dataset: Dataset, decoder: str, colours: str, channels: int
 ) -> None:
     shape = Shape(4, 5, 5, 64, channels)
-    with small(dataset, shape, device="cuda", decode_device="cpu") as loader:
+    where = {"device": "cuda", "decode_device": "cpu"}
+    with small(dataset, shape, decoder=decoder, **where) as loader:
         for batch in islice(loader, 10):
             assert batch.frames_NRHWC.is_cuda and batch.mfcc_NFC.is_cuda
             exact = decoded(dataset, batch.segments, 5, colours)
@@ -539,7 +545,7 @@ def test_pinned_jpegs_give_the_same_frames(dataset: Dataset) -> None:
 
 
 def test_jpegs_copied_before_they_are_decoded_give_the_same_frames(dataset: Dataset) -> None:
-    with small(dataset, pinned=True) as loader:
+    with small(dataset, pinned=True, decoder="dali") as loader:
         for batch in islice(loader, 5):
             assert torch.equal(batch.frames_NRHWC, decoded(dataset, batch.segments, 5))
 
@@ -550,6 +556,45 @@ def test_a_gpu_cannot_decode_for_a_cpu(dataset: Dataset) -> None:
 
 
 # -------------------------------------------------------------------------- steps in parts
+
+
+@pytest.mark.parametrize(
+    ("pairing", "count"), [("independent", 2), ("independent", 3), ("paired", 3)]
+)
+def test_windows_of_a_run_have_the_pictures_and_sounds_that_their_samples_say(
+    dataset: Dataset, pairing: Pairing, count: int
+) -> None:
+    """Picture and sound, as decoded and stored, of each sample; whole and in parts."""
+    sampler = TrainSampler(
+        dataset.windows, 12, 6, max_shift=8, pairing=pairing, windows_per_run=count
+    )
+    half = replace(shape_of(dataset, sampler), samples=6 // count)
+    with (
+        Loader(dataset, sampler, threads=1, start=2) as loader,
+        Loader(dataset, lambda s, q: sampler.batch(s), half, threads=1, start=2, parts=2) as parts,
+    ):
+        for batch in islice(loader, 2):
+            segments, frames = batch.segments, batch.frames_NRHWC
+            assert same(segments, sampler.batch(batch.step))
+            assert frames.shape == (12 // count, count + 4, 64, 64, 3)
+            windows = frames.unfold(1, 5, 1).movedim(-1, 2).flatten(0, 1)
+            assert torch.equal(windows, decoded(dataset, segments, 5))
+            sounds = [segments.audio_start]
+            if pairing == "paired":
+                assert segments.false_start is not None
+                sounds.append(segments.false_start)
+            else:
+                moved = segments.audio_start != segments.start
+                assert np.array_equal(moved, segments.label == 0)
+            for row, clip in enumerate(segments.clip.tolist()):
+                stored = dataset.shards[0].mfcc(clip)
+                wanted = [stored[4 * at[row] : 4 * at[row] + 20] for at in sounds]
+                assert np.array_equal(batch.mfcc_NFC[row].numpy(), np.concatenate(wanted))
+            own = list(islice(parts, 2))
+            assert torch.equal(torch.cat([p.frames_NRHWC for p in own]), frames)
+            assert torch.equal(torch.cat([p.mfcc_NFC for p in own]), batch.mfcc_NFC)
+            assert np.array_equal(np.concatenate([p.quiet_NA for p in own]), batch.quiet_NA)
+            assert same(Segments.joined([p.segments for p in own]), segments)
 
 
 @pytest.mark.parametrize("start", [0, 3])

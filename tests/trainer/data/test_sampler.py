@@ -17,13 +17,10 @@ from trainer.data.sampler import (
     Segments,
     TrainSampler,
     fixed_segments,
-    shuffled,
     swap_audio,
-    uniform,
 )
 from trainer.data.shares import taken
 
-KEYS = st.integers(0, 2**64 - 1)
 CLIPS = np.array([45, 3, 60, 4, 120, 51, 10, 0])  # 3 and 0 are too short for a shift of 3
 
 
@@ -61,41 +58,6 @@ def joined(parts: list[Segments]) -> Segments:
 
 def rows(segments: Segments) -> set[tuple[int, int]]:
     return set(zip(segments.clip.tolist(), segments.start.tolist(), strict=True))
-
-
-# ------------------------------------------------------------------------------- permutation
-
-
-@given(length=st.integers(1, 3000), key=KEYS)
-def test_shuffled_is_a_bijection(length: int, key: int) -> None:
-    order = shuffled(np.arange(length), length, key)
-    assert np.array_equal(np.sort(order), np.arange(length))
-
-
-@given(length=st.integers(1, 3000), key=KEYS, data=st.data())
-def test_shuffled_needs_no_other_position(length: int, key: int, data: st.DataObject) -> None:
-    position = data.draw(st.integers(0, length - 1))
-    alone = shuffled(np.array([position]), length, key)
-    assert alone[0] == shuffled(np.arange(length), length, key)[position]
-
-
-def test_shuffled_depends_on_the_key_and_leaves_its_input_alone() -> None:
-    position = np.arange(1000)
-    assert not np.array_equal(shuffled(position, 1000, 1), shuffled(position, 1000, 2))
-    assert np.array_equal(position, np.arange(1000))
-
-
-def test_shuffled_sends_a_position_anywhere_alike() -> None:
-    first = np.array([shuffled(np.array([0]), 10, key)[0] for key in range(2000)])
-    assert stats.chisquare(np.bincount(first, minlength=10)).pvalue > 1e-3
-
-
-def test_uniform_is_flat_and_its_streams_are_independent() -> None:
-    sample = np.arange(20_000)
-    a, b = uniform(0, 0, sample, 0), uniform(0, 0, sample, 1)
-    assert a.min() >= 0 and a.max() < 1
-    assert stats.kstest(a, "uniform").pvalue > 1e-3
-    assert abs(np.corrcoef(a, b)[0, 1]) < 0.03
 
 
 # --------------------------------------------------------------------------------- the pairs

@@ -11,7 +11,7 @@ import torch
 from data_tools.errors import UsageError
 from trainer.config.settings import Config, Data, Loss, Model, Train
 from trainer.data.batch import Batch, Whole
-from trainer.data.sampler import Segments
+from trainer.data.sampler import Pairing, Segments
 from trainer.model.layers import layers_of
 from trainer.model.syncnet import SyncNet
 from trainer.model.transfer import Origin, Start
@@ -60,6 +60,29 @@ def test_a_step_learns_and_marks_its_phases(
     assert all(times[f"{phase}_ms"] > 0 for phase in PHASES)
     assert any(not torch.equal(before[k], v) for k, v in step.model.state_dict().items())
     assert step.inference_model is not step.model
+
+
+@pytest.mark.parametrize("pairing", ["independent", "paired"])
+def test_windows_of_a_run_are_embedded_as_if_each_were_decoded_alone(pairing: Pairing) -> None:
+    sounds, count = 2 if pairing == "paired" else 1, 3
+    alone = made_batch(6, 5, 5 * sounds)
+    frames = made_batch(2, 5 + count - 1).frames_NRHWC
+    alone = replace(alone, frames_NRHWC=frames.unfold(1, 5, 1).movedim(-1, 2).flatten(0, 1))
+    alone.quiet_NA[1] = True
+    steps = [
+        TrainStep(Config(Data(pairing=pairing, windows_per_run=n)), CPU, 10) for n in (1, count)
+    ]
+    for step in steps:
+        step.model.eval()
+    (lips, sound), (run_lips, run_sound) = (
+        step.embed(batch)
+        for step, batch in zip(steps, (alone, replace(alone, frames_NRHWC=frames)), strict=True)
+    )
+    assert lips.shape[:2] == (6, 1) and sound.shape[:2] == (6, sounds)
+    assert torch.allclose(run_lips, lips, atol=1e-4) and torch.equal(run_sound, sound)
+    pairs, run_pairs = (step.pairs(alone, 0) for step in steps)
+    assert torch.equal(run_pairs.false_BKL, pairs.false_BKL)
+    assert torch.equal(run_pairs.genuine_BKL, pairs.genuine_BKL)
 
 
 def test_runs_of_other_clips_are_false_unless_both_are_quiet() -> None:
