@@ -1,8 +1,6 @@
 """Every benchmark runs, small, and writes what it prints; no time is asserted."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +47,6 @@ def test_timing_cost_is_a_share_of_a_step() -> None:
         (loader_rate, []),
         (first_step, []),
         (timing_cost, []),
-        (gpu_suite, ["--device", "cpu", "--sections", "host"]),
     ],
 )
 def test_a_quick_run_writes_its_result(
@@ -127,17 +124,12 @@ def test_prepare_speed_measures_its_floor_and_every_stage(tmp_path: Path) -> Non
     assert 0.5 < sum(figures["shares"].values()) < 1.01
 
 
-def test_without_a_gpu_the_suite_says_so() -> None:
+def test_without_a_gpu_the_suite_says_so(capsys: pytest.CaptureFixture[str]) -> None:
     if torch.cuda.is_available():
         pytest.skip("this machine has a GPU")
-    done = subprocess.run(
-        [sys.executable, "-m", "benchmarks.gpu_suite"],
-        capture_output=True,
-        text=True,
-        cwd=Path(__file__).parents[2],
-    )
-    assert done.returncode == 2 and done.stderr.count("\n") == 1
-    assert "--device cpu" in done.stderr
+    assert gpu_suite.main([]) == 2
+    error = capsys.readouterr().err
+    assert "--device cpu" in error and error.count("\n") == 1
 
 
 def test_a_result_names_machine_and_command(tmp_path: Path) -> None:

@@ -137,6 +137,7 @@ def test_the_manifest_decides_what_is_trained_on(
     rows = {keys[0]: Row(KEEP), keys[1]: Row(REALIGN, offset=3), keys[2]: Row(NO_MINIMUM)}
     write_keep(tmp_path / "keep.csv", rows)
     manifest = ["--data.manifest", str(tmp_path / "keep.csv"), "--data.windows_per_clip", "20"]
+    manifest += ["--train.epochs", "1"]
     assert main(command(shards_folder, tmp_path / "run", *manifest)) == 0
     said = capsys.readouterr().out
     assert f"manifest: 2 of {len(keys)} training clips used, 1 of them re-aligned" in said
