@@ -137,7 +137,8 @@ def short(result: Figures | None) -> str:
         f"The first step of an epoch waits {best['first_step_wait_ms']:,.0f} ms for its data, the "
         f"others {best['other_step_wait_ms']:,.0f} ms ({name}): no epoch begins with a stall, but "
         "the decoder sets the pace, and the GPU is busy for "
-        f"{best['utilisation']:.0%} of the time. In samples/s, the step alone takes {step['samples_per_s']:,}, "
+        f"{best['utilisation']:.0%} of the time. In samples/s, the step alone takes "
+        f"{step['samples_per_s']:,}, "
         f"{name} alone gives {alone[name]['samples_per_s']:,}, {fastest} "
         f"{alone[fastest]['samples_per_s']:,}.\n"
     )

@@ -97,7 +97,7 @@ def told(result: Figures) -> str:
 
 
 def _cost(result: Figures, trial: str) -> float:
-    """The processor's seconds of one training: of the fastest, as the very first loads libraries."""
+    """The seconds of processor of one training: the fastest, as the first loads libraries."""
     return float(min(one["cpu_s"] for one in result["trials"][trial]))
 
 
