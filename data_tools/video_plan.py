@@ -169,9 +169,19 @@ def plan_video_shards(
 ) -> list[VideoShard]:
     """Assign videos to splits and shards: deterministic in names, sizes and options.
 
-    expansion: bytes of shards that are expected for a byte of video.
+    A video whose speaker is not known goes by its source, whatever is known of the others.
+
+    Args:
+        expansion: bytes of shards that are expected for a byte of video.
+
+    Raises:
+        UsageError: speakers are to be kept whole, and none is known.
     """
-    by = options.split_by or ("speaker" if all(v.speaker for v in videos) else "source")
+    if options.split_by == "speaker" and not any(video.speaker for video in videos):
+        raise UsageError(
+            "--split-by speaker: no speaker is known; give --layout or --speaker-pattern"
+        )
+    by = options.split_by or "speaker"
     pseudo = [
         Clip(
             video.name, video.path, video.split, (by == "speaker" and video.speaker) or video.source

@@ -25,7 +25,7 @@ from benchmarks.gpu_suite.lab import Setting
 from benchmarks.gpu_suite.sections import SECTIONS, preload, run_sections
 from benchmarks.options import AtLeastOne, AtLeastTwo, check_device, check_even, command_line, run
 from benchmarks.result import Result
-from data_tools.errors import UsageError
+from data_tools.errors import UsageError, UserError
 from trainer.model.syncnet import PRESETS
 
 QUICK = {"model": "small", "batch_size": 8, "epochs": 2, "steps": 2, "clips": 20}
@@ -43,6 +43,9 @@ def measure(
 
     Returns:
         What was written beside machine and command.
+
+    Raises:
+        UserError: sections failed or were not reached; all is written.
     """
     began = time.monotonic()
     figures: dict[str, Any] = {
@@ -80,12 +83,21 @@ def measure(
 
     run_sections(names, setting, shards, left, tell)
     keep()
+    for name, what in figures.get("not_shown", {}).items():
+        print(f"not shown on a CPU, {name}: {what}")
     print(f"wrote {path} after {figures['seconds']} s")
+    without = [
+        f"{name} ({found['state']})"
+        for name, found in figures["sections"].items()
+        if found["state"] != "done"
+    ]
+    if without:
+        raise UserError(f"not all was answered: {', '.join(without)}; {path} says why")
     return figures
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Command line; 2 wrong usage, 1 the data cannot be read."""
+    """Command line; 2 wrong usage, 1 not every section was done."""
     parser = command_line("gpu_suite", __doc__)
     parser.add_argument("--device", default="cuda", help="cuda, or cpu to try it out")
     parser.add_argument("--model", default="syncnet", choices=sorted(PRESETS), help="of the recipe")

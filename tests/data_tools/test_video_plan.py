@@ -6,9 +6,11 @@ from collections import defaultdict
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from data_tools.errors import UsageError
 from data_tools.video_plan import PlannedVideo, ShardOptions, plan_video_shards, planned_videos
 
 
@@ -58,6 +60,24 @@ def test_each_video_by_itself_fills_the_shares_exactly() -> None:
         "val": 5,
         "test": 5,
     }
+
+
+def test_a_video_without_a_speaker_tears_no_speaker_apart() -> None:
+    videos = listed([100] * 60, 6)
+    videos[7] = replace(videos[7], speaker=None)
+    shards = plan_video_shards(videos, ShardOptions(), 1.0)
+    splits: dict[str | None, set[str]] = {}
+    for shard in shards:
+        for video in shard.videos:
+            splits.setdefault(video.speaker, set()).add(shard.split)
+    assert all(len(found) == 1 for found in splits.values())
+
+
+def test_speakers_that_nobody_knows_cannot_be_kept_whole() -> None:
+    videos = [replace(one, speaker=None) for one in listed([100] * 9, 3)]
+    with pytest.raises(UsageError, match="no speaker is known; give --layout"):
+        plan_video_shards(videos, ShardOptions(split_by="speaker"), 1.0)
+    assert plan_video_shards(videos, ShardOptions(), 1.0)
 
 
 def test_the_data_sets_own_split_stays() -> None:
