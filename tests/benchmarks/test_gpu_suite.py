@@ -41,7 +41,7 @@ def measured(shards_folder: Path, tmp_path: Path) -> Measure:
                 shards_folder,
                 shards_folder,
                 tmp_path / "work",
-                time.monotonic() + 60,
+                time.monotonic() + 300,  # other tests run beside
                 figures.__setitem__,
             ),
         )
