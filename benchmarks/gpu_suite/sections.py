@@ -215,7 +215,9 @@ def _inside(
         measure(name, Lab(setting, *shards, folder=folder, until=until, send=send))
     except BaseException as error:
         told = {"error": f"{type(error).__name__}: {error}"[:2000]}
-        pipe.send(("failed", "", told | {"trace": traceback.format_exc()[-4000:]}))
+        # the result is for others: it names no folder of this machine
+        trace = traceback.format_exc().replace(f"{Path(__file__).parents[2]}/", "")
+        pipe.send(("failed", "", told | {"trace": trace[-4000:]}))
     else:
         pipe.send(("done", "", {}))
     pipe.close()
