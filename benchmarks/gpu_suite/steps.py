@@ -11,6 +11,7 @@ from itertools import product
 from typing import Any
 
 import torch
+from torch import nn
 
 from benchmarks.gpu_suite.lab import Lab
 from benchmarks.gpu_suite.recipe import kernel_ms
@@ -46,24 +47,25 @@ AS_IT_IS = Way(benchmark=True, planes=True, channels_last=True, compiled=False)
 PUBLISHED = Way(benchmark=False, planes=False, channels_last=False, compiled=False)
 
 
-def in_three_dimensions(model: SyncNet, frames_BTHWC: torch.Tensor) -> torch.Tensor:
-    """`SyncNet.lips` by 3-D convolutions, on any device."""
-    dtype = torch.float32
-    if torch.is_autocast_enabled(frames_BTHWC.device.type):
-        dtype = torch.get_autocast_dtype(frames_BTHWC.device.type)
-    x = model.netcnnlip(frames_BTHWC.permute(0, 4, 1, 2, 3).to(dtype)).flatten(2).transpose(1, 2)
+def _deep_lips(
+    layers: nn.Sequential, frames_BTHWC: torch.Tensor, dtype: torch.dtype
+) -> torch.Tensor:
+    """What `flat_lips` gives, by 3-D convolutions."""
+    x: torch.Tensor = layers(frames_BTHWC.permute(0, 4, 1, 2, 3).to(dtype))
+    return x.flatten(2).transpose(1, 2)
+
+
+def _lips(features: Any, model: SyncNet, frames_BTHWC: torch.Tensor) -> torch.Tensor:
+    """`SyncNet.lips` with the features that are given, on any device."""
+    kind = frames_BTHWC.device.type
+    enabled = torch.is_autocast_enabled(kind)
+    dtype = torch.get_autocast_dtype(kind) if enabled else torch.float32
+    x = features(model.netcnnlip, frames_BTHWC, dtype)
     embedding: torch.Tensor = model.netfclip(x.flatten(0, 1))
     return embedding.view(*x.shape[:2], -1)
 
 
-def in_two_dimensions(model: SyncNet, frames_BTHWC: torch.Tensor) -> torch.Tensor:
-    """`SyncNet.lips` by 2-D convolutions, on any device."""
-    dtype = torch.float32
-    if torch.is_autocast_enabled(frames_BTHWC.device.type):
-        dtype = torch.get_autocast_dtype(frames_BTHWC.device.type)
-    x = flat_lips(model.netcnnlip, frames_BTHWC, dtype)
-    embedding: torch.Tensor = model.netfclip(x.flatten(0, 1))
-    return embedding.view(*x.shape[:2], -1)
+in_three_dimensions, in_two_dimensions = partial(_lips, _deep_lips), partial(_lips, flat_lips)
 
 
 def steps(lab: Lab) -> None:
