@@ -5,10 +5,8 @@ A run that was stopped goes on where it was; videos already done are not read ag
 
 from __future__ import annotations
 
-import errno
 import json
 import sys
-import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
@@ -18,7 +16,7 @@ from typing import Any
 import cv2
 
 from data_tools.atomic import remove_partials, write_json
-from data_tools.errors import MissingPackage, UsageError
+from data_tools.errors import UsageError
 from data_tools.inputs import SAME_FILE, same_file_key
 from data_tools.lock import InUse, locked_file
 from data_tools.names import UNPLAIN, is_unplain, shown
@@ -31,6 +29,7 @@ from data_tools.video.record import (
     HIDDEN,
     VideoRecord,
     failed_row,
+    fault_in_words,
     is_of,
     montage_file,
     open_record,
@@ -40,7 +39,6 @@ from data_tools.video.record import (
 )
 
 FORMAT = "syncnet-clips/1"
-_NOT_ITS_FAULT = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)  # the disk's
 _FORMER = {"audio_stream": None, "box": None, "face_crops": False, "no_shots": False}
 _NOT_OURS = "is not empty and was not made by prepare; choose another folder"
 
@@ -135,13 +133,8 @@ def prepare_task(task: Task, on_bytes: Callable[[int], None] | None) -> None:
         prepare_video(
             task.path, task.name, task.out, task.options, task.threads, task.stall_limit, count
         )
-    except MissingPackage:
-        raise
     except Exception as error:
-        if isinstance(error, OSError) and error.errno in _NOT_ITS_FAULT:
-            raise
-        where = traceback.extract_tb(error.__traceback__)[-1]
-        words = f"{type(error).__name__} in {where.name}: {error}"
+        words = fault_in_words(error)
         row = failed_row(task.name, "internal error", words)
         write_record(task.path, task.name, task.out, [row])
     count(max(_size(task.path) - told, 0))

@@ -6,12 +6,10 @@ more than the shards that are done and one for each process at work.
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 import shutil
 import sys
-import traceback
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -22,7 +20,7 @@ import cv2
 from data_tools.atomic import atomic_path, remove_partials, write_json
 from data_tools.clip_data import clip_of
 from data_tools.clips import SPLITS, ClipError
-from data_tools.errors import MissingPackage, UserError
+from data_tools.errors import UserError
 from data_tools.inputs import SAME_FILE
 from data_tools.manifest import (
     MANIFEST,
@@ -49,6 +47,7 @@ from data_tools.video.record import (
     HIDDEN,
     VideoRecord,
     failed_row,
+    fault_in_words,
     montage_file,
     record_of,
 )
@@ -56,7 +55,6 @@ from data_tools.video.stages import StageClock
 from data_tools.video.verdicts import KeptClip
 from data_tools.video_plan import PlannedVideo, ShardOptions, VideoShard, manifest_options
 
-_NOT_ITS_FAULT = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)  # the disk's
 _REFUSED = ("same file", "name taken")  # failures that trying again cannot mend
 _MOST_DEATHS = 2  # of a process over one video
 
@@ -227,14 +225,8 @@ class _Making:
                 count,
                 self._clock,
             )
-        except MissingPackage:
-            raise
         except Exception as error:
-            if isinstance(error, OSError) and error.errno in _NOT_ITS_FAULT:
-                raise
-            where = traceback.extract_tb(error.__traceback__)[-1]
-            words = f"{type(error).__name__} in {where.name}: {error}"
-            raise _Broken(video.name, words) from error
+            raise _Broken(video.name, fault_in_words(error)) from error
         count(max(video.size - told, 0))
         if (self._work / "montage.jpg").exists():
             picture = montage_file(self._task.out, video.name)

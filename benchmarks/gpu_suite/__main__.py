@@ -83,6 +83,11 @@ def measure(
 
     run_sections(names, setting, shards, left, tell)
     keep()
+    _tell_the_end(figures, path)
+    return figures
+
+
+def _tell_the_end(figures: dict[str, Any], path: Path | None) -> None:
     for name, what in figures.get("not_shown", {}).items():
         print(f"not shown on a CPU, {name}: {what}")
     print(f"wrote {path} after {figures['seconds']} s")
@@ -93,7 +98,6 @@ def measure(
     ]
     if without:
         raise UserError(f"not all was answered: {', '.join(without)}; {path} says why")
-    return figures
 
 
 def main(argv: list[str] | None = None) -> int:

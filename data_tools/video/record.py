@@ -5,7 +5,9 @@ Knows no video library, so that whoever only reads records needs none.
 
 from __future__ import annotations
 
+import errno
 import hashlib
+import traceback
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
@@ -13,6 +15,7 @@ from typing import Annotated, Any, Final, Literal
 from msgspec import Meta
 
 from data_tools.atomic import write_json
+from data_tools.errors import MissingPackage
 from data_tools.records import Count
 from data_tools.records import read_record as read_json_record
 
@@ -20,6 +23,7 @@ HIDDEN = ".prepare"  # records and work in progress, below the folder of clips
 KEPT: Final = "kept"
 DROPPED: Final = "dropped"
 FAILED: Final = "failed"
+_OF_THE_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
 
 Level = Literal["video", "shot", "track", "clip"]
 _Seconds = Annotated[float, Meta(ge=-1e9, le=1e9)]
@@ -161,6 +165,20 @@ def is_of(record: VideoRecord, path: Path) -> bool:
     """Whether a record is of the file at `path` as it is now; where it lies does not matter."""
     now = identity(path)
     return (record.file.size, record.file.mtime_ns) == (now.size, now.mtime_ns)
+
+
+def fault_in_words(error: Exception) -> str:
+    """What an error that nobody foresaw was, and where, for the report.
+
+    Raises:
+        Exception: the error itself, where it is not the video's: a disk's or a missing package's.
+    """
+    if isinstance(error, MissingPackage):
+        raise error
+    if isinstance(error, OSError) and error.errno in _OF_THE_DISK:
+        raise error
+    where = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{type(error).__name__} in {where.name}: {error}"
 
 
 def failed_row(name: str, reason: str, detail: str) -> Row:
