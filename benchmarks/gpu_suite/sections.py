@@ -70,7 +70,7 @@ SECTIONS: dict[str, Section] = {
         "whether a GPU's losses come back",
     ),
     "recipe": Section(
-        "recipe", "the seed's recipe: loader, step, both; utilisation, MFU, memory", 150,
+        "recipe", "the seed's recipe: loader, step, both; utilisation, MFU, memory", 180,
         "every rate of the recipe, MFU and GPU memory", timed=True,
     ),
     "steps": Section(
@@ -78,11 +78,11 @@ SECTIONS: dict[str, Section] = {
         "which way is faster on a GPU", timed=True,
     ),
     "memory": Section(
-        "loop", "memory from step 50 to step 300", 25,
+        "loop", "memory from step 50 to step 300", 45,
         "GPU memory", timed=True,
     ),
     "single": Section(
-        "single", "piece sizes of single-pass inference", 15,
+        "single", "piece sizes of single-pass inference", 20,
         "the piece sizes that fill a GPU", timed=True,
     ),
     "host": Section(
