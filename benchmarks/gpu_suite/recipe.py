@@ -326,6 +326,7 @@ def _summary(path: Path, batch_size: int) -> dict[str, Any]:
     later = [row for steps in epochs for row in steps]
     return {
         "first_step_wait_ms": round(first, 3),
+        "first_step_waits_ms": [round(steps[0].data_ms, 3) for steps in epochs],
         "other_step_wait_ms": round(others, 3),
         "first_over_others": round(first / others, 2) if others else None,
         "utilisation": round(timing.summarise(later, batch_size)["utilisation"], 5),

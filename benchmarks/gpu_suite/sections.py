@@ -66,7 +66,7 @@ SECTIONS: dict[str, Section] = {
         "how the GPU's decoder fails",
     ),
     "resume": Section(
-        "resume", "kill -9 and resume come to the same losses", 60,
+        "resume", "kill -9 and resume come to the same losses", 90,
         "whether a GPU's losses come back",
     ),
     "recipe": Section(

@@ -1,6 +1,7 @@
 """What has been measured on which GPU, as a table: a row for each section of the suite."""
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -49,7 +50,8 @@ def _told(name: str, result: Figures) -> str:
     words = _TELLERS[name](found)
     if found["state"] == "done":
         return words
-    reason = " ".join(str(found.get("error", "")).split()).replace("|", "/")[:160]
+    text = re.split("[\u2500-\u257f]", str(found.get("error", "")))[0]  # frames of tables
+    reason = " ".join(text.split()).replace("|", "/")[:160].rstrip(": ")
     return "; ".join(filter(None, [words, f"{found['state']}: {reason}"]))
 
 
@@ -134,10 +136,9 @@ def short(result: Figures | None) -> str:
         f"recipe (batches of {result['batch_size']:,} windows in colour) trains at "
         f"**{best['samples_per_s']:,} samples/s, {best['times_the_seed']:.0f} times the seed's "
         f"512**: 300 epochs in {60 * best['hours_300_epochs']:.0f} minutes instead of 3 h 15 min. "
-        f"The first step of an epoch waits {best['first_step_wait_ms']:,.0f} ms for its data, the "
-        f"others {best['other_step_wait_ms']:,.0f} ms ({name}): no epoch begins with a stall, but "
-        "the decoder sets the pace, and the GPU is busy for "
-        f"{best['utilisation']:.0%} of the time. In samples/s, the step alone takes "
+        f"The first step of an epoch waits {best['first_step_wait_ms']:,.0f} ms for its data in "
+        f"the mean, the others {best['other_step_wait_ms']:,.1f} ms ({name}), and the GPU is busy "
+        f"for {best['utilisation']:.0%} of the time. In samples/s, the step alone takes "
         f"{step['samples_per_s']:,}, "
         f"{name} alone gives {alone[name]['samples_per_s']:,}, {fastest} "
         f"{alone[fastest]['samples_per_s']:,}.\n"

@@ -76,12 +76,20 @@ def main(argv: list[str] | None = None) -> int:
     )
     parser.add_argument("--steps", type=AtLeastOne, default=1600, help="of each training")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0], help="of the trainings")
+    parser.add_argument(
+        "--rounds",
+        type=int,
+        choices=(2, 3),
+        default=3,
+        help="of the refinement: with 3, a network trained on both sets makes the labels anew",
+    )
     return run("strangers", parser, argv, _measure)
 
 
 def _measure(args: Namespace) -> None:
     if not args.weights:
-        how = f"--data DIR --steps {args.steps} --seeds {' '.join(map(str, args.seeds))}"
+        seeds = " ".join(map(str, args.seeds))
+        how = f"--data DIR --steps {args.steps} --seeds {seeds} --rounds {args.rounds}"
         found = rounds.measure_all(args)
         path = args.json if args.json or args.quick else RESULTS / "strangers_rounds.json"
         report("strangers", found, path, len(args.seeds), quick=args.quick, command=how)

@@ -99,8 +99,12 @@ def train(folder: Path, *arguments: Path | str) -> Path:
     return folder / checkpoint.LAST
 
 
-def loop(sets: Sets, work: Path, seed: int, settings: list[str]) -> list[Trained]:
-    """The four trainings of one seed."""
+def loop(sets: Sets, work: Path, seed: int, settings: list[str], rounds: int = 3) -> list[Trained]:
+    """The trainings of one seed, four if the wild clips are put in place anew.
+
+    Args:
+        rounds: of the refinement: 2 ends with the first network's labels, 3 with those made anew.
+    """
     settings = [*settings, "--train.seed", str(seed)]
     alone = train(work / f"alone-{seed}", "--data.shards", sets.studio, *settings)
     both: list[Path | str] = ["--data.shards", sets.wild, sets.studio, *_HALVES]
@@ -115,19 +119,19 @@ def loop(sets: Sets, work: Path, seed: int, settings: list[str]) -> list[Trained
         "--out",
         out,
     ]
-    how: list[Path | str] = ["--weights", alone, "--realign", "--rounds", "3", "--config", CONFIG]
-    run_module("trainer.refine", *which, *how, *settings)
+    how: list[Path | str] = ["--weights", alone, "--realign", "--config", CONFIG]
+    run_module("trainer.refine", *which, *how, "--rounds", str(rounds), *settings)
     told = json.loads((out / RESULT).read_text(encoding="utf-8"))["rounds"]
 
     def trained(number: int) -> Path:
         return round_folder(out, number) / "run" / checkpoint.LAST
 
-    return [
-        Trained(ALONE, alone, None),
-        Trained(AS_IS, as_is, None),
-        Trained(REALIGNED, trained(2), told[0]),
-        Trained(ANEW, trained(3), told[1]),
+    refined = [
+        Trained(name, trained(number), told[number - 2])
+        for number, name in ((2, REALIGNED), (3, ANEW))
+        if number <= rounds
     ]
+    return [Trained(ALONE, alone, None), Trained(AS_IS, as_is, None), *refined]
 
 
 def measure_all(args: Namespace) -> dict[str, Any]:
@@ -141,15 +145,25 @@ def measure_all(args: Namespace) -> dict[str, Any]:
     clips, shards = groups.prepare(args.data, videos, work / "strangers")
     found: dict[str, list[dict[str, Any]]] = {}
     for seed in args.seeds:
-        for one in loop(sets, work / "runs", seed, settings):
+        for one in loop(sets, work / "runs", seed, settings, args.rounds):
             figures = measure(load_network(one.weights), clips, shards, videos)
-            entry = {"seed": seed, "labels": labels(one.labels), **_short(figures)}
+            entry = {
+                "seed": seed,
+                "device": _trained_on(one.weights.parent),
+                "labels": labels(one.labels),
+                **_short(figures),
+            }
             found.setdefault(one.name, []).append(entry)
     counts = {
         "studio": len(Dataset(sets.studio, "train")),
         "wild": len(Dataset(sets.wild, "train")),
     }
     return {"steps": int(settings[1]), "seeds": args.seeds, "clips": counts, "trainings": found}
+
+
+def _trained_on(run: Path) -> str:
+    """The device of a training, in words."""
+    return str(json.loads((run / "summary.json").read_text(encoding="utf-8"))["device"])
 
 
 def some(videos: list[Video]) -> list[Video]:
@@ -213,13 +227,15 @@ def readme(result: dict[str, Any]) -> str:
             ]
         )
     clips, seeds = result["clips"], len(result["seeds"])
+    devices = {one["device"] for entries in trainings.values() for one in entries}
     return (
         table(heads, rows)
         + f"\nMeans over {seeds} seed{'s' if seeds > 1 else ''} (lowest to highest), percent. "
         f"{result['steps']:,} steps each, on {clips['studio']:,} sentences of one GRID speaker and "
         f"{clips['wild']:,} clips of LRW-AR, half and half. All figures are of speakers that no "
         "training has seen; whole clips are those of GRID, talking and TalkVid, each group "
-        f"weighing alike. {machine_line(result)}\n\n" + _offsets(trainings)
+        f"weighing alike. Trained on: {', '.join(sorted(devices))}. {machine_line(result)}\n\n"
+        + _offsets(trainings)
     )
 
 
@@ -245,13 +261,15 @@ def _kept(entries: list[dict[str, Any]], wild: int) -> str:
 
 def _offsets(trainings: dict[str, Any]) -> str:
     """How the wild clips' offsets are spread, by the first seed's last labels."""
-    spread = trainings[ANEW][0]["labels"]["spread"]
+    by = {ANEW: "third", REALIGNED: "first"}
+    last = next(name for name in by if name in trainings)
+    spread = trainings[last][0]["labels"]["spread"]
     shares = ", ".join(
         f"{offset} ({entry['share']:.0%})"
         for offset, entry in sorted(spread["offsets"].items(), key=lambda one: int(one[0]))
         if spread["low"] <= int(offset) <= spread["high"] and entry["share"] >= 0.005
     )
     return (
-        f"The wild clips are off by {shares} frames of 40 ms, as the third network says "
+        f"The wild clips are off by {shares} frames of 40 ms, as the {by[last]} network says "
         "(positive: the sound is early).\n"
     )

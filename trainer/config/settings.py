@@ -58,7 +58,7 @@ class Data:
         decoder: The library that decodes JPEGs on a CPU: turbo (libjpeg-turbo in threads, straight
             into the batch), dali, or auto: turbo wherever frames are taken as they are stored, for
             it is faster at every size that was measured, and dali where they are resized,
-            augmented without a cache, or decoded by a GPU. Frames are the same bit by bit. turbo
+            augmented without a cache, or for a GPU. Frames are the same bit by bit. turbo
             leaves out every clip with a frame that `data_tools verify` refuses; dali takes some
             damaged frames with the noise in them.
         cache: Keep decoded frames, so that each is decoded once and then copied: in a folder of

@@ -123,8 +123,7 @@ class Loader:
         self._threads = threads or len(os.sched_getaffinity(0))
         where = torch.device(device)
         number = None
-        if where.type == "cuda":
-            # Asked here: the feeder thread has a current device of its own.
+        if where.type == "cuda":  # asked here: the feeder thread has a current device of its own
             number = torch.cuda.current_device() if where.index is None else where.index
             marker = marker or cuda_marker(torch.device("cuda", number))
         decoding_on = decode_device or ("cpu" if number is None else "gpu")
@@ -132,7 +131,8 @@ class Loader:
         self._resize = any(
             (height, width) != (shape.size, shape.size) for height, width, _ in dataset.frame_shapes
         )
-        self.taken = choose(decoder, decoding_on, shape, self._resize, store is not None)
+        known = (self._resize, store is not None, number is not None)
+        self.taken = choose(decoder, decoding_on, shape, *known)
         self._in_flight: deque[Asked] = deque()
         self._planned: dict[int, Segments] = {}
         self._parts = parts

@@ -56,11 +56,18 @@ class Taken:
 
 
 def choose(
-    asked: LibraryChoice, decoder: Decoder, shape: Shape, resize: bool, cached: bool
+    asked: LibraryChoice,
+    decoder: Decoder,
+    shape: Shape,
+    resize: bool,
+    cached: bool,
+    to_gpu: bool = False,
 ) -> Taken:
     """Which library decodes.
 
-    `auto` takes libjpeg-turbo wherever frames are wanted as they are stored and a CPU decodes.
+    `auto` takes libjpeg-turbo wherever frames are wanted as they are stored and a CPU both decodes
+    and trains. Before a GPU it takes DALI: on 16 cores before an H200 the seed's recipe trained
+    at 5,464 samples/s behind DALI and at 4,487 behind libjpeg-turbo, which alone was the faster.
 
     Args:
         asked: `data.decoder`.
@@ -68,6 +75,7 @@ def choose(
         shape: of a batch.
         resize: whether some frames are of another size.
         cached: whether there is a cache: what is augmented then was decoded before.
+        to_gpu: whether batches are copied to a GPU.
 
     Raises:
         UsageError: libjpeg-turbo was asked for, and frames are wanted that it does not make.
@@ -88,6 +96,13 @@ def choose(
         return Taken("turbo", "data.decoder turbo")
     if hindrance:
         return Taken("dali", f"{hindrance} (data.decoder auto)")
+    if to_gpu:
+        # Threads of Python take turns, and the thread that starts the GPU's kernels is one.
+        return Taken(
+            "dali",
+            "libjpeg-turbo's threads would hold up the one that starts the GPU's work "
+            "(data.decoder auto)",
+        )
     frame_bytes = shape.size**2 * shape.channels
     _, kind, ratio = min(MEASURED, key=lambda row: abs(np.log(row[0] / frame_bytes)))
     return Taken(

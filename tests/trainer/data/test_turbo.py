@@ -196,6 +196,13 @@ def test_auto_takes_turbo_wherever_frames_are_taken_as_stored_by_a_cpu(
             choose("turbo", decoder, shape, resize, cached)
 
 
+def test_before_a_gpu_dali_decodes_unless_turbo_is_asked_for() -> None:
+    shape = Shape(8, 5, 5, 64, 1)
+    taken = choose("auto", "cpu", shape, resize=False, cached=False, to_gpu=True)
+    assert taken.library == "dali" and "the GPU's work" in taken.reason
+    assert choose("turbo", "cpu", shape, False, False, to_gpu=True).library == "turbo"
+
+
 @pytest.mark.parametrize(("channels", "parts"), [(3, 1), (1, 2)])
 def test_a_loader_gives_the_batches_of_dali_round_bad_frames_as_well(
     shards_folder: Path, tmp_path: Path, channels: int, parts: int
