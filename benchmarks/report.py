@@ -15,6 +15,7 @@ from typing import Any
 from benchmarks import (
     cache_rate,
     compare_loaders,
+    cpu_step,
     dataset_hours,
     demonstrations,
     first_step,
@@ -34,6 +35,7 @@ from benchmarks.gpu_suite import table as gpu
 from benchmarks.markdown import machine_line, table
 from benchmarks.module_map import module_map
 from benchmarks.result import RESULTS
+from benchmarks.strangers import rounds
 from benchmarks.strangers import tables as strangers
 from benchmarks.studies import (
     augmentation,
@@ -140,9 +142,11 @@ TABLES: dict[str, Callable[[], str]] = {
     "inference": _one("inference_speed", inference_speed.readme),
     "real": _one("real_speech", real_speech.readme),
     "strangers": _one("strangers", strangers.readme),
+    "strangers_rounds": _one("strangers_rounds", rounds.readme),
     "strangers_short": _one("strangers", strangers.readme_short),
     "refined": _one("real_refine", real_refine.readme),
     "shifts": _one("shift_recovery", shift_recovery.readme),
+    "cpu_step": _one("cpu_step", cpu_step.readme),
     "gpu": _gpu,
     "gpu_short": _gpu_short,
     "studies": studies,

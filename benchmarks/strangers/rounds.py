@@ -17,7 +17,7 @@ from typing import Any
 from jsonargparse import Namespace
 
 from benchmarks import mouths
-from benchmarks.markdown import Row, machine_line, table
+from benchmarks.markdown import Row, in_order, machine_line, table
 from benchmarks.processes import run_module
 from benchmarks.strangers import groups
 from benchmarks.strangers.groups import JUDGED, Video, listed
@@ -196,7 +196,7 @@ def _short(figures: dict[str, Any]) -> dict[str, Any]:
 
 def readme(result: dict[str, Any]) -> str:
     """What strangers win by each training."""
-    trainings = result["trainings"]
+    trainings = dict(in_order(result["trainings"], (ALONE, AS_IS, REALIGNED, ANEW)))
     heads = [
         "trained on",
         "wild clips kept (moved)",
