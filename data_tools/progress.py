@@ -96,7 +96,7 @@ class Pace:
 
     @property
     def seconds_left(self) -> float | None:
-        """How long the rest takes at this rate; None while nothing is done, so that none is known."""
+        """How long the rest takes at this rate; None while nothing is done."""
         rate = self.rate
         return (self.total - self.done) / rate if rate else None
 
