@@ -133,7 +133,8 @@ class OfficialLists:
         words: "[SPLIT=]FILE" each.
 
     Raises:
-        UsageError: a list cannot be read, or names a video of another list's split.
+        UsageError: a list cannot be read, is of an unknown split, or names a video of another
+            list's.
     """
 
     def __init__(self, words: Sequence[str]) -> None:
@@ -141,6 +142,9 @@ class OfficialLists:
         for word in words:
             head, equals, rest = word.partition("=")
             split, file = (head, Path(rest)) if equals and head in SPLITS else (None, Path(word))
+            if equals and split is None and not file.exists():
+                allowed = ", ".join(SPLITS)
+                raise UsageError(f"--list {shown(word)}: SPLIT must be one of {allowed}")
             try:
                 names = listed(file)
             except OSError as error:

@@ -160,3 +160,7 @@ def test_official_lists_choose_videos_and_their_splits(tmp_path: Path) -> None:
         OfficialLists([f"train={tmp_path}/train.txt", f"val={tmp_path}/train.txt"])
     with pytest.raises(UsageError, match="cannot read the list"):
         OfficialLists([f"{tmp_path}/gone.txt"])
+    with pytest.raises(UsageError, match=r"--list dev=.*: SPLIT must be one of train, val, test"):
+        OfficialLists([f"dev={tmp_path}/train.txt"])
+    with pytest.raises(UsageError, match=r"cannot read the list .*gone.txt"):
+        OfficialLists([f"val={tmp_path}/gone.txt"])
