@@ -251,9 +251,10 @@ def record_video_plan(
     new = {**chosen, "expansion": recorded, "videos": len(videos), "list": digest.hexdigest()}
     changed = sorted(name for name in old | new if old.get(name) != new.get(name))
     if changed:
+        mended = "; --retry-failed takes what replaced a failed video" * (changed == ["list"])
         raise UsageError(
             f"{out} was begun with another {', '.join(changed[:3])}: take the same videos and "
-            "options, or another output folder"
+            f"options, or another output folder{mended}"
         )
     return float(recorded)
 

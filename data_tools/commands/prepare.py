@@ -44,7 +44,6 @@ from data_tools.video_plan import (
     expected_expansion,
     plan_video_shards,
     planned_videos,
-    record_video_plan,
 )
 from data_tools.workers import WorkerOptions, process_count
 
@@ -61,7 +60,7 @@ class RunOptions(WorkerOptions):
         shard_id: Prepare part ID of NUM_SHARDS (SLURM arrays).
         num_shards: Into how many parts the videos are divided.
         stall_limit: A video that yields nothing new for so many seconds is given up; 0: never.
-        retry_failed: Try videos again that failed in earlier runs.
+        retry_failed: Try videos again that failed in earlier runs, also those replaced since.
     """
 
     engine: Literal["local", "ray"] = "local"
@@ -359,11 +358,12 @@ def _run_shards(
 ) -> tuple[Tally, Path]:
     """What became of the videos of this part's shards, and the report's file."""
     from data_tools.prepare import locked_clips
+    from data_tools.replaced import settle_plan
     from data_tools.sharding import is_done, merge_shards, prepare_shards, shard_records
 
     _open_folder(out)
     with locked_clips(out, run.part):
-        expansion = record_video_plan(out, planned, sharing, options)
+        planned, expansion = settle_plan(out, planned, sharing, options, run.retry_failed)
         shards = plan_video_shards(planned, sharing, expansion)
         own = shards[run.shard_id :: run.num_shards]
         threads = _threads(run, len(own))
