@@ -265,6 +265,21 @@ def test_the_plan_foretells_counts_and_bytes_and_makes_nothing(
     made = sum(total.bytes for total in read_manifest(straight).splits.values())
     assert float(found["all"][7]) == pytest.approx(made / 1e6, rel=0.1, abs=0.06)
     assert "sample: 6 videos" in shown and "s0/v 0: source s0/v 0, speaker unknown" in shown
+    assert "note: " not in shown
+
+
+def test_the_plan_says_which_clips_are_too_short(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "videos").mkdir()
+    for number, frames in enumerate((30, 30, 60)):
+        write_video(tmp_path / "videos" / f"{number}.mp4", *head(number, frames, 64))
+    arguments = (tmp_path / "videos", "--shards", tmp_path / "s", "--crop", "whole", "--plan")
+    assert run(*arguments) == 0
+    words = "2 of the sample's 3 tracks, which would become clips, are shorter than --min-frames 50"
+    assert f"note: {words} (2 s) and left out, about 2 of all: a lower" in capsys.readouterr().out
+    assert run(*arguments, "--min-frames", 30) == 0
+    assert "note: " not in capsys.readouterr().out
 
 
 def test_a_data_set_by_its_layout_and_lists(tmp_path: Path) -> None:
