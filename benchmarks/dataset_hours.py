@@ -35,10 +35,10 @@ def readme(result: dict[str, Any]) -> str:
     if crops:
         words += f"searches of 720p, and {found:.1f} of face crops, of which a mouth is found once."
     else:
-        words += "searches of 720p. Face crops are counted as searched: their own rate, which is "
-        words += "higher, is not measured yet."
+        words += "searches of 720p. Face crops are counted as searched: their own rate is not "
+        words += "measured yet."
     heads = ["prepared to mouths in", *(f"{cores} cores" for cores in _CORES)]
-    return f"{table(heads, rows)}\n\n{words} Measured on {each} cores; the rest is in proportion."
+    return f"{table(heads, rows)}\n{words} Measured on {each} cores; the rest is in proportion.\n"
 
 
 def in_words(hours: float) -> str:
