@@ -4,7 +4,7 @@ from typing import Any
 
 from benchmarks.markdown import table
 
-# Hours of video, as the papers count them, and whether they are crops of faces.
+# Hours of video, noted down from memory of the papers and unchecked; whether they are face crops.
 DATA_SETS = {
     "VoxCeleb2": (2442, True),
     "LRS2": (224, True),
@@ -31,7 +31,14 @@ def readme(result: dict[str, Any]) -> str:
     for name, (hours, cropped) in DATA_SETS.items():
         rate = found if cropped else searched
         rows.append([name, *(in_words(hours / (rate * cores)) for cores in _CORES)])
-    return table(["prepared to mouths in", *(f"{cores} cores" for cores in _CORES)], rows)
+    words = f"Hours of video / ({searched:.1f} x cores): so many video seconds a second a core "
+    if crops:
+        words += f"searches of 720p, and {found:.1f} of face crops, of which a mouth is found once."
+    else:
+        words += "searches of 720p. Face crops are counted as searched: their own rate is not "
+        words += "measured yet."
+    heads = ["prepared to mouths in", *(f"{cores} cores" for cores in _CORES)]
+    return f"{table(heads, rows)}\n{words} Measured on {each} cores; the rest is in proportion.\n"
 
 
 def in_words(hours: float) -> str:

@@ -16,11 +16,13 @@ from rich.console import Console
 from rich.table import Table
 
 from data_tools.clips import SPLITS
+from data_tools.mfcc import FPS
 from data_tools.names import shown
 from data_tools.prepare_summary import duration
 from data_tools.sharding import ShardTask, make_shard, shard_records
 from data_tools.video.options import PrepareOptions
 from data_tools.video.probe import promised_length
+from data_tools.video.verdicts import TOO_SHORT
 from data_tools.video_plan import PlannedVideo, ShardOptions, VideoShard
 
 _MOST, _LEAST, _ENOUGH = 48, 8, 240.0  # videos of the sample, and seconds that are enough
@@ -38,6 +40,8 @@ class Sample:
         clips: that came out of them.
         shard_bytes: of their shard.
         took: seconds that one process needed.
+        tracks: that were found in them.
+        short: of these, that have fewer frames than --min-frames.
     """
 
     videos: int
@@ -46,6 +50,8 @@ class Sample:
     clips: int
     shard_bytes: int
     took: float
+    tracks: int
+    short: int
 
 
 def prepare_sample(videos: Sequence[PlannedVideo], options: PrepareOptions, flac: bool) -> Sample:
@@ -69,6 +75,7 @@ def prepare_sample(videos: Sequence[PlannedVideo], options: PrepareOptions, flac
         took = time.perf_counter() - started
         records = [record for _, record in shard_records(out, [shard])]
         tar = out / shard.name
+        tracks = [row for record in records for row in record.rows if row.level == "track"]
         return Sample(
             videos=len(chosen),
             size=sum(video.size for video in chosen),
@@ -76,6 +83,8 @@ def prepare_sample(videos: Sequence[PlannedVideo], options: PrepareOptions, flac
             clips=sum(record.clips for record in records),
             shard_bytes=tar.stat().st_size if tar.exists() else 0,
             took=took,
+            tracks=len(tracks),
+            short=sum(row.reason == TOO_SHORT for row in tracks),
         )
 
 
@@ -117,6 +126,14 @@ def print_forecast(
         f"second in one process; all of them in {processes} processes: about {duration(seconds)}",
         soft_wrap=True,
     )
+    if sample.short:
+        least = options.min_frames
+        console.print(
+            f"note: {sample.short} of the sample's {sample.tracks} tracks, which would become "
+            f"clips, are shorter than --min-frames {least} ({least / FPS:g} s) and left out, about "
+            f"{total * sample.short:,.0f} of all: a lower --min-frames keeps them",
+            soft_wrap=True,
+        )
     for video in videos[:: max(1, len(videos) // _EXAMPLES)][:_EXAMPLES]:
         words = f"  {video.name}: source {video.source}, speaker {video.speaker or 'unknown'}"
         console.print(shown(words + (f" ({video.why})" if video.why else "")), soft_wrap=True)

@@ -29,12 +29,18 @@ def find_videos(inputs: list[Path]) -> tuple[list[tuple[Path, str]], int]:
     Also returns how many files of the folders are no videos by their suffix.
 
     Raises:
-        UsageError: an input does not exist, or there is no video at all.
+        UsageError: an input does not exist, a folder is named twice, or there is no video at all.
     """
     videos: list[tuple[Path, str]] = []
     others = 0
+    folders: dict[object, Path] = {}
     for given in inputs:
         if given.is_dir():
+            first = folders.setdefault(same_file_key(given), given)
+            if first is not given:
+                raise UsageError(
+                    f"{shown(given)} is the same folder as {shown(first)}: name it once"
+                )
             inside = [f for f in sorted(given.rglob("*")) if not f.is_dir()]
             inside = [f for f in inside if not f.name.startswith(".")]
             known = [f for f in inside if f.suffix.lower() in SUFFIXES]

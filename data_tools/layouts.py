@@ -24,6 +24,8 @@ class Layout:
         speaker: group 1 is who speaks; None: it is not in the path.
         splits: the folder that stands for a split, by its name in the path.
         face_crops: whether the videos are crops of one face.
+        own_folder: the folder given may be a speaker's own (of hdtf, a recording's): its name
+            is put before a path below it that does not match alone.
     """
 
     tree: str
@@ -31,6 +33,7 @@ class Layout:
     speaker: str | None = None
     splits: tuple[tuple[str, str], ...] = ()
     face_crops: bool = False
+    own_folder: bool = False
 
 
 LAYOUTS = {
@@ -40,6 +43,7 @@ LAYOUTS = {
         speaker=r"(id\d+)/[^/]+/[^/]+$",
         splits=(("test", "test"),),
         face_crops=True,
+        own_folder=True,
     ),
     "lrs2": Layout(
         tree="[main|pretrain]/6330311066473698535/00011.mp4",
@@ -53,19 +57,25 @@ LAYOUTS = {
         face_crops=True,
     ),
     "hdtf": Layout(
-        tree="WDA_BarackObama_000.mp4, RD_Radio10_000.mp4, each with its parts behind it",
-        source=r"((?:RD|WDA|WRA)_[^_/]+_\d+)[^/]*$",
-        speaker=r"(?:^|/)((?:RD_[^_/]+|(?:WDA|WRA)_[^_/\d]+))\d*_[^/]*$",
+        tree="WDA_BarackObama_000.mp4, RD_Radio10_000.mp4, parts behind or below such a name",
+        # A name may hold underscores, so a number of three digits ends it, if there is one. Digits
+        # at the end of a person's name count recordings; those of a radio hour are other people.
+        source=r"(?:^|/)((?:RD|WDA|WRA)_(?:[^/]+?_\d{3}|[^/]+?_\d+)(?!\d))",
+        speaker=r"(?:^|/)(?:(RD_[^/]+?)_\d{3}(?!\d)|((?:WDA|WRA)_[^/]+?)_?\d*_\d{3}(?!\d)"
+        r"|(RD_[^/]+?)_\d+(?!\d)|((?:WDA|WRA)_[^/]+?)_?\d*_\d+(?!\d))",
+        own_folder=True,
     ),
     "grid": Layout(
         tree="s1/[video/mpg_6000/]bbaf2n.mpg",
         source=r"(s\d+(?:/|_)[^/]+|s\d+/.*[^/]+|[^/]+)$",
         speaker=r"(?:^|/)(s\d+)(?:/|_)",
+        own_folder=True,
     ),
     "mead": Layout(
         tree="M003/video/front/angry/level_1/001.mp4, sound in M003/audio/angry/level_1/001.m4a",
         source=r"([MW]\d+)/video/[^/]+/(.+)$",  # one sentence, filmed from seven sides at once
         speaker=r"(?:^|/)([MW]\d+)/",
+        own_folder=True,
     ),
     "crema-d": Layout(
         tree="VideoFlash/1001_DFA_ANG_XX.flv",
@@ -90,6 +100,21 @@ def matched(pattern: str, name: str) -> str | None:
     return "/".join(filter(None, match.groups())) or None if match else None
 
 
+def below_own_folder(layout: Layout, name: str, path: Path) -> str:
+    """What a layout's patterns read of a video's path: `name`, or the folder above it as well.
+
+    Args:
+        name: the path below the folder given, without its suffix.
+        path: of the video.
+    """
+    patterns = [layout.source, *([layout.speaker] if layout.speaker else [])]
+    above = path.absolute().parents
+    depth = name.count("/")
+    if not layout.own_folder or depth >= len(above) or all(matched(p, name) for p in patterns):
+        return name
+    return f"{above[depth].name}/{name}"
+
+
 def own_split(layout: Layout, name: str) -> str | None:
     """The split that the data set itself puts a video into, by its folder; None: it leaves it."""
     if not layout.splits:
@@ -108,7 +133,8 @@ class OfficialLists:
         words: "[SPLIT=]FILE" each.
 
     Raises:
-        UsageError: a list cannot be read, or names a video of another list's split.
+        UsageError: a list cannot be read, is of an unknown split, or names a video of another
+            list's.
     """
 
     def __init__(self, words: Sequence[str]) -> None:
@@ -116,6 +142,9 @@ class OfficialLists:
         for word in words:
             head, equals, rest = word.partition("=")
             split, file = (head, Path(rest)) if equals and head in SPLITS else (None, Path(word))
+            if equals and split is None and not file.exists():
+                allowed = ", ".join(SPLITS)
+                raise UsageError(f"--list {shown(word)}: SPLIT must be one of {allowed}")
             try:
                 names = listed(file)
             except OSError as error:

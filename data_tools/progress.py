@@ -31,12 +31,10 @@ def progress(description: str, total: int, unit: str) -> Iterator[Callable[[int]
         def advance_plain(count: int) -> None:
             pace.advance(count)
             if pace.due(PLAIN_SECONDS):
-                print(
-                    f"{description}: {pace.done}/{total} {unit}, {pace.rate:.1f} {unit}/s, "
-                    f"{pace.seconds_left:.0f} s left",
-                    file=sys.stderr,
-                    flush=True,
-                )
+                words = f"{description}: {pace.done}/{total} {unit}"
+                if pace.seconds_left is not None:
+                    words += f", {pace.rate:.1f} {unit}/s, {pace.seconds_left:.0f} s left"
+                print(words, file=sys.stderr, flush=True)
 
         yield advance_plain
         return
@@ -97,10 +95,10 @@ class Pace:
         return (self.done - self._first) / max(time.monotonic() - self._start, 1e-6)
 
     @property
-    def seconds_left(self) -> float:
-        """How long the rest takes at this rate; 0 while there is none."""
+    def seconds_left(self) -> float | None:
+        """How long the rest takes at this rate; None while nothing is done."""
         rate = self.rate
-        return (self.total - self.done) / rate if rate else 0.0
+        return (self.total - self.done) / rate if rate else None
 
     def due(self, seconds: float) -> bool:
         """Whether `seconds` have passed since this was true last."""

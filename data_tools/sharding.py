@@ -268,6 +268,16 @@ def shard_records(out: Path, shards: Iterable[VideoShard]) -> Iterator[tuple[str
         yield from ((record.name, record) for record in _read_records(out, shard))
 
 
+def failed_records(out: Path) -> Iterator[VideoRecord]:
+    """The records of the videos in `out` that failed and that may be tried again.
+
+    Raises:
+        RecordError: the records of a shard are damaged.
+    """
+    for file in sorted((out / HIDDEN / "shards").glob("*.json")):
+        yield from filter(_may_be_mended, _open_records(file))
+
+
 def merge_shards(
     out: Path, shards: Sequence[VideoShard], options: ShardOptions, prepare: PrepareOptions
 ) -> Manifest:
@@ -300,10 +310,11 @@ def merge_shards(
 def _is_due(out: Path, shard: VideoShard, retry_failed: bool) -> bool:
     if not is_done(out, shard):
         return True
-    return retry_failed and any(
-        record.status == FAILED and record.reason not in _REFUSED
-        for record in _read_records(out, shard)
-    )
+    return retry_failed and any(map(_may_be_mended, _read_records(out, shard)))
+
+
+def _may_be_mended(record: VideoRecord) -> bool:
+    return record.status == FAILED and record.reason not in _REFUSED
 
 
 def _after_death(task: ShardTask, words: str | None, deaths: Counter[tuple[str, str]]) -> ShardTask:
@@ -328,7 +339,10 @@ def _after_death(task: ShardTask, words: str | None, deaths: Counter[tuple[str, 
 
 
 def _read_records(out: Path, shard: VideoShard) -> list[VideoRecord]:
-    file = _records_file(out, shard)
+    return _open_records(_records_file(out, shard))
+
+
+def _open_records(file: Path) -> list[VideoRecord]:
     fault = "does not hold what became of a shard's videos"
     remedy = "delete it and run prepare again"
     return read_record(file, ShardRecords, fault, remedy, as_python=True).videos

@@ -10,7 +10,6 @@ import os
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
-from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -21,7 +20,7 @@ from data_tools.atomic import write_json
 from data_tools.cli import check_options
 from data_tools.clips import SPLITS, Clip
 from data_tools.errors import UsageError
-from data_tools.layouts import LAYOUTS, OfficialLists, matched, own_split
+from data_tools.layouts import LAYOUTS, Layout, OfficialLists, below_own_folder, matched, own_split
 from data_tools.manifest import FORMAT
 from data_tools.mfcc import FPS
 from data_tools.names import shown
@@ -134,9 +133,9 @@ def planned_videos(
     speaker_of = _pattern("--speaker-pattern", options.speaker_pattern)
     if layout is not None:
         words = f"--layout {options.layout} ({layout.tree})"
-        source_of = source_of or partial(_found, words, layout.source)
+        source_of = source_of or _of_layout(layout, words, layout.source)
         if layout.speaker is not None:
-            speaker_of = speaker_of or partial(_found, words, layout.speaker)
+            speaker_of = speaker_of or _of_layout(layout, words, layout.speaker)
     splits: dict[str, str | None] = {}
     if lists is not None:
         found = ((name, lists.find(name)) for _, name, _ in videos)
@@ -154,8 +153,8 @@ def planned_videos(
             path=path,
             name=name,
             key=key,
-            source=name if why or source_of is None else source_of(name),
-            speaker=None if why or speaker_of is None else speaker_of(name),
+            source=name if why or source_of is None else source_of(name, path),
+            speaker=None if why or speaker_of is None else speaker_of(name, path),
             split=splits.get(name) or (own_split(layout, name) if layout else None),
             size=_size(path),
             why=why,
@@ -252,9 +251,10 @@ def record_video_plan(
     new = {**chosen, "expansion": recorded, "videos": len(videos), "list": digest.hexdigest()}
     changed = sorted(name for name in old | new if old.get(name) != new.get(name))
     if changed:
+        mended = "; --retry-failed takes what replaced a failed video" * (changed == ["list"])
         raise UsageError(
             f"{out} was begun with another {', '.join(changed[:3])}: take the same videos and "
-            "options, or another output folder"
+            f"options, or another output folder{mended}"
         )
     return float(recorded)
 
@@ -291,7 +291,12 @@ def bytes_a_second(options: ShardOptions, prepare: PrepareOptions) -> float:
     return FPS * frame + _MFCC + (_FLAC if options.flac else 0)
 
 
-def _pattern(option: str, pattern: str | None) -> Callable[[str], str] | None:
+def _of_layout(layout: Layout, words: str, pattern: str) -> Callable[[str, Path], str]:
+    """What finds a layout's pattern in a video's name, or with its folder's name before it."""
+    return lambda name, path: _found(words, pattern, below_own_folder(layout, name, path))
+
+
+def _pattern(option: str, pattern: str | None) -> Callable[[str, Path], str] | None:
     """What finds a regular expression's group in a name; None: none is given."""
     if pattern is None:
         return None
@@ -301,7 +306,7 @@ def _pattern(option: str, pattern: str | None) -> Callable[[str], str] | None:
         raise UsageError(f"{option} is no regular expression: {error}") from None
     if groups != 1:
         raise UsageError(f"{option} needs exactly one group")
-    return partial(_found, option, pattern)
+    return lambda name, _path: _found(option, pattern, name)
 
 
 def _found(what: str, pattern: str, name: str) -> str:

@@ -1,8 +1,8 @@
 """Weights for other programs: `python -m trainer.export WEIGHTS OUT...`
 
 What is written follows from the suffix: .model, .pt, .pth the bare state dict in the published
-layout, .safetensors the same tensors (a calibration goes along), .torchscript one module with
-forward(frames, mfcc), lips(frames) and sound(mfcc), .onnx two files, OUT-lips.onnx and
+layout, .safetensors the same tensors (a calibration and the crop go along), .torchscript one module
+with forward(frames, mfcc), lips(frames) and sound(mfcc), .onnx two files, OUT-lips.onnx and
 OUT-sound.onnx, since a sound and the faces before it differ in length. TorchScript and ONNX are
 compared with the network itself before the file appears.
 """
@@ -12,7 +12,14 @@ import sys
 from data_tools import cli
 from data_tools.errors import UsageError
 from trainer.model.formats import WRITERS, export
-from trainer.model.weights import PACKAGED, find_weights, load_model, read_calibration
+from trainer.model.weights import (
+    CROPS,
+    PACKAGED,
+    find_weights,
+    load_model,
+    read_calibration,
+    read_crop,
+)
 
 _EPILOG = """\
 examples:
@@ -38,6 +45,12 @@ def main(argv: list[str] | None = None) -> int:
         help="best.pt, syncnet_v2.model or .safetensors, or the name of a network of the package: "
         f"{', '.join(PACKAGED)}",
     )
+    parser.add_argument(
+        "--crop",
+        choices=CROPS,
+        help="the crop that the weights were trained on, which .safetensors tells whoever uses it "
+        "(default: what WEIGHTS say)",
+    )
     parser.add_argument("outs", nargs="+", type=cli.file_name, metavar="OUT", help="files to write")
 
     def work() -> None:
@@ -49,8 +62,9 @@ def main(argv: list[str] | None = None) -> int:
             cli.check_outputs({"OUT": out}, {"the input": [args.weights]})
         model = load_model(args.weights)
         calibration = read_calibration(args.weights)
+        crop = args.crop or read_crop(args.weights)
         for out in args.outs:
-            for path in export(model, out, calibration):
+            for path in export(model, out, calibration, crop):
                 print(f"wrote {path}")
 
     return cli.exit_status("export", work, "interrupted; what it said it wrote is whole")

@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Annotated, Any, Literal
 
 from jsonargparse import ArgumentParser, Namespace
@@ -30,6 +31,7 @@ from data_tools.inputs import find_videos, settle_names
 from data_tools.layouts import LAYOUTS, Layout, OfficialLists
 from data_tools.manifest import MANIFEST, read_manifest
 from data_tools.mfcc import FPS
+from data_tools.names import shown
 from data_tools.plan import read_ratios
 from data_tools.prepare_summary import duration, remedy, summarise
 from data_tools.report import Tally, tally, write_large_report, write_report
@@ -42,7 +44,6 @@ from data_tools.video_plan import (
     expected_expansion,
     plan_video_shards,
     planned_videos,
-    record_video_plan,
 )
 from data_tools.workers import WorkerOptions, process_count
 
@@ -59,7 +60,7 @@ class RunOptions(WorkerOptions):
         shard_id: Prepare part ID of NUM_SHARDS (SLURM arrays).
         num_shards: Into how many parts the videos are divided.
         stall_limit: A video that yields nothing new for so many seconds is given up; 0: never.
-        retry_failed: Try videos again that failed in earlier runs.
+        retry_failed: Try videos again that failed in earlier runs, also those replaced since.
     """
 
     engine: Literal["local", "ray"] = "local"
@@ -144,7 +145,7 @@ def _add_sharing(parser: ArgumentParser) -> None:
         "--ratios",
         type=str,
         default=":".join(map(str, ShardOptions().ratios)),
-        help="train:val:test, in shares of the videos",
+        help="Shares of the videos, train:val:test.",
     )
     add_options(shards, ShardOptions, without=("ratios",))
     shards.add_argument(
@@ -152,13 +153,14 @@ def _add_sharing(parser: ArgumentParser) -> None:
         type=str,
         nargs="+",
         metavar="[SPLIT=]FILE",
-        help="official lists: only the videos whose paths end as their lines do are taken, into "
-        "SPLIT (train, val or test) where it is named",
+        help="Official lists: only the videos whose paths end as their lines do are taken, into "
+        "SPLIT (train, val or test) where it is named.",
     )
     shards.add_argument(
         "--plan",
         action="store_true",
-        help="say what would be made, by names and a sample, with five examples; make nothing",
+        help="Make nothing; say what would be made: counts for each split, hours, megabytes and "
+        "time by a sample that is prepared, and five examples.",
     )
 
 
@@ -175,7 +177,7 @@ def _prepare(argv: list[str]) -> int:
         check_audio_stream(args.audio_stream, [path for path, _ in named])
     options = _options(args)
     out = args.out or args.shards
-    if out.exists() and not out.is_dir():
+    if os.path.exists(out) and not os.path.isdir(out):  # pathlib's raise at some names
         raise UsageError(f"{out} is a file, not a folder")
     started = time.monotonic()
     console = Console(markup=False, highlight=False)  # a name may hold [brackets]
@@ -264,6 +266,8 @@ def _check(args: Namespace, run: RunOptions, sharing: ShardOptions) -> None:
     """Whether options make sense together."""
     if args.out is None and args.shards is None:
         raise UsageError("--shards OUT must be given, or --out CLIPS for a folder of clips")
+    if args.out and args.shards and args.out.resolve() == args.shards.resolve():
+        raise UsageError("--shards and --out must be two folders: clips and shards do not mix")
     sharing.check()
     if args.out is not None:
         for entry in fields(ShardOptions):
@@ -306,13 +310,28 @@ def _options(args: Namespace) -> PrepareOptions:
     return options
 
 
+def _open_folder(out: Path) -> None:
+    """Make the output folder, if need be.
+
+    Raises:
+        UsageError: it cannot be made, or takes no file.
+    """
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=out):
+            pass
+    except OSError as error:
+        why = str(error.strerror).lower()
+        raise UsageError(f"the folder {shown(out)} cannot be written to: {why}") from None
+
+
 def _run(
     videos: list[tuple[Path, str, str]], out: Path, options: PrepareOptions, run: RunOptions
 ) -> tuple[Tally, int, Path]:
     """What became of the videos, how many more earlier runs left, and the report's file."""
     from data_tools.prepare import earlier_records, locked_clips, prepare
 
-    out.mkdir(parents=True, exist_ok=True)
+    _open_folder(out)
     with locked_clips(out, run.part):
         names = {name for _, name, _ in videos}
         records = prepare(
@@ -339,11 +358,12 @@ def _run_shards(
 ) -> tuple[Tally, Path]:
     """What became of the videos of this part's shards, and the report's file."""
     from data_tools.prepare import locked_clips
+    from data_tools.replaced import settle_plan
     from data_tools.sharding import is_done, merge_shards, prepare_shards, shard_records
 
-    out.mkdir(parents=True, exist_ok=True)
+    _open_folder(out)
     with locked_clips(out, run.part):
-        expansion = record_video_plan(out, planned, sharing, options)
+        planned, expansion = settle_plan(out, planned, sharing, options, run.retry_failed)
         shards = plan_video_shards(planned, sharing, expansion)
         own = shards[run.shard_id :: run.num_shards]
         threads = _threads(run, len(own))

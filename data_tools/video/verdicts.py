@@ -44,6 +44,7 @@ class KeptClip:
     audio: NDArray[np.int16]
 
 
+TOO_SHORT = "track too short"  # the reason of tracks of fewer frames than --min-frames
 Sink = Callable[[KeptClip], None]
 
 
@@ -57,7 +58,7 @@ def track_fault(row: Row, with_sound: int, options: PrepareOptions) -> tuple[str
         if with_sound != row.frames:
             silent = f", of which {max(with_sound, 0)} have sound,"
         words = f"track of {row.frames} frames{silent} < {options.min_frames} (--min-frames)"
-        return "track too short", words
+        return TOO_SHORT, words
     if row.face_size is not None and row.face_size < options.min_face:
         words = f"face of {row.face_size:.0f} px < {options.min_face} (--min-face)"
         return "face too small", words
@@ -87,7 +88,7 @@ def sum_up(rows: list[Row], options: PrepareOptions) -> tuple[str, str]:
     words = []
     for reason, count in counts.most_common():
         own = [row for row in tracks if row.reason == reason]
-        if reason == "track too short":
+        if reason == TOO_SHORT:
             case = max(own, key=lambda row: row.frames).detail.removesuffix(" (--min-frames)")
         elif reason == "face too small":
             largest = max(row.face_size or 0 for row in own)

@@ -156,4 +156,9 @@ def test_hours_of_data_sets_follow_from_the_rates() -> None:
     table = dataset_hours.readme(measured | {"crops": {"mouth_all_cores": 100.0}})
     assert "| VoxCeleb2 | 24.4 h | 3.1 h | 46 min |" in table  # 2,442 h / 100, ...
     assert "| HDTF | 1.6 h | 12 min | 3 min |" in table
-    assert "| VoxCeleb2 | 10.2 days |" in dataset_hours.readme(measured)
+    assert "(5.0 x cores)" in table and "and 50.0 of face crops" in table
+    unmeasured = dataset_hours.readme(measured)
+    assert "| VoxCeleb2 | 10.2 days |" in unmeasured and "counted as searched" in unmeasured
+    page = (Path(__file__).parents[2] / "docs" / "datasets.md").read_text(encoding="utf-8")
+    for name, (hours, _) in dataset_hours.DATA_SETS.items():
+        assert f"\n| {name} | {hours:,} | " in page

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import os
 
+import pytest
+
+from data_tools.errors import UsageError
 from data_tools.inputs import find_videos, settle_names
 
 
@@ -25,6 +28,16 @@ def test_one_file_by_several_names_is_one_video(tmp_path):
         assert name not in taken
         assert why == f"the same file as {folder / 'a.mp4'}"
     assert settled == settle_names(find_videos(given)[0])
+
+
+def test_a_folder_named_twice_is_refused(tmp_path):
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "a.mp4").write_bytes(b"one")
+    (tmp_path / "link").symlink_to("in")
+    for again in (tmp_path / "in", tmp_path / "in" / "..", tmp_path / "link"):
+        given = [tmp_path / "in", again / "in" if again.name == ".." else again]
+        with pytest.raises(UsageError, match=r"is the same folder as .*/in: name it once"):
+            find_videos(given)
 
 
 def test_a_name_too_long_with_its_escapes_is_shortened(tmp_path):

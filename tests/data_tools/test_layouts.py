@@ -36,6 +36,10 @@ TREES: dict[str, list[tuple[str, str, str | None, str | None]]] = {
         ("WDA_BarackObama_001_3.mp4", "WDA_BarackObama_001", "WDA_BarackObama", None),
         ("cut/RD_Radio10_000.mp4", "RD_Radio10_000", "RD_Radio10", None),
         ("WRA_AdamKinzinger0_000.mp4", "WRA_AdamKinzinger0_000", "WRA_AdamKinzinger", None),
+        ("WDA_BarackObama_002/part_001.mp4", "WDA_BarackObama_002", "WDA_BarackObama", None),
+        ("WDA_Ann_de_Witt1_000_part_2.mp4", "WDA_Ann_de_Witt1_000", "WDA_Ann_de_Witt", None),
+        ("RD_Radio_11_000/RD_Radio_11_000_1.mp4", "RD_Radio_11_000", "RD_Radio_11", None),
+        ("WRA_Bob_1.mp4", "WRA_Bob_1", "WRA_Bob", None),
     ],
     "grid": [
         ("s1/bbaf2n.mpg", "s1/bbaf2n", "s1", None),
@@ -102,6 +106,33 @@ def test_a_tree_gives_sources_speakers_and_splits(layout: str, tmp_path: Path) -
         assert {v.split for v in videos if split_of[v.name] == "test"} == {"test"}
 
 
+@pytest.mark.parametrize(
+    ("layout", "given", "source", "speaker"),
+    [
+        ("grid", "s1", "s1/bbaf2n", "s1"),
+        ("grid", "s2/video", "s2/video/mpg_6000/bbaf2n", None),
+        ("mead", "M003", "M003/angry/level_1/001", "M003"),
+        ("voxceleb2", "dev/mp4/id00012", "id00012/21Uxsk56VDQ", "id00012"),
+        ("hdtf", "WDA_BarackObama_002", "WDA_BarackObama_002", "WDA_BarackObama"),
+    ],
+)
+def test_the_folder_of_one_speaker_says_who_it_is(
+    layout: str, given: str, source: str, speaker: str | None, tmp_path: Path
+) -> None:
+    rows = [row[0] for row in TREES[layout] if row[0].startswith(f"{given}/")]
+    folder = make_tree(tmp_path / "data", rows) / given
+    options = ShardOptions(layout=layout)  # type: ignore[arg-type]
+    if speaker is None:  # its folder's name tells nothing, and is not guessed
+        with pytest.raises(UsageError, match="matches nothing in"):
+            planned(folder, options)
+        return
+    first = planned(folder, options)[0]
+    assert (first.source, first.speaker) == (source, speaker)
+    # one's own pattern is matched below the folder, whatever that is called
+    own = ShardOptions(layout=layout, speaker_pattern="(^.)")  # type: ignore[arg-type]
+    assert planned(folder, own)[0].speaker == first.name[0]
+
+
 def test_a_tree_of_another_shape_is_refused(tmp_path: Path) -> None:
     folder = make_tree(tmp_path, ["talk.mp4"])
     with pytest.raises(UsageError, match=r"--layout voxceleb2 \(.*00001.mp4\) matches nothing in"):
@@ -129,3 +160,7 @@ def test_official_lists_choose_videos_and_their_splits(tmp_path: Path) -> None:
         OfficialLists([f"train={tmp_path}/train.txt", f"val={tmp_path}/train.txt"])
     with pytest.raises(UsageError, match="cannot read the list"):
         OfficialLists([f"{tmp_path}/gone.txt"])
+    with pytest.raises(UsageError, match=r"--list dev=.*: SPLIT must be one of train, val, test"):
+        OfficialLists([f"dev={tmp_path}/train.txt"])
+    with pytest.raises(UsageError, match=r"cannot read the list .*gone.txt"):
+        OfficialLists([f"val={tmp_path}/gone.txt"])

@@ -26,9 +26,11 @@ def test_plain_lines_tell_count_rate_and_time_left(
 ) -> None:
     monkeypatch.setattr(module, "PLAIN_SECONDS", 0.0)
     with progress("packing", 10, "clips") as advance:
+        advance(0)  # small pieces of work, less than a unit of which is done
         advance(3)
         advance(7)
-    first, last = capsys.readouterr().err.splitlines()
+    begun, first, last = capsys.readouterr().err.splitlines()
+    assert begun == "packing: 0/10 clips"  # no rate is known, and so no time
     assert re.fullmatch(r"packing: 3/10 clips, [0-9.]+ clips/s, \d+ s left", first)
     assert re.fullmatch(r"packing: 10/10 clips, [0-9.]+ clips/s, 0 s left", last)
 
@@ -43,7 +45,7 @@ def test_pace_of_work_that_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 100.0
     monkeypatch.setattr(module.time, "monotonic", lambda: now)
     pace = Pace(total=50, done=10)
-    assert (pace.rate, pace.seconds_left, pace.due(5.0)) == (0.0, 0.0, False)
+    assert (pace.rate, pace.seconds_left, pace.due(5.0)) == (0.0, None, False)
     now = 105.0
     pace.advance(20)
     assert (pace.done, pace.rate, pace.seconds_left) == (30, 4.0, 5.0)

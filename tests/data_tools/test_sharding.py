@@ -128,6 +128,45 @@ def test_what_is_done_is_not_done_again(
     assert "was begun with another seed" in capsys.readouterr().err
 
 
+def test_a_failed_video_that_was_replaced_is_tried_again(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, out = tmp_path / "videos", tmp_path / "shards"
+    folder.mkdir()
+    for number, name in enumerate("abcd"):
+        write_video(folder / f"{name}.mp4", *head(30 + number, 25, 64))
+    (folder / "c.mp4").write_bytes(b"cut off")
+    cut = ("--crop", "whole", "--size", 64, "--min-frames", 20, "--workers", 1, *SHARE)
+    arguments = (folder, "--shards", out, *cut)
+    assert run(*arguments) == 0
+    entries = {record.clip for record, _ in samples(out).values()}
+    assert entries == {"a/000-00", "b/000-00", "d/000-00"}
+    plan = (out / "plan.json").read_bytes()
+    before = {file.name: file.stat().st_mtime_ns for file in out.glob("*.tar")}
+    (shard,) = (
+        file.with_suffix(".tar").name
+        for file in (out / ".prepare" / "shards").glob("*.json")
+        if any(video["name"] == "c" for video in json.loads(file.read_text())["videos"])
+    )
+    write_video(folder / "c.mp4", *head(40, 26, 64))
+    capsys.readouterr()
+    assert run(*arguments) == 2
+    assert "another list" in (said := capsys.readouterr().err) and "--retry-failed takes" in said
+    assert run(*arguments, "--retry-failed") == 0
+    assert {r.clip for r, _ in samples(out).values()} == entries | {"c/000-00"}
+    after = {file.name: file.stat().st_mtime_ns for file in out.glob("*.tar")}
+    assert {name for name in before | after if before.get(name) != after.get(name)} == {shard}
+    assert (out / "plan.json").read_bytes() == plan and verify(out) == []
+    # It is of the set now, with the option and without; no other may change.
+    for more in ((), ("--retry-failed",)):
+        assert run(*arguments, *more) == 0
+    assert {file.name: file.stat().st_mtime_ns for file in out.glob("*.tar")} == after
+    for name in ("a", "c"):
+        (folder / f"{name}.mp4").write_bytes((folder / f"{name}.mp4").read_bytes() + b"more")
+        assert run(*arguments, "--retry-failed") == 2
+        assert "another list" in capsys.readouterr().err
+
+
 @pytest.mark.slow
 def test_killed_twice_with_two_workers_it_ends_as_if_undisturbed(
     videos: Path, straight: Path, tmp_path: Path
@@ -226,6 +265,21 @@ def test_the_plan_foretells_counts_and_bytes_and_makes_nothing(
     made = sum(total.bytes for total in read_manifest(straight).splits.values())
     assert float(found["all"][7]) == pytest.approx(made / 1e6, rel=0.1, abs=0.06)
     assert "sample: 6 videos" in shown and "s0/v 0: source s0/v 0, speaker unknown" in shown
+    assert "note: " not in shown
+
+
+def test_the_plan_says_which_clips_are_too_short(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "videos").mkdir()
+    for number, frames in enumerate((30, 30, 60)):
+        write_video(tmp_path / "videos" / f"{number}.mp4", *head(number, frames, 64))
+    arguments = (tmp_path / "videos", "--shards", tmp_path / "s", "--crop", "whole", "--plan")
+    assert run(*arguments) == 0
+    words = "2 of the sample's 3 tracks, which would become clips, are shorter than --min-frames 50"
+    assert f"note: {words} (2 s) and left out, about 2 of all: a lower" in capsys.readouterr().out
+    assert run(*arguments, "--min-frames", 30) == 0
+    assert "note: " not in capsys.readouterr().out
 
 
 def test_a_data_set_by_its_layout_and_lists(tmp_path: Path) -> None:

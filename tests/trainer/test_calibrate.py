@@ -1,17 +1,33 @@
 """Weights with their calibration, by the command line."""
 
+import json
 from pathlib import Path
 
 import pytest
 import torch
 
+from data_tools.manifest import read_manifest
 from trainer import calibrate
 from trainer.model.calibration import LogisticCalibration
 from trainer.model.network import Network
 from trainer.model.syncnet import SyncNet
-from trainer.model.weights import load_model, read_calibration
+from trainer.model.weights import load_model, read_calibration, read_crop
 from trainer.score import answers
 from trainer.score.speakers import speaker_finder
+
+
+def test_weights_know_the_crop_of_the_shards_if_it_is_one(
+    shards_folder: Path, tmp_path: Path
+) -> None:
+    folders = []
+    for crop in ("face", "mouth", None):
+        folders.append(tmp_path / str(crop))
+        folders[-1].mkdir()
+        content = read_manifest(shards_folder).as_dict() | {"crop": crop}
+        (folders[-1] / "manifest.json").write_text(json.dumps(content))
+    face, mouth, silent = folders
+    assert calibrate._crop_of([face, face]) == "face"
+    assert calibrate._crop_of([face, mouth]) is None is calibrate._crop_of([face, silent])
 
 
 def test_the_command_writes_weights_with_their_calibration(
@@ -35,6 +51,7 @@ def test_the_command_writes_weights_with_their_calibration(
     assert found.windows[0] == 4 and found.reliability and found.speakers > 1
     assert picture.read_bytes().startswith(b"\x89PNG")
     assert load_model(out).name == "small"
+    assert read_crop(out) is None  # these shards do not say
     assert Network(load_model(out), "cpu", found).mode == "centred"
     assert out.stat().st_size < 0.6 * (tmp_path / "w.pt").stat().st_size
     again = ["--weights", str(out), *command[2:]]

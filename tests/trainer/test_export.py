@@ -7,14 +7,21 @@ import numpy as np
 import pytest
 import torch
 from safetensors import safe_open
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import nn
 
 from benchmarks.official import stand_in_state
 from trainer import export
 from trainer.model import formats
+from trainer.model.network import load_network
 from trainer.model.syncnet import SyncNet
-from trainer.model.weights import Calibration, load_model, read_calibration
+from trainer.model.weights import (
+    Calibration,
+    WeightsError,
+    load_model,
+    read_calibration,
+    read_crop,
+)
 
 
 @pytest.fixture(scope="module")
@@ -50,6 +57,19 @@ def test_a_calibration_goes_along(weights: Path, tmp_path: Path) -> None:
     formats.write_safetensors(load_model(weights), first, calibration)
     assert export.main([str(first), str(second)]) == 0
     assert read_calibration(second) == calibration
+
+
+def test_the_crop_goes_along(weights: Path, tmp_path: Path) -> None:
+    first, second, other = (tmp_path / f"{name}.safetensors" for name in "abc")
+    assert export.main([str(weights), str(first)]) == 0
+    assert read_crop(first) is None and load_network(first).crop == "mouth"
+    assert export.main([str(weights), str(first), "--crop", "face"]) == 0
+    assert export.main([str(first), str(second)]) == 0
+    assert read_crop(second) == "face" and load_network(second).crop == "face"
+    assert export.main([str(weights), str(tmp_path / "d.safetensors"), "--crop", "ear"]) == 2
+    save_file(load_file(first), other, {"crop": "ear"})
+    with pytest.raises(WeightsError, match="its crop must be one of face, mouth, whole, not ear"):
+        load_network(other)
 
 
 def test_torchscript_and_onnx_compute_the_same(

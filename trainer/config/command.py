@@ -1,6 +1,7 @@
 """The command line of a training: sections of settings, --config, --resume, --guard, --overfit."""
 
 import math
+import re
 from collections import deque
 from dataclasses import fields, replace
 from pathlib import Path
@@ -28,6 +29,11 @@ from trainer.model.torch_file import plain_name
 from trainer.train import checkpoint
 from trainer.train.checkpoint import CheckpointError
 from trainer.train.guard import Action
+
+# How jsonargparse tells of a word that is none of those allowed, in Python's terms.
+_LITERAL = re.compile(
+    r"Parser key \"([\w.]+)\": Expected a typing.Literal\[(.*?)\]. Got value: (.*)"
+)
 
 _DESCRIPTION = """Train SyncNet: `python -m trainer.run --data.shards DIR --model.name syncnet ...`.
 
@@ -202,9 +208,12 @@ def _given(command: ArgumentParser, argv: list[str]) -> Namespace:
         problem = str(error.message).removeprefix("error: ")
     except OverflowError:
         problem = "a number is too large for any setting"
-    if len(problem) > 1000:
-        problem = f"{problem[:1000]} ..."
     words = " ".join(line.strip() for line in problem.splitlines())
+    if literal := _LITERAL.search(words):
+        allowed = literal[2].replace("'", "")
+        words = f"--{literal[1]} must be one of {allowed}, not {literal[3][:100]}"
+    if len(words) > 1000:
+        words = f"{words[:1000]} ..."
     raise UsageError(f"{words} (see python -m trainer.run --help)")
 
 

@@ -3,34 +3,50 @@
 from collections.abc import Iterator
 from pathlib import Path
 
+from data_tools.errors import UserError
 from data_tools.manifest import read_manifest
 from data_tools.records import RecordError
 from trainer.config.settings import Config, several
+from trainer.model.weights import Crop, find_weights, read_crop
 
 
 def crop_notes(config: Config) -> Iterator[str]:
     """A line for each set of shards whose pictures are other crops than is expected of them.
 
     A network can be trained on any crop; but `syncnet` takes the face for the preset syncnet and
-    the mouth for the others, and weights to start from know one crop alone. Shards of before 2026,
+    the mouth for the others, and weights to start from know one crop alone, which they may say.
+    Shards of before 2026,
     and of clips made otherwise, do not say what they hold; nothing is said of them.
     """
-    expected = "face" if config.model.name == "syncnet" else "mouth"
+    taken = "face" if config.model.name == "syncnet" else "mouth"  # by syncnet
+    told = _crop_of_init(config)
+    learnt = told or taken
     for folder in several(config.data.shards):
         try:
             crop = read_manifest(Path(folder)).crop
         except (RecordError, OSError):
             continue  # what reads the shards says what is wrong with them
-        if crop is None or crop == expected:
+        if crop is None:
             continue
-        if config.model.init is not None:
+        if config.model.init is not None and crop != learnt:
+            knows = "knows" if told else "is taken to know"
             yield (
-                f"note: {folder} holds {crop} crops; model.init is taken to know {expected} crops, "
+                f"note: {folder} holds {crop} crops; model.init {knows} {learnt} crops, "
                 "and begins almost anew on others"
             )
-        else:
+        elif crop != taken:
             remedy = "--prepared" if crop == "whole" else f"--crop {crop}"
             yield (
-                f"note: {folder} holds {crop} crops, and syncnet takes {expected} crops for "
+                f"note: {folder} holds {crop} crops, and syncnet takes {taken} crops for "
                 f"{config.model.name}: measure with {remedy}"
             )
+
+
+def _crop_of_init(config: Config) -> Crop | None:
+    """The crop that the weights to start from were trained on, if they say so."""
+    if config.model.init is None:
+        return None
+    try:
+        return read_crop(find_weights(config.model.init))
+    except UserError:
+        return None  # what loads the weights says what is wrong with them

@@ -25,7 +25,7 @@ from trainer.model.calibration import AnyCalibration
 from trainer.model.fold import fold
 from trainer.model.syncnet import SyncNet
 from trainer.model.torch_file import write
-from trainer.model.weights import public_state
+from trainer.model.weights import Crop, public_state
 
 TOLERANCE = 1e-4  # of the longest embedding; rounding is some 1e-6
 _SHAPES = ((1, 1), (2, 3), (3, 12))  # batch, windows that exports are compared on
@@ -35,12 +35,18 @@ class ExportError(UserError):
     """An export that cannot be made, or does not compute what the network does; says why."""
 
 
-def export(model: SyncNet, out: Path, calibration: AnyCalibration | None = None) -> list[Path]:
+def export(
+    model: SyncNet,
+    out: Path,
+    calibration: AnyCalibration | None = None,
+    crop: Crop | None = None,
+) -> list[Path]:
     """Write `model` in the format that the suffix of `out` names, one of WRITERS.
 
     Args:
         model: in evaluation mode, not folded, on the CPU.
         calibration: goes along into .safetensors.
+        crop: that it was trained on; goes along as well.
 
     Returns:
         The files that were written.
@@ -51,7 +57,7 @@ def export(model: SyncNet, out: Path, calibration: AnyCalibration | None = None)
         OSError: a file cannot be written.
     """
     if out.suffix == ".safetensors":
-        return write_safetensors(model, out, calibration)
+        return write_safetensors(model, out, calibration, crop)
     return WRITERS[out.suffix](model, out)
 
 
@@ -63,10 +69,15 @@ def write_state(model: SyncNet, path: Path) -> list[Path]:
 
 
 def write_safetensors(
-    model: SyncNet, path: Path, calibration: AnyCalibration | None = None
+    model: SyncNet,
+    path: Path,
+    calibration: AnyCalibration | None = None,
+    crop: Crop | None = None,
 ) -> list[Path]:
-    """The same tensors without pickle; a calibration goes into the metadata."""
+    """The same tensors without pickle; a calibration and the crop go into the metadata."""
     metadata = {"model": model.name}
+    if crop is not None:
+        metadata["crop"] = crop
     if calibration is not None:
         metadata["calibration"] = json.dumps(calibration.as_dict())
     with atomic_path(path) as partial:

@@ -10,11 +10,13 @@ from trainer.model.device import find_device
 from trainer.model.fold import fold
 from trainer.model.syncnet import SyncNet
 from trainer.model.weights import (
+    Crop,
     WeightsError,
     default_weights,
     find_weights,
     load_model,
     read_calibration,
+    read_crop,
 )
 
 
@@ -26,15 +28,19 @@ class Network:
         model: folded (`trainer.model.fold`), in evaluation mode, on `device`.
         device: "cpu", "cuda" or "cuda:n".
         calibration: how often its offsets are right; None where the weights do not say.
+        trained_crop: what it was trained on; None where the weights do not say.
     """
 
     model: SyncNet
     device: str = "cpu"
     calibration: AnyCalibration | None = None
+    trained_crop: Crop | None = None
 
     @property
     def crop(self) -> Literal["face", "mouth"]:
-        """The crop that it is taken to be trained on, "face" or "mouth"; weights do not say."""
+        """The crop to take of videos: what it was trained on, or else what its preset is for."""
+        if self.trained_crop in ("face", "mouth"):
+            return self.trained_crop
         return "face" if self.model.name == "syncnet" else "mouth"
 
     @property
@@ -59,4 +65,5 @@ def load_network(weights: Path | str | None = None, device: str = "auto") -> Net
     path = default_weights() if weights is None else find_weights(weights)
     if path is None:
         raise WeightsError("this package comes without weights; train or give some")
-    return Network(fold(load_model(path)).to(device), device, read_calibration(path))
+    model = fold(load_model(path)).to(device)
+    return Network(model, device, read_calibration(path), read_crop(path))

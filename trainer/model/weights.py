@@ -8,7 +8,7 @@ import os
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, cast, get_args
 
 import torch
 from safetensors import safe_open
@@ -32,6 +32,8 @@ PACKAGED = {"mouth": "mouth.safetensors", "mouth-grid": "mouth-grid.safetensors"
 DEFAULT = "mouth"
 
 
+Crop = Literal["face", "mouth", "whole"]
+CROPS: tuple[Crop, ...] = get_args(Crop)
 Form = tuple[tuple[int, ...], str]  # of a tensor: shape, kind of numbers
 
 
@@ -86,20 +88,42 @@ def read_calibration(path: Path) -> AnyCalibration | None:
     Raises:
         WeightsError: the file is damaged, or the calibration makes no sense.
     """
-    if path.suffix != ".safetensors":
-        return None
-    _check_safetensors(path)
-    try:
-        with safe_open(path, "pt") as file:
-            text = (file.metadata() or {}).get("calibration")
-    except Exception as error:  # the library raises many kinds
-        raise WeightsError(f"{path} is damaged or no safetensors file: {_first(error)}") from None
+    text = _metadata(path).get("calibration")
     if text is None:
         return None
     try:
         return decode_calibration(text)
     except RecordError as error:
         raise WeightsError(f"{path}: its calibration cannot be read: {error}") from None
+
+
+def read_crop(path: Path) -> Crop | None:
+    """The crop that the weights were trained on, as a safetensors file says; None: none is told.
+
+    Raises:
+        WeightsError: the file is damaged, or there is no such crop.
+    """
+    text = _metadata(path).get("crop")
+    if text is None:
+        return None
+    for crop in CROPS:
+        if text == crop:
+            return crop
+    raise WeightsError(
+        f"{path}: its crop must be one of {', '.join(CROPS)}, not {plain_name(text)}"
+    )
+
+
+def _metadata(path: Path) -> dict[str, str]:
+    """What stands beside the tensors of a safetensors file; nothing for other files."""
+    if path.suffix != ".safetensors":
+        return {}
+    _check_safetensors(path)
+    try:
+        with safe_open(path, "pt") as file:
+            return file.metadata() or {}
+    except Exception as error:  # the library raises many kinds
+        raise WeightsError(f"{path} is damaged or no safetensors file: {_first(error)}") from None
 
 
 def load_model(path: Path) -> SyncNet:

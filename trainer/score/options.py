@@ -18,7 +18,8 @@ class MeasureOptions:
         prepared: the whole picture is the crop of one face already, as the weights need it: the
             mouth for those of the package, the face for syncnet_v2.model.
         crop: the crop to take, "face" or "mouth", or, with --prepared, the one that it is (default:
-            face for syncnet, mouth for the others).
+            what the weights say that they were trained on, else face for syncnet, mouth for the
+            others).
         mode: centred: inner products of what moves in lips and sound, best on speakers never seen;
             masked: mean distances, of which only sound that exists counts; parity: as the official
             code scores, zeros beyond the ends and the last window left out (default: the one that
@@ -42,11 +43,16 @@ class MeasureOptions:
 
 def crop_note(network: Network, options: MeasureOptions) -> str:
     """One line where the pictures may be other crops than the network needs; empty otherwise."""
-    needed = network.crop
+    needed, known = network.crop, network.trained_crop
+    if known == "whole":
+        if options.prepared:
+            return ""
+        return (
+            "note: these weights were trained on whole pictures, as they are; measure such videos "
+            "with --prepared, or the offset is wrong"
+        )
     if options.crop == needed or (options.crop is None and not options.prepared):
         return ""
-    note = (
-        f"note: these weights take {needed} crops, unless they were trained on others; of any "
-        "other crop the offset is wrong"
-    )
+    unless = "" if known else ", unless they were trained on others"
+    note = f"note: these weights take {needed} crops{unless}; of any other crop the offset is wrong"
     return note if options.crop else f"{note}; if the picture is one, say so with --crop {needed}"

@@ -64,9 +64,9 @@ class Display:
         if self._bar:
             self._bar.update(self._task, completed=pace.done, epoch=epoch, figures=figures)
         else:
+            left = pace.seconds_left or 0.0  # a step is done, so there is a rate
             self._console.print(
-                f"step {pace.done}/{pace.total}, epoch {epoch}, {figures}, "
-                f"ETA {pace.seconds_left:.0f} s",
+                f"step {pace.done}/{pace.total}, epoch {epoch}, {figures}, ETA {left:.0f} s",
                 highlight=False,
             )
 

@@ -88,6 +88,33 @@ def test_every_limit_is_one_sentence(
     assert not out.exists()
 
 
+def test_a_folder_that_cannot_be_written_to_is_one_sentence(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "v.mp4").write_bytes(b"no video")
+    for out, why in (
+        (tmp_path / "file" / "out", "not a directory"),
+        (tmp_path / ("x" * 300), "file name too long"),
+        (Path("/proc/self/fdinfo"), "no such file or directory"),
+    ):
+        for option in ("--shards", "--out"):
+            assert prepare.main([str(tmp_path / "v.mp4"), option, str(out)]) == 2
+            (line,) = capsys.readouterr().err.splitlines()
+            assert f"the folder {out} cannot be written to: {why}" in line
+
+
+def test_clips_and_shards_need_two_folders(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "link").symlink_to("x")
+    for shards in (tmp_path / "x", tmp_path / "y" / ".." / "x", tmp_path / "link"):
+        words = ["v.mp4", "--out", str(tmp_path / "x"), "--shards", str(shards)]
+        assert prepare.main(words) == 2
+        assert "--shards and --out must be two folders" in capsys.readouterr().err
+    assert not (tmp_path / "x").exists()
+
+
 def test_paths_of_any_name_stay_paths() -> None:
     names = ["#", "null", "12"]
     for name in names:

@@ -10,6 +10,8 @@ from pathlib import Path
 from data_tools.manifest import read_manifest
 from trainer.config.crops import crop_notes
 from trainer.config.settings import Config
+from trainer.model.formats import write_safetensors
+from trainer.model.syncnet import SyncNet
 
 
 def test_other_crops_than_expected_are_said(shards_folder: Path, tmp_path: Path) -> None:
@@ -26,4 +28,14 @@ def test_other_crops_than_expected_are_said(shards_folder: Path, tmp_path: Path)
         assert len(notes) == (words is not None)
     starting = replace(config, model=replace(config.model, init="mouth"))
     (note,) = crop_notes(starting)
-    assert "is taken to know mouth crops" in note
+    assert "model.init knows mouth crops" in note  # the package's weights say so
+    network = SyncNet("small")
+    for crop, words in (
+        ("whole", "measure with --prepared"),
+        (None, "is taken to know mouth"),
+        ("face", "knows face"),
+    ):
+        write_safetensors(network, tmp_path / "w.safetensors", crop=crop)
+        own = replace(config, model=replace(config.model, init=str(tmp_path / "w.safetensors")))
+        (note,) = crop_notes(own)
+        assert words in note
