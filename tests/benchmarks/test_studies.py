@@ -56,8 +56,8 @@ class OncePerKind:
         check(config)
         data, loss = config.data, config.loss
         ways = (loss.name, data.pairing, config.model.name, loss.others > 0)
-        ways = (*ways, config.augment != Augment(), data.windows_per_run > 1)
-        kind = repr((*ways, data.shards, config.train.epochs, config.train.batch_size))
+        more = (config.augment != Augment(), data.windows_per_run > 1)
+        kind = repr((ways, more, data.shards, config.train.epochs, config.train.batch_size))
         run = Path(config.run.dir)
         if kind not in self._cost:
             self._cost[kind] = self._learn(config)
