@@ -9,7 +9,9 @@ import os
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+import shutil
 import subprocess
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -37,6 +39,29 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Files with slow tests first: at the end no process waits long for another's file."""
     slow = Counter(item.path for item in items if item.get_closest_marker("slow"))
     items.sort(key=lambda item: -slow[item.path])
+
+
+@pytest.fixture(scope="session", autouse=True)
+def times_drawn_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Of the pictures that runs leave of their times only a process's first is drawn.
+
+    One takes as long as a small training (1.3 s of CPU). The others are copies of it, put where
+    the run wants them; tests/trainer/train/test_timing.py draws pictures of its own.
+    """
+    summary = sys.modules.get("trainer.train.summary")
+    if summary is None:  # no test that was collected trains
+        yield
+        return
+    honest, first = summary.timing.plot, tmp_path_factory.mktemp("times") / "timing.png"
+
+    def plot(rows: object, picture: Path) -> None:
+        if not first.exists():
+            honest(rows, first)
+        shutil.copyfile(first, picture)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(summary.timing, "plot", plot)
+        yield
 
 
 @pytest.fixture(scope="session")

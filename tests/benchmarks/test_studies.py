@@ -1,6 +1,7 @@
 """Every study runs, small, writes what it draws and tells; no accuracy is asserted of these."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -24,14 +25,69 @@ from data_tools.keep import KEEP, NO_MINIMUM, REALIGN, SHIFTED, Row, read_keep, 
 from data_tools.packing import pack
 from data_tools.plan import PackOptions
 from data_tools.synth.clips import synthesize
+from trainer.config.checks import check
+from trainer.config.settings import Config
+from trainer.data.augment import Augment
 from trainer.data.dataset import Dataset
 
 MODULES = [augmentation, loss, margin, min_shift, pairing, refinement, unseen, windows_per_run]
 
 
+class OncePerKind:
+    """`learn` and `accuracy` for the studies: trainings of one kind are done once.
+
+    Studies differ by how much of something they train with, and every amount is one of the
+    trainer's own tests. What takes another way through the code is trained here for real: losses,
+    pairings, models, augmentation, sounds of others. The rest is given the first one's weights.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._cost: dict[str, float] = {}
+        self._accuracy: dict[tuple[bytes, tuple[Path, ...]], dict[str, float]] = {}
+        self._learn, self._measure = training.learn, training.accuracy
+
+    @property
+    def kinds(self) -> int:
+        """How many trainings were done."""
+        return len(self._cost)
+
+    def learn(self, config: Config) -> float:
+        check(config)
+        data, loss = config.data, config.loss
+        ways = (loss.name, data.pairing, config.model.name, loss.others > 0)
+        more = (config.augment != Augment(), data.windows_per_run > 1)
+        kind = repr((ways, more, data.shards, config.train.epochs, config.train.batch_size))
+        run = Path(config.run.dir)
+        if kind not in self._cost:
+            self._cost[kind] = self._learn(config)
+            shutil.copytree(run, self._folder / str(hash(kind)))
+        else:
+            shutil.copytree(self._folder / str(hash(kind)), run)
+        return self._cost[kind]
+
+    def accuracy(self, weights: Path, *unseen: Path) -> dict[str, float]:
+        key = weights.read_bytes(), unseen
+        if key not in self._accuracy:
+            self._accuracy[key] = self._measure(weights, *unseen)
+        return self._accuracy[key]
+
+
 @pytest.fixture(scope="module")
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("studies")
+
+
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory: pytest.TempPathFactory) -> OncePerKind:
+    return OncePerKind(tmp_path_factory.mktemp("kinds"))
+
+
+@pytest.fixture
+def once_per_kind(kept: OncePerKind, monkeypatch: pytest.MonkeyPatch) -> OncePerKind:
+    monkeypatch.setattr(training, "learn", kept.learn)
+    monkeypatch.setattr(training, "accuracy", kept.accuracy)
+    return kept
 
 
 @pytest.mark.parametrize("module", MODULES)
@@ -41,6 +97,7 @@ def test_a_quick_run_is_written_drawn_and_told(
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
+    once_per_kind: OncePerKind,
 ) -> None:
     if module is windows_per_run:  # three trainings of fourteen show as much
         monkeypatch.setattr(module, "PAIRINGS", ("paired",))
@@ -51,19 +108,30 @@ def test_a_quick_run_is_written_drawn_and_told(
     assert study.main(module.STUDY, ["--quick", "--cache", str(cache), "--json", str(file)]) == 0
     told = capsys.readouterr().out
     written = json.loads(file.read_text())
+    if module is not refinement:
+        expected = len(module.TRIALS) + (module is windows_per_run)
+        assert len(written["trials"]) == expected and told.count("seed 0: K=5") == expected
+    if module is loss:
+        assert once_per_kind.kinds >= len(module.TRIALS)
     command = f"python -m benchmarks.studies.{module.STUDY.name} --quick"
     assert written["quick"] and written["command"] == command
     assert module.STUDY.told(written) in told and "K=5" in told
-    picture = file.with_suffix(".png")
-    assert picture.read_bytes().startswith(b"\x89PNG")
-    picture.unlink()
-    assert study.main(module.STUDY, ["--from", str(file)]) == 0 and picture.exists()
+    assert file.with_suffix(".png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_a_result_is_drawn_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "x.json"
+    shutil.copy(RESULTS / "study_margin.json", file)
+    assert study.main(margin.STUDY, ["--from", str(file)]) == 0
+    assert "Which margin?" in capsys.readouterr().out
+    assert file.with_suffix(".png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.usefixtures("once_per_kind")
 def test_a_study_trains_on_shards_made_elsewhere(
     cache: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    synthesize(tmp_path / "clips", 24, 5, size=64, workers=1)
+    synthesize(tmp_path / "clips", 16, 5, size=64, seconds=2.0, workers=1)
     shards, file = tmp_path / "shards", tmp_path / "x.json"
     pack(tmp_path / "clips", shards, PackOptions(gray=True, ratios=(60, 10, 30)))
     args = ["--quick", "--cache", str(cache), "--json", str(file), "--shards", str(shards)]

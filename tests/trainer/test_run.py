@@ -116,7 +116,7 @@ def test_every_pairing_trains_and_resumes_to_the_bit(
     shards_folder: Path, tmp_path: Path, more: list[str]
 ) -> None:
     whole, halves = tmp_path / "whole", tmp_path / "halves"
-    epochs = ["--train.epochs", "3", "--train.schedule", "constant"]
+    epochs = ["--train.epochs", "2", "--train.schedule", "constant"]
     assert main(command(shards_folder, whole, *more, *epochs)) == 0
     first = [*epochs[2:], "--train.epochs", "1"]
     assert main(command(shards_folder, halves, *more, *first)) == 0
@@ -427,9 +427,9 @@ def test_the_real_clip_trains_syncnet_with_falling_loss(real_clips: Path, tmp_pa
     run = tmp_path / "run"
     arguments = ["--data.shards", str(tmp_path / "shards"), "--run.dir", str(run)]
     arguments += ["--model.name", "syncnet", "--train.batch_size", "4", "--train.epochs", "1"]
-    arguments += ["--data.windows_per_clip", "80", "--train.lr", "3e-4"]
+    arguments += ["--data.windows_per_clip", "48", "--train.lr", "3e-4"]
     arguments += ["--train.schedule", "constant", "--train.warmup_steps", "0"]
     assert main(arguments) == 0
     found = losses(run)
-    assert len(found) == 20
-    assert np.mean(found[-5:]) < np.mean(found[:5])
+    assert len(found) == 12
+    assert np.mean(found[-4:]) < np.mean(found[:4])

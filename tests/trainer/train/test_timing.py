@@ -16,7 +16,7 @@ from data_tools.records import RecordError
 from mutations import changed_bytes, changed_json, documented
 from trainer.train import timing
 from trainer.train.distributed import Processes
-from trainer.train.timing import StepClock, StepLog, StepRow
+from trainer.train.timing import StepClock, StepLog, StepRow, plot
 
 
 def row(
@@ -104,7 +104,7 @@ def test_a_damaged_line_is_named(tmp_path: Path) -> None:
 
 
 def test_plot_draws_a_picture(tmp_path: Path) -> None:
-    timing.plot([row(e, 2 * e + s, 1, 5) for e in (1, 2) for s in (0, 1)], tmp_path / "t.png")
+    plot([row(e, 2 * e + s, 1, 5) for e in (1, 2) for s in (0, 1)], tmp_path / "t.png")
     assert (tmp_path / "t.png").read_bytes().startswith(b"\x89PNG")
 
 
@@ -146,7 +146,7 @@ def test_a_loss_that_is_not_finite_is_null_and_nan_is_still_read(tmp_path: Path)
     path.write_text(path.read_text() + old + "\n")
     rows = timing.read_rows(path)
     assert [r.loss for r in rows[:3]] == written and math.isnan(rows[3].loss or 0)
-    timing.plot(rows, tmp_path / "t.png")
+    plot(rows, tmp_path / "t.png")
 
 
 def test_lines_that_are_kept_stay_as_they_are(tmp_path: Path) -> None:
