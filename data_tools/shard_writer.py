@@ -17,7 +17,7 @@ from data_tools.atomic import atomic_path, write_json
 from data_tools.clip_data import ClipData
 from data_tools.manifest import ClipRecord, DroppedClip, ShardStats, read_stats
 from data_tools.mfcc import FPS, SAMPLE_RATE
-from data_tools.tar_index import NPY_HEADER, format_idx, index_tar
+from data_tools.tar_index import BLOCK, NPY_HEADER, Member, format_idx
 
 Members: TypeAlias = list[tuple[str, bytes]]  # extension and bytes, in the order of the tar
 
@@ -95,7 +95,7 @@ def writing_shard(tar: Path) -> Iterator["ShardWriter"]:
         tar.unlink()
         return
     with atomic_path(tar.with_suffix(".idx")) as partial:
-        partial.write_text(format_idx(index_tar(tar)), encoding="ascii")
+        partial.write_text(format_idx(shard.index), encoding="ascii")
 
 
 class ShardWriter:
@@ -103,18 +103,25 @@ class ShardWriter:
 
     Attributes:
         records: of the clips so far.
+        index: of their members, as `index_tar` would read them from the tar.
     """
 
     def __init__(self, writer: webdataset.TarWriter) -> None:
         self._writer = writer
         self.records: list[ClipRecord] = []
+        self.index: list[list[Member]] = []
 
     def add(self, record: ClipRecord, members: Members) -> None:
         """Append a clip, as `clip_members` gives it."""
+        listed = []
         for extension, content in members:
             # One call a member: TarWriter sorts the members within a call.
             self._writer.write({"__key__": record.key, extension: content})
+            size = len(content)
+            begin = self._writer.tarstream.offset - -(-size // BLOCK) * BLOCK
+            listed.append(Member(extension, begin, size, f"{record.key}.{extension}"))
         self.records.append(record)
+        self.index.append(listed)
 
 
 def commit_shard(

@@ -26,13 +26,32 @@ except ImportError as error:
 SIDE = 128  # pixels; PySceneDetect scales down as well, its scores hardly depend on the size
 
 
+class _Quick(ContentDetector):
+    """ContentDetector with the same scores, its sums taken by OpenCV: a sixth of the time."""
+
+    _last: NDArray[np.uint8] | None = None
+
+    def _calculate_frame_score(
+        self, timecode: FrameTimecode, frame_img: NDArray[np.uint8]
+    ) -> float:
+        hsv = np.asarray(cv2.cvtColor(frame_img, cv2.COLOR_BGR2HSV), np.uint8)
+        last, self._last = self._last, hsv
+        if last is None:
+            return 0.0
+        # By default hue, saturation and brightness weigh 1 each, edges nothing. Sums of bytes are
+        # exact in double precision.
+        pixels = float(hsv.shape[0] * hsv.shape[1])
+        hue, saturation, brightness, _ = cv2.sumElems(cv2.absdiff(hsv, last))
+        return (hue / pixels + saturation / pixels + brightness / pixels) / 3.0
+
+
 class Cuts:
     """Tells for each picture, in order, whether a new shot begins with it."""
 
     def __init__(self, threshold: float = SHOT_THRESHOLD) -> None:
         # No minimum length: two cuts in a row make a short shot that the report names, whereas a
         # cut held back would let a track run on into another picture.
-        self._detector = ContentDetector(
+        self._detector = _Quick(
             threshold=threshold, min_scene_len=0, filter_mode=FlashFilter.Mode.SUPPRESS
         )
 
