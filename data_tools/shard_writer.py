@@ -3,14 +3,15 @@
 import hashlib
 import io
 import json
+import tarfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, BinaryIO, TypeAlias
 
 import numpy as np
 import soundfile
-import webdataset
 from numpy.typing import NDArray
 
 from data_tools.atomic import atomic_path, write_json
@@ -83,14 +84,10 @@ def write_shard(tar: Path, clips: Iterable[tuple[ClipRecord, Members]]) -> list[
 @contextmanager
 def writing_shard(tar: Path) -> Iterator["ShardWriter"]:
     """As `write_shard`, for whoever has one clip after another: `add` takes them."""
-    with (
-        atomic_path(tar) as partial,
-        open(partial, "wb") as stream,
-        # A fixed owner and time make equal input give equal bytes.
-        webdataset.TarWriter(stream, user="", group="", mtime=0, encoder=False) as writer,
-    ):
-        shard = ShardWriter(writer)
+    with atomic_path(tar) as partial, open(partial, "wb") as stream:
+        shard = ShardWriter(stream)
         yield shard
+        shard.finish()
     if not shard.records:
         tar.unlink()
         return
@@ -106,8 +103,9 @@ class ShardWriter:
         index: of their members, as `index_tar` would read them from the tar.
     """
 
-    def __init__(self, writer: webdataset.TarWriter) -> None:
-        self._writer = writer
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream = stream
+        self._end = 0  # bytes so far
         self.records: list[ClipRecord] = []
         self.index: list[list[Member]] = []
 
@@ -115,13 +113,23 @@ class ShardWriter:
         """Append a clip, as `clip_members` gives it."""
         listed = []
         for extension, content in members:
-            # One call a member: TarWriter sorts the members within a call.
-            self._writer.write({"__key__": record.key, extension: content})
-            size = len(content)
-            begin = self._writer.tarstream.offset - -(-size // BLOCK) * BLOCK
-            listed.append(Member(extension, begin, size, f"{record.key}.{extension}"))
+            name, size = f"{record.key}.{extension}", len(content)
+            header = _header(name, size)
+            listed.append(Member(extension, self._end + len(header), size, name))
+            self._write(header)
+            self._write(content)
+            self._write(bytes(-size % BLOCK))
         self.records.append(record)
         self.index.append(listed)
+
+    def finish(self) -> None:
+        """End the tar: two empty blocks, filled up as `tarfile` does."""
+        self._write(bytes(2 * BLOCK))
+        self._write(bytes(-self._end % tarfile.RECORDSIZE))
+
+    def _write(self, content: bytes) -> None:
+        self._stream.write(content)
+        self._end += len(content)
 
 
 def commit_shard(
@@ -145,6 +153,32 @@ def is_complete(tar: Path) -> bool:
         return True
     written = tar.exists() and tar.stat().st_size == stats.tar_bytes
     return written and tar.with_suffix(".idx").exists()
+
+
+def _header(name: str, size: int) -> bytes:
+    """What `tarfile` writes before a member, for every picture in a twelfth of its time."""
+    plain = name.encode()
+    if len(plain) > tarfile.LENGTH_NAME or not name.isascii() or size >= 8**11:
+        return _tarfile_header(name, size)
+    block = bytearray(_empty_header())
+    block[: len(plain)] = plain
+    block[124:135] = b"%011o" % size
+    block[148:156] = b" " * 8  # the sum is that of the header with spaces in its place
+    block[148:156] = b"%06o\0 " % sum(block)
+    return bytes(block)
+
+
+@cache
+def _empty_header() -> bytes:
+    return _tarfile_header("", 0)
+
+
+def _tarfile_header(name: str, size: int) -> bytes:
+    info = tarfile.TarInfo(name)
+    info.size, info.mode = size, 0o444
+    # A fixed owner and time make equal input give equal bytes.
+    info.uname, info.gname, info.mtime = "", "", 0
+    return info.tobuf(tarfile.PAX_FORMAT)
 
 
 def _npy(features: NDArray[np.float32]) -> bytes:

@@ -27,14 +27,17 @@ SIDE = 128  # pixels; PySceneDetect scales down as well, its scores hardly depen
 
 
 class _Quick(ContentDetector):
-    """ContentDetector with the same scores, its sums taken by OpenCV: a sixth of the time."""
+    """ContentDetector with the same scores, its sums taken by OpenCV: a sixth of the time.
+
+    Pictures are RGB, not BGR.
+    """
 
     _last: NDArray[np.uint8] | None = None
 
     def _calculate_frame_score(
         self, timecode: FrameTimecode, frame_img: NDArray[np.uint8]
     ) -> float:
-        hsv = np.asarray(cv2.cvtColor(frame_img, cv2.COLOR_BGR2HSV), np.uint8)
+        hsv = np.asarray(cv2.cvtColor(frame_img, cv2.COLOR_RGB2HSV), np.uint8)
         last, self._last = self._last, hsv
         if last is None:
             return 0.0
@@ -54,8 +57,10 @@ class Cuts:
         self._detector = _Quick(
             threshold=threshold, min_scene_len=0, filter_mode=FlashFilter.Mode.SUPPRESS
         )
+        # Without a minimum length times are handed back and not looked at; to make one takes as
+        # long as to score a picture.
+        self._time = FrameTimecode(0, float(FPS))
 
-    def begins_shot(self, index: int, picture: NDArray[np.uint8]) -> bool:
-        """picture: picture `index`, (H, W, 3) RGB uint8, scaled to about SIDE pixels."""
-        bgr = cv2.cvtColor(picture, cv2.COLOR_RGB2BGR)
-        return bool(self._detector.process_frame(FrameTimecode(index, float(FPS)), bgr))
+    def begins_shot(self, picture: NDArray[np.uint8]) -> bool:
+        """picture: the next one, (H, W, 3) RGB uint8, scaled to about SIDE pixels."""
+        return bool(self._detector.process_frame(self._time, picture))
