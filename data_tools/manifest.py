@@ -11,7 +11,7 @@ from typing import Annotated, Any, Final, Literal
 from msgspec import Meta
 
 from data_tools.clips import SPLITS
-from data_tools.records import Count, RecordError, read_record
+from data_tools.records import Count, RecordError, fields_of, read_record
 
 FORMAT: Final = "syncnet-shards/1"
 MANIFEST = "manifest.json"
@@ -46,7 +46,7 @@ class ClipRecord:
 
     def as_dict(self) -> dict[str, Any]:
         """What the statistics hold."""
-        content = asdict(self)
+        content = fields_of(self)
         if self.speaker is None:
             del content["speaker"]
         return content
@@ -76,7 +76,11 @@ class ShardStats:
 
     def as_dict(self) -> dict[str, Any]:
         """What <shard>.json holds."""
-        return {**asdict(self), "clips": [record.as_dict() for record in self.clips]}
+        return {
+            **fields_of(self),
+            "clips": [record.as_dict() for record in self.clips],
+            "dropped": [asdict(clip) for clip in self.dropped],
+        }
 
     @property
     def totals(self) -> "SplitTotals":

@@ -12,6 +12,7 @@ import json
 import os
 import re
 from collections.abc import Iterator
+from dataclasses import fields
 from pathlib import Path
 from typing import Annotated, Any, BinaryIO, TypeVar
 
@@ -36,6 +37,11 @@ T = TypeVar("T")
 
 class RecordError(UserError):
     """A file that does not hold what it must: names file, field and remedy in one sentence."""
+
+
+def fields_of(record: Any) -> dict[str, Any]:
+    """The fields of a dataclass, as they are: `dataclasses.asdict` copies all that is in them."""
+    return {each.name: getattr(record, each.name) for each in fields(record)}
 
 
 def read_record(

@@ -3,21 +3,22 @@
 import hashlib
 import io
 import json
+import tarfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, BinaryIO, TypeAlias
 
 import numpy as np
 import soundfile
-import webdataset
 from numpy.typing import NDArray
 
 from data_tools.atomic import atomic_path, write_json
 from data_tools.clip_data import ClipData
 from data_tools.manifest import ClipRecord, DroppedClip, ShardStats, read_stats
 from data_tools.mfcc import FPS, SAMPLE_RATE
-from data_tools.tar_index import NPY_HEADER, format_idx, index_tar
+from data_tools.tar_index import BLOCK, NPY_HEADER, Member, format_idx
 
 Members: TypeAlias = list[tuple[str, bytes]]  # extension and bytes, in the order of the tar
 
@@ -83,19 +84,15 @@ def write_shard(tar: Path, clips: Iterable[tuple[ClipRecord, Members]]) -> list[
 @contextmanager
 def writing_shard(tar: Path) -> Iterator["ShardWriter"]:
     """As `write_shard`, for whoever has one clip after another: `add` takes them."""
-    with (
-        atomic_path(tar) as partial,
-        open(partial, "wb") as stream,
-        # A fixed owner and time make equal input give equal bytes.
-        webdataset.TarWriter(stream, user="", group="", mtime=0, encoder=False) as writer,
-    ):
-        shard = ShardWriter(writer)
+    with atomic_path(tar) as partial, open(partial, "wb") as stream:
+        shard = ShardWriter(stream)
         yield shard
+        shard.finish()
     if not shard.records:
         tar.unlink()
         return
     with atomic_path(tar.with_suffix(".idx")) as partial:
-        partial.write_text(format_idx(index_tar(tar)), encoding="ascii")
+        partial.write_text(format_idx(shard.index), encoding="ascii")
 
 
 class ShardWriter:
@@ -103,18 +100,36 @@ class ShardWriter:
 
     Attributes:
         records: of the clips so far.
+        index: of their members, as `index_tar` would read them from the tar.
     """
 
-    def __init__(self, writer: webdataset.TarWriter) -> None:
-        self._writer = writer
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream = stream
+        self._end = 0  # bytes so far
         self.records: list[ClipRecord] = []
+        self.index: list[list[Member]] = []
 
     def add(self, record: ClipRecord, members: Members) -> None:
         """Append a clip, as `clip_members` gives it."""
+        listed = []
         for extension, content in members:
-            # One call a member: TarWriter sorts the members within a call.
-            self._writer.write({"__key__": record.key, extension: content})
+            name, size = f"{record.key}.{extension}", len(content)
+            header = _header(name, size)
+            listed.append(Member(extension, self._end + len(header), size, name))
+            self._write(header)
+            self._write(content)
+            self._write(bytes(-size % BLOCK))
         self.records.append(record)
+        self.index.append(listed)
+
+    def finish(self) -> None:
+        """End the tar: two empty blocks, filled up as `tarfile` does."""
+        self._write(bytes(2 * BLOCK))
+        self._write(bytes(-self._end % tarfile.RECORDSIZE))
+
+    def _write(self, content: bytes) -> None:
+        self._stream.write(content)
+        self._end += len(content)
 
 
 def commit_shard(
@@ -138,6 +153,32 @@ def is_complete(tar: Path) -> bool:
         return True
     written = tar.exists() and tar.stat().st_size == stats.tar_bytes
     return written and tar.with_suffix(".idx").exists()
+
+
+def _header(name: str, size: int) -> bytes:
+    """What `tarfile` writes before a member, for every picture in a twelfth of its time."""
+    plain = name.encode()
+    if len(plain) > tarfile.LENGTH_NAME or not name.isascii() or size >= 8**11:
+        return _tarfile_header(name, size)
+    block = bytearray(_empty_header())
+    block[: len(plain)] = plain
+    block[124:135] = b"%011o" % size
+    block[148:156] = b" " * 8  # the sum is that of the header with spaces in its place
+    block[148:156] = b"%06o\0 " % sum(block)
+    return bytes(block)
+
+
+@cache
+def _empty_header() -> bytes:
+    return _tarfile_header("", 0)
+
+
+def _tarfile_header(name: str, size: int) -> bytes:
+    info = tarfile.TarInfo(name)
+    info.size, info.mode = size, 0o444
+    # A fixed owner and time make equal input give equal bytes.
+    info.uname, info.gname, info.mtime = "", "", 0
+    return info.tobuf(tarfile.PAX_FORMAT)
 
 
 def _npy(features: NDArray[np.float32]) -> bytes:

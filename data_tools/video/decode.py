@@ -24,7 +24,7 @@ from data_tools.video.beside import sound_beside
 
 try:
     import av
-    from av.video.reformatter import VideoReformatter
+    from av.video.reformatter import Interpolation, VideoReformatter
 
     from data_tools.video.clock import Clock, demuxed, in_order, lacks_presentation
     from data_tools.video.mono import Mixer
@@ -42,6 +42,8 @@ except ImportError as error:
         "pip install 'syncnet-trainer[prepare]'"
     ) from None
 
+# Names would be looked up for every picture.
+_POINT, _AREA, _BILINEAR = Interpolation.POINT, Interpolation.AREA, Interpolation.BILINEAR
 STILL_SECONDS = 1  # a picture that stands longer than this is no talking face
 _CUT = (av.error.InvalidDataError, av.error.EOFError)  # what a file without its end may give
 
@@ -177,13 +179,15 @@ class Video:
             next_part = self._clock.part(time)
             if shown is None:
                 self.origin, part = time, next_part
-            time -= self.origin or 0
+            if self.origin:
+                time -= self.origin
             if shown is not None:
                 if time <= since:
                     self.backwards += 1
                     continue
                 due = _first_slot(time)
-                if time - since > STILL_SECONDS and due > index:
+                # The slot of `since` is `index`: of what stands so long the next is not due.
+                if due > index + 1 and time - since > STILL_SECONDS:
                     yield Picture(index, shown, not fresh, after_still, part)
                     stood += due - index - 1
                     if stood > FPS * (LONGEST_GAP + sound.heard) + due - stood:
@@ -211,7 +215,7 @@ class Video:
 
     def _decode(self, sound: Sound) -> Iterator[Any]:
         mixer: Mixer | None = None
-        heard: Any = None  # the sound frame that the mixer was made for
+        heard: Any = None  # the format that the mixer was made for
         for packet in self._packets():
             self.bytes_read += packet.size
             try:
@@ -228,12 +232,13 @@ class Video:
                 self.packets_heard += 1
             for frame in frames:
                 self._retime(frame)
-                if mixer is not None and not _same_format(frame, heard):
+                form = frame.sample_rate, frame.format.name, frame.layout.name
+                if mixer is not None and form != heard:
                     _append(sound, mixer, None)
                     mixer = None
                 if mixer is None:
                     mixer = Mixer(frame, self._sound.codec_context.codec.lossless)
-                    heard = frame
+                    heard = form
                 _append(sound, mixer, frame)
         if mixer is not None:
             _append(sound, mixer, None)
@@ -290,7 +295,8 @@ class Video:
 
     def _time(self, frame: Any, since: Fraction | None) -> Fraction:
         if frame.pts is not None:
-            return Fraction(frame.pts) * frame.time_base
+            unit = frame.time_base
+            return Fraction(frame.pts * unit.numerator, unit.denominator)
         rate = self._picture.average_rate or self._picture.guessed_rate
         if not rate:
             raise VideoError("no timestamps", "the pictures carry neither times nor a rate")
@@ -307,24 +313,24 @@ class Converter:
 
     def __init__(self, aspect: Fraction = Fraction(1)) -> None:
         self._aspect = aspect
+        self._square = aspect == 1
         self._scalers: dict[tuple[int, int, str], Any] = {}
 
     def short_side(self, frame: Any) -> int:
         """The shorter side of `frame` as it is to be shown, pixels."""
-        return min(frame.height, max(1, round(frame.width * self._aspect)))
+        return min(self.size(frame))
 
     def size(self, frame: Any) -> tuple[int, int]:
         """Height and width of `frame` with square pixels, before it is rotated."""
-        return frame.height, max(1, round(frame.width * self._aspect))
+        width = frame.width if self._square else max(1, round(frame.width * self._aspect))
+        return frame.height, width
 
     def plain(self, frame: Any, gray: bool, side: int | None = None) -> NDArray[np.uint8]:
         """As `rgb`, or (H, W) if gray: its luma, at a third of the cost.
 
         side: scale to (side, side), whatever the shape.
         """
-        height, width = self.size(frame)
-        if side is not None:
-            height = width = side
+        height, width = self.size(frame) if side is None else (side, side)
         return self._scaled(frame, height, width, "gray" if gray else "rgb24")
 
     def rgb(
@@ -335,7 +341,7 @@ class Converter:
         short_side: scale down to this, if the picture is larger.
         rough: take single pixels instead of averaging, in a third of the time.
         """
-        height, width = frame.height, max(1, round(frame.width * self._aspect))
+        height, width = self.size(frame)
         if short_side is not None and short_side < min(height, width):
             scale = short_side / min(height, width)
             height, width = max(1, round(height * scale)), max(1, round(width * scale))
@@ -344,8 +350,11 @@ class Converter:
     def _scaled(
         self, frame: Any, height: int, width: int, pixels: str, rough: bool = False
     ) -> NDArray[np.uint8]:
-        scaler = self._scalers.setdefault((height, width, pixels), VideoReformatter())
-        how = "POINT" if rough else "AREA" if height < frame.height else "BILINEAR"
+        key = height, width, pixels
+        scaler = self._scalers.get(key)
+        if scaler is None:
+            scaler = self._scalers[key] = VideoReformatter()
+        how = _POINT if rough else _AREA if height < frame.height else _BILINEAR
         # One thread: the processes are the parallelism.
         small = scaler.reformat(frame, width, height, pixels, interpolation=how, threads=1)
         array = np.asarray(small.to_ndarray(), np.uint8)
@@ -364,14 +373,6 @@ def _append(sound: Sound, mixer: Mixer, frame: Any) -> None:
         sound.append(samples, time, mixer.channels)
     sound.not_finite += mixer.not_finite - before[0]
     sound.clipped += mixer.clipped - before[1]
-
-
-def _same_format(frame: Any, other: Any) -> bool:
-    return bool(
-        frame.sample_rate == other.sample_rate
-        and frame.format.name == other.format.name
-        and frame.layout.name == other.layout.name
-    )
 
 
 def check_audio_stream(number: int, videos: Sequence[Path]) -> None:

@@ -78,7 +78,7 @@ class FixedFollower:
         begins = False
         if self._cuts is not None:
             tiny = self._converter.rgb(picture.frame, _SIDE, rough=True)
-            begins = self._cuts.begins_shot(picture.index, tiny)
+            begins = self._cuts.begins_shot(tiny)
             self._clock.lap("shots")
         if begins or picture.after_still or picture.part != self._part or not self._shots:
             self._end_shot()

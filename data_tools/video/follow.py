@@ -90,7 +90,7 @@ class FaceFollower:
     def see(self, picture: Picture) -> None:
         """Take the next picture."""
         tiny = self._converter.rgb(picture.frame, SIDE, rough=True)
-        begins = self._cuts.begins_shot(picture.index, tiny)
+        begins = self._cuts.begins_shot(tiny)
         self._clock.lap("shots")
         if begins or picture.after_still or picture.part != self._part or not self._shots:
             self._end_shot()

@@ -8,7 +8,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import traceback
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
@@ -16,7 +16,7 @@ from msgspec import Meta
 
 from data_tools.atomic import write_json
 from data_tools.errors import MissingPackage
-from data_tools.records import Count
+from data_tools.records import Count, fields_of
 from data_tools.records import read_record as read_json_record
 
 HIDDEN = ".prepare"  # records and work in progress, below the folder of clips
@@ -85,9 +85,8 @@ class VideoRecord:
 
     def as_dict(self) -> dict[str, Any]:
         """What the record's file holds."""
-        content = asdict(self)
-        known = {key: value for key, value in content["file"].items() if value is not None}
-        return {**content, "file": known}
+        file = {key: value for key, value in fields_of(self.file).items() if value is not None}
+        return {**fields_of(self), "file": file, "rows": [fields_of(row) for row in self.rows]}
 
 
 def record_of(

@@ -26,17 +26,41 @@ except ImportError as error:
 SIDE = 128  # pixels; PySceneDetect scales down as well, its scores hardly depend on the size
 
 
+class _Quick(ContentDetector):
+    """ContentDetector with the same scores, its sums taken by OpenCV: a sixth of the time.
+
+    Pictures are RGB, not BGR.
+    """
+
+    _last: NDArray[np.uint8] | None = None
+
+    def _calculate_frame_score(
+        self, timecode: FrameTimecode, frame_img: NDArray[np.uint8]
+    ) -> float:
+        hsv = np.asarray(cv2.cvtColor(frame_img, cv2.COLOR_RGB2HSV), np.uint8)
+        last, self._last = self._last, hsv
+        if last is None:
+            return 0.0
+        # By default hue, saturation and brightness weigh 1 each, edges nothing. Sums of bytes are
+        # exact in double precision.
+        pixels = float(hsv.shape[0] * hsv.shape[1])
+        hue, saturation, brightness, _ = cv2.sumElems(cv2.absdiff(hsv, last))
+        return (hue / pixels + saturation / pixels + brightness / pixels) / 3.0
+
+
 class Cuts:
     """Tells for each picture, in order, whether a new shot begins with it."""
 
     def __init__(self, threshold: float = SHOT_THRESHOLD) -> None:
         # No minimum length: two cuts in a row make a short shot that the report names, whereas a
         # cut held back would let a track run on into another picture.
-        self._detector = ContentDetector(
+        self._detector = _Quick(
             threshold=threshold, min_scene_len=0, filter_mode=FlashFilter.Mode.SUPPRESS
         )
+        # Without a minimum length times are handed back and not looked at; to make one takes as
+        # long as to score a picture.
+        self._time = FrameTimecode(0, float(FPS))
 
-    def begins_shot(self, index: int, picture: NDArray[np.uint8]) -> bool:
-        """picture: picture `index`, (H, W, 3) RGB uint8, scaled to about SIDE pixels."""
-        bgr = cv2.cvtColor(picture, cv2.COLOR_RGB2BGR)
-        return bool(self._detector.process_frame(FrameTimecode(index, float(FPS)), bgr))
+    def begins_shot(self, picture: NDArray[np.uint8]) -> bool:
+        """picture: the next one, (H, W, 3) RGB uint8, scaled to about SIDE pixels."""
+        return bool(self._detector.process_frame(self._time, picture))

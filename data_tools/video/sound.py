@@ -167,4 +167,5 @@ class Sound:
 
 def round_half_up(value: Fraction) -> int:
     """The nearest whole number, the larger one of two."""
-    return int((value + Fraction(1, 2)) // 1)
+    # Asked for every picture: in whole numbers it takes a tenth of the time.
+    return (2 * value.numerator + value.denominator) // (2 * value.denominator)

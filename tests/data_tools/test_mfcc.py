@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import python_speech_features
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 from data_tools.mfcc import (
     CEPSTRA,
     COLUMNS_PER_FRAME,
+    SAMPLE_RATE,
     WINDOW_COLUMNS,
     WINDOW_FRAMES,
     column_count,
@@ -127,3 +129,12 @@ def test_stitch_bins_refuses_neighbours_that_disagree() -> None:
 def test_stitch_bins_refuses_other_shapes(shape: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match="is not"):
         stitch_bins(np.zeros(shape, np.float32))
+
+
+@pytest.mark.parametrize("samples", [1, 399, 401, 19_200])
+@pytest.mark.parametrize("loudest", [0, 3, 30_000])
+def test_mfcc_is_that_of_the_library_to_the_bit(samples: int, loudest: int) -> None:
+    rng = np.random.default_rng(samples)
+    audio = rng.integers(-loudest, loudest + 1, samples).astype(np.int16)
+    reference = python_speech_features.mfcc(audio, SAMPLE_RATE).astype(np.float32)
+    assert np.array_equal(mfcc(audio), reference)

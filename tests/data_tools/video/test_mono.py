@@ -173,3 +173,42 @@ def test_what_is_louder_than_full_scale_is_clipped_and_counted(tmp_path):
     assert sound.clipped == (np.abs(loud.astype(np.float32)) > 1).sum()
     expected = np.clip(np.rint(loud[0] * 32768), -32768, 32767)
     assert np.abs(samples - expected).max() <= 1
+
+
+@pytest.mark.parametrize(("form", "layout"), [("s16", "stereo"), ("s16", "mono"), ("fltp", "5.1")])
+def test_packets_that_are_joined_sound_as_they_do_one_by_one(form, layout):
+    """Times in another unit keep packets apart; a gap ends what is joined, and keeps its time."""
+    rng = np.random.default_rng(3)
+    count = av.AudioLayout(layout).nb_channels
+    begins = [*range(0, 60 * 1024, 1024), *range(70 * 1024, 90 * 1024, 1024)]
+    parts = [rng.normal(0, 0.1, (count, 1024)) for _ in begins]
+
+    def run(ticks: int) -> tuple[int, NDArray[np.int16], list[tuple[int, float]]]:
+        mixer, chunks, times = None, [], []
+        for begin, part in zip(begins, parts, strict=True):
+            planar = part.astype(np.float32)
+            if form == "s16":
+                planar = np.rint(part.T.reshape(1, -1) * 32768).astype(np.int16)
+            frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(planar), form, layout)
+            frame.sample_rate, frame.pts = 44_100, begin * ticks
+            frame.time_base = Fraction(1, 44_100 * ticks)
+            mixer = mixer or Mixer(frame, exact=False)
+            chunks += list(mixer.resample(frame))
+        assert mixer is not None
+        chunks += list(mixer.resample(None))
+        first = 0
+        for samples, time in chunks:
+            times.append((first, float(time or 0)))
+            first += len(samples)
+        return len(chunks), np.concatenate([samples for samples, _ in chunks]), times
+
+    few, joined, starts = run(1)
+    many, apart, each = run(10)
+    assert few < many / 5
+    assert np.array_equal(joined, apart)
+    known = dict(each)
+    after = [(first, time) for first, time in starts if time > 70 * 1024 / 44_100]
+    assert after, "no chunk begins behind the gap"
+    for first, time in starts:
+        if first in known:
+            assert abs(time - known[first]) < 1e-3
