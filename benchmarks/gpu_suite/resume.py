@@ -79,7 +79,8 @@ def _wait(lab: Lab, process: "subprocess.Popen[bytes]", folder: Path) -> None:
 
 
 def _log(lab: Lab, folder: Path) -> str:
-    return (lab.folder / f"{folder.name}.log").read_text(errors="replace")[-800:]
+    text = (lab.folder / f"{folder.name}.log").read_text(errors="replace")[-800:]
+    return text.replace(str(lab.folder), "...")
 
 
 def compared(whole: Path, killed: Path, at: int) -> dict[str, Any]:
