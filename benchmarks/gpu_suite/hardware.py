@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tempfile
 from contextlib import suppress
+from pathlib import Path
 from typing import IO, Any
 
 import torch
@@ -34,6 +35,7 @@ with open_loader(dataset, TrainSampler(dataset.windows, 16), model, device=devic
 
 def hardware(lab: Lab) -> None:
     """Names, versions, and the decoders that a batch's log names."""
+    lab.note("file_system", file_system(lab.folder))
     lab.note("cores", len(os.sched_getaffinity(0)))
     lab.note("python", platform.python_version())
     lab.note("torch", torch.__version__)
@@ -47,6 +49,17 @@ def hardware(lab: Lab) -> None:
         lab.note("driver", _ask_smi("driver_version"))
         lab.note("clocks", _ask_smi("clocks.sm,clocks.max.sm,power.limit"))
     lab.note("decoders", decoders(lab))
+
+
+def file_system(folder: Path) -> str | None:
+    """Its kind, as the kernel names it ("tmpfs": in memory); None where that is not told."""
+    kinds = {}
+    with suppress(OSError):
+        for line in Path("/proc/self/mounts").read_text(errors="replace").splitlines():
+            _, mounted, kind, *_ = line.split()
+            kinds[Path(mounted)] = kind
+    folder = folder.resolve()
+    return next((kinds[each] for each in (folder, *folder.parents) if each in kinds), None)
 
 
 def _ask_smi(what: str) -> str | None:

@@ -16,11 +16,11 @@ _RUN_FRAMES = 36  # of a segment in `trainer.score.clip_distances`
 @torch.inference_mode()
 def single(lab: Lab) -> None:
     """Frames/s by piece (`trainer.score.embed`) and by segments at once (`clip_distances`)."""
-    lab.note("embed_piece_now", getattr(embed, "PIECE", None))
     lab.note("clip_distances_pixels_now", getattr(clip_distances, "_BATCH_PIXELS", None))
     names = ["small"] if lab.quick else list(dict.fromkeys([lab.setting.model, "medium"]))
     for name in names:
         model = fold(SyncNet(name).eval()).to(lab.device)
+        lab.note(f"{name}, piece_now", embed.frames_at_once(model, lab.device))
         pieces = (16, 32) if lab.quick else (32, 64, 128, 256, 512, 1024)
         found: dict[str, Any] = {}
         for frames in pieces:

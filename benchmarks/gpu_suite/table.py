@@ -60,9 +60,12 @@ def _hardware(found: Figures) -> str:
     unit = sum(count for name, count in named.items() if "nvjpeg_hw" in name)
     packages = ", ".join(f"{name} {version}" for name, version in found.get("packages", {}).items())
     served = "is named" if unit else "is not named"
+    kind = found.get("file_system")
+    disk = f", folders on {kind}" if kind else ""
     return (
         f"{found.get('cores', '?')} cores, torch {found.get('torch', '?')}, CUDA "
-        f"{found.get('cuda', '?')}, {packages}; the hardware JPEG decoder {served} in DALI's log"
+        f"{found.get('cuda', '?')}, {packages}{disk}; the hardware JPEG decoder {served} in DALI's "
+        "log"
     )
 
 

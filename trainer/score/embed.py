@@ -30,6 +30,9 @@ Item = TypeVar("Item")
 Samples: TypeAlias = Callable[[int, int], NDArray[np.int16]]  # first sample, count -> (count,)
 
 PIECE = 32  # frames computed at once: enough to fill two cores, 150 MB of activations at 224
+# On an H200 (benchmarks/results/gpu_suite.json, "single") 128 frames of 224 RGB take the least time
+# each, of 64 gray 1,024: 20 times as many a second as by 32.
+_GPU_VALUES, _GPU_PIECE = 2**24, 1024
 _SOUND_WINDOWS = 256  # at once
 _OVERLAP = WINDOW_FRAMES - 1
 _MFCC_COLUMNS = 1500  # computed at once; python_speech_features holds 10 kB a column
@@ -44,6 +47,14 @@ def embed_lips(
     """
     pieces_KD = list(lip_pieces(model, pieces, device, bf16))
     return torch.cat(pieces_KD) if pieces_KD else torch.empty(0, model.preset.embedding)
+
+
+def frames_at_once(model: SyncNet, device: torch.device) -> int:
+    """Frames of a track that a device computes at once."""
+    if device.type == "cpu":
+        return PIECE
+    preset = model.preset
+    return min(_GPU_PIECE, max(PIECE, _GPU_VALUES // (preset.size**2 * preset.channels)))
 
 
 @torch.inference_mode()
@@ -69,7 +80,7 @@ def lip_pieces(
     """
     target = torch.device(device)
     tail: NDArray[np.uint8] | None = None
-    for piece in _resized(pieces, PIECE):
+    for piece in _resized(pieces, frames_at_once(model, target)):
         frames = piece if tail is None else np.concatenate([tail, piece])
         tail = frames[-_OVERLAP:]
         if len(frames) < WINDOW_FRAMES:
