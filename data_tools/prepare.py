@@ -198,7 +198,7 @@ def _other_file(record: VideoRecord | None, path: Path) -> str:
         return ""
     # The same file, changed since, is prepared anew; another one of its name is not.
     before = Path(record.file.path)
-    if before == path.absolute() or not before.exists():
+    if before.resolve() == path.resolve() or not before.exists():
         return ""
     return f"an earlier run prepared {shown(before)} under that name; rename one of them"
 

@@ -4,6 +4,7 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -12,27 +13,46 @@ from trainer.train import checkpoint, timing
 
 
 def resume(lab: Lab) -> None:
-    """`python -m trainer.run` twice at once; one is killed (SIGKILL) and resumed."""
-    steps = 24 if lab.quick else 400
-    whole, killed = lab.folder / "whole", lab.folder / "killed"
-    uncut, cut = _start(lab, whole, steps), _start(lab, killed, steps)
+    """`python -m trainer.run` twice at once; one is killed (SIGKILL) and resumed.
+
+    On a GPU as it is, and beside it with train.deterministic, which a CPU is anyway.
+    """
+    lab.note("steps", steps := 24 if lab.quick else 400)
+    with ThreadPoolExecutor(1) as pool:
+        more = ("--train.deterministic", "true")
+        same = pool.submit(_resumed, lab, "same-", steps, *more) if lab.cuda else None
+        for name, value in _resumed(lab, "", steps).items():
+            lab.note(name, value)
+        if same is not None:
+            lab.note("deterministic", _told(same))
+
+
+def _told(found: Future[dict[str, Any]]) -> dict[str, Any]:
+    """Figures, or why there are none: those of the other way are kept all the same."""
+    try:
+        return found.result()
+    except Exception as error:
+        return {"error": str(error)[:800]}
+
+
+def _resumed(lab: Lab, prefix: str, steps: int, *more: str) -> dict[str, Any]:
+    whole, killed = lab.folder / f"{prefix}whole", lab.folder / f"{prefix}killed"
+    uncut, cut = _start(lab, whole, steps, *more), _start(lab, killed, steps, *more)
     try:
         at = _kill_when_saved(lab, cut, killed)
-        lab.note("killed_after_row", at)
         _wait(lab, uncut, whole)
-        _wait(lab, _start(lab, killed, steps, "--resume", "auto"), killed)
+        _wait(lab, _start(lab, killed, steps, *more, "--resume", "auto"), killed)
     finally:
         for process in (uncut, cut):
             if process.poll() is None:
                 process.kill()
-    lab.note("steps", steps)
-    for name, value in compared(whole, killed, at).items():
-        lab.note(name, value)
+    return {"killed_after_row": at} | compared(whole, killed, at)
 
 
 def _start(lab: Lab, folder: Path, steps: int, *more: str) -> "subprocess.Popen[bytes]":
     words = [sys.executable, "-m", "trainer.run", "--data.shards", str(lab.small)]
-    words += ["--data.decode_device", lab.decoder]
+    if "--train.deterministic" not in more:
+        words += ["--data.decode_device", lab.decoder]
     words += ["--model.name", "small", "--train.device", lab.setting.device]
     words += ["--train.batch_size", "8" if lab.quick else "64", "--train.steps", str(steps)]
     words += ["--run.save_steps", str(steps // 4), "--data.val_clips", "1", "--guard", "off"]

@@ -115,6 +115,12 @@ def _memory(found: Figures) -> str:
 
 
 def _resume(found: Figures) -> str:
+    same = found.get("deterministic", {})
+    told = [_losses(found), "with train.deterministic " + _losses(same) if "equal" in same else ""]
+    return "; ".join(filter(None, told))
+
+
+def _losses(found: Figures) -> str:
     if "equal" not in found:
         return ""
     return (
@@ -160,7 +166,11 @@ def _feeding(found: Figures) -> str:
     if "together" in compiled:
         names[f"{compiled['way']}, step compiled"] = compiled["together"]
     rows = [
-        [name, _count(alone.get(name, {}).get("samples_per_s")), *_with_step(each)]
+        [
+            name + _empty(alone.get(name, {})),
+            _count(alone.get(name, {}).get("samples_per_s")),
+            *_with_step(each),
+        ]
         for name, each in names.items()
     ]
     if not rows:
@@ -170,6 +180,11 @@ def _feeding(found: Figures) -> str:
         "wait of first steps", "of others", "utilisation", "300 epochs", "MFU", "GPU memory",
     ]  # fmt: skip
     return "\n" + table(heads, rows)
+
+
+def _empty(alone: Figures) -> str:
+    """Says of a cache that was not filled while it was measured that it was not."""
+    return " (not filled: frames were decoded)" if alone.get("cached") is False else ""
 
 
 def _count(number: int | None) -> str:

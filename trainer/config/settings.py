@@ -218,6 +218,9 @@ class Train:
         compile: Let torch.compile make the model's forward and backward pass faster, on a GPU: the
             first step takes a minute or more, each later one may take less. Needs a C compiler.
             Checkpoints are the same with it and without.
+        deterministic: On a GPU, take ways to compute that always come to the same bits, and
+            decode on the CPU, so that a run that was killed and resumed comes to the same losses
+            to the bit, as it does on a CPU anyway. Slower.
         val_every: Epochs between validations; the last epoch is always validated.
         sync_batchnorm: Batch statistics over all processes (GPUs only).
     """
@@ -236,6 +239,7 @@ class Train:
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     device: str = "auto"
     compile: bool = False
+    deterministic: bool = False
     val_every: int = 5
     sync_batchnorm: bool = False
 

@@ -221,9 +221,9 @@ class FrameCache:
         return np.asarray(absent)
 
     def wanted(self, frames: Ints) -> Ints:
-        """Places among `frames` of those that `offer` would keep now."""
+        """Places among `frames` of those that `offer` would keep now: as many as may wait."""
         new: Ints = np.flatnonzero(~self._offered[frames])
-        return new if self._filler.takes(len(new) * self.look.frame_bytes) else new[:0]
+        return new[: self._filler.room() // self.look.frame_bytes]
 
     def _compare(self, rows: Ints, shard: Ints, within: Ints, out: Bytes, missing: Bools) -> None:
         """Copy the frames of some rows one by one, those that are as they were written."""
@@ -237,7 +237,7 @@ class FrameCache:
                     missing[row, at] = False
 
     def offer(self, frames: Ints, pixels: Bytes) -> None:
-        """Have decoded frames written, later and by a thread, unless too much waits already.
+        """Have decoded frames written, later and by a thread, as many as may wait.
 
         Args:
             frames: (M,), counted over all shards.
@@ -312,9 +312,9 @@ class _Filler:
         self._unsynced = 0  # bytes
         self._thread: threading.Thread | None = None
 
-    def takes(self, size: int) -> bool:
-        """Whether so many bytes more may wait."""
-        return not self._full and self._waiting + size <= _PENDING
+    def room(self) -> int:
+        """Bytes of frames that may wait besides those that do."""
+        return 0 if self._full else max(0, _PENDING - self._waiting)
 
     def put(self, shard: Ints, number: Ints, pixels: Bytes) -> None:
         """Have frames written."""

@@ -127,7 +127,7 @@ def open_run(
     console = console or Console(quiet=not processes.first)
     try:
         with ExitStack() as stack:
-            device = _device(asked, processes, stack)
+            device = _device(asked, config.train.deterministic, processes, stack)
             yield _open(config, options, device, processes, console, stack)
     finally:
         distributed.leave()
@@ -166,7 +166,7 @@ def _open(
         **loader_options,
     )
     trial = partial(_trial, config, device)
-    decoder = settle(config.data.decoded_on, device, open_loader, trial, processes, say)
+    decoder = settle(_decoded_on(config), device, open_loader, trial, processes, say)
     loader_options["decode_device"] = decoder
     store = cache_of(config, dataset, decoder, total - start, device, say, stack)
     # Before the model: the first batches are decoded while it is built.
@@ -207,7 +207,9 @@ def _check_share(config: Config, sampler: TrainSampler, processes: Processes) ->
         )
 
 
-def _device(asked: str, processes: Processes, stack: ExitStack) -> torch.device:
+def _device(
+    asked: str, deterministic: bool, processes: Processes, stack: ExitStack
+) -> torch.device:
     """Where to compute, made ready for it until `stack` is closed."""
     if asked == "cpu":
         return torch.device("cpu")
@@ -215,12 +217,29 @@ def _device(asked: str, processes: Processes, stack: ExitStack) -> torch.device:
         "cuda", int(asked.split(":")[1]) if ":" in asked else processes.local_rank
     )
     torch.cuda.set_device(device)
+    if deterministic:
+        same_bits(stack)
     cudnn = torch.backends.cudnn
     if not (cudnn.deterministic or torch.are_deterministic_algorithms_enabled()):
         # Batches keep their shape, so trying the kernels once pays. Two tries may choose two.
         stack.callback(setattr, cudnn, "benchmark", cudnn.benchmark)
         cudnn.benchmark = True
     return device
+
+
+def same_bits(stack: ExitStack) -> None:
+    """Have torch compute the same bits each time, or raise where it cannot; until `stack` closes.
+
+    As https://docs.pytorch.org/docs/stable/notes/randomness.html says.
+    """
+    # cuBLAS looks when it is first used
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    stack.callback(
+        torch.use_deterministic_algorithms,
+        torch.are_deterministic_algorithms_enabled(),
+        warn_only=torch.is_deterministic_algorithms_warn_only_enabled(),
+    )
+    torch.use_deterministic_algorithms(True)
 
 
 def _requests(sampler: TrainSampler, overfit: int, processes: Processes) -> Requests:
@@ -260,6 +279,15 @@ def _loader_options(config: Config, device: torch.device, processes: Processes) 
         "ready": config.data.ready,
         "hw_decoder_load": config.data.hw_decoder_load,
     }
+
+
+def _decoded_on(config: Config) -> DecodeDevice:
+    """Where frames are to be decoded, as far as the settings say.
+
+    nvJPEG shares frames out between its unit and kernels as they come, which differ by a level.
+    """
+    asked = config.data.decoded_on
+    return "cpu" if config.train.deterministic and asked == "auto" else asked
 
 
 def settle(

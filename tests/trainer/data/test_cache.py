@@ -95,6 +95,26 @@ def test_what_was_offered_is_read_by_this_run_and_the_next(
         assert not cache.summary().rebuilt
 
 
+def test_of_more_frames_than_may_wait_some_are_kept_each_time(
+    tmp_path: Path,
+    dataset: Dataset,
+    pixels: NDArray[np.uint8],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A batch of 1,024 windows in colour is larger than what may wait to be written."""
+    monkeypatch.setattr(cache_module, "_PENDING", 20 * LOOK.frame_bytes + 1)
+    frames = np.arange(len(pixels))
+    with open_cache(tmp_path, dataset) as cache:
+        kept = []
+        for _ in range(2):
+            wanted = cache.wanted(frames)
+            cache.offer(frames[wanted], pixels[wanted])
+            cache.flush()
+            kept.append(cache.summary().there)
+        assert kept == [20, 40]
+        assert missing_and_right(cache, pixels).sum() == len(pixels) - 40
+
+
 def test_processes_share_it_while_it_is_filled(
     tmp_path: Path, dataset: Dataset, pixels: NDArray[np.uint8]
 ) -> None:

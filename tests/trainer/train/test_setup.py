@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
@@ -10,6 +11,7 @@ import pytest
 import torch
 
 from data_tools.errors import UsageError
+from trainer.config.settings import Config, Train
 from trainer.data.decode_choice import Rates
 from trainer.train import setup
 from trainer.train.distributed import Processes
@@ -76,10 +78,26 @@ def test_cudnn_tries_its_kernels_while_a_run_is_open(
     assert not torch.backends.cudnn.benchmark
     with ExitStack() as stack:
         shared = Processes(rank=5, world=8, local_rank=1, local_world=4)
-        assert _device("cuda", shared, stack) == torch.device("cuda", 1)
+        assert _device("cuda", False, shared, stack) == torch.device("cuda", 1)
         assert torch.backends.cudnn.benchmark == (not deterministic)
     assert not torch.backends.cudnn.benchmark
     with ExitStack() as stack:
-        assert _device("cuda:3", Processes(), stack) == torch.device("cuda", 3)
-        assert _device("cpu", Processes(), stack) == torch.device("cpu")
+        assert _device("cuda:3", False, Processes(), stack) == torch.device("cuda", 3)
+        assert _device("cpu", True, Processes(), stack) == torch.device("cpu")
     assert chosen == [torch.device("cuda", 1), torch.device("cuda", 3)]
+
+
+def test_a_deterministic_run_has_torch_take_ways_of_the_same_bits(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(torch.cuda, "set_device", lambda device: None)
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", "to be restored")
+    monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG")
+    with ExitStack() as stack:
+        _device("cuda", True, Processes(), stack)
+        assert torch.are_deterministic_algorithms_enabled()
+        assert not torch.backends.cudnn.benchmark
+        assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"
+    assert not torch.are_deterministic_algorithms_enabled()
+    config = Config(train=Train(deterministic=True))
+    assert setup._decoded_on(config) == "cpu" and setup._decoded_on(Config()) == "auto"
