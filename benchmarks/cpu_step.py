@@ -112,6 +112,12 @@ def step_of(recipe: Recipe, way: Way | None) -> TrainStep:
         return TrainStep(recipe.config, CPU, total=1)
     train = replace(recipe.config.train, precision="bf16" if way.bf16 else "fp32")
     step = TrainStep(replace(recipe.config, train=train), CPU, total=1)
+    compute(step, way)
+    return step
+
+
+def compute(step: TrainStep, way: Way) -> None:
+    """Have a step computed in a way, but for its precision, which its settings say."""
     if not way.channels_last:
         for stream in (step.model.netcnnlip, step.model.netcnnaud):
             stream.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
@@ -120,7 +126,6 @@ def step_of(recipe: Recipe, way: Way | None) -> TrainStep:
     for group in step.optimizer.param_groups:
         group["fused"] = way.fused
         group["foreach"] = False
-    return step
 
 
 def multiplications(recipe: Recipe, data: Batch) -> int:
