@@ -208,22 +208,7 @@ def _run(args: Namespace, weights: Path, options: MeasureOptions, console: Conso
         if against:
             print(f"sync: --fix: {against}", file=sys.stderr)
             status = 1
-    if args.json:
-        write_json(args.json, result)
-        written.append(args.json)
-    if args.csv:
-        with csv_of_tracks(args.csv, args.tolerance) as write:
-            write(Judged("", rows, []))
-            for video, reasons in left_out.items():
-                write(Judged(video, [], reasons))
-        written.append(args.csv)
-    if args.plot and tracks:
-        plot(tracks[:_DRAWN], args.plot)
-        written.append(args.plot)
-        if len(tracks) > _DRAWN:
-            console.print(f"--plot: the first {_DRAWN} of {len(tracks)} tracks are drawn")
-    elif args.plot:
-        print(f"sync: nothing to draw, so {shown(args.plot)} was not written", file=sys.stderr)
+    written += _write(args, result, tracks, console)
     judged = [
         Judged(name, [row for row in rows if row["video"] == name], left_out.get(name, []))
         for name in dict.fromkeys(map(str, args.videos))
@@ -235,6 +220,30 @@ def _run(args: Namespace, weights: Path, options: MeasureOptions, console: Conso
     for path in written:
         console.print(f"wrote {shown(path)}", soft_wrap=True)
     return status
+
+
+def _write(
+    args: Namespace, result: dict[str, Any], tracks: list[TrackResult], console: Console
+) -> list[Path]:
+    """Write what --json, --csv and --plot ask for; which files those are."""
+    written = []
+    if args.json:
+        write_json(args.json, result)
+        written.append(args.json)
+    if args.csv:
+        with csv_of_tracks(args.csv, args.tolerance) as write:
+            write(Judged("", result["tracks"], []))
+            for video, reasons in result["left_out"].items():
+                write(Judged(video, [], reasons))
+        written.append(args.csv)
+    if args.plot and tracks:
+        plot(tracks[:_DRAWN], args.plot)
+        written.append(args.plot)
+        if len(tracks) > _DRAWN:
+            console.print(f"--plot: the first {_DRAWN} of {len(tracks)} tracks are drawn")
+    elif args.plot:
+        print(f"sync: nothing to draw, so {shown(args.plot)} was not written", file=sys.stderr)
+    return written
 
 
 if __name__ == "__main__":

@@ -8,6 +8,8 @@ from data_tools.errors import UsageError
 from data_tools.inputs import find_videos, same_file_key
 from data_tools.names import shown
 
+_MENDABLE = (".mp4", ".m4v", ".mov", ".mkv", ".webm")  # as `data_tools.video.remux`
+
 
 @dataclass(frozen=True)
 class BatchVideo:
@@ -31,8 +33,8 @@ def batch_videos(
 
     Also how many files of the folders are no videos by their suffix. What lies below `out` or
     `fix_dir` is not taken: those are results of this very batch. A copy lies in `fix_dir` as its
-    video lies below the folder that was given; decided from all names, so that it is the same for
-    every part of a run and every resume.
+    video lies below the folder that was given, x.avi as x.avi.mkv; decided from all names, so that
+    it is the same for every part of a run and every resume.
 
     Raises:
         UsageError: one does not exist, a pattern fits nothing, or there is no video at all.
@@ -54,7 +56,9 @@ def batch_videos(
         if fix_dir is None:
             videos.append(BatchVideo(path))
             continue
-        target = fix_dir / f"{name}{path.suffix}"
+        # Matroska takes what other containers hold, and keeps a time for every packet.
+        suffix = path.suffix if path.suffix.lower() in _MENDABLE else f"{path.suffix}.mkv"
+        target = fix_dir / f"{name}{suffix}"
         first = targets.setdefault(target, path)
         clash = "" if first is path else f"{shown(first)} has the same name; rename one of them"
         videos.append(BatchVideo(path, target, clash))

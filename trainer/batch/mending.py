@@ -51,15 +51,15 @@ def mend(
     if not tracks:
         return nothing_to_mend()
     if video.clash:
-        return mended_row(NOT_MENDED, video.clash)
+        return mended_row(FAILED, video.clash)
     mark = mark_of(batch.hidden, target)
     try:
         check_target(video.path, target)
     except UsageError as error:
-        return mended_row(NOT_MENDED, first_line(error))
+        return mended_row(FAILED, first_line(error))
     if os.path.lexists(target) and not (batch.force or mark.exists()):
         why = f"{shown(target)} exists; give --force to overwrite it, or another --fix-dir"
-        return mended_row(NOT_MENDED, why)
+        return mended_row(FAILED, why)
     mark.parent.mkdir(parents=True, exist_ok=True)
     mark.touch()
     sync(mark.parent)
@@ -91,7 +91,8 @@ def mended_row(done: str, words: str, file: str = "", **about: Any) -> dict[str,
     """What --fix-dir did with a video, as its result holds it.
 
     Args:
-        done: MENDED, IN_SYNC, NOT_MENDED (nothing to trust, or a file in the way) or FAILED.
+        done: MENDED, IN_SYNC, NOT_MENDED (nothing to trust) or FAILED (a file in the way, or a copy
+            that is no better).
         words: how it went, or why not.
         file: the copy.
         about: as `trainer.score.mend.mended_as_json`.

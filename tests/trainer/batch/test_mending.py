@@ -46,10 +46,10 @@ def videos(video: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path
     return folder
 
 
-def mend(videos: Path, batch: Batch, engine: InProcess) -> dict[str, dict[str, str]]:
+def mend(videos: Path, batch: Batch, engine: InProcess, **more: Any) -> dict[str, dict[str, str]]:
     """Run a batch; the rows of mends.csv by the name of the video."""
     found, _ = batch_videos([videos], batch.out, batch.fix_dir)
-    write_reports(measure_batch(found, batch, RunOptions(), engine), "", None)
+    write_reports(measure_batch(found, batch, RunOptions(**more), engine), "", None)
     return {
         Path(row["video"]).name: row for row in csv.DictReader((batch.out / "mends.csv").open())
     }
@@ -66,8 +66,8 @@ def test_what_can_be_trusted_is_mended_and_measured_again(
     rows = mend(videos, batch, InProcess())
     assert {name: row["done"] for name, row in rows.items()} == {
         "early.mkv": "mended",
-        "far.mp4": "not mended",
-        "late.avi": "not mended",
+        "far.mp4": "failed",
+        "late.avi": "mended",
         "late.mp4": "mended",
         "nothing.mp4": "not mended",
         "stays.mp4": "failed",
@@ -80,16 +80,22 @@ def test_what_can_be_trusted_is_mended_and_measured_again(
     assert late["moved_ms"] == "-120" and "000 audio is 40 ms early" in late["words"]
     assert early["file"] == str(fixed / "early.mkv") and Path(early["file"]).stat().st_size > 1000
     assert "far.mp4 exists; give --force" in rows["far.mp4"]["words"]
-    assert "must end in .mp4" in rows["late.avi"]["words"]
+    assert rows["late.avi"]["file"] == str(fixed / "late.avi.mkv")
     assert "still off: audio is 200 ms early" in rows["stays.mp4"]["words"]
     assert "no offset can be trusted" in rows["unsure.mp4"]["words"]
     assert rows["nothing.mp4"]["words"] == "nothing was measured"
-    assert sorted(path.name for path in fixed.iterdir()) == ["early.mkv", "far.mp4", "late.mp4"]
+    assert sorted(path.name for path in fixed.iterdir()) == [
+        *("early.mkv", "far.mp4", "late.avi.mkv", "late.mp4")
+    ]
     assert (fixed / "far.mp4").read_text() == "dear"
     report = json.loads((batch.out / "report.json").read_text())
-    assert report["mends"] == {"mended": 2, "in sync": 1, "not mended": 4, "failed": 1}
-    assert report["failed"] == 2  # no offset, and no mend
+    assert report["mends"] == {"mended": 3, "in sync": 1, "not mended": 2, "failed": 2}
+    assert report["failed"] == 3  # one without an offset, two without a mend
     assert not list((batch.hidden / "mending").iterdir())
+    forced, again = replace(batch, force=True), InProcess()
+    rows = mend(videos, forced, again, retry_failed=True)
+    assert sorted(again.measured) == ["far.mp4", "nothing.mp4", "stays.mp4"]
+    assert rows["far.mp4"]["done"] == "mended" and (fixed / "far.mp4").stat().st_size > 1000
 
 
 class Killed(BaseException):
