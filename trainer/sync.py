@@ -158,6 +158,8 @@ def _check(args: Namespace) -> Path:
         check_audio_stream(args.audio_stream, args.videos)
     check_verdict(args)
     outputs = {f"--{name}": args[name] for name in ("json", "csv", "plot", "fix", "junit")}
+    if args.out is not None and args.junit and args.junit.parent == args.out:
+        del outputs["--junit"]  # its folder is still to be made
     cli.check_outputs(outputs, {"a video": args.videos, "the weights": [weights]})
     if args.plot and args.plot.suffix.lower() != ".png":
         raise UsageError(f"--plot: {shown(args.plot)} must end in .png, which is what is drawn")

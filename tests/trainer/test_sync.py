@@ -85,6 +85,7 @@ def test_faces_are_found_in_a_video(
         (["--out", "o", "--csv", "x.csv"], 2, "--csv does not go with --out"),
         (["--out", "o", "--fix-dir", "/proc/x"], 2, "--fix-dir: /proc"),
         (["--out", "/proc/x"], 2, "--out: the folder /proc/x cannot be written to"),
+        (["--out", "o", "--tolerance", "1", "--junit", "o/results.csv"], 2, "a name that --out"),
         (["--out", "o", "--shard-id", "1"], 2, "--shard-id must be from 0 to 0"),
         (["--out", "o", "--ray-address", "x"], 2, "--ray-address needs --engine ray"),
         (["missing.mp4", "--out", "o"], 2, "missing.mp4 does not exist"),
@@ -509,7 +510,8 @@ def test_a_folder_is_measured_by_other_processes(
     (tmp_path / "videos" / "sub").mkdir(parents=True)
     for name in ("a.mp4", "sub/b.mp4"):
         (tmp_path / "videos" / name).write_bytes(video.read_bytes())
-    out, xml = tmp_path / "out", tmp_path / "o.xml"
+    out = tmp_path / "out"
+    xml = out / "o.xml"
     arguments = ["--weights", str(weights), "--prepared", "--crop", "mouth", "--workers", "1"]
     more = ["--out", str(out), "--tolerance", "3", "--junit", str(xml)]
     assert sync.main([str(tmp_path / "videos"), *arguments, *more]) == 0

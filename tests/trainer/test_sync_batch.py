@@ -1,4 +1,8 @@
-"""`syncnet --out` as it is used: hundreds of videos, broken ones, hanging ones, killed twice."""
+"""`syncnet --out` as it is used: hundreds of videos, broken ones, hanging ones, killed twice.
+
+It takes minutes, so it runs only where SYNCNET_SOAK=1 asks for it; what it tests as a whole,
+tests/trainer/batch tests part by part.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +20,11 @@ import pytest
 from data_tools.mfcc import SAMPLES_PER_FRAME
 from videos import head, write_video
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.timeout(1800),
+    pytest.mark.skipif("SYNCNET_SOAK" not in os.environ, reason="takes minutes: SYNCNET_SOAK=1"),
+]
 
 # PyAV as a file that hangs (or whose decoder crashes) makes it behave, in whatever process.
 _FAULTY_AV = """

@@ -1,5 +1,6 @@
 """What `syncnet --out` does: options that make no sense refused, all measured, reports written."""
 
+import re
 import sys
 from dataclasses import fields, replace
 from pathlib import Path
@@ -21,6 +22,8 @@ from trainer.batch.report import in_order, judged, print_summary, write_reports
 from trainer.model.network import load_network
 from trainer.score.judging import judge
 from trainer.score.options import MeasureOptions, crop_note
+
+_OWN = re.compile(r"(results|mends|report).*\.(jsonl|csv|json)$|\.")  # names in --out
 
 
 def add_batch_options(parser: Any) -> None:
@@ -67,6 +70,8 @@ def check_batch(args: Namespace) -> RunOptions:
         if args[name] is not None:
             raise UsageError(f"--{name} does not go with --out: {instead}")
     run.check()
+    if args.junit and args.junit.parent == args.out and _OWN.match(args.junit.name):
+        raise UsageError(f"--junit: {shown(args.junit)} is a name that --out takes; choose another")
     if args.fix_dir is not None:
         try:
             try_folder(args.fix_dir)
