@@ -6,8 +6,10 @@ A task's own exception is raised here: it concerns the run, not one video.
 
 import multiprocessing
 import os
+import signal
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, wait
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from typing import Annotated, Any, Literal
@@ -108,8 +110,9 @@ def run_local(
             pending: dict[Future[None], Any] = {}
             while True:
                 # All at once, each poll would ask tens of thousands of them.
-                for task in islice(waiting, _AHEAD * workers - len(pending)):
-                    pending[pool.schedule(_call, (function, task))] = task
+                with _interrupts_held():
+                    for task in islice(waiting, _AHEAD * workers - len(pending)):
+                        pending[pool.schedule(_call, (function, task))] = task
                 if not pending:
                     break
                 done, _ = wait(pending, timeout=_POLL_SECONDS, return_when=FIRST_COMPLETED)
@@ -173,6 +176,20 @@ def run_ray(
                     yield task, f"its Ray worker died ({type(error).__name__})"
     finally:
         ray.shutdown()
+
+
+@contextmanager
+def _interrupts_held() -> Iterator[None]:
+    """Ctrl-C waits meanwhile, and for ever in the pool's threads and processes that begin now.
+
+    Else a process that still loads its libraries would end in a traceback (`start_worker` comes
+    after them).
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _start(counter: Any) -> None:

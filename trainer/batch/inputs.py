@@ -47,7 +47,8 @@ def batch_videos(
     videos: list[BatchVideo] = []
     files: set[object] = set()
     targets: dict[Path, Path] = {}
-    for path, name in found:
+    for file, name in found:
+        path = Path(file)
         if any(path.resolve().is_relative_to(folder) for folder in ours):
             continue
         if (key := same_file_key(path)) in files:

@@ -74,7 +74,8 @@ def _case(video: str, row: dict[str, Any], tolerance: Tolerance) -> ET.Element:
         return _element(name, tolerance)
     if verdict == "not sure":
         return _element(name, tolerance, "skipped", verdict, f"not sure: {row['doubts']}")
-    return _element(name, tolerance, "failure", verdict, f"{row['meaning']} ({tolerance})")
+    words = row.get("over_time") or row["meaning"]
+    return _element(name, tolerance, "failure", verdict, f"{words} ({tolerance})")
 
 
 def _element(

@@ -129,11 +129,26 @@ class Judged(NamedTuple):
     left_out: list[str]
 
 
+def sure_offsets(row: Mapping[str, Any]) -> list[float]:
+    """The offsets of a track that can be trusted, milliseconds; none if none can.
+
+    Its own, and where its row has parts with offsets of their own ("segments": it jumps or drifts),
+    those at either end of each that is sure.
+    """
+    offsets = [row["offset_ms"]] if row["trusted"] else []
+    for part in row.get("segments") or ():
+        if part["sure"]:
+            ends = part["begin_offset_frames"], part["end_offset_frames"]
+            offsets += [end * 1000 / FPS for end in ends if end is not None]
+    return offsets
+
+
 def track_verdict(row: Mapping[str, Any], tolerance: Tolerance) -> Verdict:
-    """What is said of a track, as `trainer.score.report.row` gives it."""
-    if not row["trusted"]:
+    """What is said of a track: out of tolerance if any of its `sure_offsets` is."""
+    offsets = sure_offsets(row)
+    if not offsets:
         return "not sure"
-    return "in tolerance" if tolerance.holds(row["offset_ms"]) else "out of tolerance"
+    return "in tolerance" if all(map(tolerance.holds, offsets)) else "out of tolerance"
 
 
 def video_verdict(video: Judged, tolerance: Tolerance) -> Verdict:
@@ -145,10 +160,10 @@ def video_verdict(video: Judged, tolerance: Tolerance) -> Verdict:
     return "no offset"
 
 
-def worst_of(video: Judged, tolerance: Tolerance) -> dict[str, Any]:
-    """The row of the track that is farthest out of tolerance, of a video that is out of it."""
-    out = [row for row in video.rows if track_verdict(row, tolerance) == "out of tolerance"]
-    return max(out, key=lambda row: abs(row["offset_ms"]))
+def worst_offset(video: Judged, tolerance: Tolerance) -> float:
+    """The largest offset of a video that is out of tolerance, milliseconds."""
+    offsets = [offset for row in video.rows for offset in sure_offsets(row)]
+    return max((each for each in offsets if not tolerance.holds(each)), key=abs)
 
 
 @dataclass
@@ -170,8 +185,8 @@ class Counts:
         verdict = video_verdict(video, self.tolerance)
         self.videos[verdict] += 1
         if verdict == "out of tolerance" and len(self.out) < _NAMED:
-            worst = worst_of(video, self.tolerance)
-            self.out.append(f"{shown(video.video)} {worst['offset_ms']:+d} ms")
+            worst = worst_offset(video, self.tolerance)
+            self.out.append(f"{shown(video.video)} {worst:+.0f} ms")
         return verdict
 
     def __str__(self) -> str:

@@ -15,6 +15,7 @@ from trainer.score.tolerance import (
     read_tolerance,
     track_verdict,
     video_verdict,
+    worst_offset,
 )
 
 
@@ -51,6 +52,26 @@ def test_a_tolerance_means_by_early_what_an_offset_does() -> None:
     assert track_verdict(row(track_result(-3)), tolerance) == "in tolerance"
     assert track_verdict(row(track_result(-5)), tolerance) == "out of tolerance"
     assert str(tolerance) == "bt1359: audio at most 90 ms early, 185 ms late"
+
+
+def test_a_jump_or_drift_counts_where_it_is_sure() -> None:
+    def jumps(to: float, sure: bool) -> dict[str, object]:
+        ends = ("begin_offset_frames", "end_offset_frames")
+        parts = [
+            dict.fromkeys(ends, 0.0) | {"sure": True},
+            dict.fromkeys(ends, to) | {"sure": sure},
+        ]
+        return row(track_result(0)) | {"segments": parts}
+
+    tolerance = TOLERANCES["ebu-r37"]
+    assert track_verdict(jumps(5.0, sure=True), tolerance) == "out of tolerance"
+    assert track_verdict(jumps(-1.6, sure=True), tolerance) == "out of tolerance"
+    assert track_verdict(jumps(-1.5, sure=True), tolerance) == "in tolerance"
+    assert track_verdict(jumps(5.0, sure=False), tolerance) == "in tolerance"
+    assert track_verdict(jumps(5.0, sure=True) | {"trusted": False}, tolerance) != "not sure"
+    unknown = {"begin_offset_frames": None, "end_offset_frames": None, "sure": True}
+    assert track_verdict(jumps(0, True) | {"segments": [unknown]}, tolerance) == "in tolerance"
+    assert worst_offset(Judged("v", [jumps(-5.0, True)], []), tolerance) == -200
 
 
 def test_every_named_tolerance_cites_its_source() -> None:
