@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import (
+    batch_speed,
     cache_rate,
     compare_loaders,
     cpu_step,
@@ -81,6 +82,13 @@ def _cache() -> str:
     return cache_rate.readme(_read("cache_rate"))
 
 
+def _batch() -> str:
+    """Many videos by one worker and by several."""
+    if not (RESULTS / "batch_speed.json").exists():
+        return "Written, but not measured in full yet.\n"
+    return batch_speed.readme(_read("batch_speed"))
+
+
 def _cost() -> str:
     """Opening many shards, and packing."""
     rows = growth.readme_rows(_read("growth")) + pack_speed.readme_rows(_read("pack_speed"))
@@ -141,6 +149,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "prepare": _one("prepare_speed", prepare_speed.readme),
     "datasets": _one("prepare_speed", dataset_hours.readme),
     "inference": _one("inference_speed", inference_speed.readme),
+    "batch": _batch,
     "real": _one("real_speech", real_speech.readme),
     "strangers": _one("strangers", strangers.readme),
     "strangers_rounds": _one("strangers_rounds", rounds.readme),

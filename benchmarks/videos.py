@@ -44,6 +44,24 @@ def synthetic_video(folder: Path, seconds: float, early: int = 0) -> Path:
     return path
 
 
+def small_video(folder: Path, seconds: float, seed: int) -> Path:
+    """A talking head of 200 pixels on gray, 360p, H.264 and AAC; made once."""
+    path = folder / f"small-head-{seed}-{seconds:g}s.mp4"
+    if path.exists():
+        return path
+    folder.mkdir(parents=True, exist_ok=True)
+    heads, sound = render_clip(np.random.default_rng(seed), round(FPS * seconds), 200)
+
+    def pictures() -> Iterator[NDArray[np.uint8]]:
+        picture = np.full((360, 640, 3), 120, np.uint8)
+        for head in heads:
+            picture[80:280, 220:420] = head
+            yield picture
+
+    write_video(path, pictures(), sound, (640, 360))
+    return path
+
+
 def write_video(
     path: Path, pictures: Iterable[NDArray[np.uint8]], sound: NDArray[np.int16], size: Any
 ) -> None:

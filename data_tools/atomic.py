@@ -96,7 +96,7 @@ def write_json(path: Path, value: Any) -> None:
     try:
         text = json.dumps(value, indent=1, sort_keys=True, allow_nan=False)
     except ValueError:
-        text = json.dumps(_finite(value), indent=1, sort_keys=True, allow_nan=False)
+        text = json.dumps(finite(value), indent=1, sort_keys=True, allow_nan=False)
     with atomic_path(path) as partial:
         partial.write_text(text + "\n", encoding="utf-8")
 
@@ -120,11 +120,11 @@ def sync(path: Path) -> None:
         os.close(descriptor)
 
 
-def _finite(value: Any) -> Any:
+def finite(value: Any) -> Any:
     if isinstance(value, dict):
-        return {name: _finite(inner) for name, inner in value.items()}
+        return {name: finite(inner) for name, inner in value.items()}
     if isinstance(value, list | tuple):
-        return [_finite(inner) for inner in value]
+        return [finite(inner) for inner in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 

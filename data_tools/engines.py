@@ -4,22 +4,90 @@ Both yield (task, words) as tasks end: None where the function returned, else ho
 A task's own exception is raised here: it concerns the run, not one video.
 """
 
-from __future__ import annotations
-
 import multiprocessing
 import os
-from collections.abc import Callable, Iterator
+import signal
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, wait
-from typing import Any
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import islice
+from typing import Annotated, Any, Literal
 
-from data_tools.errors import MissingPackage, UserError
-from data_tools.workers import shared_cores, start_worker
+from msgspec import Meta
+
+from data_tools.errors import MissingPackage, UsageError, UserError
+from data_tools.workers import WorkerOptions, process_count, shared_cores, start_worker
 
 Function = Callable[[Any, Callable[[int], None] | None], None]
 Outcomes = Iterator[tuple[Any, str | None]]
 
 _POLL_SECONDS = 0.2
+_AHEAD = 2  # tasks for each process that the pool is given at once
 _counter: Any = None  # of this worker process: bytes read, shared with the parent
+
+
+@dataclass(frozen=True)
+class RunOptions(WorkerOptions):
+    """How the work is done and shared out; it decides nothing of what comes out.
+
+    Attributes:
+        engine: local, or ray: a Ray cluster.
+        ray_address: A Ray cluster's (default: start one here).
+        shard_id: Do part ID of NUM_SHARDS (SLURM arrays).
+        num_shards: Into how many parts the videos are divided.
+        stall_limit: A video that yields nothing new for so many seconds is given up; 0: never.
+        retry_failed: Try videos again that failed in earlier runs, also those replaced since.
+    """
+
+    engine: Literal["local", "ray"] = "local"
+    ray_address: str | None = None
+    shard_id: int = 0
+    num_shards: Annotated[int, Meta(ge=1)] = 1
+    stall_limit: Annotated[float, Meta(ge=0, le=1e9)] = 120.0
+    retry_failed: bool = False
+
+    @property
+    def part(self) -> str:
+        """The name of the part of the videos, as the report's has it; none for all of them."""
+        if self.num_shards == 1:
+            return ""
+        return f"-{self.shard_id:05d}-of-{self.num_shards:05d}"
+
+    def check(self) -> None:
+        """Whether they make sense together.
+
+        Raises:
+            UsageError: they do not.
+        """
+        if not 0 <= self.shard_id < self.num_shards:
+            raise UsageError(f"--shard-id must be from 0 to {self.num_shards - 1}")
+        if self.ray_address is not None and self.engine != "ray":
+            raise UsageError("--ray-address needs --engine ray")
+
+    def threads(self, tasks: int) -> int:
+        """Threads of each process: processes are the parallelism where there are enough of them.
+
+        tasks: how many there are.
+        """
+        if self.engine != "local":
+            return 1
+        workers = min(process_count(self.workers), max(1, tasks))
+        return max(1, len(os.sched_getaffinity(0)) // workers)
+
+    def run(
+        self, function: Function, tasks: list[Any], on_bytes: Callable[[int], None]
+    ) -> Iterable[tuple[Any, str | None]]:
+        """Run function(task, on_bytes) for every task by the engine that they name.
+
+        Raises:
+            UserError, MissingPackage: as `run_local` and `run_ray`.
+        """
+        if not tasks:
+            return ()
+        if self.engine == "ray":
+            return run_ray(function, tasks, self.ray_address, on_bytes)
+        return run_local(function, tasks, min(process_count(self.workers), len(tasks)), on_bytes)
 
 
 def run_local(
@@ -38,10 +106,15 @@ def run_local(
     with shared_cores(workers):
         pool = ProcessPool(workers, initializer=_start, initargs=(counter,), context=context)
         try:
-            pending: dict[Future[None], Any] = {
-                pool.schedule(_call, (function, task)): task for task in tasks
-            }
-            while pending:
+            waiting = iter(tasks)
+            pending: dict[Future[None], Any] = {}
+            while True:
+                # All at once, each poll would ask tens of thousands of them.
+                with _interrupts_held():
+                    for task in islice(waiting, _AHEAD * workers - len(pending)):
+                        pending[pool.schedule(_call, (function, task))] = task
+                if not pending:
+                    break
                 done, _ = wait(pending, timeout=_POLL_SECONDS, return_when=FIRST_COMPLETED)
                 on_bytes(counter.value - told)
                 told = counter.value
@@ -103,6 +176,20 @@ def run_ray(
                     yield task, f"its Ray worker died ({type(error).__name__})"
     finally:
         ray.shutdown()
+
+
+@contextmanager
+def _interrupts_held() -> Iterator[None]:
+    """Ctrl-C waits meanwhile, and for ever in the pool's threads and processes that begin now.
+
+    Else a process that still loads its libraries would end in a traceback (`start_worker` comes
+    after them).
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _start(counter: Any) -> None:

@@ -19,11 +19,37 @@ from rich.progress import (
 from data_tools.names import shown
 
 PLAIN_SECONDS = 5.0  # between two plain lines
+_SLOW = 0.5  # a second, below which a minute's rate says more
+
+_listener: Callable[[], None] | None = None
+
+
+@contextmanager
+def heard_by(listener: Callable[[], None]) -> Iterator[None]:
+    """Meanwhile all progress of this process is shown to nobody and told to `listener` instead.
+
+    For a worker among others, whose lines would mix with theirs, and for its watchdog.
+    """
+    global _listener
+    before, _listener = _listener, listener
+    try:
+        yield
+    finally:
+        _listener = before
+
+
+def still_alive() -> None:
+    """Tell whoever listens (`heard_by`) that work goes on, in stages that show no progress."""
+    if _listener is not None:
+        _listener()
 
 
 @contextmanager
 def progress(description: str, total: int, unit: str) -> Iterator[Callable[[int], None]]:
     """Yield `advance(count)`; shows what is done of `total`, at what rate, until when."""
+    if (listener := _listener) is not None:
+        yield lambda _: listener()
+        return
     console = Console(stderr=True)
     pace = Pace(total)
     if not console.is_terminal:
@@ -33,7 +59,7 @@ def progress(description: str, total: int, unit: str) -> Iterator[Callable[[int]
             if pace.due(PLAIN_SECONDS):
                 words = f"{description}: {pace.done}/{total} {unit}"
                 if pace.seconds_left is not None:
-                    words += f", {pace.rate:.1f} {unit}/s, {pace.seconds_left:.0f} s left"
+                    words += f", {pace.rate_in_words(unit)}, {pace.seconds_left:.0f} s left"
                 print(words, file=sys.stderr, flush=True)
 
         yield advance_plain
@@ -53,7 +79,7 @@ def progress(description: str, total: int, unit: str) -> Iterator[Callable[[int]
 
         def advance(count: int) -> None:
             pace.advance(count)
-            bar.update(task, advance=count, rate=f"{pace.rate:.1f} {unit}/s")
+            bar.update(task, advance=count, rate=pace.rate_in_words(unit))
 
         yield advance
 
@@ -93,6 +119,12 @@ class Pace:
     def rate(self) -> float:
         """What was done per second since this object was made."""
         return (self.done - self._first) / max(time.monotonic() - self._start, 1e-6)
+
+    def rate_in_words(self, unit: str) -> str:
+        """The same as "3.2 clips/s", or "4.1 videos/min" of what takes its time."""
+        if self.rate and self.rate < _SLOW:
+            return f"{60 * self.rate:.1f} {unit}/min"
+        return f"{self.rate:.1f} {unit}/s"
 
     @property
     def seconds_left(self) -> float | None:

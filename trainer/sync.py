@@ -17,12 +17,16 @@ from data_tools import cli
 from data_tools.atomic import write_json
 from data_tools.errors import UsageError, UserError
 from data_tools.names import first_line, shown
+from trainer.batch.command import add_batch_options, check_batch, measure_many
 from trainer.model.device import find_device, naming_device_faults
 from trainer.model.network import load_network
 from trainer.model.weights import DEFAULT, PACKAGED, default_weights, find_weights
+from trainer.score.csv_file import csv_of_tracks
+from trainer.score.judging import add_verdict_options, check_verdict, judge
 from trainer.score.mend import mend_video, mended_as_json, print_mended
 from trainer.score.options import MeasureOptions, crop_note
-from trainer.score.report import as_json, plot, print_tracks, write_csv
+from trainer.score.report import as_json, plot, print_tracks
+from trainer.score.tolerance import Judged
 from trainer.score.trust import SyncError, TrackResult
 from trainer.score.video import try_measuring
 
@@ -37,6 +41,11 @@ examples:
       many videos and other weights than the package's, one row per face track in offsets.csv
   syncnet talk.mp4 --fix mended.mp4
       a copy of talk.mp4 with its sound in place (nothing is encoded anew), measured again
+  syncnet VIDEOS/ --out RESULTS --workers 8 --fix-dir MENDED
+      a folder, a pattern or a list.txt of any length: RESULTS/results.jsonl has each video the
+      moment it is done; the same command goes on after a stop or a crash
+  syncnet talk.mp4 --tolerance ebu-r37 --strict --junit sync.xml
+      a check for a pipeline: exit status 1 if a trusted track is out of tolerance
 
 the sign:
   offset > 0: the audio is early (heard before it is seen); the mend is to delay it
@@ -54,21 +63,28 @@ deviations. An offset at the edge of the search is never trusted.
 networks of the package: mouth (the default) was trained on GRID (CC-BY 4.0) and on LRW-AR, whose
 authors published it for research and state no licence; mouth-grid on GRID alone.
 
-exit status: 0 every video gave an offset (trusted or not), 1 one did not or --fix failed,
-2 wrong usage
+exit status: 0 every video gave an offset (trusted or not), 1 one did not, a mend failed or
+--strict found one out of tolerance, 2 wrong usage
 """
 
 
 def main(argv: list[str] | None = None) -> int:
     """Command line; 0 measured, 1 a video gave nothing or could not be mended, 2 wrong usage."""
-    return cli.exit_status("sync", lambda: _work(sys.argv[1:] if argv is None else argv))
+    words = sys.argv[1:] if argv is None else argv
+    batch = any(word == "--out" or word.startswith("--out=") for word in words)
+    stopped = "interrupted; run it again to go on" if batch else "interrupted"
+    return cli.exit_status("sync", lambda: _work(words), stopped)
 
 
 def _parser() -> ArgumentParser:
     parser = cli.command("python -m trainer.sync", __doc__, _EXAMPLES)
     parser.usage = "%(prog)s VIDEO [VIDEO ...] [options]"
     parser.add_argument(
-        "videos", nargs="*", type=cli.file_name, metavar="VIDEO", help="any video with sound"
+        "videos",
+        nargs="*",
+        type=cli.file_name,
+        metavar="VIDEO",
+        help="any video with sound",
     )
     parser.add_argument(
         "--weights",
@@ -85,8 +101,12 @@ def _parser() -> ArgumentParser:
     ):
         parser.add_argument(f"--{option}", type=cli.file_name, help=words)
     parser.add_argument(
-        "--force", action="store_true", help="let --fix overwrite an existing file, never its input"
+        "--force",
+        action="store_true",
+        help="let --fix and --fix-dir overwrite existing files, never their input",
     )
+    add_verdict_options(parser)
+    add_batch_options(parser)
     return parser
 
 
@@ -106,10 +126,16 @@ def _work(argv: list[str]) -> int:
     args = _parse(argv)
     options = cli.read_options(MeasureOptions, args)
     weights = _check(args)
+    run = check_batch(args)
     options = replace(options, device=find_device(options.device, "--device"))
+    limited = sys.stdout.isatty() or os.environ.get("COLUMNS")
+    width = None if limited else _REDIRECTED
+    console = Console(width=width, markup=False, highlight=False, emoji=False)
     try:
         with naming_device_faults():
-            return _run(args, weights, options)
+            if args.out is not None:
+                return measure_many(args, weights, options, run, console)
+            return _run(args, weights, options, console)
     except OSError as error:
         raise UserError(first_line(error)) from None
 
@@ -126,11 +152,14 @@ def _check(args: Namespace) -> Path:
         raise UsageError("--weights is needed: this package comes without any; train or give some")
     if args.fix and len(args.videos) > 1:
         raise UsageError("--fix takes one video")
-    if args.audio_stream is not None:
+    if args.audio_stream is not None and args.out is None:
         from data_tools.video.decode import check_audio_stream
 
         check_audio_stream(args.audio_stream, args.videos)
-    outputs = {f"--{name}": args[name] for name in ("json", "csv", "plot", "fix")}
+    check_verdict(args)
+    outputs = {f"--{name}": args[name] for name in ("json", "csv", "plot", "fix", "junit")}
+    if args.out is not None and args.junit and args.junit.parent == args.out:
+        del outputs["--junit"]  # its folder is still to be made
     cli.check_outputs(outputs, {"a video": args.videos, "the weights": [weights]})
     if args.plot and args.plot.suffix.lower() != ".png":
         raise UsageError(f"--plot: {shown(args.plot)} must end in .png, which is what is drawn")
@@ -145,10 +174,7 @@ def _check(args: Namespace) -> Path:
     return weights
 
 
-def _run(args: Namespace, weights: Path, options: MeasureOptions) -> int:
-    limited = sys.stdout.isatty() or os.environ.get("COLUMNS")
-    width = None if limited else _REDIRECTED
-    console = Console(width=width, markup=False, highlight=False, emoji=False)
+def _run(args: Namespace, weights: Path, options: MeasureOptions, console: Console) -> int:
     network = load_network(weights, options.device)
     if note := crop_note(network, options):
         print(f"sync: {note}", file=sys.stderr)
@@ -167,7 +193,8 @@ def _run(args: Namespace, weights: Path, options: MeasureOptions) -> int:
             print(f"{shown(path.name)}: left out: {line}", file=sys.stderr)
     if tracks:
         print_tracks(tracks, console)
-    result: dict[str, Any] = {"mode": options.mode, "tracks": as_json(tracks), "left_out": left_out}
+    rows = as_json(tracks)
+    result: dict[str, Any] = {"mode": options.mode, "tracks": rows, "left_out": left_out}
     written = []
     if args.fix:
         try:
@@ -183,11 +210,33 @@ def _run(args: Namespace, weights: Path, options: MeasureOptions) -> int:
         if against:
             print(f"sync: --fix: {against}", file=sys.stderr)
             status = 1
+    written += _write(args, result, tracks, console)
+    judged = [
+        Judged(name, [row for row in rows if row["video"] == name], left_out.get(name, []))
+        for name in dict.fromkeys(map(str, args.videos))
+    ]
+    if judge(lambda: judged, args, console):
+        status = 1
+    if args.junit:
+        written.append(args.junit)
+    for path in written:
+        console.print(f"wrote {shown(path)}", soft_wrap=True)
+    return status
+
+
+def _write(
+    args: Namespace, result: dict[str, Any], tracks: list[TrackResult], console: Console
+) -> list[Path]:
+    """Write what --json, --csv and --plot ask for; which files those are."""
+    written = []
     if args.json:
         write_json(args.json, result)
         written.append(args.json)
     if args.csv:
-        write_csv(tracks, left_out, args.csv)
+        with csv_of_tracks(args.csv, args.tolerance) as write:
+            write(Judged("", result["tracks"], []))
+            for video, reasons in result["left_out"].items():
+                write(Judged(video, [], reasons))
         written.append(args.csv)
     if args.plot and tracks:
         plot(tracks[:_DRAWN], args.plot)
@@ -196,9 +245,7 @@ def _run(args: Namespace, weights: Path, options: MeasureOptions) -> int:
             console.print(f"--plot: the first {_DRAWN} of {len(tracks)} tracks are drawn")
     elif args.plot:
         print(f"sync: nothing to draw, so {shown(args.plot)} was not written", file=sys.stderr)
-    for path in written:
-        console.print(f"wrote {shown(path)}", soft_wrap=True)
-    return status
+    return written
 
 
 if __name__ == "__main__":

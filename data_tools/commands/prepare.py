@@ -11,19 +11,17 @@ where it was; what is done is not read again.
 import os
 import sys
 import time
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from pathlib import Path
 from tempfile import TemporaryFile
-from typing import Annotated, Any, Literal
+from typing import Literal
 
 from jsonargparse import ArgumentParser, Namespace
-from msgspec import Meta
 from rich.console import Console
 
 from data_tools.cli import add_options, command, exit_status, file_name, parse, read_options
 from data_tools.commands.pack import main as pack
-from data_tools.engines import run_local, run_ray
+from data_tools.engines import RunOptions
 from data_tools.errors import UsageError
 from data_tools.info import print_doubts
 from data_tools.info import summarise as summarise_shards
@@ -48,34 +46,6 @@ from data_tools.video_plan import (
 from data_tools.workers import WorkerOptions, process_count
 
 PROGRAM = "python -m data_tools prepare"
-
-
-@dataclass(frozen=True)
-class RunOptions(WorkerOptions):
-    """How the work is done and shared out; it decides nothing of the clips.
-
-    Attributes:
-        engine: local, or ray: a Ray cluster.
-        ray_address: A Ray cluster's (default: start one here).
-        shard_id: Prepare part ID of NUM_SHARDS (SLURM arrays).
-        num_shards: Into how many parts the videos are divided.
-        stall_limit: A video that yields nothing new for so many seconds is given up; 0: never.
-        retry_failed: Try videos again that failed in earlier runs, also those replaced since.
-    """
-
-    engine: Literal["local", "ray"] = "local"
-    ray_address: str | None = None
-    shard_id: int = 0
-    num_shards: Annotated[int, Meta(ge=1)] = 1
-    stall_limit: Annotated[float, Meta(ge=0, le=1e9)] = 120.0
-    retry_failed: bool = False
-
-    @property
-    def part(self) -> str:
-        """The name of the part of the videos, as the report's has it; none for all of them."""
-        if self.num_shards == 1:
-            return ""
-        return f"-{self.shard_id:05d}-of-{self.num_shards:05d}"
 
 
 def main(argv: list[str]) -> int:
@@ -282,12 +252,9 @@ def _check(args: Namespace, run: RunOptions, sharing: ShardOptions) -> None:
         raise UsageError(
             f"--max-clip {args.max_clip:g} s must hold twice --min-frames {args.min_frames}"
         )
-    if not 0 <= run.shard_id < run.num_shards:
-        raise UsageError(f"--shard-id must be from 0 to {run.num_shards - 1}")
+    run.check()
     if args.shards is not None and args.out is not None and run.num_shards > 1:
         raise UsageError("--shards packs all clips: use it, or `pack`, when every part is prepared")
-    if run.ray_address is not None and run.engine != "ray":
-        raise UsageError("--ray-address needs --engine ray")
 
 
 def _options(args: Namespace) -> PrepareOptions:
@@ -338,8 +305,8 @@ def _run(
             videos,
             out,
             options,
-            _engine(run),
-            _threads(run, len(videos)),
+            run.run,
+            run.threads(len(videos)),
             run.stall_limit,
             run.retry_failed,
             [] if run.part else earlier_records(out, names),
@@ -366,13 +333,13 @@ def _run_shards(
         planned, expansion = settle_plan(out, planned, sharing, options, run.retry_failed)
         shards = plan_video_shards(planned, sharing, expansion)
         own = shards[run.shard_id :: run.num_shards]
-        threads = _threads(run, len(own))
+        threads = run.threads(len(own))
         prepare_shards(
             own,
             out,
             options,
             sharing.flac,
-            _engine(run),
+            run.run,
             threads,
             run.stall_limit,
             run.retry_failed,
@@ -381,30 +348,6 @@ def _run_shards(
         if all(is_done(out, shard) for shard in shards):
             merge_shards(out, shards, sharing, options)
     return counted, report
-
-
-def _engine(run: RunOptions) -> Callable[..., Any]:
-    """The engine that `run` names, with its own arguments bound."""
-    workers = process_count(run.workers)
-
-    def engine(
-        function: Callable[..., None], tasks: list[Any], on_bytes: Callable[[int], None]
-    ) -> Iterable[tuple[Any, str | None]]:
-        if not tasks:
-            return ()
-        if run.engine == "ray":
-            return run_ray(function, tasks, run.ray_address, on_bytes)
-        return run_local(function, tasks, min(workers, len(tasks)), on_bytes)
-
-    return engine
-
-
-def _threads(run: RunOptions, tasks: int) -> int:
-    """Threads of each process: processes are the parallelism where there are enough of them."""
-    if run.engine != "local":
-        return 1
-    workers = min(process_count(run.workers), max(1, tasks))
-    return max(1, len(os.sched_getaffinity(0)) // workers)
 
 
 def _print_faults(counted: Tally, report: Path) -> None:

@@ -16,6 +16,8 @@ from typing import Any
 
 import av
 
+from data_tools.progress import still_alive
+
 # Seconds. Decoding times never run backwards, but for the faults of a muxer. Forward they may jump
 # where something is missing; in streams whose clock may be set anew (broadcasts, DVDs, Ogg) a jump
 # as long as this counts as that, as it does for the ffmpeg command.
@@ -62,6 +64,7 @@ def demuxed(
         try:
             for packet in container.demux(*streams):
                 failures = 0
+                still_alive()
                 yield packet
             return
         except past:

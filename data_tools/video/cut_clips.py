@@ -20,6 +20,7 @@ import soundfile
 
 from data_tools.atomic import sync, write_json
 from data_tools.mfcc import FPS, SAMPLE_RATE
+from data_tools.progress import still_alive
 from data_tools.video.decode import Video
 from data_tools.video.fixed import FixedFollower
 from data_tools.video.follow import FaceFollower
@@ -178,6 +179,8 @@ def _publish(work: Path, name: str, out: Path, rows: list[Row]) -> None:
 def watching(log: Path, limit: float) -> Iterator[Callable[[], None]]:
     """A function to call now and then; `limit` seconds without a call end the process.
 
+    Without a limit whoever listens (`data_tools.progress.heard_by`) is told of the calls.
+
     faulthandler's watchdog runs outside of Python, so that it also ends a call into a library
     that neither returns nor lets other threads run.
 
@@ -190,7 +193,7 @@ def watching(log: Path, limit: float) -> Iterator[Callable[[], None]]:
             if limit:
                 yield lambda: faulthandler.dump_traceback_later(limit, exit=True, file=file)
             else:
-                yield lambda: None
+                yield still_alive
         finally:
             if limit:
                 faulthandler.cancel_dump_traceback_later()

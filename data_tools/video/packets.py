@@ -10,6 +10,7 @@ from typing import Any
 import av
 
 from data_tools.names import address
+from data_tools.progress import still_alive
 from data_tools.video.clock import is_cover
 
 
@@ -23,6 +24,7 @@ def read_packets(path: Path, **options: str) -> tuple[list[StreamPackets], float
     with av.open(address(path), container_options=options) as container:
         streams = [StreamPackets(kind_of(stream)) for stream in container.streams]
         for packet in container.demux():
+            still_alive()
             if packet.size:
                 streams[packet.stream.index].count(packet)
                 streams[packet.stream.index].time(packet)

@@ -7,6 +7,7 @@ import sys
 import pytest
 
 COMMANDS = [
+    "batch_speed",
     "compare_loaders",
     "finetune",
     "first_step",

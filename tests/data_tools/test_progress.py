@@ -11,7 +11,7 @@ import sys
 import pytest
 
 from data_tools import progress as module
-from data_tools.progress import Pace, progress
+from data_tools.progress import Pace, heard_by, progress, still_alive
 
 COUNT_TO_FOUR = """
 from data_tools.progress import progress
@@ -68,3 +68,31 @@ def test_terminal_gets_a_bar_with_the_count_and_the_rate() -> None:
     assert run.wait() == 0
     text = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", shown.decode())
     assert "packing" in text and "4/4" in text and "clips/s" in text
+
+
+def test_whoever_listens_hears_and_nothing_is_shown(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "PLAIN_SECONDS", 0.0)
+    heard: list[str] = []
+    with heard_by(lambda: heard.append("!")), progress("scoring", 2, "frames") as advance:
+        advance(1)
+        still_alive()
+        advance(1)
+    still_alive()
+    assert len(heard) == 3 and capsys.readouterr().err == ""
+    with progress("scoring", 2, "frames") as advance:
+        advance(2)
+    assert len(heard) == 3 and "scoring: 2/2 frames" in capsys.readouterr().err
+
+
+def test_slow_work_has_a_rate_a_minute(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 100.0
+    monkeypatch.setattr(module.time, "monotonic", lambda: now)
+    pace = Pace(total=10)
+    assert pace.rate_in_words("videos") == "0.0 videos/s"
+    now = 110.0
+    pace.advance(1)
+    assert pace.rate_in_words("videos") == "6.0 videos/min"
+    pace.advance(9)
+    assert pace.rate_in_words("videos") == "1.0 videos/s"

@@ -76,6 +76,19 @@ def test_faces_are_found_in_a_video(
         (["--csv", "/proc/out.csv"], 2, "--csv: /proc/out.csv cannot be written: its folder"),
         (["--csv", f"{300 * 'a'}.csv"], 2, "file name too long"),
         (["--csv", ""], 2, "a file name is empty"),
+        (["--tolerance", "r128"], 2, "must be ebu-r37, bt1359"),
+        (["--strict"], 2, "--strict needs --tolerance"),
+        (["--junit", "x.xml"], 2, "--junit needs --tolerance"),
+        (["--junit", "no/such/x.xml", "--tolerance", "2"], 2, "no/such/x.xml cannot be written"),
+        (["--workers", "2"], 2, "--workers needs --out"),
+        (["--fix-dir", "there"], 2, "--fix-dir needs --out"),
+        (["--out", "o", "--csv", "x.csv"], 2, "--csv does not go with --out"),
+        (["--out", "o", "--fix-dir", "/proc/x"], 2, "--fix-dir: /proc"),
+        (["--out", "/proc/x"], 2, "--out: the folder /proc/x cannot be written to"),
+        (["--out", "o", "--tolerance", "1", "--junit", "o/results.csv"], 2, "a name that --out"),
+        (["--out", "o", "--shard-id", "1"], 2, "--shard-id must be from 0 to 0"),
+        (["--out", "o", "--ray-address", "x"], 2, "--ray-address needs --engine ray"),
+        (["missing.mp4", "--out", "o"], 2, "missing.mp4 does not exist"),
         ([""], 2, "a file name is empty"),
     ],
 )
@@ -442,3 +455,87 @@ def test_an_audio_stream_that_is_not_there_is_wrong_usage(
     assert status == 2 and "--audio-stream" in capsys.readouterr().err.splitlines()[-1]
     words = ["--prepared", "--audio-stream", "0"]
     assert sync.main([str(video), "--weights", str(weights), *words]) == 0
+
+
+# --- verdicts, and many videos
+
+
+@pytest.mark.parametrize(
+    ("offsets", "options", "status", "words"),
+    [
+        ([1], "ebu-r37 --strict", 0, "1 in tolerance, 0 out of tolerance"),
+        ([-1], "ebu-r37 --strict", 0, "1 in tolerance"),
+        ([2], "ebu-r37 --strict", 1, "1 out of tolerance (head.mp4 +80 ms)"),
+        ([2], "ebu-r37", 0, "1 out of tolerance"),
+        ([-2], "ebu-r37 --strict", 1, "head.mp4 -80 ms"),
+        ([-4], "bt1359 --strict", 0, "1 in tolerance"),
+        ([4], "bt1359 --strict", 1, "head.mp4 +160 ms"),
+        ([0, 3], "2 --strict", 1, "head.mp4 +120 ms"),
+        (["doubted"], "0 --strict", 0, "1 not sure"),
+        ([], "0 --strict", 1, "1 no offset"),
+    ],
+)
+def test_the_exit_status_follows_the_tolerance(
+    offsets: list[int | str],
+    options: str,
+    status: int,
+    words: str,
+    video: Path,
+    weights: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    tracks = [
+        track_result(9, doubts=("short",)) if offset == "doubted" else track_result(int(offset))
+        for offset in offsets
+    ]
+    monkeypatch.chdir(video.parent)
+    tracks = [replace(track, video="head.mp4") for track in tracks]
+    monkeypatch.setattr(video_module, "measure", lambda *_: (tracks, [] if tracks else ["nothing"]))
+    outs = [tmp_path / name for name in ("o.xml", "o.csv")]
+    arguments = ["head.mp4", "--weights", str(weights), "--tolerance", *options.split()]
+    assert sync.main([*arguments, "--junit", str(outs[0]), "--csv", str(outs[1])]) == status
+    said = capsys.readouterr().out
+    assert words in said and sum(line.startswith("verdict (") for line in said.splitlines()) == 1
+    out = words.endswith("ms)") or "out of tolerance (" in said
+    assert ("<failure" in outs[0].read_text()) == out
+    verdicts = [row["verdict"] for row in csv.DictReader(outs[1].open())]
+    assert ("out of tolerance" in verdicts) == out and len(verdicts) == max(1, len(tracks))
+
+
+def test_a_folder_is_measured_by_other_processes(
+    video: Path, weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "videos" / "sub").mkdir(parents=True)
+    for name in ("a.mp4", "sub/b.mp4"):
+        (tmp_path / "videos" / name).write_bytes(video.read_bytes())
+    out = tmp_path / "out"
+    xml = out / "o.xml"
+    arguments = ["--weights", str(weights), "--prepared", "--crop", "mouth", "--workers", "1"]
+    more = ["--out", str(out), "--tolerance", "3", "--junit", str(xml)]
+    assert sync.main([str(tmp_path / "videos"), *arguments, *more]) == 0
+    said = capsys.readouterr()
+    assert "2 videos: 2 gave an offset, 0 none; 2 tracks" in said.out
+    assert f"wrote {out / 'results.jsonl'}" in said.out and f"wrote {xml}" in said.out
+    assert "verdict (3 frames" in said.out and "reading" not in said.err
+    rows = list(csv.DictReader((out / "results.csv").open()))
+    assert [Path(row["video"]).name for row in rows] == ["a.mp4", "b.mp4"]
+    assert rows[0]["offset_frames"] == rows[1]["offset_frames"] != ""
+    assert (
+        sync.main(
+            [
+                str(video),
+                "--weights",
+                str(weights),
+                "--prepared",
+                "--crop",
+                "mouth",
+                "--csv",
+                str(tmp_path / "one.csv"),
+            ]
+        )
+        == 0
+    )
+    (one,) = csv.DictReader((tmp_path / "one.csv").open())
+    assert [rows[0][key] for key in one if key != "video"] == [one[k] for k in one if k != "video"]

@@ -1,7 +1,5 @@
 """What was measured, for people and programs: the terminal, CSV, JSON, a picture of the curves."""
 
-import csv
-import io
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -11,7 +9,6 @@ from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
 
-from data_tools.atomic import atomic_path
 from data_tools.figure import save_figure
 from data_tools.mfcc import FPS
 from data_tools.names import shown
@@ -165,22 +162,6 @@ def row(track: TrackResult) -> dict[str, Any]:
         "doubts": "; ".join(map(str, track.doubts)),
         "notes": "; ".join(track.notes),
     }
-
-
-def write_csv(tracks: list[TrackResult], left_out: dict[str, list[str]], path: Path) -> None:
-    """One row per track; one for everything left out, without an offset, why in `doubts`."""
-    rows = [row(track) for track in tracks]
-    rows += [
-        {"video": video, "trusted": False, "doubts": reason}
-        for video, reasons in left_out.items()
-        for reason in reasons
-    ]
-    text = io.StringIO()
-    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    with atomic_path(path) as partial:
-        partial.write_text(text.getvalue(), encoding="utf-8", errors="surrogateescape")
 
 
 def as_json(tracks: list[TrackResult]) -> list[dict[str, Any]]:

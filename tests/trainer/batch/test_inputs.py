@@ -1,0 +1,54 @@
+"""Folders, patterns, lists and names: which videos a batch takes, where their copies go."""
+
+from pathlib import Path
+
+import pytest
+
+from data_tools.errors import UsageError
+from trainer.batch.inputs import batch_videos
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    for name in ("a.mp4", "sub/b.mkv", "sub/b.mp4", "notes.doc"):
+        (tmp_path / "v" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "v" / name).write_text(name)
+    return tmp_path / "v"
+
+
+def test_folders_patterns_and_lists_name_videos(folder: Path, tmp_path: Path) -> None:
+    def found(*given: Path) -> list[str]:
+        videos, _ = batch_videos(list(given), tmp_path / "out", None)
+        return [str(video.path).removeprefix(f"{tmp_path}/") for video in videos]
+
+    every = ["v/a.mp4", "v/sub/b.mkv", "v/sub/b.mp4"]
+    assert found(folder) == every and batch_videos([folder], tmp_path / "o", None)[1] == 1
+    assert found(folder / "**" / "*.m[pk][4v]") == [every[0], *every[1:]]
+    (tmp_path / "list.txt").write_text("v/a.mp4\n# not\nv/gone.mp4\n")
+    assert found(tmp_path / "list.txt") == ["v/a.mp4", "v/gone.mp4"]
+    (folder / "[1].mp4").write_text("a name, not a pattern")
+    assert found(folder / "[1].mp4") == ["v/[1].mp4"]
+    (folder / "link.mp4").symlink_to(folder / "a.mp4")
+    assert len(found(folder / "a.mp4", folder / "link.mp4", folder / "a.mp4")) == 1
+    with pytest.raises(UsageError, match="fits no file"):
+        found(folder / "*.avi")
+    with pytest.raises(UsageError, match="does not exist"):
+        found(folder / "c.mp4")
+
+
+def test_copies_lie_as_their_videos_do(folder: Path, tmp_path: Path) -> None:
+    out, fixed = folder / "out", folder / "fixed"
+    fixed.mkdir()
+    (fixed / "a.mp4").write_text("a copy of the run before")
+    videos, _ = batch_videos([folder, folder / "sub/../a.mp4"], out, fixed)
+    assert [video.target for video in videos] == [
+        fixed / name for name in ("a.mp4", "sub/b.mkv", "sub/b.mp4")
+    ]
+    assert [video.clash for video in videos] == ["", "", ""]
+    (tmp_path / "w").mkdir()
+    (tmp_path / "w" / "a.mp4").write_text("another")
+    both, _ = batch_videos([folder, tmp_path / "w"], out, fixed)
+    assert sorted(video.clash[-36:] for video in both)[-1].endswith("same name; rename one of them")
+    for option, place in (("--out", (folder, fixed)), ("--fix-dir", (out, folder))):
+        with pytest.raises(UsageError, match=f"{option}: .* is where the videos are"):
+            batch_videos([folder], *place)

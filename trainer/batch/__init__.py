@@ -1,0 +1,1 @@
+"""Many videos: measured side by side, each on disk the moment it is done, and gone on with."""

@@ -1,0 +1,144 @@
+"""Measure many videos in any number of processes: what is done, what is left, what died.
+
+Each result is on disk before the next; a run that was stopped, however, goes on where it was.
+"""
+
+import shutil
+import sys
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+from data_tools.atomic import atomic_path
+from data_tools.engines import RunOptions
+from data_tools.names import shown
+from data_tools.progress import progress
+from data_tools.records import decode_record
+from trainer.batch.folder import Batch, held, work_folders
+from trainer.batch.inputs import BatchVideo
+from trainer.batch.measuring import MeasureTask, dropped_result, measure_task
+from trainer.batch.mending import mark_of
+from trainer.batch.results import PATTERN, ResultFile, VideoResult, read_results
+
+Engine = Callable[
+    [Callable[..., None], list[Any], Callable[[int], None]], Iterable[tuple[Any, str | None]]
+]
+
+
+def measure_batch(
+    videos: list[BatchVideo], batch: Batch, run: RunOptions, engine: Engine | None = None
+) -> Path:
+    """Measure every video that `batch.out` holds no result of; the file of all results.
+
+    A video that changed since is measured again. A run over all videos takes over what runs over
+    parts of them have found. Results of videos that are not among `videos` stay.
+
+    Args:
+        videos: as `trainer.batch.inputs.batch_videos` gives them, of all parts.
+        run: how the work is shared out; which part this is.
+        engine: `run.run` by default.
+
+    Raises:
+        UsageError: `out` holds something else, or results of other options; another run is at it.
+        RecordError: what an earlier run left there is damaged.
+        MissingPackage, WeightsError, OSError: as `trainer.batch.measuring.measure_task`.
+    """
+    own = videos[run.shard_id :: run.num_shards]
+    with held(batch, run.part):
+        file = batch.results(run.part)
+        _drop_due(file, run.retry_failed)
+        with ResultFile(file) as results:
+            done = _known(batch, run, results)
+            todo = [video for video in own if str(video.path.absolute()) not in done]
+            if len(todo) < len(own):
+                print(f"{len(own) - len(todo)} of {len(own)} videos are done", file=sys.stderr)
+            with work_folders(batch, run.part) as (work, temporary):
+                # On other machines temporary files lie where those have them.
+                near = temporary if run.engine == "local" else None
+                threads = run.threads(len(todo))
+                tasks = [
+                    MeasureTask(number, video, batch, work, near, threads, run.stall_limit)
+                    for number, video in enumerate(todo)
+                ]
+                _measure(tasks, results, engine or run.run)
+    return file
+
+
+def _is_due(result: VideoResult, retry_failed: bool) -> bool:
+    """Whether a video that has a result is to be measured all the same."""
+    return (retry_failed and result.failed) or not result.is_current()
+
+
+def _drop_due(file: Path, retry_failed: bool) -> None:
+    """Write the results anew without those whose videos are to be measured again, if there are."""
+    if not file.exists():
+        return
+    dropped = {begin for begin, _, result in read_results(file) if _is_due(result, retry_failed)}
+    if not dropped:
+        return
+    with atomic_path(file) as partial, file.open("rb") as old, partial.open("wb") as new:
+        for begin, end, _ in read_results(file):
+            if begin not in dropped:
+                old.seek(begin)
+                new.write(old.read(end - begin))
+
+
+def _known(batch: Batch, run: RunOptions, results: ResultFile) -> set[str]:
+    """The files of the videos that are done, in full.
+
+    A run over all videos appends what other files know to its own.
+    """
+    own = batch.results(run.part)
+    known = {result.file.path for _, _, result in read_results(own)}
+    for other in sorted(batch.out.glob(PATTERN)):
+        if other == own:
+            continue
+        for _, _, result in read_results(other):
+            if result.file.path in known or _is_due(result, run.retry_failed):
+                continue
+            known.add(result.file.path)
+            if not run.part:
+                results.append(result)
+    return known
+
+
+def _measure(tasks: list[MeasureTask], results: ResultFile, engine: Engine) -> None:
+    """Do the tasks, those whose process dies twice, and append the result of each."""
+    with progress("measuring", len(tasks), "videos") as advance:
+        for attempt in (1, 2):
+            died: dict[int, tuple[str, str]] = {}
+            for task, words in engine(measure_task, tasks, lambda _: None):
+                if words is None and task.result.exists():
+                    result = decode_record(task.result.read_bytes(), VideoResult, as_python=True)
+                    _finish(task, result, results)
+                    advance(1)
+                    continue
+                died[task.number] = _cause(task, words)
+                if task.temporary is not None:
+                    shutil.rmtree(task.temporary, ignore_errors=True)
+            tasks = [task for task in tasks if task.number in died]
+            for task in tasks:
+                reason, why = died[task.number]
+                if attempt == 1:
+                    name = shown(task.video.path)
+                    print(f"{name}: {why}; trying once more", file=sys.stderr)
+                    continue
+                _finish(task, dropped_result(task, reason, f"{why}, twice"), results)
+                advance(1)
+            if not tasks:
+                break
+
+
+def _finish(task: MeasureTask, result: VideoResult, results: ResultFile) -> None:
+    """Append the result of a task, and forget about the task."""
+    results.append(result)
+    shutil.rmtree(task.work, ignore_errors=True)
+    if task.video.target is not None:
+        mark_of(task.batch.hidden, task.video.target).unlink(missing_ok=True)
+
+
+def _cause(task: MeasureTask, words: str | None) -> tuple[str, str]:
+    """Why a task left no result: the class that the summary counts, and in words."""
+    if task.stalled.exists() and task.stalled.stat().st_size:
+        return "stalled", f"nothing new for {task.stall_limit:g} s (--stall-limit)"
+    return "process died", words or "it left no result"

@@ -1,0 +1,82 @@
+"""Which videos a batch measures, and where their mended copies are to lie."""
+
+import glob
+from dataclasses import dataclass
+from pathlib import Path
+
+from data_tools.errors import UsageError
+from data_tools.inputs import find_videos, same_file_key
+from data_tools.names import shown
+
+_MENDABLE = (".mp4", ".m4v", ".mov", ".mkv", ".webm")  # as `data_tools.video.remux`
+
+
+@dataclass(frozen=True)
+class BatchVideo:
+    """A video of a batch.
+
+    Attributes:
+        path: its file.
+        target: where its mended copy is to be; None without --fix-dir.
+        clash: why it cannot be there, in words; empty if it can.
+    """
+
+    path: Path
+    target: Path | None = None
+    clash: str = ""
+
+
+def batch_videos(
+    given: list[Path], out: Path, fix_dir: Path | None
+) -> tuple[list[BatchVideo], int]:
+    """The videos that folders, patterns, lists and names give, each file once, sorted by name.
+
+    Also how many files of the folders are no videos by their suffix. What lies below `out` or
+    `fix_dir` is not taken: those are results of this very batch. A copy lies in `fix_dir` as its
+    video lies below the folder that was given, x.avi as x.avi.mkv; decided from all names, so that
+    it is the same for every part of a run and every resume.
+
+    Raises:
+        UsageError: one does not exist, a pattern fits nothing, or there is no video at all.
+    """
+    for option, folder in (("--out", out), ("--fix-dir", fix_dir)):
+        if folder is not None and any(same_file_key(folder) == same_file_key(g) for g in given):
+            raise UsageError(f"{option}: {shown(folder)} is where the videos are; name another")
+    found, others = find_videos([path for name in given for path in _expanded(name)])
+    ours = [folder.resolve() for folder in (out, fix_dir) if folder is not None]
+    videos: list[BatchVideo] = []
+    files: set[object] = set()
+    targets: dict[Path, Path] = {}
+    for file, name in found:
+        path = Path(file)
+        if any(path.resolve().is_relative_to(folder) for folder in ours):
+            continue
+        if (key := same_file_key(path)) in files:
+            continue
+        files.add(key)
+        if fix_dir is None:
+            videos.append(BatchVideo(path))
+            continue
+        # Matroska takes what other containers hold, and keeps a time for every packet.
+        suffix = path.suffix if path.suffix.lower() in _MENDABLE else f"{path.suffix}.mkv"
+        target = fix_dir / f"{name}{suffix}"
+        first = targets.setdefault(target, path)
+        clash = "" if first is path else f"{shown(first)} has the same name; rename one of them"
+        videos.append(BatchVideo(path, target, clash))
+    if not videos:
+        raise UsageError("no video found but those that this batch wrote itself")
+    return videos, others
+
+
+def _expanded(name: Path) -> list[Path]:
+    """What a pattern fits, sorted; a name that is there, or is no pattern, as it is.
+
+    Raises:
+        UsageError: it fits nothing.
+    """
+    if name.exists() or not glob.has_magic(str(name)):
+        return [name]
+    fitting = sorted(Path(found) for found in glob.iglob(str(name), recursive=True))
+    if not fitting:
+        raise UsageError(f"{shown(name)} fits no file")
+    return fitting
