@@ -23,7 +23,6 @@ from data_tools.manifest import (
     Manifest,
     RejectedClip,
     ShardEntry,
-    read_stats,
 )
 from data_tools.plan import (
     PackOptions,
@@ -147,10 +146,9 @@ def _manifest(out: Path, plan: list[ShardPlan], options: PackOptions, crop: str 
     dropped: list[DroppedClip] = []
     totals = dict.fromkeys(SPLITS, NOTHING)
     for shard in plan:
-        stats = read_stats(out / shard.name)
-        own = stats.totals
-        shards.append(ShardEntry(shard.name, shard.split, own.clips, own.frames, own.bytes))
-        totals[shard.split] += own
+        entry, stats = ShardEntry.of(out / shard.name)
+        shards.append(entry)
+        totals[shard.split] += stats.totals
         dropped += stats.dropped
     return Manifest(
         clips_found=sum(len(shard.clips) for shard in plan),

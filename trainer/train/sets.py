@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
+from itertools import zip_longest
 from pathlib import Path
 
 import numpy as np
@@ -10,15 +11,22 @@ from rich.console import Console
 
 from data_tools.errors import UsageError
 from data_tools.keep import Row, read_keep
-from trainer.config.settings import Config
+from data_tools.mirror import shown_name
+from data_tools.remote import is_remote
+from trainer.config.settings import Config, several
 from trainer.data.dataset import Dataset
 from trainer.data.sampler import TrainSampler
 from trainer.train.checkpoint import Resumed
 
 
 def with_shards(config: Config, folders: tuple[Path, ...]) -> Config:
-    """The same settings with these folders for data.shards."""
-    names = tuple(str(folder) for folder in folders)
+    """The same settings with these folders for data.shards; URLs stay, without credentials."""
+    given = several(config.data.shards)
+    urls = [shown_name(name) if is_remote(name) else None for name in given]
+    names = tuple(
+        str(folder) if url is None else url
+        for folder, url in zip_longest(folders, urls[: len(folders)])
+    )
     shards = names[0] if len(names) == 1 else names
     return replace(config, data=replace(config.data, shards=shards))
 

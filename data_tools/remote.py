@@ -1,0 +1,391 @@
+"""Files in a bucket or on a web server (fsspec): read by range or whole, written, tried again."""
+
+import hashlib
+import os
+import random
+import re
+import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, BinaryIO, Final, TypeVar
+from urllib.parse import urlsplit, urlunsplit
+
+import fsspec
+from fsspec.callbacks import Callback
+
+from data_tools.errors import MissingPackage, UsageError, UserError
+from data_tools.names import first_line, shown
+from data_tools.records import LARGEST
+
+TRIES: Final = 8  # of a request, before it is given up
+PAUSE: Final = 0.5  # seconds before the second try, twice as many before each further one
+LONGEST_PAUSE: Final = 30.0
+PIECE: Final = 16 * 2**20  # bytes of a request for a part of a file
+
+# What reads a protocol: a package, and the extra that brings it.
+_PACKAGES = {
+    "http": ("aiohttp", "http"),
+    "https": ("aiohttp", "http"),
+    "s3": ("s3fs", "s3"),
+    "gs": ("gcsfs", "gcs"),
+    "gcs": ("gcsfs", "gcs"),
+    "az": ("adlfs", "az"),
+    "abfs": ("adlfs", "az"),
+    "abfss": ("adlfs", "az"),
+    "hf": ("huggingface_hub", "hf"),
+    "file": ("fsspec", ""),
+    "memory": ("fsspec", ""),
+}
+_WEB = ("http", "https")
+_URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://(.+)", re.DOTALL)
+# In what other programs say: who signs in, and signatures.
+_USER = re.compile(r"://[^/\s'\"@]*:[^/\s'\"@]*@")
+_QUERY = re.compile(r"\?[^\s'\"<>)]*")
+# Packages whose errors are the network's or the server's, as all OSErrors are.
+_NETWORK = (
+    "aiohttp", "aiobotocore", "botocore", "azure", "gcsfs", "google", "huggingface_hub", "httpx",
+    "requests", "urllib3", "http", "fsspec", "asyncio",
+)  # fmt: skip
+_LATER = (408, 425, 429)  # HTTP: ask again later, as after any 5xx
+
+T = TypeVar("T")
+
+
+class RemoteError(UserError):
+    """A file in a bucket or on a server that cannot be had; names it, never a credential."""
+
+
+class RemoteMissing(RemoteError):
+    """There is no such file."""
+
+
+class Stopped(Exception):
+    """Whoever wanted the file does so no more."""
+
+
+def is_remote(name: object) -> bool:
+    """Whether `name` is a URL rather than a folder."""
+    return isinstance(name, str) and _URL.match(name) is not None
+
+
+def without_secrets(text: str) -> str:
+    """`text` without what signs in or signs requests, wherever a URL in it holds such."""
+    return _QUERY.sub("?...", _USER.sub("://", text))
+
+
+def _nothing(count: int) -> None:
+    pass
+
+
+def _never() -> bool:
+    return False
+
+
+@dataclass(frozen=True)
+class Remote:
+    """A folder in a bucket or on a web server.
+
+    Attributes:
+        url: of the folder, as given; it may hold credentials, so it is never shown.
+        shown: the same without them, for people and files; one folder has one.
+
+    Raises:
+        UsageError: it is none of the URLs that can be read.
+    """
+
+    url: str = field(repr=False)
+
+    def __post_init__(self) -> None:
+        match = _URL.match(self.url)
+        if match is None or self.protocol not in _PACKAGES:
+            known = ", ".join(f"{name}://" for name in _PACKAGES)
+            raise UsageError(f"{shown(self.shown)} is no URL of shards; known are {known}")
+        if "\0" in self.url or "\n" in self.url:
+            raise UsageError("a URL of shards has a line break or NUL in it")
+
+    @property
+    def protocol(self) -> str:
+        """http, s3 ..."""
+        return self.url.split("://", 1)[0].lower()
+
+    @cached_property
+    def shown(self) -> str:
+        if self.protocol in _WEB:
+            parts = urlsplit(self.url)
+            host = parts.netloc.rpartition("@")[2]
+            return urlunsplit((self.protocol, host, parts.path.rstrip("/"), "", ""))
+        return without_secrets(self.url).rstrip("/").removesuffix("?...")
+
+    def file(self, name: str) -> str:
+        """How messages call a file in it."""
+        return f"{self.shown}/{name}"
+
+    def key(self) -> str:
+        """Tells one folder from another: 12 hexadecimal digits."""
+        return hashlib.sha256(os.fsencode(self.shown)).hexdigest()[:12]
+
+    def read(self, name: str, size: int | None = None) -> bytes:
+        """A small file, whole.
+
+        size: that it must have; None: any.
+
+        Raises:
+            RemoteMissing: there is none.
+            RemoteError: it cannot be had; says why.
+        """
+
+        def whole() -> bytes:
+            content: bytes = self._files().cat_file(self._path(name))
+            if len(content) > LARGEST:
+                raise RemoteError(f"{self.file(name)} is larger than {LARGEST:,} bytes")
+            if size is not None and len(content) != size:
+                raise ConnectionError(f"{len(content)} of {size} bytes came")
+            return content
+
+        return self._tried(name, whole)
+
+    def size(self, name: str) -> int | None:
+        """Bytes of a file; None if the server does not say.
+
+        Raises:
+            RemoteMissing, RemoteError: as `read`.
+        """
+        return self._look(name)[0]
+
+    def fetch(
+        self,
+        name: str,
+        size: int,
+        into: Path,
+        advance: Callable[[int], None] = _nothing,
+        stopped: Callable[[], bool] = _never,
+    ) -> None:
+        """Add to `into` what it lacks of a file of `size` bytes; all of it if `into` is missing.
+
+        By range where the server has ranges, so that what is there already stays; else from its
+        beginning. Nothing is compared but the size.
+
+        Args:
+            advance: is told of the bytes that came, or went when a beginning was of no use.
+            stopped: whether to leave off.
+
+        Raises:
+            RemoteMissing, RemoteError: as `read`; or it has another size.
+            Stopped: as asked.
+        """
+        there, ranges = self._look(name)
+        if there is not None and there != size:
+            raise RemoteError(
+                f"{self.file(name)} has {there} bytes, the manifest says {size}: a truncated or "
+                "stale copy; put the set there anew"
+            )
+        with into.open("ab") as stream:
+            have = stream.tell()
+            if have > size or (have < size and not ranges):
+                stream.truncate(have := 0)
+            advance(have)
+            failures = 0
+            while have < size:
+                if stopped():
+                    raise Stopped
+                try:
+                    got = self._piece(name, have, size, stream, ranges, stopped)
+                except Exception as error:
+                    advance(-have)
+                    # What came before the break counts, where it can be gone on with.
+                    have = stream.tell() if ranges else 0
+                    stream.truncate(have)
+                    advance(have)
+                    failures += 1
+                    self._wait(name, error, failures)
+                else:
+                    advance(got - have)
+                    have, failures = got, 0
+
+    def put(self, file: Path, name: str) -> None:
+        """Write a file there: whole, or not at all.
+
+        Raises:
+            RemoteError: it cannot be written.
+        """
+        size = file.stat().st_size
+
+        def whole() -> None:
+            files, path = self._files(), self._path(name)
+            if self.protocol == "file":  # buckets show an object once it is whole; this does not
+                files.makedirs(files._parent(path), exist_ok=True)
+                files.put_file(str(file), f"{path}.partial")
+                files.mv(f"{path}.partial", path)
+            else:
+                files.put_file(str(file), path)
+            with suppress(AttributeError):
+                files.invalidate_cache()
+            if (there := files.info(path)["size"]) != size:
+                raise ConnectionError(f"{there} of {size} bytes are there")
+
+        self._tried(name, whole)
+
+    def check_writable(self) -> None:
+        """Find out whether files can be written there at all.
+
+        Raises:
+            UsageError: no.
+        """
+        if self.protocol in _WEB:
+            raise UsageError(f"{self.shown}: a web server is only read; give a bucket")
+        self._files()
+
+    def _path(self, name: str) -> str:
+        if self.protocol not in _WEB:
+            return f"{self.url.rstrip('/')}/{name}"
+        parts = urlsplit(self.url)
+        path = f"{parts.path.rstrip('/')}/{name}"
+        return urlunsplit((parts.scheme, parts.netloc, path, parts.query, ""))
+
+    def _files(self) -> Any:
+        """The file system: fsspec keeps one for each process and thread."""
+        package, extra = _PACKAGES[self.protocol]
+        options: dict[str, Any] = {}
+        try:
+            if self.protocol in _WEB:
+                import aiohttp
+
+                # No limit on a whole body, which may be large, but on silence.
+                timeout = aiohttp.ClientTimeout(total=None, sock_connect=30, sock_read=60)
+                options["client_kwargs"] = {"timeout": timeout, "trust_env": True}
+                options["encoded"] = bool(urlsplit(self.url).query)  # a signature is of these bytes
+            return fsspec.filesystem(self.protocol, use_listings_cache=False, **options)
+        except ImportError:
+            raise MissingPackage(
+                f"{self.shown} needs {package}: pip install 'syncnet-trainer[{extra}]'"
+            ) from None
+        except Exception as error:  # each has its own, of accounts and credentials that are missing
+            words = without_secrets(first_line(error))
+            raise RemoteError(f"{self.shown} cannot be opened: {words}") from None
+
+    def _look(self, name: str) -> tuple[int | None, bool]:
+        """Size, if it is told, and whether parts can be asked for."""
+
+        def look() -> tuple[int | None, bool]:
+            found = self._files().info(self._path(name))
+            ranges = self.protocol not in _WEB or bool(found.get("partial"))
+            return found.get("size"), ranges
+
+        return self._tried(name, look)
+
+    def _piece(
+        self,
+        name: str,
+        have: int,
+        size: int,
+        stream: BinaryIO,
+        ranges: bool,
+        stopped: Callable[[], bool],
+    ) -> int:
+        """Write the next bytes; how many are there then."""
+        files, path = self._files(), self._path(name)
+        if not ranges:
+            files.get_file(path, stream, callback=_Stopping(stopped))
+        else:
+            end = min(size, have + PIECE)
+            content = files.cat_file(path, start=have, end=end)
+            if len(content) == size > end - have:  # it has ranges, it said, and sent all the same
+                stream.truncate(0)
+            elif len(content) > end - have:
+                raise ConnectionError("more came than was asked for")
+            stream.write(content)
+        stream.flush()
+        got = stream.tell()
+        if got <= have or (not ranges and got != size):
+            raise ConnectionError(f"{got} of {size} bytes came")
+        return got
+
+    def _tried(self, name: str, call: Callable[[], T]) -> T:
+        failures = 0
+        while True:
+            try:
+                return call()
+            except Exception as error:
+                failures += 1
+                self._wait(name, error, failures)
+
+    def _wait(self, name: str, error: Exception, failures: int) -> None:
+        """Wait for the next try; or raise what is to be said of the failure."""
+        if isinstance(error, UserError | Stopped):
+            raise error
+        verdict, words = _judge(error)
+        if verdict is None:
+            raise error
+        where = self.file(name)
+        if verdict == "missing":
+            raise RemoteMissing(f"{where} is missing: {words}") from None
+        if verdict == "refused":
+            raise RemoteError(f"{where} is refused: {words}; are your credentials right?") from None
+        if failures >= TRIES:
+            raise RemoteError(f"{where} cannot be had: {words}, {TRIES} times in a row") from None
+        if failures > 1:
+            print(f"note: {where}: {words}; trying again", file=sys.stderr, flush=True)
+        # Many processes that were throttled at once must not come again at once.
+        time.sleep(min(LONGEST_PAUSE, PAUSE * 2 ** (failures - 1)) * random.uniform(0.5, 1.0))
+
+
+class _Stopping(Callback):
+    """Ends a transfer that nobody wants any more."""
+
+    def __init__(self, stopped: Callable[[], bool]) -> None:
+        super().__init__()
+        self._stopped = stopped
+
+    def relative_update(self, inc: int = 1) -> None:
+        if self._stopped():
+            raise Stopped
+
+
+def _judge(error: BaseException) -> tuple[str | None, str]:
+    """Whether to try again ("again"), or else why not; and what is said of the error."""
+    chain = [error]
+    while (cause := chain[-1].__cause__) is not None and len(chain) < 8:
+        chain.append(cause)
+    status = next(filter(None, map(_status, chain)), None)
+    # fsspec tells of a server that is down as of a file that is missing, from the true error
+    root = chain[-1]
+    words = without_secrets(first_line(root))[:200]
+    if status is not None:
+        words = f"HTTP {status}"
+        if status in (404, 410):
+            return "missing", words
+        if status in _LATER or status >= 500 or status == 416:
+            return "again", words
+        return "refused", words
+    if any("Credential" in type(each).__name__ for each in chain):
+        return "refused", words
+    if isinstance(root, FileNotFoundError):
+        return "missing", "no such file"
+    if isinstance(root, PermissionError):
+        return "refused", "permission denied"
+    package = type(root).__module__.split(".")[0]
+    if isinstance(root, OSError | TimeoutError) or package in _NETWORK:
+        return "again", words
+    return None, words
+
+
+def _status(error: BaseException) -> int | None:
+    """The HTTP status that an error is about, as the packages tell it."""
+    response = getattr(error, "response", None)
+    if isinstance(response, dict):
+        found = response.get("ResponseMetadata", {}).get("HTTPStatusCode")
+        return found if isinstance(found, int) and found >= 400 else None
+    for holder, name in (
+        (error, "status"),
+        (error, "status_code"),
+        (error, "code"),
+        (response, "status_code"),
+    ):
+        value = getattr(holder, name, None)
+        if isinstance(value, int) and 400 <= value < 600:
+            return value
+    return None
