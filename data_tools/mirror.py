@@ -27,13 +27,12 @@ from data_tools.errors import UsageError, UserError
 from data_tools.lock import locked_file, waiting_lock
 from data_tools.manifest import MANIFEST, Manifest, ShardEntry, ShardError, read_manifest
 from data_tools.mirror_check import check_statistics, content_fault
-from data_tools.mirror_room import OWN, Room
+from data_tools.mirror_room import OWN, SOURCE, Room
 from data_tools.progress import progress
 from data_tools.records import RecordError, decode_record, read_record
 from data_tools.remote import Remote, RemoteMissing, is_remote
 from data_tools.split_index import user_cache
 
-_SOURCE = "source.json"
 _SMALL_AT_ONCE = 16  # statistics and indices
 
 _open: dict[Path, "Mirror"] = {}
@@ -162,7 +161,7 @@ class Mirror:
         self._check_limit(manifest)
         self._own.mkdir(parents=True, exist_ok=True)
         with self._locked("manifest"):
-            write_json(self._own / _SOURCE, {"url": self.remote.shown})
+            write_json(self._own / SOURCE, {"url": self.remote.shown})
             path = self.folder / MANIFEST
             if not path.exists() or path.read_bytes() != content:
                 with atomic_path(path) as partial:
@@ -364,7 +363,7 @@ class Mirror:
         if (known := mirror_at(folder)) is not None:
             return known
         try:
-            source = read_record(folder / OWN / _SOURCE, _Source, "is damaged", "delete its folder")
+            source = read_record(folder / OWN / SOURCE, _Source, "is damaged", "delete its folder")
             mirror = Mirror(Remote(source.url), folder, self.most)
             mirror.reopen()
         except (OSError, UserError):

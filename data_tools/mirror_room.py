@@ -11,6 +11,7 @@ from data_tools.lock import locked_file, waiting_lock
 from data_tools.remote import RemoteError
 
 OWN: Final = ".mirror"  # in the folder of a copy: where it came from, beginnings, locks
+SOURCE: Final = "source.json"
 _PART = re.compile(r"(?P<tar>.+\.tar)\.(?P<size>\d+)\.part")
 _POLL = 0.05  # seconds between two looks for room
 _PATIENCE = 60.0  # seconds for room to become free

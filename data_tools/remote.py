@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any, BinaryIO, Final, TypeVar
 from urllib.parse import urlsplit, urlunsplit
@@ -247,19 +247,11 @@ class Remote:
         return urlunsplit((parts.scheme, parts.netloc, path, parts.query, ""))
 
     def _files(self) -> Any:
-        """The file system: fsspec keeps one for each process and thread."""
-        package, extra = _PACKAGES[self.protocol]
-        options: dict[str, Any] = {}
+        """The file system."""
         try:
-            if self.protocol in _WEB:
-                import aiohttp
-
-                # No limit on a whole body, which may be large, but on silence.
-                timeout = aiohttp.ClientTimeout(total=None, sock_connect=30, sock_read=60)
-                options["client_kwargs"] = {"timeout": timeout, "trust_env": True}
-                options["encoded"] = bool(urlsplit(self.url).query)  # a signature is of these bytes
-            return fsspec.filesystem(self.protocol, use_listings_cache=False, **options)
+            return _file_system(self.protocol, bool(urlsplit(self.url).query), os.getpid())
         except ImportError:
+            package, extra = _PACKAGES[self.protocol]
             raise MissingPackage(
                 f"{self.shown} needs {package}: pip install 'syncnet-trainer[{extra}]'"
             ) from None
@@ -325,12 +317,30 @@ class Remote:
             raise RemoteMissing(f"{where} is missing: {words}") from None
         if verdict == "refused":
             raise RemoteError(f"{where} is refused: {words}; are your credentials right?") from None
+        if verdict == "wrong":
+            raise RemoteError(f"{where} cannot be had: {words}") from None
         if failures >= TRIES:
             raise RemoteError(f"{where} cannot be had: {words}, {TRIES} times in a row") from None
         if failures > 1:
             print(f"note: {where}: {words}; trying again", file=sys.stderr, flush=True)
         # Many processes that were throttled at once must not come again at once.
         time.sleep(min(LONGEST_PAUSE, PAUSE * 2 ** (failures - 1)) * random.uniform(0.5, 1.0))
+
+
+@lru_cache
+def _file_system(protocol: str, encoded: bool, process: int) -> Any:
+    """One for all threads of a process: fsspec's own cache makes one, and a client, for each.
+
+    encoded: whether URLs are to be sent as they are, since a signature is of these bytes.
+    """
+    options: dict[str, Any] = {"use_listings_cache": False, "skip_instance_cache": True}
+    if protocol in _WEB:
+        import aiohttp
+
+        # No limit on a whole body, which may be large, but on silence.
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=30, sock_read=60)
+        options |= {"client_kwargs": {"timeout": timeout, "trust_env": True}, "encoded": encoded}
+    return fsspec.filesystem(protocol, **options)
 
 
 class _Stopping(Callback):
@@ -360,7 +370,7 @@ def _judge(error: BaseException) -> tuple[str | None, str]:
             return "missing", words
         if status in _LATER or status >= 500 or status == 416:
             return "again", words
-        return "refused", words
+        return "refused" if status in (401, 403) else "wrong", words
     if any("Credential" in type(each).__name__ for each in chain):
         return "refused", words
     if isinstance(root, FileNotFoundError):
@@ -382,7 +392,8 @@ def _status(error: BaseException) -> int | None:
     for holder, name in (
         (error, "status"),
         (error, "status_code"),
-        (error, "code"),
+        # aiohttp gives a body that was cut short a code, too: 400
+        (None if type(error).__module__.startswith("aiohttp") else error, "code"),
         (response, "status_code"),
     ):
         value = getattr(holder, name, None)
