@@ -154,7 +154,8 @@ class Remote:
         Raises:
             RemoteMissing, RemoteError: as `read`.
         """
-        return self._look(name)[0]
+        found = self._tried(name, lambda: self._files().info(self._path(name))["size"])
+        return None if found is None else int(found)
 
     def fetch(
         self,
@@ -177,34 +178,25 @@ class Remote:
             RemoteMissing, RemoteError: as `read`; or it has another size.
             Stopped: as asked.
         """
-        there, ranges = self._look(name)
+        there = self.size(name)
         if there is not None and there != size:
             raise RemoteError(
                 f"{self.file(name)} has {there} bytes, the manifest says {size}: a truncated or "
                 "stale copy; put the set there anew"
             )
+        read = self._read_on if self.protocol in _WEB else self._read_piece
         with into.open("ab") as stream:
-            have = stream.tell()
-            if have > size or (have < size and not ranges):
-                stream.truncate(have := 0)
-            advance(have)
-            failures = 0
-            while have < size:
-                if stopped():
-                    raise Stopped
+            place = _Place(stream, size, advance, stopped)
+            failures = most = 0
+            while place.have < size:
                 try:
-                    got = self._piece(name, have, size, stream, ranges, stopped)
+                    read(name, place)
                 except Exception as error:
-                    advance(-have)
-                    # What came before the break counts, where it can be gone on with.
-                    have = stream.tell() if ranges else 0
-                    stream.truncate(have)
-                    advance(have)
-                    failures += 1
+                    # What is gained at each try comes to an end; a server without ranges that
+                    # always breaks off gains nothing.
+                    failures = failures + 1 if place.have <= most else 1
+                    most = max(most, place.have)
                     self._wait(name, error, failures)
-                else:
-                    advance(got - have)
-                    have, failures = got, 0
 
     def put(self, file: Path, name: str) -> None:
         """Write a file there: whole, or not at all.
@@ -259,42 +251,33 @@ class Remote:
             words = without_secrets(first_line(error))
             raise RemoteError(f"{self.shown} cannot be opened: {words}") from None
 
-    def _look(self, name: str) -> tuple[int | None, bool]:
-        """Size, if it is told, and whether parts can be asked for."""
+    def _read_piece(self, name: str, place: "_Place") -> None:
+        """Ask a bucket for the next part."""
+        end = min(place.size, place.have + PIECE)
+        content = self._files().cat_file(self._path(name), start=place.have, end=end)
+        if not 0 < len(content) <= end - place.have:
+            raise ConnectionError(f"{len(content)} of {end - place.have} bytes came")
+        place.stream.write(content)
+        place.relative_update()
 
-        def look() -> tuple[int | None, bool]:
-            found = self._files().info(self._path(name))
-            ranges = self.protocol not in _WEB or bool(found.get("partial"))
-            return found.get("size"), ranges
-
-        return self._tried(name, look)
-
-    def _piece(
-        self,
-        name: str,
-        have: int,
-        size: int,
-        stream: BinaryIO,
-        ranges: bool,
-        stopped: Callable[[], bool],
-    ) -> int:
-        """Write the next bytes; how many are there then."""
-        files, path = self._files(), self._path(name)
-        if not ranges:
-            files.get_file(path, stream, callback=_Stopping(stopped))
-        else:
-            end = min(size, have + PIECE)
-            content = files.cat_file(path, start=have, end=end)
-            if len(content) == size > end - have:  # it has ranges, it said, and sent all the same
-                stream.truncate(0)
-            elif len(content) > end - have:
-                raise ConnectionError("more came than was asked for")
-            stream.write(content)
-        stream.flush()
-        got = stream.tell()
-        if got <= have or (not ranges and got != size):
-            raise ConnectionError(f"{got} of {size} bytes came")
-        return got
+    def _read_on(self, name: str, place: "_Place") -> None:
+        """Ask a web server for all that is lacking, or for all if it has no ranges."""
+        headers = {"Accept-Encoding": "identity"}
+        if place.have:
+            headers["Range"] = f"bytes={place.have}-"
+        place.asked = place.size - place.have
+        try:
+            self._files().get_file(self._path(name), place.stream, callback=place, headers=headers)
+        except _NoRanges:
+            place.cut(0)
+            return
+        finally:
+            place.tell()
+        if place.have > place.size:
+            place.cut(0)
+            raise ConnectionError("more came than was asked for")
+        if place.have < place.size:
+            raise ConnectionError(f"{place.have} of {place.size} bytes came")
 
     def _tried(self, name: str, call: Callable[[], T]) -> T:
         failures = 0
@@ -343,16 +326,57 @@ def _file_system(protocol: str, encoded: bool, process: int) -> Any:
     return fsspec.filesystem(protocol, **options)
 
 
-class _Stopping(Callback):
-    """Ends a transfer that nobody wants any more."""
+class _NoRanges(Exception):
+    """All of a file comes instead of the part that was asked for."""
 
-    def __init__(self, stopped: Callable[[], bool]) -> None:
+
+class _Place(Callback):
+    """How far a transfer has come; fsspec tells it of what is written to `stream`.
+
+    Attributes:
+        have: bytes so far, of `size`.
+        asked: bytes that were asked for last.
+    """
+
+    def __init__(
+        self,
+        stream: BinaryIO,
+        size: int,
+        advance: Callable[[int], None],
+        stopped: Callable[[], bool],
+    ) -> None:
         super().__init__()
-        self._stopped = stopped
+        self.stream, self.have, self.asked = stream, 0, size
+        self._advance, self._stopped = advance, stopped
+        self._coming: int | None = None
+        self.size = size  # of the file: fsspec's own `size`, of what comes, is not needed
+        if stream.tell() > size:
+            stream.truncate(0)
+        self.tell()
+
+    def set_size(self, size: int | None) -> None:
+        """How many bytes come, where the server says so."""
+        self._coming = size
 
     def relative_update(self, inc: int = 1) -> None:
+        """More was written."""
+        if inc and self.have and self._coming not in (None, self.asked):
+            raise _NoRanges
+        self.tell()
         if self._stopped():
             raise Stopped
+
+    def cut(self, size: int) -> None:
+        """Keep so many bytes alone."""
+        self.stream.truncate(size)
+        self.tell()
+
+    def tell(self) -> None:
+        """See how much is there, and tell whoever wants to know."""
+        self.stream.flush()
+        have = self.stream.seek(0, os.SEEK_END)
+        self._advance(have - self.have)
+        self.have = have
 
 
 def _judge(error: BaseException) -> tuple[str | None, str]:

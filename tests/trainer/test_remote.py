@@ -15,8 +15,6 @@ from moto.server import ThreadedMotoServer
 
 from data_tools import remote
 from data_tools.__main__ import main as data_tools
-from data_tools.packing import pack
-from data_tools.plan import PackOptions
 from runs import command, losses
 from servers import serving
 from trainer.run import main
@@ -26,20 +24,11 @@ SIZE = ["--data.threads", "1", "--train.steps", "3", "--data.val_clips", "1"]
 
 
 @pytest.fixture(scope="module")
-def shards(clips_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The twelve clips in several shards a split. Not to be written to."""
-    out = tmp_path_factory.mktemp("many") / "packed"
-    pack(clips_folder, out, PackOptions(ratios=(60, 20, 20), shard_mb=1))
-    assert len(list(out.glob("train-*.tar"))) > 1
-    return out
-
-
-@pytest.fixture(scope="module")
-def expected(shards: Path, tmp_path_factory: pytest.TempPathFactory) -> list[float | None]:
+def expected(many_shards: Path, tmp_path_factory: pytest.TempPathFactory) -> list[float | None]:
     run = tmp_path_factory.mktemp("local") / "run"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(timing, "plot", lambda rows, picture: None)
-        assert main(command(shards, run, *SIZE)) == 0
+        assert main(command(many_shards, run, *SIZE)) == 0
     return losses(run)
 
 
@@ -74,14 +63,17 @@ def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 
 
 def test_a_training_by_http_is_the_same_through_resets_throttling_and_cut_bodies(
-    shards: Path, expected: list[float | None], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    many_shards: Path,
+    expected: list[float | None],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     faults = {0: "reset", 1: "503", 2: "truncate", 3: "429"}
 
     def fault(method: str, name: str, before: int) -> str:
         return faults.get(before, "") if method == "GET" and not name.startswith("test") else ""
 
-    with serving(shards, fault=fault) as web:
+    with serving(many_shards, fault=fault) as web:
         url = web.url.replace("//", "//who:quietly@") + "/set?signature=secret"
         run = tmp_path / "run"
         argv = command(Path("x"), run, *SIZE, "--data.local", str(tmp_path / "copies"))
@@ -98,7 +90,7 @@ def test_a_training_by_http_is_the_same_through_resets_throttling_and_cut_bodies
 
 def test_a_bucket_is_packed_into_trained_from_and_measured(
     clips_folder: Path,
-    shards: Path,
+    many_shards: Path,
     expected: list[float | None],
     bucket: str,
     tmp_path: Path,
@@ -109,7 +101,7 @@ def test_a_bucket_is_packed_into_trained_from_and_measured(
     packed = ["--local", str(tmp_path / "packed")]
     assert data_tools(["pack", str(clips_folder), url, *options, *packed]) == 0
     files = s3fs.S3FileSystem()
-    for path in shards.iterdir():
+    for path in many_shards.iterdir():
         assert files.cat_file(f"{url}/{path.name}") == path.read_bytes(), path.name
     assert main(command(Path("x"), tmp_path / "run", *SIZE, *copies, "--data.shards", url)) == 0
     assert losses(tmp_path / "run") == expected
