@@ -118,6 +118,12 @@ def argument_of(folder: Path) -> str:
     return str(folder) if mirror is None else mirror.remote.url
 
 
+def name_of(folder: Path) -> str:
+    """What a set is called: the name of its folder, at its source if this is a copy."""
+    mirror = mirror_at(folder)
+    return folder.name if mirror is None else mirror.remote.shown.rpartition("/")[2]
+
+
 def shown_name(name: str | Path) -> str:
     """A set's name as messages and files may show it."""
     return Remote(str(name)).shown if is_remote(name) else str(name)

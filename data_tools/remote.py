@@ -386,7 +386,7 @@ def _judge(error: BaseException) -> tuple[str | None, str]:
         chain.append(cause)
     status = next(filter(None, map(_status, chain)), None)
     # fsspec tells of a server that is down as of a file that is missing, from the true error
-    root = chain[-1]
+    root = next(filter(_is_networks, reversed(chain)), error)
     words = without_secrets(first_line(root))[:200]
     if status is not None:
         words = f"HTTP {status}"
@@ -401,10 +401,13 @@ def _judge(error: BaseException) -> tuple[str | None, str]:
         return "missing", "no such file"
     if isinstance(root, PermissionError):
         return "refused", "permission denied"
-    package = type(root).__module__.split(".")[0]
-    if isinstance(root, OSError | TimeoutError) or package in _NETWORK:
-        return "again", words
-    return None, words
+    return "again" if _is_networks(root) else None, words
+
+
+def _is_networks(error: BaseException) -> bool:
+    """Whether an error may be the network's or the server's, not a bug."""
+    package = type(error).__module__.split(".")[0]
+    return isinstance(error, OSError | TimeoutError) or package in _NETWORK
 
 
 def _status(error: BaseException) -> int | None:

@@ -23,7 +23,7 @@ from data_tools.clips import SPLITS
 from data_tools.errors import UsageError
 from data_tools.fetch_ahead import fetching_splits, note
 from data_tools.manifest import ShardError, read_manifest
-from data_tools.mirror import open_sets
+from data_tools.mirror import name_of, open_sets
 from data_tools.names import shown
 from data_tools.remote_options import add_local_options, local_options, set_name
 from trainer.data.dataset import Dataset
@@ -160,13 +160,11 @@ def _run(argv: list[str] | None) -> None:
     folders = open_sets(folders, local_options(args.data))
     with fetching_splits(list(zip(folders, splits, strict=True)), note):
         for folder, split in zip(folders, splits, strict=True):
-            held_out = []
+            held_out, name = [], name_of(folder)
             for dataset in _datasets(folder, split):
                 records = [record for shard in dataset.shards for record in shard.records]
                 own = _own_offsets(dataset.keys, offsets, args.relative)
-                who = {
-                    record.source: speaker(f"{folder.name}/{record.source}") for record in records
-                }
+                who = {record.source: speaker(f"{name}/{record.source}") for record in records}
                 held_out += embed_held_out(folded, dataset, who, own)
             answers += ask(held_out, args.mode)
     calibration, rows = calibrate(answers, args.mode, args.least_chance)

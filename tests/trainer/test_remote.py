@@ -12,15 +12,20 @@ pytest.importorskip("moto")
 
 import s3fs
 from moto.server import ThreadedMotoServer
+from safetensors import safe_open
 
 from data_tools import remote
 from data_tools.__main__ import main as data_tools
 from runs import command, losses
 from servers import serving
+from trainer import calibrate, evaluate, refine
 from trainer.run import main
 from trainer.train import timing
 
 SIZE = ["--data.threads", "1", "--train.steps", "3", "--data.val_clips", "1"]
+
+
+PLACES = ("here", "there")
 
 
 @pytest.fixture(scope="module")
@@ -109,3 +114,45 @@ def test_a_bucket_is_packed_into_trained_from_and_measured(
     assert data_tools(["info", url, *local]) == 0
     assert data_tools(["verify", url, *local, "--workers", "1"]) == 0
     assert "no fault" in capsys.readouterr().out
+
+
+def test_with_little_room_shards_come_and_go_and_a_resumed_run_goes_on(
+    many_shards: Path, expected: list[float | None], tmp_path: Path
+) -> None:
+    copies, run = tmp_path / "copies", tmp_path / "run"
+    argv = command(Path("x"), run, *SIZE, "--data.local", str(copies), "--data.local_gb", "1.8e-3")
+    argv[argv.index("x")] = f"file://{many_shards}"
+    assert main([*argv, "--train.steps", "2"]) == 0
+    assert sum(path.stat().st_size for path in copies.rglob("*.tar")) <= 1.8e6
+    assert main([*argv, "--resume", "auto"]) == 0
+    assert sum(path.stat().st_size for path in copies.rglob("*.tar")) <= 1.8e6
+    assert losses(run) == expected
+
+
+@pytest.mark.slow
+def test_measuring_by_url_is_the_same(many_shards: Path, weights: Path, tmp_path: Path) -> None:
+    url, local = f"file://{many_shards}", ["--data.local", str(tmp_path / "copies")]
+    for name, shards in zip(PLACES, (str(many_shards), url), strict=True):
+        argv = ["--weights", str(weights), "--data.shards", shards]
+        out = str(tmp_path / name)
+        assert evaluate.main([*argv, *local, "--out", out, "--split", "val", "--threads", "1"]) == 0
+        assert refine.main([*argv, *local, "--out", out + "-scores", "--score-only"]) == 0
+        assert calibrate.main([*argv, *local, out + ".safetensors", "--split", "all"]) == 0
+    for name in ("clips.csv", "-scores/keep.csv"):
+        here, there = (tmp_path / f"{place}/{name}".replace("/-", "-") for place in PLACES)
+        assert here.read_bytes() == there.read_bytes(), name
+    # their bytes are in another order each time
+    said = [safe_open(tmp_path / f"{place}.safetensors", "np").metadata() for place in PLACES]
+    assert said[0] == said[1] and "calibration" in str(said[0])
+
+
+@pytest.mark.slow
+def test_a_refinement_hands_the_url_on_to_its_trainings(
+    many_shards: Path, weights: Path, tmp_path: Path
+) -> None:
+    argv = ["--weights", str(weights), "--rounds", "2", "--out", str(tmp_path / "out"), *SIZE,
+            "--data.shards", f"file://{many_shards}", "--data.local", str(tmp_path / "copies"),
+            "--train.batch_size", "4"]  # fmt: skip
+    assert refine.main(argv) == 0
+    saved = (tmp_path / "out" / "round-2" / "run" / "config.yaml").read_text()
+    assert f"shards: file://{many_shards}" in saved and str(tmp_path / "copies") in saved
