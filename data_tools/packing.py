@@ -94,16 +94,19 @@ def pack(
         crop = crops.pop() if len(crops) == 1 else None
         manifest = _manifest(out, plan, options, crop)
         if keep is not None:
-            rejected = [
-                RejectedClip(key, row.verdict, row.reason)
-                for key, row in sorted(keep.items())
-                if not row.used
-            ]
-            manifest = replace(manifest, rejected=rejected)
+            manifest = replace(manifest, rejected=_rejected(keep))
         write_json(out / MANIFEST, manifest.as_dict())
         if upload is not None:
             upload.end()
     return manifest
+
+
+def _rejected(keep: Mapping[str, Row]) -> list[RejectedClip]:
+    return [
+        RejectedClip(key, row.verdict, row.reason)
+        for key, row in sorted(keep.items())
+        if not row.used
+    ]
 
 
 def _nothing(count: int) -> None:

@@ -143,6 +143,11 @@ def announce_sets(
             f"set {number + 1}, {dataset.folders[number]}: {len(members):,} clips, "
             f"{share:.1%} of the samples, gone through {rounds:.2f} times an epoch"
         )
+    if any(shard.scarce for shard in dataset.shards):
+        say(
+            f"note: data.local_gb {config.data.local_gb:g} is less than the sets take, and the "
+            "order of samples goes through all shards all the time: each is fetched again and again"
+        )
     for number in range(sets):
         chosen = dataset.sets == number
         short = int((dataset.used & chosen).sum()) - len(sampler.members[number])
