@@ -14,6 +14,7 @@ from data_tools.remote import Stopped
 
 THREADS: Final = 4
 _SAY_SECONDS = 10.0
+_PATIENCE = 5.0  # seconds for a thread to leave off; one that waits for a server may die
 
 Wanted = tuple[Mirror, str]  # a shard's source, and its name there
 
@@ -94,7 +95,7 @@ class FetchAhead:
         for mirror in self._mirrors.values():
             mirror.on_want = None
         for thread in self._threads:
-            thread.join()
+            thread.join(_PATIENCE)
 
     def _first(self, mirror: Mirror, name: str) -> None:
         """Put one before all others."""

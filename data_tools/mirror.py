@@ -312,21 +312,25 @@ class Mirror:
         if entry is None:
             return 0
         try:
+            # Before the lock, for which readers wait: a server may be slow to answer.
+            if not self._is_at_source(entry):
+                return 0
             with tar.open("rb") as stream:
                 fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 status = os.fstat(stream.fileno())
                 if not os.path.samestat(status, tar.stat()) or status.st_size != entry.bytes:
                     return 0
-                if self.remote.size(name) != entry.bytes:
-                    return 0
-                if decode_record(self.remote.read(MANIFEST), Manifest) != read_manifest(
-                    self.folder
-                ):
-                    return 0  # the source has another version: this may be the only copy
                 tar.unlink()
                 return entry.bytes
         except (OSError, UserError):  # in use, gone already, no locks, no answer: it stays
             return 0
+
+    def _is_at_source(self, entry: ShardEntry) -> bool:
+        """Whether the source has a shard as it is here; of another version this may be all."""
+        if self.remote.size(entry.name) != entry.bytes:
+            return False
+        manifest = decode_record(self.remote.read(MANIFEST), Manifest)
+        return manifest == read_manifest(self.folder)
 
     def _check_limit(self, manifest: Manifest) -> None:
         largest = max((entry.bytes for entry in manifest.shards), default=0)

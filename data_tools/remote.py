@@ -104,6 +104,8 @@ class Remote:
         if match is None or self.protocol not in _PACKAGES:
             known = ", ".join(f"{name}://" for name in _PACKAGES)
             raise UsageError(f"{shown(self.shown)} is no URL of shards; known are {known}")
+        if not match[2].strip("/") or (self.protocol != "file" and match[2].startswith("/")):
+            raise UsageError(f"{shown(self.url)} names no bucket or server")
         if "\0" in self.url or "\n" in self.url:
             raise UsageError("a URL of shards has a line break or NUL in it")
 

@@ -28,7 +28,7 @@ from data_tools.atomic import try_folder, write_json
 from data_tools.errors import UsageError
 from data_tools.fetch_ahead import fetching_splits, note
 from data_tools.lock import locked
-from data_tools.mirror import folder_of, open_sets
+from data_tools.mirror import folder_of, name_of, open_sets
 from data_tools.remote_options import (
     add_local_options,
     local_arguments,
@@ -121,7 +121,7 @@ def _run(argv: list[str] | None) -> None:
     shards, *beside = open_sets([args.data.shards, *args.beside], local)
     sets = Sets(shards, tuple(beside))
     training += local_arguments(local)
-    out = args.out or Path("runs") / f"refine-{shards.resolve().name}"
+    out = args.out or Path("runs") / f"refine-{name_of(shards.resolve())}"
     try:
         try_folder(out)
     except OSError as error:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import pickle
 import sys
 from pathlib import Path
 
 import pytest
+from botocore.exceptions import ClientError, NoCredentialsError
 from fsspec.registry import _registry
 
 from data_tools import remote
@@ -43,6 +45,8 @@ def test_a_folder_is_no_url() -> None:
     assert is_remote("s3://bucket/set")
     with pytest.raises(UsageError, match=r"known are http://.*s3://"):
         Remote("ftp://host/set")
+    with pytest.raises(UsageError, match="names no bucket"):
+        Remote("s3:///set")
 
 
 @pytest.mark.parametrize(
@@ -87,6 +91,28 @@ def test_files_go_there_and_come_back(tmp_path: Path) -> None:
         place.read("two")
     with pytest.raises(RemoteError, match="has 25600 bytes, the manifest says 5"):
         place.fetch("one", 5, into)
+
+
+@pytest.mark.parametrize(
+    "error, verdict",
+    [
+        (OSError(errno.EBUSY, "Please reduce your request rate"), "again"),  # s3fs, of SlowDown
+        (ClientError({"ResponseMetadata": {"HTTPStatusCode": 503}}, "GetObject"), "again"),
+        (ClientError({"ResponseMetadata": {"HTTPStatusCode": 403}}, "GetObject"), "refused"),
+        (NoCredentialsError(), "refused"),
+        (ConnectionResetError(errno.ECONNRESET, "Connection reset by peer"), "again"),
+        (TimeoutError(), "again"),
+        (PermissionError(errno.EACCES, "Forbidden"), "refused"),
+        (FileNotFoundError("x"), "missing"),
+        (TypeError("x"), None),
+    ],
+)
+def test_what_is_tried_again(error: Exception, verdict: str | None) -> None:
+    assert remote._judge(error)[0] == verdict
+    wrapped = FileNotFoundError("http://host/x")  # as fsspec tells of any failure of HTTP
+    wrapped.__cause__ = error
+    if verdict is not None:
+        assert remote._judge(wrapped)[0] == verdict
 
 
 def test_a_bug_of_ours_is_not_tried_again() -> None:
