@@ -17,6 +17,7 @@ from trainer.config.settings import Config, several
 from trainer.data.dataset import Dataset
 from trainer.data.sampler import TrainSampler
 from trainer.train.checkpoint import Resumed
+from trainer.train.distributed import Processes
 
 
 def with_shards(config: Config, folders: tuple[Path, ...]) -> Config:
@@ -126,6 +127,22 @@ def make_sampler(config: Config, dataset: Dataset) -> TrainSampler:
         data.weights if several else None,
         data.windows_per_run,
     )
+
+
+def check_share(config: Config, sampler: TrainSampler, processes: Processes) -> None:
+    """Refuse now what no step could be cut into.
+
+    Raises:
+        UsageError: processes or parts of a batch would be unequal.
+    """
+    share = len(sampler.batch(0, processes.rank, processes.world))
+    runs, accumulate = share // config.data.windows_per_run, config.train.accumulate
+    if runs % accumulate:
+        in_runs = "" if runs == share else f", {runs} runs each (data.windows_per_run),"
+        raise UsageError(
+            f"train.batch_size {config.train.batch_size} over {processes.world} processes{in_runs} "
+            f"does not make {accumulate} equal parts (train.accumulate)"
+        )
 
 
 def announce_sets(

@@ -39,6 +39,7 @@ from trainer.train.guard import Guard
 from trainer.train.resume import first_step, open_folder
 from trainer.train.sets import (
     announce_sets,
+    check_share,
     in_words,
     make_sampler,
     open_dataset,
@@ -153,7 +154,7 @@ def _open(
     for each in shards:
         open_shards(each, "test")  # its faults should be known now, not after days of training
     sampler = make_sampler(config, dataset)
-    _check_share(config, sampler, processes)
+    check_share(config, sampler, processes)
     total = config.train.total(sampler.steps_per_epoch)
     start = first_step(resumed, sampler, total)
     say = partial(console.print, highlight=False, soft_wrap=True)
@@ -195,22 +196,6 @@ def _open(
         config, options, processes, console, folder, dataset, sampler, loader, loader_options,
         validation, step, guard, tracker, start, total, best, began - seconds,
     )  # fmt: skip
-
-
-def _check_share(config: Config, sampler: TrainSampler, processes: Processes) -> None:
-    """Refuse now what no step could be cut into.
-
-    Raises:
-        UsageError: processes or parts of a batch would be unequal.
-    """
-    share = len(sampler.batch(0, processes.rank, processes.world))
-    runs, accumulate = share // config.data.windows_per_run, config.train.accumulate
-    if runs % accumulate:
-        in_runs = "" if runs == share else f", {runs} runs each (data.windows_per_run),"
-        raise UsageError(
-            f"train.batch_size {config.train.batch_size} over {processes.world} processes{in_runs} "
-            f"does not make {accumulate} equal parts (train.accumulate)"
-        )
 
 
 def _device(
