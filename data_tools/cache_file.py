@@ -95,9 +95,9 @@ def content_key(shard: Shard, look: Look) -> str:
     Of the shard: the clips and their hashes, where each JPEG lies and how long it is, and when the
     tar was last written: one that is packed again, or changed in place, is another.
     """
-    status = shard.tar.stat()
+    size, written = shard.stamp
     clips = [[each.key, each.hash, each.frames, each.columns] for each in shard.records]
-    told = [FORMAT, asdict(look), status.st_size, status.st_mtime_ns, clips]
+    told = [FORMAT, asdict(look), size, written, clips]
     digest = hashlib.sha256(json.dumps(told).encode())
     digest.update(np.ascontiguousarray(shard.offset, np.int64).tobytes())
     digest.update(np.ascontiguousarray(shard.size, np.int64).tobytes())

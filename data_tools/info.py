@@ -45,7 +45,7 @@ class MontageOptions:
     seed: Annotated[int, Meta(ge=0, le=MAX_SEED)] = 0
 
 
-def summarise(manifest: Manifest, out: Path, console: Console) -> None:
+def summarise(manifest: Manifest, out: Path | str, console: Console) -> None:
     """Print what went into the shards and what was left out, by reason."""
     table = Table(title=f"{out}")
     for name in ("split", "clips", "hours", "frames", "MB"):

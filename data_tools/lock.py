@@ -5,6 +5,7 @@ import os
 import re
 import socket
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -93,6 +94,23 @@ def locked_file(file: Path, shared: bool = False) -> Iterator[int]:
             # whoever held it removed it just now: what was locked is nobody's file any more
         finally:
             _close(descriptor)
+
+
+@contextmanager
+def waiting_lock(file: Path, poll: float = 0.05) -> Iterator[None]:
+    """`locked_file`, as soon as nobody else holds it.
+
+    Args:
+        poll: seconds between two tries.
+    """
+    with ExitStack() as held:
+        while True:
+            try:
+                held.enter_context(locked_file(file))
+                break
+            except BlockingIOError:
+                time.sleep(poll)
+        yield
 
 
 @contextmanager

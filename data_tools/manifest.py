@@ -3,6 +3,7 @@
 Readers check every field; a name leads nowhere but to a file beside the manifest.
 """
 
+import hashlib
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -108,13 +109,33 @@ NOTHING = SplitTotals(0, 0, 0)
 
 @dataclass(frozen=True)
 class ShardEntry:
-    """What the manifest says of one shard; name: of its tar, beside the manifest."""
+    """What the manifest says of one shard.
+
+    Attributes:
+        name: of its tar, beside the manifest.
+        sha256: of its statistics, in which each clip has a hash of its own; None: an older set.
+    """
 
     name: _TarName
     split: Split
     clips: Count
     frames: Count
     bytes: Count
+    sha256: Annotated[str, Meta(pattern=r"^[0-9a-f]{64}\Z")] | None = None
+
+    @staticmethod
+    def of(tar: Path) -> "tuple[ShardEntry, ShardStats]":
+        """The entry of a complete shard, and its statistics.
+
+        Raises:
+            ShardError: they are missing or damaged.
+        """
+        stats = read_stats(tar)
+        own, digest = stats.totals, hashlib.sha256(tar.with_suffix(".json").read_bytes())
+        entry = ShardEntry(
+            tar.name, stats.split, own.clips, own.frames, own.bytes, digest.hexdigest()
+        )
+        return entry, stats
 
 
 @dataclass(frozen=True)
@@ -159,6 +180,9 @@ class Manifest:
         for name in ("rejected", "crop"):
             if content[name] is None:
                 del content[name]
+        for entry in content["shards"]:
+            if entry["sha256"] is None:
+                del entry["sha256"]
         return content
 
 

@@ -23,7 +23,6 @@ from data_tools.manifest import (
     Manifest,
     RejectedClip,
     ShardEntry,
-    read_stats,
 )
 from data_tools.plan import (
     PackOptions,
@@ -36,6 +35,7 @@ from data_tools.plan import (
 from data_tools.progress import progress
 from data_tools.records import utf8
 from data_tools.shard_writer import clip_members, commit_shard, is_complete, write_shard
+from data_tools.upload import Upload
 from data_tools.workers import each_result
 
 _DEFAULTS = PackOptions()
@@ -47,6 +47,7 @@ def pack(
     options: PackOptions = _DEFAULTS,
     workers: int = 1,
     keep: Mapping[str, Row] | None = None,
+    upload: Upload | None = None,
 ) -> Manifest:
     """Pack every usable clip of `clips_folder`; returns the manifest written to OUT/manifest.json.
 
@@ -58,11 +59,15 @@ def pack(
             those to be realigned are cut so that picture and sound fit. Clips without a row (those
             of other splits) stay, and every clip stays in the split that it has without `keep`.
 
+        upload: takes each shard to a bucket as it is packed, and the manifest at the end; what is
+            there already is not packed again.
+
     Raises:
         UsageError: no clips, wrong options, or OUT was packed from other clips or options.
         InUse: another pack is writing there.
         KeepError: `keep` names none of the clips.
         RecordError: what an earlier run left in OUT is damaged.
+        RemoteError: the bucket cannot be read or written.
     """
     options.check()
     if out.resolve() == clips_folder.resolve():
@@ -76,23 +81,32 @@ def pack(
     clips = mark_copies(clips, sizes)
     plan = plan_shards(clips, sizes, options, keep)
     with locked(out, "pack"):
+        if upload is not None:
+            upload.begin()
         record_plan(out, clips, sizes, options, keep)
         remove_partials(out)
         todo = [shard for shard in plan if not is_complete(out / shard.name)]
+        if upload is not None:
+            todo = _left_to_pack(plan, todo, upload)
         with progress("packing", sum(len(s.clips) for s in todo), "clips") as advance:
-            _run(out, todo, options, workers, advance)
+            _run(out, todo, options, workers, advance, upload)
         crops = {clip.crop for clip in clips}
         crop = crops.pop() if len(crops) == 1 else None
         manifest = _manifest(out, plan, options, crop)
         if keep is not None:
-            rejected = [
-                RejectedClip(key, row.verdict, row.reason)
-                for key, row in sorted(keep.items())
-                if not row.used
-            ]
-            manifest = replace(manifest, rejected=rejected)
+            manifest = replace(manifest, rejected=_rejected(keep))
         write_json(out / MANIFEST, manifest.as_dict())
+        if upload is not None:
+            upload.end()
     return manifest
+
+
+def _rejected(keep: Mapping[str, Row]) -> list[RejectedClip]:
+    return [
+        RejectedClip(key, row.verdict, row.reason)
+        for key, row in sorted(keep.items())
+        if not row.used
+    ]
 
 
 def _nothing(count: int) -> None:
@@ -127,17 +141,34 @@ def pack_shard(
     commit_shard(tar, shard.split, records, dropped)
 
 
+def _left_to_pack(plan: list[ShardPlan], todo: list[ShardPlan], upload: Upload) -> list[ShardPlan]:
+    """Those of `todo` that the bucket lacks; it gets those that are complete here."""
+    upload.put_plan()
+    left = []
+    for shard in plan:
+        if upload.has(shard.name):
+            continue
+        if shard in todo:
+            left.append(shard)
+        else:
+            upload.put(shard.name)
+    return left
+
+
 def _run(
     out: Path,
     todo: list[ShardPlan],
     options: PackOptions,
     workers: int,
     advance: Callable[[int], None],
+    upload: Upload | None = None,
 ) -> None:
     alone = workers == 1 or len(todo) <= 1
     # In this process every clip is counted; from others a shard is told of when it is done.
     work = partial(pack_shard, out, options=options, advance=advance if alone else _nothing)
     for shard, _ in each_result(work, todo, workers, "packing"):
+        if upload is not None:
+            upload.put(shard.name)
         if not alone:
             advance(len(shard.clips))
 
@@ -147,10 +178,9 @@ def _manifest(out: Path, plan: list[ShardPlan], options: PackOptions, crop: str 
     dropped: list[DroppedClip] = []
     totals = dict.fromkeys(SPLITS, NOTHING)
     for shard in plan:
-        stats = read_stats(out / shard.name)
-        own = stats.totals
-        shards.append(ShardEntry(shard.name, shard.split, own.clips, own.frames, own.bytes))
-        totals[shard.split] += own
+        entry, stats = ShardEntry.of(out / shard.name)
+        shards.append(entry)
+        totals[shard.split] += stats.totals
         dropped += stats.dropped
     return Manifest(
         clips_found=sum(len(shard.clips) for shard in plan),

@@ -54,8 +54,10 @@ class ShardIndex:
     frames: NDArray[np.uint32]
 
 
-def parse_shard(tar: Path) -> tuple[ShardIndex, list[ClipRecord]]:
+def parse_shard(tar: Path, absent: bool = False) -> tuple[ShardIndex, list[ClipRecord]]:
     """Index and clips of a shard from its idx and its statistics, compared with the tar.
+
+    absent: the tar is still to come, and is compared then.
 
     Raises:
         ShardError: a file is missing, the statistics are damaged or list no clip, the tar is
@@ -65,10 +67,10 @@ def parse_shard(tar: Path) -> tuple[ShardIndex, list[ClipRecord]]:
     if not stats.clips:
         raise ShardError(f"{tar.with_suffix('.json')} lists no clip; run pack again")
     idx = tar.with_suffix(".idx")
-    for path in (tar, idx):
+    for path in (idx,) if absent else (tar, idx):
         if not path.exists():
             raise ShardError(f"{path} is missing; run pack again")
-    tar_bytes = tar.stat().st_size
+    tar_bytes = stats.tar_bytes if absent else tar.stat().st_size
     if tar_bytes != stats.tar_bytes:
         raise ShardError(
             f"{tar} has {tar_bytes} bytes, {stats.tar_bytes} were written: "
@@ -77,15 +79,19 @@ def parse_shard(tar: Path) -> tuple[ShardIndex, list[ClipRecord]]:
     if tar_bytes > _LARGEST_TAR:
         raise ShardError(f"{tar} is larger than {_LARGEST_TAR:,} bytes; pack smaller shards")
     arrays = _arrays(read_whole(idx, ShardError), stats.clips, tar_bytes)
-    if arrays is None or not _is_of(tar, stats.clips, arrays[1]):
+    if arrays is None or not (absent or _is_of(tar, stats.clips, arrays[1])):
         raise ShardError(f"{idx} does not match {tar.name}; delete both and run pack again")
     return ShardIndex(stats.split, tar_bytes, *arrays), stats.clips
 
 
-def stamp_of(tar: str) -> Stamp | None:
-    """Size and time of writing of a shard's three files; None if one is missing."""
-    found: list[int] = []
-    for path in (tar, f"{tar[:-4]}.idx", f"{tar[:-4]}.json"):
+def stamp_of(tar: str, known: tuple[int, int] | None = None) -> Stamp | None:
+    """Size and time of writing of a shard's three files; None if one is missing.
+
+    known: of the tar, where it is still to come.
+    """
+    found = list(known or ())
+    beside = (f"{tar[:-4]}.idx", f"{tar[:-4]}.json")
+    for path in beside if known else (tar, *beside):
         try:
             status = os.stat(path)
         except OSError:

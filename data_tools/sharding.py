@@ -28,7 +28,6 @@ from data_tools.manifest import (
     DroppedClip,
     Manifest,
     ShardEntry,
-    read_stats,
 )
 from data_tools.names import UNPLAIN, is_unplain
 from data_tools.progress import progress
@@ -290,10 +289,9 @@ def merge_shards(
     dropped: list[DroppedClip] = []
     totals = dict.fromkeys(SPLITS, NOTHING)
     for shard in shards:
-        stats = read_stats(out / shard.name)
-        own = stats.totals
-        entries.append(ShardEntry(shard.name, shard.split, own.clips, own.frames, own.bytes))
-        totals[shard.split] += own
+        entry, stats = ShardEntry.of(out / shard.name)
+        entries.append(entry)
+        totals[shard.split] += stats.totals
         dropped += stats.dropped
     manifest = Manifest(
         clips_found=len(dropped) + sum(total.clips for total in totals.values()),

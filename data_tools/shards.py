@@ -16,9 +16,9 @@ import mmap
 import os
 import resource
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +34,16 @@ from data_tools.manifest import (
     read_stats,
 )
 from data_tools.mfcc import CEPSTRA
-from data_tools.shard_index import CLIP, COLUMN_BYTES, FRAME, ShardIndex, parse_shard, stamp_of
+from data_tools.mirror import Mirror, mirror_at
+from data_tools.shard_index import (
+    CLIP,
+    COLUMN_BYTES,
+    FRAME,
+    ShardIndex,
+    Stamp,
+    parse_shard,
+    stamp_of,
+)
 from data_tools.split_index import IndexedShard, SplitIndex, find_index, keep_index
 from data_tools.tar_index import BLOCK, NPY_HEADER
 
@@ -45,6 +54,7 @@ class Shard:
     Args:
         tar: where it lies.
         index: of it, where that is known; else it is made and compared with the tar.
+        mirror: fetches the tar when it is first read; None: it lies here.
 
     Attributes:
         split: that it belongs to.
@@ -55,10 +65,12 @@ class Shard:
         ShardError: as `data_tools.shard_index.parse_shard`.
     """
 
-    def __init__(self, tar: Path, index: ShardIndex | None = None) -> None:
-        self.tar = tar
+    def __init__(
+        self, tar: Path, index: ShardIndex | None = None, mirror: Mirror | None = None
+    ) -> None:
+        self.tar, self.mirror = tar, mirror
         if index is None:
-            index, self.records = parse_shard(tar)
+            index, self.records = parse_shard(tar, absent=mirror is not None)
         self.split, self.clips, self.frames = index.split, index.clips, index.frames
         self._tar_bytes = index.tar_bytes
 
@@ -105,15 +117,37 @@ class Shard:
         """(frames,) int64, bytes of each frame's JPEG; made anew at each call."""
         return self.frames[:, 1].astype(np.int64)
 
+    @property
+    def source(self) -> tuple[Mirror, str] | None:
+        """From where the tar comes, and its name there; None: it lies here."""
+        return None if self.mirror is None else (self.mirror, self.tar.name)
+
+    @property
+    def stamp(self) -> tuple[int, int]:
+        """Size of the tar in bytes, and time of its writing in ns."""
+        if self.mirror is not None:
+            return self.mirror.stamp(self.tar.name)
+        status = self.tar.stat()
+        return status.st_size, status.st_mtime_ns
+
+    @property
+    def scarce(self) -> bool:
+        """Whether there is no room for all tars at once: views are copies then."""
+        return self.mirror is not None and self.mirror.scarce
+
     @cached_property
     def map(self) -> mmap.mmap:
-        """The tar, mapped read-only.
+        """The tar, mapped read-only; fetched if need be.
 
         Raises:
-            ShardError: it has been cut or replaced since the opening.
+            ShardError: it has been cut or replaced since the opening; or as `Mirror.fetch`.
             OSError: it is missing, or too many files are open.
         """
-        with open(self.tar, "rb") as stream:
+        return self._mapped()
+
+    def _mapped(self) -> mmap.mmap:
+        mirror = self.mirror
+        with open(self.tar, "rb") if mirror is None else mirror.open(self.tar.name) as stream:
             if os.fstat(stream.fileno()).st_size != self._tar_bytes:
                 raise ShardError(f"{self.tar} was changed while in use; start again")
             mapped = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
@@ -126,17 +160,25 @@ class Shard:
         """(tar bytes,) uint8, the mapping as a plain ndarray: slicing np.memmap is 5x dearer."""
         return np.frombuffer(self.map, np.uint8)
 
+    def cuts(self, begin: Sequence[int], end: Sequence[int]) -> list[NDArray[np.uint8]]:
+        """Parts of the tar: views, or copies where room is scarce, so that the tar may go again."""
+        if not self.scarce:
+            return [self.bytes[b:e] for b, e in zip(begin, end, strict=True)]
+        content = np.frombuffer(self._mapped(), np.uint8)
+        return [content[b:e].copy() for b, e in zip(begin, end, strict=True)]
+
     def mfcc(self, clip: int) -> NDArray[np.float32]:
         """The clip's (T, 13) features, a view."""
         start = BLOCK * int(self.clips["mfcc"][clip]) + NPY_HEADER
         columns = int(self.clips["columns"][clip])
-        data = self.bytes[start : start + columns * COLUMN_BYTES]
+        [data] = self.cuts([start], [start + columns * COLUMN_BYTES])
         return data.view(np.float32).reshape(columns, CEPSTRA)
 
     def jpeg(self, clip: int, frame: int) -> NDArray[np.uint8]:
         """The bytes of one frame's JPEG, a view."""
         block, size = self.frames[int(self.first_frame[clip]) + frame].tolist()
-        return self.bytes[BLOCK * block : BLOCK * block + size]
+        [data] = self.cuts([BLOCK * block], [BLOCK * block + size])
+        return data
 
 
 @dataclass(frozen=True)
@@ -174,13 +216,17 @@ def open_split(folder: Path, split: str) -> OpenSplit:
     ]
     if not entries:
         return OpenSplit([], np.empty(0, CLIP), np.empty((0, 2), FRAME))
-    index = find_index(folder, split, [(entry.name, entry.clips) for entry in entries])
+    mirror = mirror_at(folder)
+    if mirror is not None:
+        mirror.fetch_small(entries)
+    wanted = [(entry.name, entry.clips) for entry in entries]
+    index = find_index(folder, split, wanted, partial(_stamp, mirror))
     if index is None:
         began = time.time_ns()
-        index = _make_index(folder, split, entries)
+        index = _make_index(folder, split, entries, mirror)
         keep_index(folder, index, began)
     shards = [
-        Shard(folder / entry.name, own)
+        Shard(folder / entry.name, own, mirror)
         for entry, own in zip(entries, index.by_shard(), strict=True)
     ]
     return OpenSplit(shards, index.clips, index.frames)
@@ -198,7 +244,14 @@ def more_descriptors(count: int) -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, most), hard))
 
 
-def _make_index(folder: Path, split: str, entries: Iterable[ShardEntry]) -> SplitIndex:
+def _stamp(mirror: Mirror | None, tar: str) -> Stamp | None:
+    """`stamp_of` a tar that may be still to come."""
+    return stamp_of(tar, None if mirror is None else mirror.stamp(os.path.basename(tar)))
+
+
+def _make_index(
+    folder: Path, split: str, entries: Iterable[ShardEntry], mirror: Mirror | None
+) -> SplitIndex:
     """The index of a split out of what lies beside its tars.
 
     Raises:
@@ -209,9 +262,9 @@ def _make_index(folder: Path, split: str, entries: Iterable[ShardEntry]) -> Spli
     faults = []
     for entry in entries:
         tar = folder / entry.name
-        stamp = stamp_of(str(tar))
+        stamp = _stamp(mirror, str(tar))
         try:
-            index, records = parse_shard(tar)
+            index, records = parse_shard(tar, absent=mirror is not None)
             if (index.split, len(records)) != (entry.split, entry.clips):
                 raise ShardError(
                     f"{tar} holds {len(records)} clips of {index.split}, {MANIFEST} says "

@@ -15,7 +15,7 @@ import mmap
 import os
 import struct
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any, Final
@@ -107,11 +107,17 @@ def index_paths(folder: Path, split: str) -> tuple[Path, Path]:
     return folder / name, user_cache() / "index" / f"{where}-{name}"
 
 
-def find_index(folder: Path, split: str, wanted: Sequence[tuple[str, int]]) -> SplitIndex | None:
+def find_index(
+    folder: Path,
+    split: str,
+    wanted: Sequence[tuple[str, int]],
+    stamp: Callable[[str], Stamp | None] = stamp_of,
+) -> SplitIndex | None:
     """The index of a split as its shards are now; None if there is none.
 
     Args:
         wanted: name and number of clips of each shard, as the manifest says.
+        stamp: of a tar as it is now.
     """
     stamps: list[Stamp | None] | None = None
     for path in index_paths(folder, split):
@@ -121,7 +127,7 @@ def find_index(folder: Path, split: str, wanted: Sequence[tuple[str, int]]) -> S
             continue
         if stamps is None:
             base = os.fspath(folder)
-            stamps = [stamp_of(os.path.join(base, name)) for name, _ in wanted]
+            stamps = [stamp(os.path.join(base, name)) for name, _ in wanted]
         if [shard.stamp for shard in index.shards] == stamps:
             return index
     return None

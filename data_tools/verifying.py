@@ -1,6 +1,7 @@
 """Re-read shards and name every fault."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +20,10 @@ from data_tools.manifest import (
     read_stats,
 )
 from data_tools.mfcc import CEPSTRA
+from data_tools.mirror import OWN, Mirror, mirror_at
 from data_tools.progress import progress
 from data_tools.records import RecordError, decode_record
+from data_tools.remote import Remote, RemoteError
 from data_tools.shard_writer import content_hash, describe
 from data_tools.shards import Shard
 from data_tools.sound import read_npy
@@ -35,18 +38,26 @@ def verify(folder: Path, workers: int = 1) -> list[str]:
     Raises:
         ShardError: the folder holds no manifest of shards.
     """
-    manifest = read_manifest(folder)
+    manifest, mirror = read_manifest(folder), mirror_at(folder)
+    check: Callable[[Path], list[str]] = verify_shard
+    if mirror is not None:
+        mirror.fetch_small(mirror.entries.values())
+        check = partial(_verify_fetched, mirror.remote, mirror.most)
     faults = []
     listed = {entry.name for entry in manifest.shards}
     for path in sorted(folder.iterdir()):
         if path.suffix == ".tar" and path.name not in listed:
             faults.append(f"{path.name}: not in the manifest")
-        if path.name.startswith(".") and path.name != HIDDEN:
+        if (
+            path.name.startswith(".")
+            and path.name != HIDDEN
+            and (mirror is None or path.name != OWN)
+        ):
             faults.append(f"{path.name}: left over from a killed run; run pack again")
     tars = [folder / entry.name for entry in manifest.shards]
     with progress("verifying", len(tars), "shards") as advance:
         faults_of = {}
-        for tar, own in each_result(verify_shard, tars, workers, "verifying"):
+        for tar, own in each_result(check, tars, workers, "verifying"):
             faults_of[tar] = own
             advance(1)
     for tar in tars:
@@ -78,6 +89,21 @@ def verify_shard(tar: Path) -> list[str]:
             wrong = _clip_faults(record, split, members, contents)
             faults += (f"{tar.name}: {fault}" for fault in wrong)
     return faults
+
+
+def _verify_fetched(remote: Remote, most: int, tar: Path) -> list[str]:
+    """As `verify_shard`, of a shard that is fetched for it; this may be a worker process."""
+    mirror = mirror_at(tar.parent)
+    if mirror is None:
+        mirror = Mirror(remote, tar.parent, most)
+        mirror.reopen()
+    if tar.name not in mirror.entries:
+        return verify_shard(tar)  # it holds no clip, and has no tar
+    try:
+        with mirror.open(tar.name):
+            return verify_shard(tar)
+    except (RemoteError, ShardError) as error:
+        return [f"{tar.name}: {error}"]
 
 
 def _manifest_faults(manifest: Manifest, tars: list[Path]) -> Iterator[str]:

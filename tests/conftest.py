@@ -91,6 +91,14 @@ def shards_folder(clips_folder: Path, tmp_path_factory: pytest.TempPathFactory) 
 
 
 @pytest.fixture(scope="session")
+def many_shards(clips_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same in smaller shards: two of train, one each of val and test. Not to be written to."""
+    out = tmp_path_factory.mktemp("many") / "packed"
+    pack(clips_folder, out, PackOptions(ratios=(60, 20, 20), shard_mb=1))
+    return out
+
+
+@pytest.fixture(scope="session")
 def make_clip() -> MakeClip:
     """A function make_clip(folder, frames=30, size=32, seed=0) that writes a clip of noise."""
 

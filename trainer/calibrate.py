@@ -21,8 +21,11 @@ from jsonargparse.typing import ClosedUnitInterval
 from data_tools import cli
 from data_tools.clips import SPLITS
 from data_tools.errors import UsageError
+from data_tools.fetch_ahead import fetching_splits, note
 from data_tools.manifest import ShardError, read_manifest
+from data_tools.mirror import name_of, open_sets
 from data_tools.names import shown
+from data_tools.remote_options import add_local_options, local_options, set_name
 from trainer.data.dataset import Dataset
 from trainer.model.fold import fold
 from trainer.model.formats import write_safetensors
@@ -65,13 +68,14 @@ def _parser() -> ArgumentParser:
     )
     add(
         "--data.shards",
-        type=cli.file_name,
+        type=set_name,
         nargs="+",
         required=True,
         metavar="DIR",
-        help="shards that `data_tools pack` wrote; the clips must be in sync, or see --offsets and "
-        "--relative",
+        help="shards that `data_tools pack` wrote, or their URL; the clips must be in sync, or "
+        "see --offsets and --relative",
     )
+    add_local_options(parser, "data")
     add(
         "--split",
         type=str,
@@ -153,14 +157,16 @@ def _run(argv: list[str] | None) -> None:
     folded = fold(model)
     answers = []
     splits = args.split * len(folders) if len(args.split) == 1 else args.split
-    for folder, split in zip(folders, splits, strict=True):
-        held_out = []
-        for dataset in _datasets(folder, split):
-            records = [record for shard in dataset.shards for record in shard.records]
-            own = _own_offsets(dataset.keys, offsets, args.relative)
-            who = {record.source: speaker(f"{folder.name}/{record.source}") for record in records}
-            held_out += embed_held_out(folded, dataset, who, own)
-        answers += ask(held_out, args.mode)
+    folders = open_sets(folders, local_options(args.data))
+    with fetching_splits(list(zip(folders, splits, strict=True)), note):
+        for folder, split in zip(folders, splits, strict=True):
+            held_out, name = [], name_of(folder)
+            for dataset in _datasets(folder, split):
+                records = [record for shard in dataset.shards for record in shard.records]
+                own = _own_offsets(dataset.keys, offsets, args.relative)
+                who = {record.source: speaker(f"{name}/{record.source}") for record in records}
+                held_out += embed_held_out(folded, dataset, who, own)
+            answers += ask(held_out, args.mode)
     calibration, rows = calibrate(answers, args.mode, args.least_chance)
     # what they were trained on; the shards' crop is no more than what they were measured with
     crop = read_crop(args.weights) or _crop_of(folders)

@@ -26,7 +26,10 @@ from rich.console import Console
 from data_tools import cli
 from data_tools.atomic import try_folder
 from data_tools.errors import UsageError
+from data_tools.fetch_ahead import fetching_splits, note
 from data_tools.lock import locked
+from data_tools.mirror import open_set
+from data_tools.remote_options import add_local_options, local_options, set_name
 from trainer.model.device import find_device, naming_device_faults
 from trainer.model.fold import fold
 from trainer.model.weights import PACKAGED, find_weights, load_model
@@ -77,11 +80,13 @@ def _parser() -> ArgumentParser:
     )
     add(
         "--data.shards",
-        type=cli.file_name,
+        type=set_name,
         required=True,
         metavar="DIR",
-        help="shards that `data_tools pack` wrote; the clips must be in sync, or see --offsets",
+        help="shards that `data_tools pack` wrote, or their URL; the clips must be in sync, or "
+        "see --offsets",
     )
+    add_local_options(parser, "data")
     add(
         "--out",
         type=cli.file_name,
@@ -132,9 +137,11 @@ def _measure(
     """Measure and write all files; returns the figures, and what was left out and why."""
     model = fold(load_model(args.weights)).to(device)
     own = read_offsets(args.offsets) if args.offsets else None
-    measured, left_out = evaluate(
-        args.data.shards, model, options, own=own, device=device, threads=args.threads
-    )
+    shards = open_set(args.data.shards, local_options(args.data))
+    with fetching_splits([(shards, options.split)], note):
+        measured, left_out = evaluate(
+            shards, model, options, own=own, device=device, threads=args.threads
+        )
     evaluation = summarise(measured, options)
     protocol = summarise_protocol(measured, options) if options.protocol else None
     write_report(

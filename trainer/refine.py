@@ -26,7 +26,15 @@ from rich.console import Console
 from data_tools import cli
 from data_tools.atomic import try_folder, write_json
 from data_tools.errors import UsageError
+from data_tools.fetch_ahead import fetching_splits, note
 from data_tools.lock import locked
+from data_tools.mirror import folder_of, name_of, open_sets
+from data_tools.remote_options import (
+    add_local_options,
+    local_arguments,
+    local_options,
+    set_name,
+)
 from trainer.config import check
 from trainer.config.command import parse
 from trainer.data.dataset import Dataset
@@ -66,21 +74,22 @@ def _parser() -> ArgumentParser:
     add = parser.add_argument
     add(
         "--data.shards",
-        type=cli.file_name,
+        type=set_name,
         required=True,
         metavar="DIR",
-        help="shards that `data_tools pack` wrote; their training clips are scored",
+        help="shards that `data_tools pack` wrote, or their URL; their training clips are scored",
     )
     add(
         "--with",
         dest="beside",
-        type=cli.file_name,
+        type=set_name,
         nargs="+",
         default=[],
         metavar="DIR",
         help="sets in sync, trained on beside it and left as they are; --data.weights gives the "
         "share of each, that of --data.shards first",
     )
+    add_local_options(parser, "data")
     add(
         "--out", type=cli.file_name, help="folder of the results; default runs/refine-<name of DIR>"
     )
@@ -108,9 +117,11 @@ def _run(argv: list[str] | None) -> None:
     own, training = cli.known(parser, sys.argv[1:] if argv is None else argv)
     args = cli.parse(parser, own)
     _check(args, training)
-    shards, weights = args.data.shards, args.weights
-    sets = Sets(shards, tuple(args.beside))
-    out = args.out or Path("runs") / f"refine-{shards.resolve().name}"
+    weights, local = args.weights, local_options(args.data)
+    shards, *beside = open_sets([args.data.shards, *args.beside], local)
+    sets = Sets(shards, tuple(beside))
+    training += local_arguments(local)
+    out = args.out or Path("runs") / f"refine-{name_of(shards.resolve())}"
     try:
         try_folder(out)
     except OSError as error:
@@ -124,7 +135,11 @@ def _run(argv: list[str] | None) -> None:
     def say(text: str) -> None:
         console.print(text, soft_wrap=True)
 
-    with locked(out, "refine"), naming_device_faults():
+    with (
+        locked(out, "refine"),
+        naming_device_faults(),
+        fetching_splits([(folder, "train") for folder in (shards, *beside)], note),
+    ):
         if args.score_only:
             found = score_and_judge(shards, weights, out, options, say)
             write_json(out / RESULT, {"rounds": [{"weights": str(weights)} | found.as_dict()]})
@@ -160,7 +175,8 @@ def _check(args: Namespace, training: list[str]) -> None:
         raise UsageError("--score-only needs --weights")
     if args.score_only and args.beside:
         raise UsageError("--score-only trains nothing: what is --with for?")
-    if args.data.shards.resolve() in [folder.resolve() for folder in args.beside]:
+    shards, *beside = (folder_of(name).resolve() for name in (args.data.shards, *args.beside))
+    if shards in beside:
         raise UsageError(f"--with {args.data.shards} is the set that is to be refined")
     if args.score_only and training:
         raise UsageError(f"--score-only trains nothing: what is {training[0]}?")

@@ -14,8 +14,11 @@ from rich.console import Console
 from rich.logging import RichHandler
 
 from data_tools.cli import exit_status
+from data_tools.mirror import open_sets
+from trainer.config import check
 from trainer.config.command import parse
 from trainer.config.crops import crop_notes
+from trainer.config.settings import several
 from trainer.train.distributed import Elsewhere
 from trainer.train.trainer import train
 
@@ -29,6 +32,8 @@ def main(argv: list[str] | None = None) -> int:
 
     def work() -> int:
         config, options = parse(sys.argv[1:] if argv is None else argv)
+        check(config)
+        open_sets(several(config.data.shards), config.data.copies)
         for note in crop_notes(config):
             console.print(note, soft_wrap=True)
         try:

@@ -6,6 +6,8 @@ from data_tools.cache_file import default_folder
 from data_tools.cli import add_options, command, exit_status, file_name, parse, read_options
 from data_tools.info import MontageOptions, montage, summarise, summarise_cache
 from data_tools.manifest import read_manifest
+from data_tools.mirror import open_set, shown_name
+from data_tools.remote_options import add_local_options, local_options, set_name
 
 PROGRAM = "python -m data_tools info"
 
@@ -17,7 +19,8 @@ def main(argv: list[str]) -> int:
 
 def _info(argv: list[str]) -> None:
     parser = command(PROGRAM, __doc__)
-    parser.add_argument("out", type=file_name, help="folder of shards")
+    parser.add_argument("out", type=set_name, help="folder of shards, or its URL")
+    add_local_options(parser)
     parser.add_argument(
         "--montage",
         type=file_name,
@@ -34,9 +37,10 @@ def _info(argv: list[str]) -> None:
     args = parse(parser, argv)
     options = read_options(MontageOptions, args)
     console = Console(markup=False, highlight=False, emoji=False)  # a name may hold [brackets]
-    manifest = read_manifest(args.out)
-    summarise(manifest, args.out, console)
-    summarise_cache(manifest, args.out, args.cache or default_folder(), console)
+    out = open_set(args.out, local_options(args))
+    manifest = read_manifest(out)
+    summarise(manifest, shown_name(args.out), console)
+    summarise_cache(manifest, out, args.cache or default_folder(), console)
     if args.montage is not None:
-        montage(args.out, args.montage, options)
+        montage(out, args.montage, options)
         print(f"montage: {args.montage}")

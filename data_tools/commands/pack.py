@@ -12,8 +12,12 @@ from data_tools.errors import UserError
 from data_tools.info import print_doubts, summarise
 from data_tools.keep import in_words, read_keep
 from data_tools.manifest import MANIFEST
+from data_tools.mirror import folder_of, shown_name
 from data_tools.packing import pack
 from data_tools.plan import PackOptions, read_ratios
+from data_tools.remote import Remote, is_remote
+from data_tools.remote_options import add_local_options, local_options, set_name
+from data_tools.upload import Upload
 from data_tools.workers import WorkerOptions, process_count
 
 PROGRAM = "python -m data_tools pack"
@@ -29,7 +33,9 @@ def _parser() -> ArgumentParser:
     parser.add_argument(
         "clips", type=file_name, help="folder of clips: [<split>/]<clip>/{audio.wav,frames/}"
     )
-    parser.add_argument("out", type=file_name, help="folder for the shards")
+    parser.add_argument(
+        "out", type=set_name, help="folder for the shards, or its URL in a bucket: s3://bucket/set"
+    )
     parser.add_argument(
         "--ratios",
         type=str,
@@ -45,6 +51,7 @@ def _parser() -> ArgumentParser:
         "place; clips without a row stay",
     )
     add_options(parser, WorkerOptions)
+    add_local_options(parser)
     parser.add_argument(
         "--allow-dropped",
         action="store_true",
@@ -57,12 +64,16 @@ def _pack(argv: list[str]) -> int:
     args = parse(_parser(), argv)
     options = read_options(PackOptions, args, ratios=read_ratios(args.ratios))
     keep = None if args.manifest is None else read_keep(args.manifest)
-    manifest = pack(args.clips, args.out, options, process_count(args.workers), keep)
+    local, workers = local_options(args), process_count(args.workers)
+    out, name, upload = folder_of(args.out, local.local), shown_name(args.out), None
+    if is_remote(args.out):
+        upload = Upload(Remote(args.out), out, int(local.local_gb * 1e9))
+    manifest = pack(args.clips, out, options, workers, keep, upload)
     console = Console(markup=False, highlight=False, emoji=False)  # a name may hold [brackets]
-    summarise(manifest, args.out, console)
+    summarise(manifest, name, console)
     if keep is not None:
         console.print(f"by {args.manifest}: {in_words(keep.values())}", soft_wrap=True)
-    console.print(f"manifest: {args.out / MANIFEST}", soft_wrap=True)
+    console.print(f"manifest: {name}/{MANIFEST}", soft_wrap=True)
     dropped = len(manifest.dropped)
     if manifest.clips_found == dropped:
         raise UserError("no clip could be packed: see the reasons above")
@@ -73,5 +84,5 @@ def _pack(argv: list[str]) -> int:
             f"without them{remedy}",
             soft_wrap=True,
         )
-    repeated = print_doubts(manifest, args.out, console)
+    repeated = print_doubts(manifest, out, console)
     return 1 if repeated or (dropped and not args.allow_dropped) else 0

@@ -89,7 +89,7 @@ def parsings(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     found: list[str] = []
     plain = shards.parse_shard
 
-    def parse(tar: Path) -> tuple[ShardIndex, list[ClipRecord]]:
+    def parse(tar: Path, absent: bool = False) -> tuple[ShardIndex, list[ClipRecord]]:
         found.append(tar.name)
         return plain(tar)
 

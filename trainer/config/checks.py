@@ -7,6 +7,7 @@ from typing import Any
 from data_tools.errors import UsageError
 from data_tools.mfcc import WINDOW_FRAMES
 from data_tools.records import RecordError, convert
+from data_tools.remote import is_remote
 from trainer.config.settings import (
     FIXED_ON_RESUME,
     NO_MANIFEST,
@@ -112,6 +113,7 @@ def _check_whole_numbers(config: Config) -> None:
 def _check_names(config: Config) -> None:
     for name, text in (
         *(("data.shards", shards) for shards in several(config.data.shards)),
+        ("data.local", config.data.local),
         ("data.clips", config.data.clips),
         *(("data.manifest", manifest) for manifest in several(config.data.manifest)),
         ("model.init", config.model.init),
@@ -138,6 +140,11 @@ def _check_sets(data: Data) -> None:
             "data.clips is packed into one folder of shards, but data.shards names "
             f"{sets}: pack the clips with `python -m data_tools pack` first"
         )
+    if data.clips is not None and any(map(is_remote, several(data.shards))):
+        raise UsageError(
+            "data.clips cannot be packed into a URL by a training: pack the clips there with "
+            "`python -m data_tools pack` first"
+        )
     if data.weights is not None:
         wrong = [weight for weight in data.weights if not 0 < weight < math.inf]
         if wrong:
@@ -161,6 +168,7 @@ def _check_amounts(config: Config) -> None:
         ("train.clip_grad", train.clip_grad),
         ("run.save_minutes", config.run.save_minutes),
         ("data.cache_gb", config.data.cache_gb),
+        ("data.local_gb", config.data.local_gb),
     ):
         if not 0 <= amount < math.inf:
             raise UsageError(f"{name} must be a number that is not negative, not {amount}")

@@ -1,12 +1,11 @@
 """Whether the pictures of the shards are the crops that the weights were, or will be, taken for."""
 
 from collections.abc import Iterator
-from pathlib import Path
 
 from data_tools.errors import UserError
 from data_tools.manifest import read_manifest
 from data_tools.records import RecordError
-from trainer.config.settings import Config, several
+from trainer.config.settings import Config
 from trainer.model.weights import Crop, find_weights, read_crop
 
 
@@ -21,9 +20,9 @@ def crop_notes(config: Config) -> Iterator[str]:
     taken = "face" if config.model.name == "syncnet" else "mouth"  # by syncnet
     told = _crop_of_init(config)
     learnt = told or taken
-    for folder in several(config.data.shards):
+    for folder in config.data.folders:
         try:
-            crop = read_manifest(Path(folder)).crop
+            crop = read_manifest(folder).crop
         except (RecordError, OSError):
             continue  # what reads the shards says what is wrong with them
         if crop is None:

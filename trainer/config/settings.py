@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from data_tools.mfcc import WINDOW_FRAMES
+from data_tools.mirror import LocalOptions, folder_of
 from trainer.data.augment import Augment
 from trainer.data.sampler import Pairing
 from trainer.data.shares import whole_shares
@@ -22,8 +23,14 @@ class Data:
     Attributes:
         shards: Folder of shards made by `python -m data_tools pack`, or several folders, whose
             sets are mixed by `weights`: `--data.shards grid lrw`. An epoch is then as many samples
-            as all sets hold together. Without shards and clips a synthetic demonstration set is
-            made.
+            as all sets hold together. Also by URL (http(s)://, s3://, gs://, az://, hf://): their
+            shards are fetched into `local` as they are needed. Without shards and clips a
+            synthetic demonstration set is made.
+        local: Folder on a local disk for copies of shards that are given as a URL (default:
+            syncnet-trainer/shards in XDG_CACHE_HOME or ~/.cache). All processes of a machine and
+            all later runs share it.
+        local_gb: Gigabytes that the copies may take; those used longest ago make room, never one
+            that is in use or no longer at its source. 0: as many as the disk has.
         weights: Of several sets, how much of the training each gives: `--data.weights 0.5 0.5` for
             half and half, whatever their sizes; only the ratio counts. A set of a large weight is
             gone through more often. Default: by the samples that each set holds.
@@ -75,6 +82,8 @@ class Data:
     """
 
     shards: str | tuple[str, ...] | None = None
+    local: str | None = None
+    local_gb: float = 0.0
     weights: tuple[float, ...] | None = None
     clips: str | None = None
     manifest: str | tuple[str, ...] | None = None
@@ -98,8 +107,13 @@ class Data:
 
     @property
     def folders(self) -> tuple[Path, ...]:
-        """The folder of each set; none where no shards are given."""
-        return tuple(Path(name) for name in several(self.shards))
+        """The folder of each set, that of its copy if it is remote; none if no shards are given."""
+        return tuple(folder_of(name, self.local) for name in several(self.shards))
+
+    @property
+    def copies(self) -> LocalOptions:
+        """Where copies of remote sets are kept."""
+        return LocalOptions(self.local, self.local_gb)
 
     @property
     def manifests(self) -> tuple[Path | None, ...]:

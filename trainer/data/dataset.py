@@ -83,6 +83,7 @@ class Dataset:
         # Zeros take memory only where they are written to, as training goes.
         self._fits = np.zeros(len(self._frames), np.bool_)  # frames: looked at, and not too large
         self._heads: dict[int, frozenset[bytes]] = {}  # by their length
+        self._remote = any(shard.mirror is not None for shard in self.shards)
 
     @cached_property
     def keys(self) -> list[str]:
@@ -116,6 +117,10 @@ class Dataset:
         shard = int(self._shard[clip])
         return self.shards[shard].keys[clip - int(self._first_clip[shard])]
 
+    def shards_of(self, clips: NDArray[np.int64]) -> list[int]:
+        """The numbers of the shards that hold these clips, in the clips' order, each once."""
+        return list(dict.fromkeys(self._shard[clips].tolist()))
+
     def shapes_of(self, number: int) -> Counter[tuple[int, int, int]]:
         """As `frame_shapes`, of one set."""
         return _shapes(self._shape[self.sets == number])
@@ -135,13 +140,30 @@ class Dataset:
         begins, sizes = self._places(frame.ravel())
         begin, end = begins.tolist(), (begins + sizes).tolist()
         shard = np.repeat(self._shard[segments.clip], sample_frames).tolist()
-        tars = self._bytes
-        views = [tars[s][b:e] for s, b, e in zip(shard, begin, end, strict=True)]
+        if self._remote:
+            views = self._fetched(shard, begin, end)
+        else:
+            tars = self._bytes
+            views = [tars[s][b:e] for s, b, e in zip(shard, begin, end, strict=True)]
         frame = frame.ravel()
         fit = self._fits[frame]
         if not fit.all():
             for at in self._too_large(frame, views, np.flatnonzero(~fit).tolist()):
                 views[at] = _NO_JPEG
+        return views
+
+    def _fetched(
+        self, shards: list[int], begin: list[int], end: list[int]
+    ) -> list[NDArray[np.uint8]]:
+        """Parts of tars that may be still to come: each tar is waited for once."""
+        places: dict[int, list[int]] = {}
+        for place, shard in enumerate(shards):
+            places.setdefault(shard, []).append(place)
+        views = [_NO_JPEG] * len(shards)
+        for shard, own in places.items():
+            cuts = self.shards[shard].cuts([begin[at] for at in own], [end[at] for at in own])
+            for at, view in zip(own, cuts, strict=True):
+                views[at] = view
         return views
 
     def _places(self, frame: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -202,6 +224,9 @@ class Dataset:
         self, sound: NDArray[np.float32], clips: NDArray[np.int64], starts: NDArray[np.int64]
     ) -> None:
         span = sound.shape[1]
+        if self._remote:
+            self._fill_fetched(sound, clips, starts)
+            return
         within = (starts >= 0) & (starts + span <= self._columns[clips])
         # A plain copy from the mapped tar, for nearly all of them: arrays cost several times more.
         row_bytes = 4 * span * CEPSTRA
@@ -216,6 +241,25 @@ class Dataset:
             begin, end = max(start, 0), min(start + span, len(features))
             if end > begin:
                 sound[row, begin - start : end - start] = features[begin:end]
+
+    def _fill_fetched(
+        self, sound: NDArray[np.float32], clips: NDArray[np.int64], starts: NDArray[np.int64]
+    ) -> None:
+        """`_fill` out of tars that may be still to come."""
+        span, row_bytes = sound.shape[1], 4 * CEPSTRA
+        begin = np.clip(starts, 0, self._columns[clips])
+        end = np.clip(starts + span, begin, self._columns[clips])
+        base = BLOCK * self._mfcc_block[clips].astype(np.int64) + NPY_HEADER
+        found = self._fetched(
+            self._shard[clips].tolist(),
+            (base + row_bytes * begin).tolist(),
+            (base + row_bytes * end).tolist(),
+        )
+        at = (begin - starts).tolist()
+        for row, (first, data) in enumerate(zip(at, found, strict=True)):
+            if len(data):
+                features = data.view(np.float32).reshape(-1, CEPSTRA)
+                sound[row, first : first + len(features)] = features
 
     @cached_property
     def _sound_at(self) -> NDArray[np.int64]:
@@ -261,6 +305,11 @@ class Dataset:
 
     def advise(self, segments: Segments, sample_frames: int) -> None:
         """Ask the kernel to read the segments ahead: one range each, since frames lie in a row."""
+        if self._remote:
+            for number in np.unique(self._shard[segments.clip]).tolist():
+                if (source := self.shards[number].source) is not None:
+                    source[0].want(source[1])
+            return
         first = self.first_frames(segments)
         begin = self._places(first)[0] // PAGESIZE * PAGESIZE
         last, size = self._places(first + sample_frames - 1)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from data_tools.atomic import write_json
+from data_tools.mirror import argument_of
 from data_tools.records import Count, read_record
 from trainer.config.settings import NO_MANIFEST
 from trainer.score.verdicts import KEEP_FILE, RefineError, VerdictOptions, score_and_judge
@@ -142,7 +143,7 @@ def training_arguments(
     Args:
         manifest: keep.csv of the set to be refined.
     """
-    folders = [str(folder) for folder in (sets.shards, *sets.beside)]
+    folders = [argument_of(folder) for folder in (sets.shards, *sets.beside)]
     own = ["--data.shards", *folders, "--run.dir", str(run), "--resume", "auto"]
     if manifest is not None:
         own += ["--data.manifest", str(manifest), *(NO_MANIFEST for _ in sets.beside)]

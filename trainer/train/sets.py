@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
+from itertools import zip_longest
 from pathlib import Path
 
 import numpy as np
@@ -10,15 +11,23 @@ from rich.console import Console
 
 from data_tools.errors import UsageError
 from data_tools.keep import Row, read_keep
-from trainer.config.settings import Config
+from data_tools.mirror import shown_name
+from data_tools.remote import is_remote
+from trainer.config.settings import Config, several
 from trainer.data.dataset import Dataset
 from trainer.data.sampler import TrainSampler
 from trainer.train.checkpoint import Resumed
+from trainer.train.distributed import Processes
 
 
 def with_shards(config: Config, folders: tuple[Path, ...]) -> Config:
-    """The same settings with these folders for data.shards."""
-    names = tuple(str(folder) for folder in folders)
+    """The same settings with these folders for data.shards; URLs stay, without credentials."""
+    given = several(config.data.shards)
+    urls = [shown_name(name) if is_remote(name) else None for name in given]
+    names = tuple(
+        str(folder) if url is None else url
+        for folder, url in zip_longest(folders, urls[: len(folders)])
+    )
     shards = names[0] if len(names) == 1 else names
     return replace(config, data=replace(config.data, shards=shards))
 
@@ -120,6 +129,22 @@ def make_sampler(config: Config, dataset: Dataset) -> TrainSampler:
     )
 
 
+def check_share(config: Config, sampler: TrainSampler, processes: Processes) -> None:
+    """Refuse now what no step could be cut into.
+
+    Raises:
+        UsageError: processes or parts of a batch would be unequal.
+    """
+    share = len(sampler.batch(0, processes.rank, processes.world))
+    runs, accumulate = share // config.data.windows_per_run, config.train.accumulate
+    if runs % accumulate:
+        in_runs = "" if runs == share else f", {runs} runs each (data.windows_per_run),"
+        raise UsageError(
+            f"train.batch_size {config.train.batch_size} over {processes.world} processes{in_runs} "
+            f"does not make {accumulate} equal parts (train.accumulate)"
+        )
+
+
 def announce_sets(
     config: Config, dataset: Dataset, sampler: TrainSampler, console: Console
 ) -> None:
@@ -134,6 +159,11 @@ def announce_sets(
         say(
             f"set {number + 1}, {dataset.folders[number]}: {len(members):,} clips, "
             f"{share:.1%} of the samples, gone through {rounds:.2f} times an epoch"
+        )
+    if any(shard.scarce for shard in dataset.shards):
+        say(
+            f"note: data.local_gb {config.data.local_gb:g} is less than the sets take, and the "
+            "order of samples goes through all shards all the time: each is fetched again and again"
         )
     for number in range(sets):
         chosen = dataset.sets == number

@@ -13,11 +13,13 @@ import torch
 from rich.console import Console
 
 from data_tools.errors import UsageError
+from data_tools.fetch_ahead import fetching_ahead
 from data_tools.manifest import read_manifest
+from data_tools.mirror import open_sets
 from data_tools.shards import open_shards
 from trainer.config import check
 from trainer.config.command import save_config
-from trainer.config.settings import Config, DecodeDevice, Options
+from trainer.config.settings import Config, DecodeDevice, Options, several
 from trainer.data.batch import Batch, Shape
 from trainer.data.dataset import Dataset
 from trainer.data.decode_choice import Rates, measure
@@ -32,10 +34,12 @@ from trainer.train.caching import cache_of
 from trainer.train.checkpoint import Resumed
 from trainer.train.demo import make_shards
 from trainer.train.distributed import Processes
+from trainer.train.fetching import in_order_of_need
 from trainer.train.guard import Guard
 from trainer.train.resume import first_step, open_folder
 from trainer.train.sets import (
     announce_sets,
+    check_share,
     in_words,
     make_sampler,
     open_dataset,
@@ -143,22 +147,25 @@ def _open(
 ) -> Opened:
     began = time.monotonic()
     folder, resumed = open_folder(config, options, processes, stack)
+    open_sets(several(config.data.shards), config.data.copies)
     shards = make_shards(config.data, folder, options, processes, console)
     config = with_shards(config, shards)
     dataset = open_dataset(config, console)
     for each in shards:
         open_shards(each, "test")  # its faults should be known now, not after days of training
     sampler = make_sampler(config, dataset)
-    _check_share(config, sampler, processes)
+    check_share(config, sampler, processes)
     total = config.train.total(sampler.steps_per_epoch)
     start = first_step(resumed, sampler, total)
     say = partial(console.print, highlight=False, soft_wrap=True)
     weights = open_start(config.model, resumed, processes, say)
+    requests = _requests(sampler, options.overfit, processes)
+    stack.enter_context(fetching_ahead(in_order_of_need(dataset, requests, start, total), say))
     loader_options = _loader_options(config, device, processes)
     open_loader = partial(
         Loader,
         dataset,
-        _requests(sampler, options.overfit, processes),
+        requests,
         _shape(config, processes),
         start=start,
         quarantine=quarantined(dataset, resumed),
@@ -189,22 +196,6 @@ def _open(
         config, options, processes, console, folder, dataset, sampler, loader, loader_options,
         validation, step, guard, tracker, start, total, best, began - seconds,
     )  # fmt: skip
-
-
-def _check_share(config: Config, sampler: TrainSampler, processes: Processes) -> None:
-    """Refuse now what no step could be cut into.
-
-    Raises:
-        UsageError: processes or parts of a batch would be unequal.
-    """
-    share = len(sampler.batch(0, processes.rank, processes.world))
-    runs, accumulate = share // config.data.windows_per_run, config.train.accumulate
-    if runs % accumulate:
-        in_runs = "" if runs == share else f", {runs} runs each (data.windows_per_run),"
-        raise UsageError(
-            f"train.batch_size {config.train.batch_size} over {processes.world} processes{in_runs} "
-            f"does not make {accumulate} equal parts (train.accumulate)"
-        )
 
 
 def _device(
@@ -358,8 +349,8 @@ def open_validation(
         for number, folder in enumerate(data.folders, 1)
         if read_manifest(folder).splits[split].clips
     }
-    several = len(data.folders) > 1
-    for each in data.folders if several and folders else ():
+    mixed = len(data.folders) > 1
+    for each in data.folders if mixed and folders else ():
         if each not in folders.values():
             console.print(f"note: no clip in the {split} split of {each}", soft_wrap=True)
     if not folders:
@@ -377,7 +368,7 @@ def open_validation(
             batch_runs=max(1, min(64, config.train.batch_size // config.train.accumulate // 8)),
             min_shift=min(data.nearest, REACH),
             swapped=swapped,
-            names=tuple(folders) if several and not swapped else (),
+            names=tuple(folders) if mixed and not swapped else (),
             **loader_options,
         )
     except NoRuns as reason:

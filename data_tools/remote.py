@@ -1,0 +1,431 @@
+"""Files in a bucket or on a web server (fsspec): read by range or whole, written, tried again."""
+
+import hashlib
+import os
+import random
+import re
+import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import cached_property, lru_cache
+from pathlib import Path
+from typing import Any, BinaryIO, Final, TypeVar
+from urllib.parse import urlsplit, urlunsplit
+
+import fsspec
+from fsspec.callbacks import Callback
+
+from data_tools.errors import MissingPackage, UsageError, UserError
+from data_tools.names import first_line, shown
+from data_tools.records import LARGEST
+
+TRIES: Final = 8  # of a request, before it is given up
+PAUSE: Final = 0.5  # seconds before the second try, twice as many before each further one
+LONGEST_PAUSE: Final = 30.0
+PIECE: Final = 16 * 2**20  # bytes of a request for a part of a file
+
+# What reads a protocol: a package, and the extra that brings it.
+_PACKAGES = {
+    "http": ("aiohttp", "http"),
+    "https": ("aiohttp", "http"),
+    "s3": ("s3fs", "s3"),
+    "gs": ("gcsfs", "gcs"),
+    "gcs": ("gcsfs", "gcs"),
+    "az": ("adlfs", "az"),
+    "abfs": ("adlfs", "az"),
+    "abfss": ("adlfs", "az"),
+    "hf": ("huggingface_hub", "hf"),
+    "file": ("fsspec", ""),
+    "memory": ("fsspec", ""),
+}
+_WEB = ("http", "https")
+_URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://(.+)", re.DOTALL)
+# In what other programs say: who signs in, and signatures.
+_USER = re.compile(r"://[^/\s'\"@]*:[^/\s'\"@]*@")
+_QUERY = re.compile(r"\?[^\s'\"<>)]*")
+# Packages whose errors are the network's or the server's, as all OSErrors are.
+_NETWORK = (
+    "aiohttp", "aiobotocore", "botocore", "azure", "gcsfs", "google", "huggingface_hub", "httpx",
+    "requests", "urllib3", "http", "fsspec", "asyncio",
+)  # fmt: skip
+_LATER = (408, 425, 429)  # HTTP: ask again later, as after any 5xx
+
+T = TypeVar("T")
+
+
+class RemoteError(UserError):
+    """A file in a bucket or on a server that cannot be had; names it, never a credential."""
+
+
+class RemoteMissing(RemoteError):
+    """There is no such file."""
+
+
+class Stopped(Exception):
+    """Whoever wanted the file does so no more."""
+
+
+def is_remote(name: object) -> bool:
+    """Whether `name` is a URL rather than a folder."""
+    return isinstance(name, str) and _URL.match(name) is not None
+
+
+def without_secrets(text: str) -> str:
+    """`text` without what signs in or signs requests, wherever a URL in it holds such."""
+    return _QUERY.sub("?...", _USER.sub("://", text))
+
+
+def _nothing(count: int) -> None:
+    pass
+
+
+def _never() -> bool:
+    return False
+
+
+@dataclass(frozen=True)
+class Remote:
+    """A folder in a bucket or on a web server.
+
+    Attributes:
+        url: of the folder, as given; it may hold credentials, so it is never shown.
+        shown: the same without them, for people and files; one folder has one.
+
+    Raises:
+        UsageError: it is none of the URLs that can be read.
+    """
+
+    url: str = field(repr=False)
+
+    def __post_init__(self) -> None:
+        match = _URL.match(self.url)
+        if match is None or self.protocol not in _PACKAGES:
+            known = ", ".join(f"{name}://" for name in _PACKAGES)
+            raise UsageError(f"{shown(self.shown)} is no URL of shards; known are {known}")
+        if not match[2].strip("/") or (self.protocol != "file" and match[2].startswith("/")):
+            raise UsageError(f"{shown(self.url)} names no bucket or server")
+        if "\0" in self.url or "\n" in self.url:
+            raise UsageError("a URL of shards has a line break or NUL in it")
+
+    @property
+    def protocol(self) -> str:
+        """http, s3 ..."""
+        return self.url.split("://", 1)[0].lower()
+
+    @cached_property
+    def shown(self) -> str:
+        if self.protocol in _WEB:
+            parts = urlsplit(self.url)
+            host = parts.netloc.rpartition("@")[2]
+            return urlunsplit((self.protocol, host, parts.path.rstrip("/"), "", ""))
+        return without_secrets(self.url).rstrip("/").removesuffix("?...")
+
+    def file(self, name: str) -> str:
+        """How messages call a file in it."""
+        return f"{self.shown}/{name}"
+
+    def key(self) -> str:
+        """Tells one folder from another: 12 hexadecimal digits."""
+        return hashlib.sha256(os.fsencode(self.shown)).hexdigest()[:12]
+
+    def read(self, name: str, size: int | None = None) -> bytes:
+        """A small file, whole.
+
+        size: that it must have; None: any.
+
+        Raises:
+            RemoteMissing: there is none.
+            RemoteError: it cannot be had; says why.
+        """
+
+        def whole() -> bytes:
+            content: bytes = self._files().cat_file(self._path(name))
+            if len(content) > LARGEST:
+                raise RemoteError(f"{self.file(name)} is larger than {LARGEST:,} bytes")
+            if size is not None and len(content) != size:
+                raise ConnectionError(f"{len(content)} of {size} bytes came")
+            return content
+
+        return self._tried(name, whole)
+
+    def size(self, name: str) -> int | None:
+        """Bytes of a file; None if the server does not say.
+
+        Raises:
+            RemoteMissing, RemoteError: as `read`.
+        """
+        found = self._tried(name, lambda: self._files().info(self._path(name))["size"])
+        return None if found is None else int(found)
+
+    def fetch(
+        self,
+        name: str,
+        size: int,
+        into: Path,
+        advance: Callable[[int], None] = _nothing,
+        stopped: Callable[[], bool] = _never,
+    ) -> None:
+        """Add to `into` what it lacks of a file of `size` bytes; all of it if `into` is missing.
+
+        By range where the server has ranges, so that what is there already stays; else from its
+        beginning. Nothing is compared but the size.
+
+        Args:
+            advance: is told of the bytes that came, or went when a beginning was of no use.
+            stopped: whether to leave off.
+
+        Raises:
+            RemoteMissing, RemoteError: as `read`; or it has another size.
+            Stopped: as asked.
+        """
+        there = self.size(name)
+        if there is not None and there != size:
+            raise RemoteError(
+                f"{self.file(name)} has {there} bytes, the manifest says {size}: a truncated or "
+                "stale copy; put the set there anew"
+            )
+        read = self._read_on if self.protocol in _WEB else self._read_piece
+        with into.open("ab") as stream:
+            place = _Place(stream, size, advance, stopped)
+            failures = most = 0
+            while place.have < size:
+                try:
+                    read(name, place)
+                except Exception as error:
+                    # What is gained at each try comes to an end; a server without ranges that
+                    # always breaks off gains nothing.
+                    failures = failures + 1 if place.have <= most else 1
+                    most = max(most, place.have)
+                    self._wait(name, error, failures)
+
+    def put(self, file: Path, name: str) -> None:
+        """Write a file there: whole, or not at all.
+
+        Raises:
+            RemoteError: it cannot be written.
+        """
+        size = file.stat().st_size
+
+        def whole() -> None:
+            files, path = self._files(), self._path(name)
+            if self.protocol == "file":  # buckets show an object once it is whole; this does not
+                files.makedirs(files._parent(path), exist_ok=True)
+                files.put_file(str(file), f"{path}.partial")
+                files.mv(f"{path}.partial", path)
+            else:
+                files.put_file(str(file), path)
+            with suppress(AttributeError):
+                files.invalidate_cache()
+            if (there := files.info(path)["size"]) != size:
+                raise ConnectionError(f"{there} of {size} bytes are there")
+
+        self._tried(name, whole)
+
+    def check_writable(self) -> None:
+        """Find out whether files can be written there at all.
+
+        Raises:
+            UsageError: no.
+        """
+        if self.protocol in _WEB:
+            raise UsageError(f"{self.shown}: a web server is only read; give a bucket")
+        self._files()
+
+    def _path(self, name: str) -> str:
+        if self.protocol not in _WEB:
+            return f"{self.url.rstrip('/')}/{name}"
+        parts = urlsplit(self.url)
+        path = f"{parts.path.rstrip('/')}/{name}"
+        return urlunsplit((parts.scheme, parts.netloc, path, parts.query, ""))
+
+    def _files(self) -> Any:
+        """The file system."""
+        try:
+            return _file_system(self.protocol, bool(urlsplit(self.url).query), os.getpid())
+        except ImportError:
+            package, extra = _PACKAGES[self.protocol]
+            raise MissingPackage(
+                f"{self.shown} needs {package}: pip install 'syncnet-trainer[{extra}]'"
+            ) from None
+        except Exception as error:  # each has its own, of accounts and credentials that are missing
+            words = without_secrets(first_line(error))
+            raise RemoteError(f"{self.shown} cannot be opened: {words}") from None
+
+    def _read_piece(self, name: str, place: "_Place") -> None:
+        """Ask a bucket for the next part."""
+        end = min(place.size, place.have + PIECE)
+        content = self._files().cat_file(self._path(name), start=place.have, end=end)
+        if not 0 < len(content) <= end - place.have:
+            raise ConnectionError(f"{len(content)} of {end - place.have} bytes came")
+        place.stream.write(content)
+        place.relative_update()
+
+    def _read_on(self, name: str, place: "_Place") -> None:
+        """Ask a web server for all that is lacking, or for all if it has no ranges."""
+        headers = {"Accept-Encoding": "identity"}
+        if place.have:
+            headers["Range"] = f"bytes={place.have}-"
+        place.asked = place.size - place.have
+        try:
+            self._files().get_file(self._path(name), place.stream, callback=place, headers=headers)
+        except _NoRanges:
+            place.cut(0)
+            return
+        finally:
+            place.tell()
+        if place.have > place.size:
+            place.cut(0)
+            raise ConnectionError("more came than was asked for")
+        if place.have < place.size:
+            raise ConnectionError(f"{place.have} of {place.size} bytes came")
+
+    def _tried(self, name: str, call: Callable[[], T]) -> T:
+        failures = 0
+        while True:
+            try:
+                return call()
+            except Exception as error:
+                failures += 1
+                self._wait(name, error, failures)
+
+    def _wait(self, name: str, error: Exception, failures: int) -> None:
+        """Wait for the next try; or raise what is to be said of the failure."""
+        if isinstance(error, UserError | Stopped):
+            raise error
+        verdict, words = _judge(error)
+        if verdict is None:
+            raise error
+        where = self.file(name)
+        if verdict == "missing":
+            raise RemoteMissing(f"{where} is missing: {words}") from None
+        if verdict == "refused":
+            raise RemoteError(f"{where} is refused: {words}; are your credentials right?") from None
+        if verdict == "wrong":
+            raise RemoteError(f"{where} cannot be had: {words}") from None
+        if failures >= TRIES:
+            raise RemoteError(f"{where} cannot be had: {words}, {TRIES} times in a row") from None
+        if failures > 1:
+            print(f"note: {where}: {words}; trying again", file=sys.stderr, flush=True)
+        # Many processes that were throttled at once must not come again at once.
+        time.sleep(min(LONGEST_PAUSE, PAUSE * 2 ** (failures - 1)) * random.uniform(0.5, 1.0))
+
+
+@lru_cache
+def _file_system(protocol: str, encoded: bool, process: int) -> Any:
+    """One for all threads of a process: fsspec's own cache makes one, and a client, for each.
+
+    encoded: whether URLs are to be sent as they are, since a signature is of these bytes.
+    """
+    options: dict[str, Any] = {"use_listings_cache": False, "skip_instance_cache": True}
+    if protocol in _WEB:
+        import aiohttp
+
+        # No limit on a whole body, which may be large, but on silence.
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=30, sock_read=60)
+        options |= {"client_kwargs": {"timeout": timeout, "trust_env": True}, "encoded": encoded}
+    return fsspec.filesystem(protocol, **options)
+
+
+class _NoRanges(Exception):
+    """All of a file comes instead of the part that was asked for."""
+
+
+class _Place(Callback):
+    """How far a transfer has come; fsspec tells it of what is written to `stream`.
+
+    Attributes:
+        have: bytes so far, of `size`.
+        asked: bytes that were asked for last.
+    """
+
+    def __init__(
+        self,
+        stream: BinaryIO,
+        size: int,
+        advance: Callable[[int], None],
+        stopped: Callable[[], bool],
+    ) -> None:
+        super().__init__()
+        self.stream, self.have, self.asked = stream, 0, size
+        self._advance, self._stopped = advance, stopped
+        self._coming: int | None = None
+        self.size = size  # of the file: fsspec's own `size`, of what comes, is not needed
+        if stream.tell() > size:
+            stream.truncate(0)
+        self.tell()
+
+    def set_size(self, size: int | None) -> None:
+        """How many bytes come, where the server says so."""
+        self._coming = size
+
+    def relative_update(self, inc: int = 1) -> None:
+        """More was written."""
+        if inc and self.have and self._coming not in (None, self.asked):
+            raise _NoRanges
+        self.tell()
+        if self._stopped():
+            raise Stopped
+
+    def cut(self, size: int) -> None:
+        """Keep so many bytes alone."""
+        self.stream.truncate(size)
+        self.tell()
+
+    def tell(self) -> None:
+        """See how much is there, and tell whoever wants to know."""
+        self.stream.flush()
+        have = self.stream.seek(0, os.SEEK_END)
+        self._advance(have - self.have)
+        self.have = have
+
+
+def _judge(error: BaseException) -> tuple[str | None, str]:
+    """Whether to try again ("again"), or else why not; and what is said of the error."""
+    chain = [error]
+    while (cause := chain[-1].__cause__) is not None and len(chain) < 8:
+        chain.append(cause)
+    status = next(filter(None, map(_status, chain)), None)
+    # fsspec tells of a server that is down as of a file that is missing, from the true error
+    root = next(filter(_is_networks, reversed(chain)), error)
+    words = without_secrets(first_line(root))[:200]
+    if status is not None:
+        words = f"HTTP {status}"
+        if status in (404, 410):
+            return "missing", words
+        if status in _LATER or status >= 500 or status == 416:
+            return "again", words
+        return "refused" if status in (401, 403) else "wrong", words
+    if any("Credential" in type(each).__name__ for each in chain):
+        return "refused", words
+    if isinstance(root, FileNotFoundError):
+        return "missing", "no such file"
+    if isinstance(root, PermissionError):
+        return "refused", "permission denied"
+    return "again" if _is_networks(root) else None, words
+
+
+def _is_networks(error: BaseException) -> bool:
+    """Whether an error may be the network's or the server's, not a bug."""
+    package = type(error).__module__.split(".")[0]
+    return isinstance(error, OSError | TimeoutError) or package in _NETWORK
+
+
+def _status(error: BaseException) -> int | None:
+    """The HTTP status that an error is about, as the packages tell it."""
+    response = getattr(error, "response", None)
+    if isinstance(response, dict):
+        found = response.get("ResponseMetadata", {}).get("HTTPStatusCode")
+        return found if isinstance(found, int) and found >= 400 else None
+    for holder, name in (
+        (error, "status"),
+        (error, "status_code"),
+        # aiohttp gives a body that was cut short a code, too: 400
+        (None if type(error).__module__.startswith("aiohttp") else error, "code"),
+        (response, "status_code"),
+    ):
+        value = getattr(holder, name, None)
+        if isinstance(value, int) and 400 <= value < 600:
+            return value
+    return None
