@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
 from data_tools.clips import SPLITS
 from data_tools.errors import UsageError
+from data_tools.heap import no_collecting
 from data_tools.names import listed, shown
 
 SUFFIXES = frozenset(
@@ -20,8 +22,13 @@ SUFFIXES = frozenset(
 )
 SAME_FILE = "the same file as"  # how a refusal of one begins
 _LONGEST_NAME = 251  # bytes
+# Nearly all names: parts of printable ASCII, none of them "." or too long.
+_ORDINARY = re.compile(r"(?:(?!\./)[ -.0-~]{1,251}/)*(?!\.\Z)[ -.0-~]{1,251}")
+# What lies in a folder of clips besides them.
+_SPECIAL = re.compile(rf"\.|report|montage(?:/|\Z)|(?:{'|'.join(SPLITS)})\Z")
 
 
+@no_collecting()
 def find_videos(inputs: list[Path]) -> tuple[list[tuple[Path, str]], int]:
     """The videos that `inputs` name, with the names that their clips get, sorted by name.
 
@@ -41,11 +48,9 @@ def find_videos(inputs: list[Path]) -> tuple[list[tuple[Path, str]], int]:
                 raise UsageError(
                     f"{shown(given)} is the same folder as {shown(first)}: name it once"
                 )
-            inside = [f for f in sorted(given.rglob("*")) if not f.is_dir()]
-            inside = [f for f in inside if not f.name.startswith(".")]
-            known = [f for f in inside if f.suffix.lower() in SUFFIXES]
-            others += len(inside) - len(known)
-            videos += [(f, str(f.relative_to(given).with_suffix(""))) for f in known]
+            inside, more = _videos_below(given)
+            videos += inside
+            others += more
         elif given.suffix.lower() == ".txt":
             videos += _listed_videos(given)
         elif given.exists():
@@ -60,6 +65,28 @@ def find_videos(inputs: list[Path]) -> tuple[list[tuple[Path, str]], int]:
     return sorted(named, key=lambda entry: (entry[1], str(entry[0]))), others
 
 
+def _videos_below(folder: Path) -> tuple[list[tuple[Path, str]], int]:
+    """The videos below a folder, each with its name, and how many other files there are.
+
+    Names are cut as text: for a million videos pathlib would take a minute.
+    """
+    videos, others = [], 0
+    top = os.fspath(folder)
+    for base, _, files in os.walk(top):
+        below = base[len(top) :].strip("/")
+        prefix = f"{below}/" if below else ""
+        parent = Path(base)
+        for file in files:
+            stem, dot, suffix = file.rpartition(".")
+            if file.startswith("."):
+                continue
+            if stem and f"{dot}{suffix.lower()}" in SUFFIXES:
+                videos.append((parent / file, prefix + stem))
+            else:
+                others += 1
+    return videos, others
+
+
 def _listed_videos(file: Path) -> list[tuple[Path, str]]:
     """The videos of a LIST, each with its name."""
     try:
@@ -68,15 +95,19 @@ def _listed_videos(file: Path) -> list[tuple[Path, str]]:
         raise UsageError(f"cannot read the list {shown(file)}: {error.strerror}") from None
     videos = []
     for name in names:
-        beside = file.parent / name
-        parts = [part for part in Path(name).parts if part not in ("/", "..", ".")]
+        beside = os.path.join(file.parent, name)
+        parts = [part for part in name.split("/") if part not in ("", "..", ".")]
         if not parts:
             raise UsageError(f"{shown(file)} lists {name}, which is a folder")
-        path = beside if beside.exists() else Path(name)
-        videos.append((path, str(Path(*parts).with_suffix(""))))
+        path = Path(beside if os.path.exists(beside) else name)
+        stem, _, suffix = parts[-1].rpartition(".")
+        if stem and suffix:
+            parts[-1] = stem
+        videos.append((path, "/".join(parts)))
     return videos
 
 
+@no_collecting()
 def settle_names(videos: list[tuple[Path, str]]) -> list[tuple[Path, str, str]]:
     """Each video with its name and, where another video stands in its way, why and which.
 
@@ -88,13 +119,16 @@ def settle_names(videos: list[tuple[Path, str]]) -> list[tuple[Path, str, str]]:
     first: dict[str, Path] = {}
     files: dict[object, Path] = {}
     settled = []
+    folder, above = "", list[str]()
     for path, name in videos:
         same = files.setdefault(same_file_key(path), path)
         if same is not path:
             why = f"{SAME_FILE} {shown(same)}"
             settled.append((path, f"{name} ({shown(path)})", why))
             continue
-        above = [folder for folder in _folders(name) if folder in first]
+        if name.rpartition("/")[0] != folder:  # else no folder above it has been named since
+            folder = name.rpartition("/")[0]
+            above = [each for each in _folders(name) if each in first]
         why = ""
         if name in first:
             why = f"{shown(first[name])} has the same name; rename one of them"
@@ -116,10 +150,12 @@ def _folders(name: str) -> Iterator[str]:
 
 def _folder_name(name: str) -> str:
     """`name` as a folder of clips may be called beside report, montage and splits."""
-    head, *rest = (_fitting(part) for part in Path(shown(name)).parts)
-    if head.startswith((".", "report")) or head == "montage" or (not rest and head in SPLITS):
-        head = f"_{head}"
-    return str(Path(head, *rest))
+    if _ORDINARY.fullmatch(name):
+        return f"_{name}" if _SPECIAL.match(name) else name
+    parts = [_fitting(part) for part in shown(name).split("/") if part not in ("", ".")]
+    head, *rest = parts or ["."]
+    named = "/".join((head, *rest))
+    return f"_{named}" if _SPECIAL.match(named) else named
 
 
 def same_file_key(path: Path) -> object:
