@@ -27,6 +27,7 @@ from data_tools import cli
 from data_tools.atomic import try_folder
 from data_tools.errors import UsageError
 from data_tools.lock import locked
+from trainer.config.crops import measured_notes
 from trainer.model.device import find_device, naming_device_faults
 from trainer.model.fold import fold
 from trainer.model.weights import PACKAGED, find_weights, load_model
@@ -121,6 +122,8 @@ def _run(argv: list[str] | None) -> int:
         try_folder(out)
     except OSError as error:
         raise UsageError(f"--out: {error}") from None
+    for note in measured_notes(args.weights, [args.data.shards]):
+        print(note)
     with locked(out, "evaluate"), naming_device_faults():
         evaluation, protocol, left_out = _measure(args, options, device, out)
     return _show(evaluation, protocol, left_out, options, out)

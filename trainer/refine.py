@@ -29,6 +29,7 @@ from data_tools.errors import UsageError
 from data_tools.lock import locked
 from trainer.config import check
 from trainer.config.command import parse
+from trainer.config.crops import measured_notes
 from trainer.data.dataset import Dataset
 from trainer.model.device import find_device, naming_device_faults
 from trainer.model.weights import PACKAGED, find_weights, load_model
@@ -124,6 +125,8 @@ def _run(argv: list[str] | None) -> None:
     def say(text: str) -> None:
         console.print(text, soft_wrap=True)
 
+    for note in measured_notes(weights, [shards]) if weights else ():
+        say(note)
     with locked(out, "refine"), naming_device_faults():
         if args.score_only:
             found = score_and_judge(shards, weights, out, options, say)
