@@ -6,6 +6,7 @@ import hashlib
 import os
 import re
 from collections.abc import Iterator
+from operator import itemgetter
 from pathlib import Path
 
 from data_tools.clips import SPLITS
@@ -29,8 +30,8 @@ _SPECIAL = re.compile(rf"\.|report|montage(?:/|\Z)|(?:{'|'.join(SPLITS)})\Z")
 
 
 @no_collecting()
-def find_videos(inputs: list[Path]) -> tuple[list[tuple[Path, str]], int]:
-    """The videos that `inputs` name, with the names that their clips get, sorted by name.
+def find_videos(inputs: list[Path]) -> tuple[list[tuple[str, str]], int]:
+    """The files of videos that `inputs` name, with the names that their clips get, sorted by name.
 
     A DIR's videos are called by their path below it, a LIST's as listed, each without the suffix.
     Also returns how many files of the folders are no videos by their suffix.
@@ -38,7 +39,7 @@ def find_videos(inputs: list[Path]) -> tuple[list[tuple[Path, str]], int]:
     Raises:
         UsageError: an input does not exist, a folder is named twice, or there is no video at all.
     """
-    videos: list[tuple[Path, str]] = []
+    videos: list[tuple[str, str]] = []
     others = 0
     folders: dict[object, Path] = {}
     for given in inputs:
@@ -54,7 +55,7 @@ def find_videos(inputs: list[Path]) -> tuple[list[tuple[Path, str]], int]:
         elif given.suffix.lower() == ".txt":
             videos += _listed_videos(given)
         elif given.exists():
-            videos.append((given, given.stem))
+            videos.append((os.fspath(given), given.stem))
         else:
             raise UsageError(f"{shown(given)} does not exist")
     if not videos:
@@ -62,44 +63,48 @@ def find_videos(inputs: list[Path]) -> tuple[list[tuple[Path, str]], int]:
             "no video found; known by suffix in folders are " + ", ".join(sorted(SUFFIXES))
         )
     named = [(path, _folder_name(name)) for path, name in videos]
-    return sorted(named, key=lambda entry: (entry[1], str(entry[0]))), others
+    return sorted(named, key=itemgetter(1, 0)), others
 
 
-def _videos_below(folder: Path) -> tuple[list[tuple[Path, str]], int]:
+def _videos_below(folder: Path) -> tuple[list[tuple[str, str]], int]:
     """The videos below a folder, each with its name, and how many other files there are.
 
-    Names are cut as text: for a million videos pathlib would take a minute.
+    All of it as text: for a million videos pathlib would take a minute.
     """
-    videos, others = [], 0
+    videos: list[tuple[str, str]] = []
+    others = 0
     top = os.fspath(folder)
     for base, _, files in os.walk(top):
         below = base[len(top) :].strip("/")
         prefix = f"{below}/" if below else ""
-        parent = Path(base)
+        parent = os.path.join(base, "").removeprefix("./")
         for file in files:
             stem, dot, suffix = file.rpartition(".")
             if file.startswith("."):
                 continue
             if stem and f"{dot}{suffix.lower()}" in SUFFIXES:
-                videos.append((parent / file, prefix + stem))
+                videos.append((parent + file, prefix + stem))
             else:
                 others += 1
     return videos, others
 
 
-def _listed_videos(file: Path) -> list[tuple[Path, str]]:
+def _listed_videos(file: Path) -> list[tuple[str, str]]:
     """The videos of a LIST, each with its name."""
     try:
         names = listed(file)
     except OSError as error:
         raise UsageError(f"cannot read the list {shown(file)}: {error.strerror}") from None
     videos = []
+    base = os.path.join(file.parent, "").removeprefix("./")
     for name in names:
-        beside = os.path.join(file.parent, name)
+        beside = os.path.join(base, name)
         parts = [part for part in name.split("/") if part not in ("", "..", ".")]
         if not parts:
             raise UsageError(f"{shown(file)} lists {name}, which is a folder")
-        path = Path(beside if os.path.exists(beside) else name)
+        path = beside if os.path.exists(beside) else name
+        if "./" in path or "//" in path:  # else it is as pathlib has it
+            path = os.fspath(Path(path))
         stem, _, suffix = parts[-1].rpartition(".")
         if stem and suffix:
             parts[-1] = stem
@@ -108,16 +113,16 @@ def _listed_videos(file: Path) -> list[tuple[Path, str]]:
 
 
 @no_collecting()
-def settle_names(videos: list[tuple[Path, str]]) -> list[tuple[Path, str, str]]:
-    """Each video with its name and, where another video stands in its way, why and which.
+def settle_names(videos: list[tuple[str, str]]) -> list[tuple[str, str, str]]:
+    """Each file with its name and, where another video stands in its way, why and which.
 
     A file that is reached by two names (links, a folder and a file in it) is one video.
 
     Decided from all names alone, so that it is the same for every part of a run and every resume.
     A name that is refused is made unlike any other by the file's path.
     """
-    first: dict[str, Path] = {}
-    files: dict[object, Path] = {}
+    first: dict[str, str] = {}
+    files: dict[object, str] = {}
     settled = []
     folder, above = "", list[str]()
     for path, name in videos:
@@ -158,7 +163,7 @@ def _folder_name(name: str) -> str:
     return f"_{named}" if _SPECIAL.match(named) else named
 
 
-def same_file_key(path: Path) -> object:
+def same_file_key(path: Path | str) -> object:
     """What is the same for all names of a file."""
     try:
         status = os.stat(path)

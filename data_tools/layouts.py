@@ -104,7 +104,7 @@ def matched(pattern: str, name: str) -> str | None:
 _compiled = cache(re.compile)
 
 
-def in_layout(layout: Layout, name: str, path: Path) -> tuple[str | None, str | None, str]:
+def in_layout(layout: Layout, name: str, path: str) -> tuple[str | None, str | None, str]:
     """Source and speaker of a video, and where its layout looked for them.
 
     That is `name`, or what is below the folder above it as well. A source that is None was not
@@ -112,12 +112,12 @@ def in_layout(layout: Layout, name: str, path: Path) -> tuple[str | None, str | 
 
     Args:
         name: the path below the folder given, without its suffix.
-        path: of the video.
+        path: of the video's file.
     """
     source, speaker = _both(layout, name)
     if not layout.own_folder or (source and (speaker or not layout.speaker)):
         return source, speaker, name
-    above = path.absolute().parents
+    above = Path(path).absolute().parents
     depth = name.count("/")
     if depth >= len(above):
         return source, speaker, name

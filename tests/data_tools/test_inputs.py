@@ -68,22 +68,26 @@ def test_names_are_cut_as_pathlib_cuts_them(tmp_path, monkeypatch):
     videos, others = find_videos([tmp_path])
     inside = [f for f in tmp_path.rglob("*") if not f.is_dir() and not f.name.startswith(".")]
     known = [f for f in inside if f.suffix.lower() in SUFFIXES]
-    assert sorted(path for path, _ in videos) == sorted(known)
+    assert sorted(file for file, _ in videos) == sorted(map(str, known))
     assert others == len(inside) - len(known) == 4
     named = dict(videos)
     for path in known:
         name = shown(path.relative_to(tmp_path).with_suffix(""))
         odd = name.startswith((".", "report", "montage/")) or name == "train"
-        assert named[path] == (f"_{name}" if odd else name)
+        assert named[str(path)] == (f"_{name}" if odd else name)
     monkeypatch.chdir(tmp_path / "sub")
-    assert [str(path) for path, _ in find_videos([Path(".")])[0]] == [
+    assert [file for file, _ in find_videos([Path(".")])[0]] == [
         ".deep/c.mov", "a.mp4", "b b.webm",
     ]  # fmt: skip
 
 
-def test_lines_of_a_list_name_videos_by_their_parts(tmp_path):
+def test_lines_of_a_list_name_videos_by_their_parts(tmp_path, monkeypatch):
     lines = ["/data//x/./a.mp4", "../up.b.mkv", "plain", "end.", "sub/.mp4", " in/blank.mp4 "]
     (tmp_path / "list.txt").write_text("\n".join(lines))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "here.mp4").touch()
+    (tmp_path / "own.txt").write_text("here.mp4\n./here.mp4\n")
+    assert find_videos([Path("own.txt")])[0] == [("here.mp4", "here")] * 2
     found = find_videos([tmp_path / "list.txt"])[0]
     assert [name for _, name in found] == [
         "data/x/a", "end.", "in/blank", "plain", "sub/.mp4", "up.b",
@@ -93,7 +97,7 @@ def test_lines_of_a_list_name_videos_by_their_parts(tmp_path):
 @given(st.lists(st.text("ab/", min_size=1, max_size=5).map(lambda text: text.strip("/") or "a")))
 def test_a_name_below_another_ones_is_refused_in_any_order(names):
     first: set[str] = set()
-    settled = settle_names([(Path(f"/gone/{n}.mp4"), name) for n, name in enumerate(names)])
+    settled = settle_names([(f"/gone/{n}.mp4", name) for n, name in enumerate(names)])
     for name, (_, now, why) in zip(names, settled, strict=True):
         above = any(name.startswith(f"{other}/") for other in first)
         assert ("among those of" in why) == (above and name not in first)
