@@ -231,9 +231,9 @@ def readme(result: dict[str, Any]) -> str:
         rows.append(
             [
                 f"{plan['x']:,}",
-                *(f"{p['seconds']:,.1f} s, {p['peak_mb']:,.0f} MB" for p in (plan, first, again)),
+                *(_told(point) for point in (plan, first, again)),
                 f"{again['index_bytes'] / 1e6:,.1f} MB",
-                f"{keep['seconds']:,.1f} s, {keep['peak_mb']:,.0f} MB",
+                _told(keep),
             ]
         )
     heads = ["clips", "`prepare --plan`", "opened first", "again", "index", "with a `keep.csv`"]
@@ -242,6 +242,11 @@ def readme(result: dict[str, Any]) -> str:
     words = f"The largest has {result['shards']:,} shards and {frames:,.0f} frames. A million are "
     words += f"to be planned in {most['seconds']:g} s and {most['peak_mb'] / 1000:g} GB."
     return f"{table(heads, rows)}\n{words} {machine_line(result)}\n"
+
+
+def _told(point: dict[str, float]) -> str:
+    seconds = point["seconds"]
+    return f"{seconds:,.{0 if seconds >= 10 else 2}f} s, {point['peak_mb']:,.0f} MB"
 
 
 def main(argv: list[str] | None = None) -> int:
