@@ -2,8 +2,8 @@
 
 Four questions, a curve each over 1,000 to 1,000,000 clips, every point in a process of its own:
 
-    plan        `prepare --plan`, whole: a tree of VoxCeleb2's shape (8 copies of a tiny silent video a
-                folder, 4 KB of the disk each) is walked, named, put into splits and shards
+    plan        `prepare --plan`, whole: a tree of VoxCeleb2's shape (8 copies a folder of a tiny
+                silent video, 4 KB of the disk each) is walked, named, put into splits and shards
     first_open  the first opening of so many clips of 200 frames, 96 a shard (links to one shard):
                 the compact index is made
     open        opening them again, and drawing and mapping a batch
