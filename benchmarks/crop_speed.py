@@ -40,7 +40,7 @@ def face_videos(folder: Path, seconds: float, count: int) -> list["PlannedVideo"
             pictures, sound = render_clip(rng, round(FPS * seconds), _SIDE)
             with atomic_path(path) as partial:
                 write_video(partial, pictures, sound, (_SIDE, _SIDE))
-    return planned_videos([(path, path.stem, "") for path in paths], ShardOptions())
+    return planned_videos([(str(path), path.stem, "") for path in paths], ShardOptions())
 
 
 def read_and_encode(videos: list["PlannedVideo"], folder: Path) -> float:

@@ -74,7 +74,7 @@ def measure(video: Path, rounds: int, copies: int, detect_every: int = 5) -> dic
         videos = []
         for number in range(copies):
             (folder / f"{number}.mp4").symlink_to(video.resolve())
-            videos.append((folder / f"{number}.mp4", str(number), ""))
+            videos.append((str(folder / f"{number}.mp4"), str(number), ""))
 
         start = time.perf_counter()
         prepare(videos, many, options, lambda f, tasks, count: run_local(f, tasks, cores, count))

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from collections.abc import Iterator
+from operator import itemgetter
 from pathlib import Path
 
 from data_tools.clips import SPLITS
 from data_tools.errors import UsageError
+from data_tools.heap import no_collecting
 from data_tools.names import listed, shown
 
 SUFFIXES = frozenset(
@@ -20,10 +23,15 @@ SUFFIXES = frozenset(
 )
 SAME_FILE = "the same file as"  # how a refusal of one begins
 _LONGEST_NAME = 251  # bytes
+# Nearly all names: parts of printable ASCII, none of them "." or too long.
+_ORDINARY = re.compile(r"(?:(?!\./)[ -.0-~]{1,251}/)*(?!\.\Z)[ -.0-~]{1,251}")
+# What lies in a folder of clips besides them.
+_SPECIAL = re.compile(rf"\.|report|montage(?:/|\Z)|(?:{'|'.join(SPLITS)})\Z")
 
 
-def find_videos(inputs: list[Path]) -> tuple[list[tuple[Path, str]], int]:
-    """The videos that `inputs` name, with the names that their clips get, sorted by name.
+@no_collecting()
+def find_videos(inputs: list[Path]) -> tuple[list[tuple[str, str]], int]:
+    """The files of videos that `inputs` name, with the names that their clips get, sorted by name.
 
     A DIR's videos are called by their path below it, a LIST's as listed, each without the suffix.
     Also returns how many files of the folders are no videos by their suffix.
@@ -31,7 +39,7 @@ def find_videos(inputs: list[Path]) -> tuple[list[tuple[Path, str]], int]:
     Raises:
         UsageError: an input does not exist, a folder is named twice, or there is no video at all.
     """
-    videos: list[tuple[Path, str]] = []
+    videos: list[tuple[str, str]] = []
     others = 0
     folders: dict[object, Path] = {}
     for given in inputs:
@@ -41,15 +49,13 @@ def find_videos(inputs: list[Path]) -> tuple[list[tuple[Path, str]], int]:
                 raise UsageError(
                     f"{shown(given)} is the same folder as {shown(first)}: name it once"
                 )
-            inside = [f for f in sorted(given.rglob("*")) if not f.is_dir()]
-            inside = [f for f in inside if not f.name.startswith(".")]
-            known = [f for f in inside if f.suffix.lower() in SUFFIXES]
-            others += len(inside) - len(known)
-            videos += [(f, str(f.relative_to(given).with_suffix(""))) for f in known]
+            inside, more = _videos_below(given)
+            videos += inside
+            others += more
         elif given.suffix.lower() == ".txt":
             videos += _listed_videos(given)
         elif given.exists():
-            videos.append((given, given.stem))
+            videos.append((os.fspath(given), given.stem))
         else:
             raise UsageError(f"{shown(given)} does not exist")
     if not videos:
@@ -57,44 +63,77 @@ def find_videos(inputs: list[Path]) -> tuple[list[tuple[Path, str]], int]:
             "no video found; known by suffix in folders are " + ", ".join(sorted(SUFFIXES))
         )
     named = [(path, _folder_name(name)) for path, name in videos]
-    return sorted(named, key=lambda entry: (entry[1], str(entry[0]))), others
+    return sorted(named, key=itemgetter(1, 0)), others
 
 
-def _listed_videos(file: Path) -> list[tuple[Path, str]]:
+def _videos_below(folder: Path) -> tuple[list[tuple[str, str]], int]:
+    """The videos below a folder, each with its name, and how many other files there are.
+
+    All of it as text: for a million videos pathlib would take a minute.
+    """
+    videos: list[tuple[str, str]] = []
+    others = 0
+    top = os.fspath(folder)
+    for base, _, files in os.walk(top):
+        below = base[len(top) :].strip("/")
+        prefix = f"{below}/" if below else ""
+        parent = os.path.join(base, "").removeprefix("./")
+        for file in files:
+            stem, dot, suffix = file.rpartition(".")
+            if file.startswith("."):
+                continue
+            if stem and f"{dot}{suffix.lower()}" in SUFFIXES:
+                videos.append((parent + file, prefix + stem))
+            else:
+                others += 1
+    return videos, others
+
+
+def _listed_videos(file: Path) -> list[tuple[str, str]]:
     """The videos of a LIST, each with its name."""
     try:
         names = listed(file)
     except OSError as error:
         raise UsageError(f"cannot read the list {shown(file)}: {error.strerror}") from None
     videos = []
+    base = os.path.join(file.parent, "").removeprefix("./")
     for name in names:
-        beside = file.parent / name
-        parts = [part for part in Path(name).parts if part not in ("/", "..", ".")]
+        beside = os.path.join(base, name)
+        parts = [part for part in name.split("/") if part not in ("", "..", ".")]
         if not parts:
             raise UsageError(f"{shown(file)} lists {name}, which is a folder")
-        path = beside if beside.exists() else Path(name)
-        videos.append((path, str(Path(*parts).with_suffix(""))))
+        path = beside if os.path.exists(beside) else name
+        if "./" in path or "//" in path:  # else it is as pathlib has it
+            path = os.fspath(Path(path))
+        stem, _, suffix = parts[-1].rpartition(".")
+        if stem and suffix:
+            parts[-1] = stem
+        videos.append((path, "/".join(parts)))
     return videos
 
 
-def settle_names(videos: list[tuple[Path, str]]) -> list[tuple[Path, str, str]]:
-    """Each video with its name and, where another video stands in its way, why and which.
+@no_collecting()
+def settle_names(videos: list[tuple[str, str]]) -> list[tuple[str, str, str]]:
+    """Each file with its name and, where another video stands in its way, why and which.
 
     A file that is reached by two names (links, a folder and a file in it) is one video.
 
     Decided from all names alone, so that it is the same for every part of a run and every resume.
     A name that is refused is made unlike any other by the file's path.
     """
-    first: dict[str, Path] = {}
-    files: dict[object, Path] = {}
+    first: dict[str, str] = {}
+    files: dict[object, str] = {}
     settled = []
+    folder, above = "", list[str]()
     for path, name in videos:
         same = files.setdefault(same_file_key(path), path)
         if same is not path:
             why = f"{SAME_FILE} {shown(same)}"
             settled.append((path, f"{name} ({shown(path)})", why))
             continue
-        above = [folder for folder in _folders(name) if folder in first]
+        if name.rpartition("/")[0] != folder:  # else no folder above it has been named since
+            folder = name.rpartition("/")[0]
+            above = [each for each in _folders(name) if each in first]
         why = ""
         if name in first:
             why = f"{shown(first[name])} has the same name; rename one of them"
@@ -116,13 +155,15 @@ def _folders(name: str) -> Iterator[str]:
 
 def _folder_name(name: str) -> str:
     """`name` as a folder of clips may be called beside report, montage and splits."""
-    head, *rest = (_fitting(part) for part in Path(shown(name)).parts)
-    if head.startswith((".", "report")) or head == "montage" or (not rest and head in SPLITS):
-        head = f"_{head}"
-    return str(Path(head, *rest))
+    if _ORDINARY.fullmatch(name):
+        return f"_{name}" if _SPECIAL.match(name) else name
+    parts = [_fitting(part) for part in shown(name).split("/") if part not in ("", ".")]
+    head, *rest = parts or ["."]
+    named = "/".join((head, *rest))
+    return f"_{named}" if _SPECIAL.match(named) else named
 
 
-def same_file_key(path: Path) -> object:
+def same_file_key(path: Path | str) -> object:
     """What is the same for all names of a file."""
     try:
         status = os.stat(path)

@@ -7,6 +7,7 @@ with one group; what they do not match is not of that data set, which is said.
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path, PurePosixPath
 
 from data_tools.clips import SPLITS
@@ -96,31 +97,44 @@ LAYOUTS = {
 
 def matched(pattern: str, name: str) -> str | None:
     """The groups of a pattern that match in `name`, joined by slashes; None: it does not match."""
-    match = re.search(pattern, name)
+    match = _compiled(pattern).search(name)
     return "/".join(filter(None, match.groups())) or None if match else None
 
 
-def below_own_folder(layout: Layout, name: str, path: Path) -> str:
-    """What a layout's patterns read of a video's path: `name`, or the folder above it as well.
+_compiled = cache(re.compile)
+
+
+def in_layout(layout: Layout, name: str, path: str) -> tuple[str | None, str | None, str]:
+    """Source and speaker of a video, and where its layout looked for them.
+
+    That is `name`, or what is below the folder above it as well. A source that is None was not
+    found; a speaker that is None is not known, or not found where the layout has one.
 
     Args:
         name: the path below the folder given, without its suffix.
-        path: of the video.
+        path: of the video's file.
     """
-    patterns = [layout.source, *([layout.speaker] if layout.speaker else [])]
-    above = path.absolute().parents
+    source, speaker = _both(layout, name)
+    if not layout.own_folder or (source and (speaker or not layout.speaker)):
+        return source, speaker, name
+    above = Path(path).absolute().parents
     depth = name.count("/")
-    if not layout.own_folder or depth >= len(above) or all(matched(p, name) for p in patterns):
-        return name
-    return f"{above[depth].name}/{name}"
+    if depth >= len(above):
+        return source, speaker, name
+    below = f"{above[depth].name}/{name}"
+    return *_both(layout, below), below
+
+
+def _both(layout: Layout, name: str) -> tuple[str | None, str | None]:
+    return matched(layout.source, name), layout.speaker and matched(layout.speaker, name)
 
 
 def own_split(layout: Layout, name: str) -> str | None:
     """The split that the data set itself puts a video into, by its folder; None: it leaves it."""
     if not layout.splits:
         return None
-    parts = name.split("/")[:-1]
-    return next((split for folder, split in layout.splits if folder in parts), None)
+    within = f"/{name}"
+    return next((split for folder, split in layout.splits if f"/{folder}/" in within), None)
 
 
 class OfficialLists:

@@ -56,7 +56,10 @@ def shown(name: object) -> str:
 
     Bytes that are no UTF-8, and characters that end a line or command a terminal, are escaped.
     """
-    text = os.fsencode(str(name)).decode("utf-8", "backslashreplace")
+    text = str(name)
+    if text.isascii() and text.isprintable():  # nearly all; a list may hold a million
+        return text
+    text = os.fsencode(text).decode("utf-8", "backslashreplace")
     return _CONTROL.sub(lambda match: match[0].encode("unicode_escape").decode(), text)
 
 
@@ -81,7 +84,7 @@ def listed(file: Path) -> list[str]:
     for line in (line.removesuffix("\r") for line in lines):
         bare = line.strip()
         if bare and not bare.startswith("#"):
-            exact = (file.parent / line).exists() or Path(line).exists()
+            exact = line == bare or (file.parent / line).exists() or Path(line).exists()
             names.append(line if exact else bare)
     return names
 

@@ -32,6 +32,7 @@ PLAN = "plan.json"
 MAX_SEED = 2**63 - 1
 _MAX_SHARE = 1_000_000_000  # of --ratios
 _KEY_LENGTH = 80  # a ustar name holds 100 bytes; ".mfcc.npy" and frame numbers need the rest
+_NOT_PLAIN = re.compile(r"[^A-Za-z0-9_-]+")
 
 
 def check_ratios(ratios: tuple[int, int, int]) -> None:
@@ -251,16 +252,21 @@ def sample_keys(names: list[str], length: int = _KEY_LENGTH) -> list[str]:
 
     length: the most characters of a key.
     """
-    plain = [re.sub(r"[^A-Za-z0-9_-]+", "_", name)[:length] for name in names]
-    digests = [hashlib.sha256(name.encode()).hexdigest() for name in names]
+    plain = [_NOT_PLAIN.sub("_", name)[:length] for name in names]
     kept = [key == name.replace("/", "_") for key, name in zip(plain, names, strict=True)]
     keys = plain
     for digits in (8, 16, 64):  # more where a clip is called as another one's key
         taken = Counter(key.lower() for key in keys)
+        if len(taken) == len(keys) and (digits > 8 or all(kept)):
+            break
         keys = [
             key
             if taken[key.lower()] == 1 and (kept[i] or digits > 8)
-            else f"{plain[i][: length - 1 - digits]}-{digests[i][:digits]}"
+            else f"{plain[i][: length - 1 - digits]}-{_digest(names[i])[:digits]}"
             for i, key in enumerate(keys)
         ]
     return keys
+
+
+def _digest(name: str) -> str:
+    return hashlib.sha256(name.encode()).hexdigest()

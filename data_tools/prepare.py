@@ -61,7 +61,7 @@ Engine = Callable[
 
 
 def prepare(
-    videos: list[tuple[Path, str, str]],
+    videos: list[tuple[str, str, str]],
     out: Path,
     options: PrepareOptions,
     run: Engine,
@@ -89,7 +89,8 @@ def prepare(
     }
     records: dict[str, VideoRecord] = {}
     todo: list[Task] = []
-    for path, name, why in videos:
+    for file, name, why in videos:
+        path = Path(file)
         record = read_record(name, out)
         if record is not None and not path.exists():
             records[name] = record  # what was made of it stays good

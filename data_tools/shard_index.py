@@ -133,12 +133,12 @@ def lie_within(
     ends = BLOCK * frames[last, 0].astype(np.int64) + frames[last, 1]
     if (ends > tar_bytes).any():
         return False
-    following = np.ones(len(frames), np.bool_)
-    following[last] = False  # the next one is of another tar
     for at in range(0, len(frames), _AT_ONCE):
         part = frames[at : at + _AT_ONCE + 1].astype(np.int64)
         least = part[:-1, 0] + -(-part[:-1, 1] // BLOCK) + 1
-        if ((least > part[1:, 0]) & following[at : at + len(least)]).any():
+        begin, end = np.searchsorted(last, (at, at + len(least)))
+        least[last[begin:end] - at] = 0  # the next one is of another tar
+        if (least > part[1:, 0]).any():
             return False
     return True
 

@@ -84,6 +84,9 @@ class Shard:
         Raises:
             ShardError: they are missing or damaged, or have been changed since the opening.
         """
+        return self._read_records()
+
+    def _read_records(self) -> list[ClipRecord]:
         stats = read_stats(self.tar)
         found = [(each.frames, each.columns) for each in stats.clips]
         if found != self.clips[["frames", "columns"]].tolist():
@@ -94,8 +97,12 @@ class Shard:
 
     @cached_property
     def keys(self) -> list[str]:
-        """Of the clips, in order; read with `records`."""
-        return [record.key for record in self.records]
+        """Of the clips, in order; read as `records` are, which are not held for them.
+
+        Raises:
+            ShardError: as `records`.
+        """
+        return [record.key for record in self.__dict__.get("records") or self._read_records()]
 
     @cached_property
     def first_frame(self) -> NDArray[np.int64]:
@@ -280,5 +287,11 @@ def _make_index(
     if faults:
         raise ShardError("\n".join(faults))
     clips = np.concatenate([index.clips for index in indices])
-    frames = np.concatenate([index.frames for index in indices])
+    # A million clips have 2 GB of these: each part goes as it is copied, so they are held once.
+    frames = np.empty((sum(shard.frames for shard in told), 2), FRAME)
+    at = len(frames)
+    while indices:
+        part = indices.pop().frames
+        frames[at - len(part) : at] = part
+        at -= len(part)
     return SplitIndex(split, told, clips, frames)

@@ -26,10 +26,11 @@ from data_tools.manifest import ShardError, read_manifest
 from data_tools.mirror import name_of, open_sets
 from data_tools.names import shown
 from data_tools.remote_options import add_local_options, local_options, set_name
+from trainer.config.crops import crop_of, measured_notes
 from trainer.data.dataset import Dataset
 from trainer.model.fold import fold
 from trainer.model.formats import write_safetensors
-from trainer.model.weights import PACKAGED, Crop, find_weights, load_model, read_crop
+from trainer.model.weights import PACKAGED, find_weights, load_model, read_crop
 from trainer.score.answers import ask, embed_held_out
 from trainer.score.calibration import NEEDED, calibrate
 from trainer.score.calibration_report import lines, plot
@@ -158,6 +159,8 @@ def _run(argv: list[str] | None) -> None:
     answers = []
     splits = args.split * len(folders) if len(args.split) == 1 else args.split
     folders = open_sets(folders, local_options(args.data))
+    for told in measured_notes(args.weights, folders):
+        print(told)
     with fetching_splits(list(zip(folders, splits, strict=True)), note):
         for folder, split in zip(folders, splits, strict=True):
             held_out, name = [], name_of(folder)
@@ -169,7 +172,7 @@ def _run(argv: list[str] | None) -> None:
             answers += ask(held_out, args.mode)
     calibration, rows = calibrate(answers, args.mode, args.least_chance)
     # what they were trained on; the shards' crop is no more than what they were measured with
-    crop = read_crop(args.weights) or _crop_of(folders)
+    crop = read_crop(args.weights) or crop_of(folders)
     write_safetensors(model.half() if args.half else model, args.out, calibration, crop)
     for line in lines(calibration, rows):
         print(line)
@@ -189,12 +192,6 @@ def _swallowed(args: Namespace) -> Path:
         if len(values) > 1 and str(values[-1]).endswith(".safetensors"):
             return Path(values.pop())
     raise UsageError("OUT must be given, a .safetensors file (see --help)")
-
-
-def _crop_of(folders: Iterable[Path]) -> Crop | None:
-    """The crop that all of the shards hold; None: they differ, or one does not say."""
-    crops = {read_manifest(folder).crop for folder in folders}
-    return crops.pop() if len(crops) == 1 else None
 
 
 def _datasets(folder: Path, split: str) -> list[Dataset]:

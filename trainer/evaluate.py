@@ -30,6 +30,7 @@ from data_tools.fetch_ahead import fetching_splits, note
 from data_tools.lock import locked
 from data_tools.mirror import open_set
 from data_tools.remote_options import add_local_options, local_options, set_name
+from trainer.config.crops import measured_notes
 from trainer.model.device import find_device, naming_device_faults
 from trainer.model.fold import fold
 from trainer.model.weights import PACKAGED, find_weights, load_model
@@ -138,6 +139,8 @@ def _measure(
     model = fold(load_model(args.weights)).to(device)
     own = read_offsets(args.offsets) if args.offsets else None
     shards = open_set(args.data.shards, local_options(args.data))
+    for told in measured_notes(args.weights, [shards]):
+        print(told)
     with fetching_splits([(shards, options.split)], note):
         measured, left_out = evaluate(
             shards, model, options, own=own, device=device, threads=args.threads

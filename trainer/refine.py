@@ -37,6 +37,7 @@ from data_tools.remote_options import (
 )
 from trainer.config import check
 from trainer.config.command import parse
+from trainer.config.crops import measured_notes
 from trainer.data.dataset import Dataset
 from trainer.model.device import find_device, naming_device_faults
 from trainer.model.weights import PACKAGED, find_weights, load_model
@@ -135,6 +136,8 @@ def _run(argv: list[str] | None) -> None:
     def say(text: str) -> None:
         console.print(text, soft_wrap=True)
 
+    for told in measured_notes(weights, [shards]) if weights else ():
+        say(told)
     with (
         locked(out, "refine"),
         naming_device_faults(),

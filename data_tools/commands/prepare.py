@@ -144,7 +144,7 @@ def _prepare(argv: list[str]) -> int:
     if args.audio_stream is not None:
         from data_tools.video.decode import check_audio_stream
 
-        check_audio_stream(args.audio_stream, [path for path, _ in named])
+        check_audio_stream(args.audio_stream, [Path(file) for file, _ in named])
     options = _options(args)
     out = args.out or args.shards
     if os.path.exists(out) and not os.path.isdir(out):  # pathlib's raise at some names
@@ -190,7 +190,7 @@ def _prepare(argv: list[str]) -> int:
 
 def _print_listed(
     lists: OfficialLists,
-    videos: list[tuple[Path, str, str]],
+    videos: list[tuple[str, str, str]],
     planned: list[PlannedVideo],
     console: Console,
 ) -> None:
@@ -293,7 +293,7 @@ def _open_folder(out: Path) -> None:
 
 
 def _run(
-    videos: list[tuple[Path, str, str]], out: Path, options: PrepareOptions, run: RunOptions
+    videos: list[tuple[str, str, str]], out: Path, options: PrepareOptions, run: RunOptions
 ) -> tuple[Tally, int, Path]:
     """What became of the videos, how many more earlier runs left, and the report's file."""
     from data_tools.prepare import earlier_records, locked_clips, prepare

@@ -17,6 +17,7 @@ COMMANDS = [
     "inference_speed",
     "loader_rate",
     "pack_speed",
+    "plan_scale",
     "prepare_speed",
     "profile_steps",
     "real_refine",

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from data_tools.errors import UsageError
-from data_tools.inputs import find_videos, settle_names
+from data_tools.inputs import SUFFIXES, find_videos, settle_names
+from data_tools.names import shown
 
 
 def test_one_file_by_several_names_is_one_video(tmp_path):
@@ -47,3 +51,56 @@ def test_a_name_too_long_with_its_escapes_is_shortened(tmp_path):
     assert len(names) == 2
     for name in names:
         (tmp_path / f"{name}.jpg").touch()
+
+
+def test_names_are_cut_as_pathlib_cuts_them(tmp_path, monkeypatch):
+    files = [
+        "a.mp4", "A.MP4", "x..mp4", "x.y.mkv", ".hidden.mp4", "..mp4", "none", "mp4", "dot.",
+        "b.txt", "sub/a.mp4", "sub/.deep/c.mov", "sub/b b.webm", "train.mp4", "train/x.mp4",
+        "montage/x.mp4", "montages.mp4", "report.mp4", ".secret/y.avi", "\u00e9/\udcff.mp4",
+        "c\nd.mp4", f"{'l' * 240}/x.mp4",
+    ]  # fmt: skip
+    for file in files:
+        (tmp_path / file).parent.mkdir(exist_ok=True, parents=True)
+        (tmp_path / file).touch()
+    (tmp_path / "loop").symlink_to(tmp_path)  # links to folders are not followed
+    (tmp_path / "gone.mp4").symlink_to("nowhere")
+    videos, others = find_videos([tmp_path])
+    inside = [f for f in tmp_path.rglob("*") if not f.is_dir() and not f.name.startswith(".")]
+    known = [f for f in inside if f.suffix.lower() in SUFFIXES]
+    assert sorted(file for file, _ in videos) == sorted(map(str, known))
+    assert others == len(inside) - len(known) == 4
+    named = dict(videos)
+    for path in known:
+        name = shown(path.relative_to(tmp_path).with_suffix(""))
+        odd = name.startswith((".", "report", "montage/")) or name == "train"
+        assert named[str(path)] == (f"_{name}" if odd else name)
+    monkeypatch.chdir(tmp_path / "sub")
+    assert [file for file, _ in find_videos([Path(".")])[0]] == [
+        ".deep/c.mov", "a.mp4", "b b.webm",
+    ]  # fmt: skip
+
+
+def test_lines_of_a_list_name_videos_by_their_parts(tmp_path, monkeypatch):
+    lines = ["/data//x/./a.mp4", "../up.b.mkv", "plain", "end.", "sub/.mp4", " in/blank.mp4 "]
+    (tmp_path / "list.txt").write_text("\n".join(lines))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "here.mp4").touch()
+    (tmp_path / "own.txt").write_text("here.mp4\n./here.mp4\n")
+    assert find_videos([Path("own.txt")])[0] == [("here.mp4", "here")] * 2
+    found = find_videos([tmp_path / "list.txt"])[0]
+    assert [name for _, name in found] == [
+        "data/x/a", "end.", "in/blank", "plain", "sub/.mp4", "up.b",
+    ]  # fmt: skip
+
+
+@given(st.lists(st.text("ab/", min_size=1, max_size=5).map(lambda text: text.strip("/") or "a")))
+def test_a_name_below_another_ones_is_refused_in_any_order(names):
+    first: set[str] = set()
+    settled = settle_names([(f"/gone/{n}.mp4", name) for n, name in enumerate(names)])
+    for name, (_, now, why) in zip(names, settled, strict=True):
+        above = any(name.startswith(f"{other}/") for other in first)
+        assert ("among those of" in why) == (above and name not in first)
+        assert ("has the same name" in why) == (name in first)
+        assert (now == name) == (why == "")
+        first.add(name)

@@ -222,3 +222,11 @@ def test_an_index_beyond_its_tar_is_refused(
     idx.write_text(f"{first}\n{' '.join(fields)}\n")
     with pytest.raises(ShardError, match="does not match"):
         Shard(tmp_path / "train-000000.tar")
+
+
+def test_keys_alone_hold_no_records(shards_folder: Path) -> None:
+    for shard in open_shards(shards_folder, "train"):
+        shard.__dict__.pop("records", None)  # as one that was opened by its index
+        keys = shard.keys
+        assert "records" not in shard.__dict__  # a million clips have a gigabyte of them
+        assert keys == [record.key for record in shard.records] == shard.keys

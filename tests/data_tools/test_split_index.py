@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data_tools import shards, split_index
+from data_tools import shard_index, shards, split_index
 from data_tools.atomic import write_json
 from data_tools.clips import SPLITS
 from data_tools.manifest import (
@@ -47,8 +47,9 @@ LONG_AGO = 10**9  # s
 
 @pytest.fixture(autouse=True)
 def kept(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Small splits are worth an index, too."""
+    """Small splits are worth an index, too, and are checked piece by piece."""
     monkeypatch.setattr(split_index, "WORTH", 0)
+    monkeypatch.setattr(shard_index, "_AT_ONCE", 3)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "user"))
 
 

@@ -1,12 +1,10 @@
 """Weights with their calibration, by the command line."""
 
-import json
 from pathlib import Path
 
 import pytest
 import torch
 
-from data_tools.manifest import read_manifest
 from trainer import calibrate
 from trainer.model.calibration import LogisticCalibration
 from trainer.model.network import Network
@@ -14,20 +12,6 @@ from trainer.model.syncnet import SyncNet
 from trainer.model.weights import load_model, read_calibration, read_crop
 from trainer.score import answers
 from trainer.score.speakers import speaker_finder
-
-
-def test_weights_know_the_crop_of_the_shards_if_it_is_one(
-    shards_folder: Path, tmp_path: Path
-) -> None:
-    folders = []
-    for crop in ("face", "mouth", None):
-        folders.append(tmp_path / str(crop))
-        folders[-1].mkdir()
-        content = read_manifest(shards_folder).as_dict() | {"crop": crop}
-        (folders[-1] / "manifest.json").write_text(json.dumps(content))
-    face, mouth, silent = folders
-    assert calibrate._crop_of([face, face]) == "face"
-    assert calibrate._crop_of([face, mouth]) is None is calibrate._crop_of([face, silent])
 
 
 def test_the_command_writes_weights_with_their_calibration(

@@ -1,6 +1,7 @@
 """Whether the pictures of the shards are the crops that the weights were, or will be, taken for."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from pathlib import Path
 
 from data_tools.errors import UserError
 from data_tools.manifest import read_manifest
@@ -14,8 +15,8 @@ def crop_notes(config: Config) -> Iterator[str]:
 
     A network can be trained on any crop; but `syncnet` takes the face for the preset syncnet and
     the mouth for the others, and weights to start from know one crop alone, which they may say.
-    Shards of before 2026,
-    and of clips made otherwise, do not say what they hold; nothing is said of them.
+    Shards of before 2026, and of clips made otherwise, do not say what they hold; nothing is said
+    of them.
     """
     taken = "face" if config.model.name == "syncnet" else "mouth"  # by syncnet
     told = _crop_of_init(config)
@@ -38,6 +39,35 @@ def crop_notes(config: Config) -> Iterator[str]:
             yield (
                 f"note: {folder} holds {crop} crops, and syncnet takes {taken} crops for "
                 f"{config.model.name}: measure with {remedy}"
+            )
+
+
+def crop_of(folders: Iterable[Path]) -> Crop | None:
+    """The crop that all of the shards hold; None: they differ, or one does not say.
+
+    Raises:
+        ShardError: a manifest is missing or damaged.
+    """
+    crops = {read_manifest(folder).crop for folder in folders}
+    return crops.pop() if len(crops) == 1 else None
+
+
+def measured_notes(weights: Path, folders: Iterable[Path]) -> Iterator[str]:
+    """A line for each set of shards with other crops than these weights were trained on.
+
+    Nothing is said where the weights or the shards do not say.
+
+    Raises:
+        WeightsError: the weights are missing or damaged.
+        ShardError: a manifest is missing or damaged.
+    """
+    learnt = read_crop(weights)
+    for folder in folders if learnt else ():
+        crop = read_manifest(folder).crop
+        if crop not in (None, learnt):
+            yield (
+                f"note: {folder} holds {crop} crops; {weights} was trained on {learnt} crops, "
+                "and tells little of others"
             )
 
 

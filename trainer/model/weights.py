@@ -98,20 +98,27 @@ def read_calibration(path: Path) -> AnyCalibration | None:
 
 
 def read_crop(path: Path) -> Crop | None:
-    """The crop that the weights were trained on, as a safetensors file says; None: none is told.
+    """The crop that the weights were trained on, as a safetensors file or our checkpoint says.
+
+    Returns:
+        None: none is told, as by bare state dicts and runs on shards that do not say.
 
     Raises:
-        WeightsError: the file is damaged, or there is no such crop.
+        WeightsError: the file is missing or damaged, or there is no such crop.
     """
-    text = _metadata(path).get("crop")
+    if path.suffix == ".safetensors":
+        text: Any = _metadata(path).get("crop")
+    else:
+        state = _read_torch(path)
+        ours = isinstance(state, dict) and isinstance(state.get("model"), dict)
+        text = state.get("crop") if ours else None
     if text is None:
         return None
     for crop in CROPS:
-        if text == crop:
+        if isinstance(text, str) and text == crop:
             return crop
-    raise WeightsError(
-        f"{path}: its crop must be one of {', '.join(CROPS)}, not {plain_name(text)}"
-    )
+    told = plain_name(text) if isinstance(text, str) else "another kind of value"
+    raise WeightsError(f"{path}: its crop must be one of {', '.join(CROPS)}, not {told}")
 
 
 def _metadata(path: Path) -> dict[str, str]:
@@ -162,23 +169,8 @@ def read_state(path: Path) -> dict[str, torch.Tensor]:
     Raises:
         WeightsError: as `load_model`.
     """
-    if not os.path.isfile(path):  # pathlib's raises where a folder above cannot be entered
-        raise WeightsError(
-            f"{path} is no file; give the file with the weights, or the name of a network of the "
-            f"package: {', '.join(PACKAGED)}"
-        )
-    if path.suffix == ".safetensors":
-        state: Any = _read_safetensors(path)
-    else:
-        try:
-            state = torch_file.read(path)
-        except NotOfTorch:
-            raise WeightsError(
-                f"{path} is no file of weights: give a run's best.pt, syncnet_v2.model or "
-                ".safetensors"
-            ) from None
-        except TorchFileError as error:
-            raise WeightsError(f"{path} {error}") from None
+    _check_file(path)
+    state = _read_safetensors(path) if path.suffix == ".safetensors" else _read_torch(path)
     if isinstance(state, dict) and isinstance(state.get("model"), dict):
         try:
             state = inference_weights(state)  # our checkpoints
@@ -194,6 +186,27 @@ def read_state(path: Path) -> dict[str, torch.Tensor]:
         if state and all(key.startswith(prefix) for key in state):
             state = {key.removeprefix(prefix): value for key, value in state.items()}
     return {key: value.detach() for key, value in state.items()}
+
+
+def _check_file(path: Path) -> None:
+    if not os.path.isfile(path):  # pathlib's raises where a folder above cannot be entered
+        raise WeightsError(
+            f"{path} is no file; give the file with the weights, or the name of a network of the "
+            f"package: {', '.join(PACKAGED)}"
+        )
+
+
+def _read_torch(path: Path) -> Any:
+    """What `torch.save` wrote, whatever it is."""
+    _check_file(path)
+    try:
+        return torch_file.read(path)
+    except NotOfTorch:
+        raise WeightsError(
+            f"{path} is no file of weights: give a run's best.pt, syncnet_v2.model or .safetensors"
+        ) from None
+    except TorchFileError as error:
+        raise WeightsError(f"{path} {error}") from None
 
 
 def inference_weights(state: dict[str, Any]) -> dict[str, torch.Tensor]:

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from trainer.config.crops import crop_of
 from trainer.train import checkpoint
 from trainer.train.ending import end_blown_up
 from trainer.train.setup import Opened
@@ -12,6 +13,7 @@ class Saver:
 
     def __init__(self, opened: Opened) -> None:
         self._opened = opened
+        self._crop = crop_of(opened.config.data.folders)
         self._told = False  # that the weights are no numbers
 
     def save(self, step: int, best_accuracy: float, best: bool = False) -> None:
@@ -61,7 +63,7 @@ class Saver:
 
     def _state(self, step: int, best: float, quarantine: dict[str, int]) -> dict[str, Any]:
         """What a checkpoint holds."""
-        return {
+        state = {
             **self._opened.step.state_dict(),
             "step": step,
             "best": best,
@@ -69,3 +71,5 @@ class Saver:
             "quarantine": quarantine,
             "config": self._opened.config.as_dict(),
         }
+        # Only where it is known: other checkpoints are what they have always been.
+        return state if self._crop is None else state | {"crop": self._crop}
