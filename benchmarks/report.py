@@ -40,6 +40,7 @@ from benchmarks.strangers import rounds
 from benchmarks.strangers import tables as strangers
 from benchmarks.studies import (
     augmentation,
+    detectors,
     loss,
     margin,
     min_shift,
@@ -139,6 +140,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "loader": _loader,
     "training": _training,
     "prepare": _one("prepare_speed", prepare_speed.readme),
+    "detectors": _one("detectors", detectors.readme),
     "datasets": _one("prepare_speed", dataset_hours.readme),
     "inference": _one("inference_speed", inference_speed.readme),
     "real": _one("real_speech", real_speech.readme),
