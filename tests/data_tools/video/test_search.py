@@ -54,7 +54,8 @@ def test_windows_show_the_faces_of_the_whole_picture(search: Search, pictures: l
     for face, expected in zip(
         *(sorted(faces, key=lambda face: face.box) for faces in (found[1], whole[1])), strict=True
     ):
-        assert face.box == pytest.approx(expected.box, abs=2)
+        # of a face of 130 x 156: beyond the window the detector sees nothing
+        assert face.box == pytest.approx(expected.box, abs=4)
         assert face.score == pytest.approx(expected.score, abs=0.05)
 
 
