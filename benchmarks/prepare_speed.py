@@ -151,7 +151,7 @@ def _measure(args: Namespace, argv: list[str] | None) -> None:
         raise UserError(f"{args.video} is no file")
     video = args.video or synthetic_video(args.cache, args.seconds)
     figures = measure(video, args.rounds, args.copies, args.detect_every)
-    seconds, count = (2.0, 2) if args.quick else (8.0, 12)
+    seconds, count = (2.0, 2) if args.quick else (32.0, 3)
     figures["crops"] = crop_speed.measure_crops(args.cache, args.rounds, seconds, count)
     report("prepare_speed", figures, args.json, args.rounds, quick=args.quick)
 

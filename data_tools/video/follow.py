@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
+from collections.abc import Iterable
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import pairwise
@@ -20,9 +21,11 @@ from numpy.typing import NDArray
 
 from data_tools.video.crop import cut, region, sharpness
 from data_tools.video.decode import Converter, Picture
-from data_tools.video.faces import Detector, Face, open_detector
+from data_tools.video.faces import Face
 from data_tools.video.montage import Montage
 from data_tools.video.options import PrepareOptions
+from data_tools.video.patches import Patches
+from data_tools.video.search import Gap, Search
 from data_tools.video.shots import SIDE, Cuts
 from data_tools.video.stages import StageClock
 from data_tools.video.track_file import CropStore, TrackFile
@@ -72,11 +75,10 @@ class FaceFollower:
         montage: Montage | None = None,
     ) -> None:
         self._store, self._options, self._clock = CropStore(work), options, clock
-        self._montage = montage
         self._writer = CropWriter(options, clock)
         self._converter = Converter(aspect)
-        model = options.detector_model
-        self._detector: Detector = open_detector(options.detector, Path(model) if model else None)
+        self._patches = Patches(self._converter)
+        self._search = Search(self._converter, options, montage)
         self._cuts = Cuts(options.shot_threshold)
         self._tracker = Tracker()
         self._shots: list[tuple[int, int]] = []
@@ -125,13 +127,21 @@ class FaceFollower:
         coarse = list(range(begin, self._waiting[-1] + 1, self._options.detect_every))
         if final and coarse[-1] != self._waiting[-1]:
             coarse.append(self._waiting[-1])
-        faces |= self._detect([index for index in coarse if index not in faces])
-        between: list[int] = []
-        for index, later in pairwise(coarse):
-            here, there = faces[index], faces[later]
-            if len(match(here, there, _STABLE)) < max(len(here), len(there)):
-                between += range(index + 1, later)
-        faces |= self._detect(between)
+        first, last = coarse[0], coarse[-1]
+        ends = {first, last} if self._search.windowed else set(coarse)
+        faces |= self._search.everywhere(
+            self._pictures[index] for index in sorted(ends - faces.keys())
+        )
+        inner = [index for index in coarse if index not in faces]
+        faces |= self._search.between([self._gap(inner, faces[first], faces[last])])
+        moved = [
+            self._gap(range(index + 1, later), faces[index], faces[later])
+            for index, later in pairwise(coarse)
+            if len(match(faces[index], faces[later], _STABLE))
+            < max(len(faces[index]), len(faces[later]))
+        ]
+        faces |= self._search.between(moved)
+        self._clock.lap("detect")
         for index in sorted(faces):
             if self._anchor is None or index > self._anchor[0]:
                 self._tracker.update(index, len(self._shots) - 1, faces[index])
@@ -139,30 +149,8 @@ class FaceFollower:
         self._waiting = [index for index in self._waiting if index > coarse[-1]]
         self._write_crops()
 
-    def _detect(self, indices: list[int]) -> dict[int, list[Face]]:
-        """The faces in these pictures, by the picture."""
-        if not indices:
-            return {}
-        frames = [self._pictures[index].frame for index in indices]
-        small = [self._converter.rgb(frame, self._options.detect_size) for frame in frames]
-        scales = [
-            self._converter.short_side(frame) / min(picture.shape[:2])
-            for frame, picture in zip(frames, small, strict=True)
-        ]
-        # A batch is of one size, which may change in the middle of a video.
-        groups: dict[tuple[int, ...], list[int]] = defaultdict(list)
-        for place, picture in enumerate(small):
-            groups[picture.shape].append(place)
-        detected: dict[int, list[Face]] = {}
-        for places in groups.values():
-            batch = self._detector.detect([small[place] for place in places])
-            for place, faces in zip(places, batch, strict=True):
-                detected[indices[place]] = [_scaled(face, scales[place]) for face in faces]
-        if self._montage is not None:
-            for index, picture, scale in zip(indices, small, scales, strict=True):
-                self._montage.see(index, picture, scale)
-        self._clock.lap("detect")
-        return detected
+    def _gap(self, indices: Iterable[int], before: list[Face], after: list[Face]) -> Gap:
+        return Gap([self._pictures[index] for index in indices], before, after)
 
     def _write_crops(self) -> None:
         """Write every crop whose box is certain; forget pictures that no track needs any more."""
@@ -180,16 +168,21 @@ class FaceFollower:
                 needed = min(needed, crops.next)
         for index in sorted(due):
             picture = self._pictures[index]
-            rgb = self._converter.rgb(picture.frame)
-            for crops, box in due[index]:
-                self._write_crop(rgb, box, crops, picture)
+            squares = [region(box, self._options.crop) for _, box in due[index]]
+            rgb = self._patches.rgb(picture.frame, squares)
+            for (crops, _), square in zip(due[index], squares, strict=True):
+                self._write_crop(rgb, square, crops, picture)
         for index in [index for index in self._pictures if index < needed]:
             del self._pictures[index]
 
     def _write_crop(
-        self, rgb: NDArray[np.uint8], box: NDArray[np.float64], crops: TrackFile, picture: Picture
+        self,
+        rgb: NDArray[np.uint8],
+        square: tuple[float, float, float],
+        crops: TrackFile,
+        picture: Picture,
     ) -> None:
-        x, y, side = region(box, self._options.crop)
+        x, y, side = square
         pixels = cut(rgb, (x, y), side, self._options.side)
         if self._options.gray:
             pixels = _gray(pixels)
@@ -216,11 +209,6 @@ class CropWriter:
         jpeg = simplejpeg.encode_jpeg(pixels, self._options.quality, *colours, fastdct=False)
         crops.append(jpeg)
         self._clock.lap("encode")
-
-
-def _scaled(face: Face, scale: float) -> Face:
-    left, top, right, bottom = face.box
-    return Face((left * scale, top * scale, right * scale, bottom * scale), face.score)
 
 
 def _gray(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:

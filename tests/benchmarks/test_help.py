@@ -24,6 +24,7 @@ COMMANDS = [
     "real_speech",
     "report",
     "shift_recovery",
+    "studies.detectors",
     "timing_cost",
 ]
 STUDIES = ["augmentation", "loss", "margin", "min_shift", "pairing", "refinement"]

@@ -1,0 +1,89 @@
+"""RGB of the parts of a picture that are cropped, and of no others: byte for byte as of all of it.
+
+Of a face in a picture of 720p most of the conversion would be thrown away.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import Any
+
+import av
+import numpy as np
+from av.video.reformatter import Interpolation, VideoReformatter
+from numpy.typing import NDArray
+
+from data_tools.video.decode import Converter
+
+# Pixels; what is converted begins and ends at multiples of it, or with the picture, so that
+# libswscale computes each pixel with the same instructions as in the whole picture.
+_GRID = 64
+_AROUND = 8  # pixels beyond the square that `data_tools.video.crop.cut` may read
+
+
+class Patches:
+    """Converts parts of pictures, all of one video.
+
+    converter: for pictures that must be converted as a whole.
+    """
+
+    def __init__(self, converter: Converter) -> None:
+        self._converter = converter
+        self._scaler = VideoReformatter()
+        self._canvas: NDArray[np.uint8] | None = None
+
+    def rgb(self, frame: Any, squares: Iterable[tuple[float, float, float]]) -> NDArray[np.uint8]:
+        """As `Converter.rgb`, (H, W, 3) RGB uint8, but certain only in and around the squares.
+
+        The next call writes into the same array.
+
+        squares: centre x, centre y and side of each, pixels.
+        """
+        if not self._divides(frame):
+            return self._converter.rgb(frame)
+        if self._canvas is None or self._canvas.shape[:2] != (frame.height, frame.width):
+            self._canvas = np.zeros((frame.height, frame.width, 3), np.uint8)
+        for x, y, side in squares:
+            left, right = _span(x, side, frame.width)
+            top, bottom = _span(y, side, frame.height)
+            if left < right and top < bottom:
+                part = _part(frame, left, top, right - left, bottom - top)
+                # One thread: the processes are the parallelism.
+                how = Interpolation.BILINEAR
+                small = self._scaler.reformat(part, format="rgb24", interpolation=how, threads=1)
+                self._canvas[top:bottom, left:right] = small.to_ndarray()
+        return self._canvas
+
+    def _divides(self, frame: Any) -> bool:
+        """Whether each pixel's colour depends on its own brightness and its own colour alone."""
+        # Of odd sizes libswscale interpolates the colour; of other formats it is not known.
+        even = frame.width % 2 == 0 and frame.height % 2 == 0
+        square = self._converter.size(frame) == (frame.height, frame.width)
+        upright = not frame.rotation and all(plane.line_size > 0 for plane in frame.planes)
+        return even and square and upright and frame.format.name == "yuv420p"
+
+
+def _span(centre: float, side: float, length: int) -> tuple[int, int]:
+    """First pixel and one past the last, within `length`, that hold the square and its margin."""
+    begin = math.floor((centre - side / 2 - _AROUND) / _GRID) * _GRID
+    end = math.ceil((centre + side / 2 + _AROUND) / _GRID) * _GRID
+    return max(begin, 0), min(end, length)
+
+
+def _part(frame: Any, left: int, top: int, width: int, height: int) -> Any:
+    """A rectangle of a yuv420p frame as a frame of its own; all numbers are even."""
+    part = av.VideoFrame(width, height, "yuv420p")
+    for name in ("colorspace", "color_range", "color_primaries", "color_trc"):
+        if hasattr(frame, name):  # PyAV 14 does not know all of them
+            setattr(part, name, getattr(frame, name))
+    for number, (whole, own) in enumerate(zip(frame.planes, part.planes, strict=True)):
+        half = 1 if number == 0 else 2
+        rows = slice(top // half, (top + height) // half)
+        columns = slice(left // half, (left + width) // half)
+        _pixels(own)[: height // half, : width // half] = _pixels(whole)[rows, columns]
+    return part
+
+
+def _pixels(plane: Any) -> NDArray[np.uint8]:
+    return np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)
