@@ -4,10 +4,9 @@ Sound is moved sample by sample and embedded anew; pictures are cut and what spa
 embedded anew. So a track need not be decoded again for every change that is planted in it.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeAlias
 
 import numpy as np
 import simplejpeg
@@ -23,8 +22,6 @@ from trainer.score.centred import score_centred_in_pieces
 from trainer.score.embed import embed_lips, embed_sound, features
 from trainer.score.scoring import REACH
 from trainer.score.trust import TrackResult, judge_track
-
-Early: TypeAlias = Callable[[NDArray[np.float64]], NDArray[np.float64]]  # seconds -> frames
 
 _BEYOND = 240  # samples that the last window reaches beyond the last frame
 _AT_ONCE = 25  # frames
@@ -62,11 +59,15 @@ class Take:
             self.audio[first * SAMPLES_PER_FRAME : last * SAMPLES_PER_FRAME],
         )
 
-    def heard(self, early: Early) -> "Take":
-        """The same with its sound early by so many frames at each moment, late where negative."""
+    @property
+    def moments(self) -> NDArray[np.float64]:
+        """(samples,) when each sample is heard, seconds."""
+        return np.arange(len(self.audio)) / SAMPLE_RATE
+
+    def heard(self, early: NDArray[np.floating] | float) -> "Take":
+        """The same with its sound early by so many frames at each sample, late where negative."""
         at = np.arange(len(self.audio), dtype=float)
-        moved = at + SAMPLES_PER_FRAME * early(at / SAMPLE_RATE)
-        sound = np.interp(moved, at, self.audio, left=0, right=0)
+        sound = np.interp(at + SAMPLES_PER_FRAME * early, at, self.audio, left=0, right=0)
         return Take(
             self.name, self.group, self.frames_NHW, self.lips_KD, np.rint(sound).astype(np.int16)
         )

@@ -14,6 +14,7 @@ from typing import Any
 
 from benchmarks import (
     cache_rate,
+    changes,
     compare_loaders,
     cpu_step,
     dataset_hours,
@@ -145,6 +146,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "strangers_rounds": _one("strangers_rounds", rounds.readme),
     "strangers_short": _one("strangers", strangers.readme_short),
     "refined": _one("real_refine", real_refine.readme),
+    "changes": _one("changes", changes.readme),
     "shifts": _one("shift_recovery", shift_recovery.readme),
     "cpu_step": _one("cpu_step", cpu_step.readme),
     "gpu": _gpu,

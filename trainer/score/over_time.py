@@ -63,6 +63,28 @@ def _moment(track: TrackResult, window: int, first: bool) -> float:
     return track.start_seconds + (window + WINDOW_FRAMES // 2) / FPS
 
 
+@dataclass(frozen=True)
+class Jump:
+    """A change of the offset: when, seconds of the video, from what and to what, frames."""
+
+    seconds: float
+    from_frames: float
+    to_frames: float
+
+
+def jumps(track: TrackResult) -> list[Jump]:
+    """Where a track's offset jumps; where nothing can be told around it, in the middle of that."""
+    path = track.score.path
+    return [
+        Jump(
+            (_moment(track, one.last, first=False) + _moment(track, two.first, first=True)) / 2,
+            one.end_frames,
+            two.begin_frames,
+        )
+        for one, two in (path.jumps if path else ())
+    ]
+
+
 def in_words(track: TrackResult) -> str:
     """As a person needs it: "in sync from 0:00 to 1:12, then audio is 200 ms late"."""
     parts = _told(stretches(track))
@@ -102,9 +124,8 @@ def columns(track: TrackResult) -> dict[str, Any]:
     return {
         "over_time": in_words(track),
         "jumps": "; ".join(
-            f"{_moment(track, two.first, first=True):.1f} s: "
-            f"{one.end_frames:+.0f} to {two.begin_frames:+.0f} frames"
-            for one, two in path.jumps
+            f"{jump.seconds:.1f} s: {jump.from_frames:+.0f} to {jump.to_frames:+.0f} frames"
+            for jump in jumps(track)
         ),
         "drift_ppm": round(path.drift_ppm) if tells else None,
         "drift_ms_per_minute": round(_per_minute(path), 1) if tells else None,
