@@ -49,6 +49,7 @@ _TOGETHER = 2  # rows that depend on each other: a second
 _NOWHERE = -1  # the shift of a block where nothing can be told
 _NEAR = 3  # shifts that fit in part, beside the one that fits
 _FINE = 8  # parts of a frame
+_MOST_CELLS = 2_000_000  # of slanted fields in memory at once
 _MOST_SLANT = 30.0  # frames from the first window to the last
 
 
@@ -168,14 +169,14 @@ class _Gains:
         return self.at(np.arange(self.gains_TS.shape[1]) + slope * self.centres_T[:, None])
 
 
-def _standard(fits_KS: NDArray[np.floating]) -> NDArray[np.float64]:
+def _standard(fits_KS: NDArray[np.floating]) -> NDArray[np.float32]:
     """Rows about nought, in deviations of all of them; nought where there is no sound."""
-    rows_KS = np.asarray(fits_KS, np.float64)
-    known = np.isfinite(rows_KS)
-    filled = np.where(known, rows_KS, 0.0)
-    mean_K1 = filled.sum(1, keepdims=True) / np.maximum(known.sum(1, keepdims=True), 1)
-    rows_KS = np.where(known, rows_KS - mean_K1, 0.0)
-    return np.asarray(rows_KS / (rows_KS.std() or 1.0))
+    rows_KS = np.where(np.isfinite(fits_KS), fits_KS, np.nan).astype(np.float32)
+    known_K1 = np.isfinite(rows_KS).sum(1, keepdims=True)
+    rows_KS -= np.nansum(rows_KS, 1, keepdims=True, dtype=np.float64) / np.maximum(known_K1, 1)
+    np.nan_to_num(rows_KS, copy=False)
+    rows_KS /= rows_KS.std(dtype=np.float64) or 1.0
+    return rows_KS
 
 
 def _price(windows: int, shifts: int) -> float:
@@ -184,24 +185,29 @@ def _price(windows: int, shifts: int) -> float:
 
 
 def _rescaled(
-    rows_KS: NDArray[np.float64], shifts_K: NDArray[np.int64]
-) -> tuple[NDArray[np.float64], float]:
+    rows_KS: NDArray[np.float32], shifts_K: NDArray[np.int64]
+) -> tuple[NDArray[np.float32], float]:
     """The rows in deviations of what does not fit by a path, and the mean of what does."""
     known = shifts_K >= 0
-    apart_KS = np.abs(np.arange(rows_KS.shape[1]) - shifts_K[:, None])
-    others = rows_KS[(apart_KS > _NEAR) | ~known[:, None]]
-    scale = (others.std() if len(others) else 0.0) or 1.0
-    fitting = rows_KS[known, shifts_K[known]]
-    mean = fitting.mean() / scale if len(fitting) else 1.0
-    return rows_KS / scale, float(np.clip(mean, *_MEANS))
+    at_K1 = shifts_K[known, None]
+    fitting = rows_KS[known, shifts_K[known]].astype(np.float64)
+    # Of all but those near the path; they are few, and so are taken away from the sums over all.
+    beside = at_K1 + np.arange(-_NEAR, _NEAR + 1)
+    inside = (beside >= 0) & (beside < rows_KS.shape[1])
+    near_KN = np.where(inside, np.take_along_axis(rows_KS[known], beside * inside, 1), 0.0)
+    squares = np.einsum("ks,ks->", rows_KS, rows_KS, dtype=np.float64) - (near_KN**2).sum()
+    mean = (rows_KS.sum(dtype=np.float64) - near_KN.sum()) / max(rows_KS.size - inside.sum(), 1)
+    scale = math.sqrt(max(squares / max(rows_KS.size - inside.sum(), 1) - mean**2, 0.0)) or 1.0
+    fits = float(fitting.mean()) / scale if len(fitting) else 1.0
+    return rows_KS / np.float32(scale), float(np.clip(fits, *_MEANS))
 
 
-def _added_up(rows_KS: NDArray[np.float64], mean: float) -> _Gains:
-    gains_KS = mean * (rows_KS - mean / 4) / TAU
+def _added_up(rows_KS: NDArray[np.float32], mean: float) -> _Gains:
     starts = np.arange(0, len(rows_KS), _BLOCK)
     ends = np.minimum(starts + _BLOCK, len(rows_KS))
+    sums_TS = np.add.reduceat(rows_KS, starts, axis=0, dtype=np.float64)
     return _Gains(
-        np.add.reduceat(gains_KS, starts, axis=0),
+        mean * (sums_TS - (ends - starts)[:, None] * mean / 4) / TAU,
         -_BLOCK * mean * mean / 4 / TAU,
         (starts + ends - len(rows_KS)) / 2,
     )
@@ -272,7 +278,11 @@ def _drift(gains: _Gains, shifts_T: NDArray[np.int64], price: float) -> tuple[fl
     windows = 2 * (gains.centres_T[-1] + 1)
     most = min(_MOST_SLANT, gains.gains_TS.shape[1] - 1)
     slopes_B = np.arange(-most, most + 1) / windows
-    scores_B = _scores(np.stack([gains.slanted(slope) for slope in slopes_B], 1), price)
+    at_once = max(1, _MOST_CELLS // gains.gains_TS.size)
+    parts = [slopes_B[first : first + at_once] for first in range(0, len(slopes_B), at_once)]
+    scores_B = np.concatenate(
+        [_scores(np.stack([gains.slanted(one) for one in part], 1), price) for part in parts]
+    )
     upright = _fit(gains, shifts_T, 0.0, price)
     start = float(slopes_B[scores_B.argmax()])
     if start == 0:
@@ -352,14 +362,14 @@ def _step(rise: Any, bend: Any) -> NDArray[np.float64]:
 
 
 def _segments(
-    rows_KS: NDArray[np.float64], shifts_T: NDArray[np.int64], slope: float, mean: float
+    rows_KS: NDArray[np.float32], shifts_T: NDArray[np.int64], slope: float, mean: float
 ) -> list[Segment]:
     """The stretches of a path, their bounds found window by window."""
     count, shifts = rows_KS.shape
     middle_K = np.arange(count) + 0.5 - count / 2
-    fits_KS = rows_KS
+    fits_KS: NDArray[np.floating] = rows_KS
     if slope:
-        fits_KS = _Gains(rows_KS, 0.0, middle_K).slanted(slope)
+        fits_KS = _Gains(rows_KS.astype(np.float64), 0.0, middle_K).slanted(slope)
     starts = np.concatenate([[0], 1 + np.flatnonzero(np.diff(shifts_T))])
     bounds = [*(int(start) * _BLOCK for start in starts), count]
     at = [int(shifts_T[start]) for start in starts]
@@ -369,7 +379,7 @@ def _segments(
         nan = float("nan")
         begin = end = strength = nan
         if shift != _NOWHERE:
-            own_S = fits_KS[first:last].sum(0)
+            own_S = fits_KS[first:last].sum(0, dtype=np.float64)
             strength = float(own_S[shift]) / math.sqrt((last - first) * TAU)
             height = shifts // 2 - shift - (_between(own_S, shift) if slope else 0.0)
             begin = height - slope * float(middle_K[first])
@@ -387,7 +397,7 @@ def _between(curve_S: NDArray[np.float64], at: int) -> float:
     return 0.0 if bend >= 0 else float(np.clip((left - right) / 2 / bend, -0.5, 0.5))
 
 
-def _refine(bounds: list[int], at: list[int], fits_KS: NDArray[np.float64], mean: float) -> None:
+def _refine(bounds: list[int], at: list[int], fits_KS: NDArray[np.floating], mean: float) -> None:
     """Move each bound between two offsets to the window where it most likely lies."""
     for index in range(1, len(at)):
         if _NOWHERE in (at[index - 1], at[index]):
@@ -397,7 +407,7 @@ def _refine(bounds: list[int], at: list[int], fits_KS: NDArray[np.float64], mean
         bounds[index] = min(max(first + moment, first + 1), last - 1)
 
 
-def _moment(fits_KS: NDArray[np.float64], one: int, two: int, mean: float) -> int:
+def _moment(fits_KS: NDArray[np.floating], one: int, two: int, mean: float) -> int:
     """The window from which on shift `two` fits instead of `one`.
 
     Either the pictures were cut, or the sound was: then its windows are counted at the moments when
@@ -405,8 +415,8 @@ def _moment(fits_KS: NDArray[np.float64], one: int, two: int, mean: float) -> in
     moments are as likely: it is their mean.
     """
     count, middle = len(fits_KS), fits_KS.shape[1] // 2
-    before = np.concatenate([[0], np.cumsum(fits_KS[:, one])])
-    behind = np.concatenate([np.cumsum(fits_KS[::-1, two])[::-1], [0]])
+    before = np.concatenate([[0], np.cumsum(fits_KS[:, one], dtype=np.float64)])
+    behind = np.concatenate([np.cumsum(fits_KS[::-1, two], dtype=np.float64)[::-1], [0]])
     at = np.arange(count + 1)
     heard = before[np.clip(at - (one - middle), 0, count)]
     heard = heard + behind[np.clip(at - (two - middle), 0, count)]
