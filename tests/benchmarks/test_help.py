@@ -7,6 +7,7 @@ import sys
 import pytest
 
 COMMANDS = [
+    "changes",
     "compare_loaders",
     "finetune",
     "first_step",

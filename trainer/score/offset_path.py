@@ -38,7 +38,7 @@ LEAST_JUMP = 2  # frames; a step of one cannot be told from an offset between tw
 DRIFT_SECONDS = 20.0  # tracks shorter than that do not tell a drift
 DRIFT_ERRORS = 5.0  # a slope must lie so many of its errors from nought,
 DRIFT_FRAMES = 0.75  # and move the offset by so many frames from the first window to the last
-SURE = 4.0  # deviations by which a stretch must stand out of chance, over its own length
+SURE = 3.0  # deviations by which a stretch must stand out of chance, over its own length
 SURE_SECONDS = 2.0  # shorter stretches are unsure
 
 _BLOCK = 12  # windows added up before the search
