@@ -15,6 +15,7 @@ from typing import Any
 from benchmarks import (
     batch_speed,
     cache_rate,
+    changes,
     compare_loaders,
     cpu_step,
     dataset_hours,
@@ -77,19 +78,11 @@ def _one(benchmark: str, readme: Callable[[dict[str, Any]], str]) -> Callable[[]
     return lambda: readme(_read(benchmark))
 
 
-def _cache() -> str:
-    """Frames out of a cache."""
-    if not (RESULTS / "cache_rate.json").exists():
-        return "Written, but not measured in full yet.\n"
-    return cache_rate.readme(_read("cache_rate"))
-
-
 def _when_measured(name: str, readme: Callable[[Any], str]) -> Callable[[], str]:
     """As `_one`, of a benchmark whose result may not be there yet."""
     made = _one(name, readme)
     there = (RESULTS / f"{name}.json").exists
-    return lambda: made() if there() else "Written, but not measured in full yet.
-"
+    return lambda: made() if there() else "Written, but not measured in full yet.\n"
 
 
 def _cost() -> str:
@@ -145,7 +138,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "how_good": _how_good,
     "compare": _one("compare_loaders", compare_loaders.readme),
     "steps": _one("profile_steps", profile_steps.readme),
-    "cache": _cache,
+    "cache": _when_measured("cache_rate", cache_rate.readme),
     "cost": _cost,
     "loader": _loader,
     "training": _training,
@@ -160,6 +153,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "strangers_rounds": _one("strangers_rounds", rounds.readme),
     "strangers_short": _one("strangers", strangers.readme_short),
     "refined": _one("real_refine", real_refine.readme),
+    "changes": _one("changes", changes.readme),
     "shifts": _one("shift_recovery", shift_recovery.readme),
     "cpu_step": _one("cpu_step", cpu_step.readme),
     "demo_time": _when_measured("demo_time", demo_time.readme),

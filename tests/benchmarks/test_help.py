@@ -8,6 +8,7 @@ import pytest
 
 COMMANDS = [
     "batch_speed",
+    "changes",
     "compare_loaders",
     "finetune",
     "first_step",

@@ -13,14 +13,24 @@ The factor draws shifts of few windows towards nought, so that they do not win b
 over a track need no track in memory: the means enter by sums of the lips and of the sound alone.
 """
 
+import tempfile
 from collections.abc import Iterable
+from dataclasses import replace
+from typing import BinaryIO
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from data_tools.mfcc import WINDOW_FRAMES
-from trainer.score.scoring import Score, beside_their_sound, score_distances, shift_distances
+from trainer.score.offset_path import follow_offset
+from trainer.score.scoring import (
+    Score,
+    beside_their_sound,
+    inside,
+    score_distances,
+    shift_distances,
+)
 
 NULL_BLOCK = 1500  # windows, a minute: longer tracks are measured for chance in blocks
 # Lags nearer than this may hold what fits. Of so short tracks some nearer ones must do.
@@ -47,26 +57,62 @@ def score_centred(lips_KD: torch.Tensor, sound_LD: torch.Tensor, reach: int) -> 
 
 
 def score_centred_in_pieces(
-    lips: Iterable[torch.Tensor], sound: Iterable[torch.Tensor], reach: int, count: int
+    lips: Iterable[torch.Tensor],
+    sound: Iterable[torch.Tensor],
+    reach: int,
+    count: int,
+    follow: bool = False,
 ) -> Score:
     """`score_centred` of embeddings that come some at a time; holds a minute of them at most.
 
     Args:
         lips, sound: pieces (n, D) float32 of any n, in order, `count` windows of either.
         count: at least 1.
+        follow: give the offset's path, too; the sound's embeddings then lie in a temporary file.
     """
     sums = _Sums(reach, count)
     distances_KS = np.empty((count, 2 * reach + 1), np.float32)
-    for piece_KD, around_LD in beside_their_sound(lips, sound, reach):
-        at = sums.done
-        piece_KS = shift_distances(piece_KD[None], around_LD[None])[0]
-        distances_KS[at : at + len(piece_KD)] = piece_KS.numpy()
-        sums.add(piece_KD, around_LD)
+    products_KS = np.empty_like(distances_KS) if follow else None
+    with tempfile.TemporaryFile() as stored:
+        for piece_KD, around_LD in beside_their_sound(lips, sound, reach):
+            at, end = sums.done, sums.done + len(piece_KD)
+            piece_KS = shift_distances(piece_KD[None], around_LD[None])[0]
+            distances_KS[at:end] = piece_KS.numpy()
+            own_KS = sums.add(piece_KD, around_LD)
+            if products_KS is not None:
+                products_KS[at:end] = own_KS.numpy()
+                stored.write(around_LD[reach : reach + len(piece_KD)].numpy().tobytes())
+        if products_KS is not None:
+            _centre(products_KS, stored, sums.mean_lips)
     products_S = sums.mean_products()
     fit_S = shrunk_curve(products_S, count)
     offset = reach - int(fit_S.argmax())
     null_z = sums.null_z(float(products_S[reach - offset]))
-    return score_distances(distances_KS, fit_S=fit_S, null_z=null_z)
+    score = score_distances(distances_KS, fit_S=fit_S, null_z=null_z)
+    if products_KS is None:
+        return score
+    return replace(score, path=follow_offset(inside(products_KS)))
+
+
+def _centre(products_KS: NDArray[np.float32], stored: BinaryIO, mean_lips: torch.Tensor) -> None:
+    """Take the lips' mean out of products l(k) . s(k + j), in place.
+
+    The sound's mean takes the same from every shift of a window, so that it may stay.
+
+    Args:
+        stored: (K, D) float32, the sound's embeddings.
+        mean_lips: (D,) float64.
+    """
+    count, shifts = products_KS.shape
+    stored.seek(0)
+    size = 4 * len(mean_lips) * 4096
+    pulls = [
+        torch.frombuffer(bytearray(part), dtype=torch.float32).view(-1, len(mean_lips)).double()
+        @ mean_lips
+        for part in iter(lambda: stored.read(size), b"")
+    ]
+    pull_L = np.pad(torch.cat(pulls).numpy().astype(np.float32), shifts // 2)
+    products_KS -= np.lib.stride_tricks.sliding_window_view(pull_L, shifts)[:count]
 
 
 def shrunk_curve(products_S: NDArray[np.float64], count: int) -> NDArray[np.float64]:
@@ -123,15 +169,22 @@ class _Sums:
         self._lips, self._sound = _Ends(reach), _Ends(reach)
         self._null = _Null(count)
 
-    def add(self, lips_KD: torch.Tensor, around_LD: torch.Tensor) -> None:
-        """The next windows, as `beside_their_sound` gives them."""
+    @property
+    def mean_lips(self) -> torch.Tensor:
+        """(D,) float64, once all windows are in."""
+        return self._lips.total / self._count
+
+    def add(self, lips_KD: torch.Tensor, around_LD: torch.Tensor) -> torch.Tensor:
+        """The next windows, as `beside_their_sound` gives them; their products, centred by none."""
         lips_KD, around_LD = lips_KD.double(), around_LD.double()  # sums without cancellation
         sound_KD = around_LD[self._reach : self._reach + len(lips_KD)]
-        self._products_S += _diagonals(lips_KD, around_LD, self._reach).sum(0)
+        products_KS = _diagonals(lips_KD, around_LD, self._reach)
+        self._products_S += products_KS.sum(0)
         self._lips.add(lips_KD)
         self._sound.add(sound_KD)
         self._null.add(lips_KD, sound_KD)
         self.done += len(lips_KD)
+        return products_KS
 
     def mean_products(self) -> NDArray[np.float64]:
         """(2 reach + 1,) mean centred product at each shift, nan where no window has one."""

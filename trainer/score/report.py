@@ -12,6 +12,7 @@ from rich.table import Table
 from data_tools.figure import save_figure
 from data_tools.mfcc import FPS
 from data_tools.names import shown
+from trainer.score import over_time
 from trainer.score.scoring import in_frames
 from trainer.score.trust import TrackResult, percent
 
@@ -19,6 +20,7 @@ COLUMNS = (
     *("video", "track", "start_seconds", "end_seconds", "offset_frames", "offset_ms", "meaning"),
     *("confidence", "lse_d", "lse_c", "clearness", "probability", "windows", "speech", "trusted"),
     *("doubts", "notes"),
+    *over_time.COLUMNS,
 )
 
 _GAP = 2  # blanks between the columns of the table
@@ -40,7 +42,7 @@ def print_tracks(tracks: list[TrackResult], console: Console) -> None:
     console.print(legend, style="dim")
     for line in doubt_lines(tracks):
         console.print(line)
-    for line in note_lines(tracks):
+    for line in [*path_lines(tracks), *note_lines(tracks)]:
         console.print(line, soft_wrap=True)
 
 
@@ -134,6 +136,15 @@ def _where(doubted: list[TrackResult], tracks: list[TrackResult]) -> str:
     return "; ".join(words)
 
 
+def path_lines(tracks: list[TrackResult]) -> list[str]:
+    """The offset over time of tracks where it changes, or where a while of them tells nothing."""
+    return [
+        f"{f'{shown(Path(track.video).name)} {track.track}'.strip()}: {over_time.in_words(track)}"
+        for track in tracks
+        if over_time.changes_or_gaps(track)
+    ]
+
+
 def note_lines(tracks: list[TrackResult]) -> list[str]:
     """What happened to each video that its user should know, one line each."""
     lines = [f"{shown(Path(track.video).name)}: {note}" for track in tracks for note in track.notes]
@@ -161,6 +172,7 @@ def row(track: TrackResult) -> dict[str, Any]:
         "trusted": track.trusted,
         "doubts": "; ".join(map(str, track.doubts)),
         "notes": "; ".join(track.notes),
+        **over_time.columns(track),
     }
 
 
@@ -184,17 +196,18 @@ def as_json(tracks: list[TrackResult]) -> list[dict[str, Any]]:
                 for value in track.score.frames_K
             ],
         }
+        | over_time.as_json(track)
         for track in tracks
     ]
 
 
 def plot(tracks: list[TrackResult], path: Path) -> None:
-    """Distance over shift and confidence over time, one line of pictures per track, as PNG."""
+    """Distance over shift, confidence and offset over time: a line of pictures a track, as PNG."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(11, 2.8 * len(tracks)), layout="constrained")
-    grid = figure.subplots(len(tracks), 2, squeeze=False)
-    for (left, right), track in zip(grid, tracks, strict=True):
+    figure = Figure(figsize=(16, 2.8 * len(tracks)), layout="constrained")
+    grid = figure.subplots(len(tracks), 3, squeeze=False)
+    for (left, right, course), track in zip(grid, tracks, strict=True):
         score = track.score
         # drawn over the offset, whose sign is opposite to the shift's
         offsets = score.reach - np.arange(2 * score.reach + 1)
@@ -211,6 +224,28 @@ def plot(tracks: list[TrackResult], path: Path) -> None:
         right.plot(times, score.frames_K, lw=1)
         right.axhline(0, color="#888", lw=0.8)
         right.set(title="confidence over time", xlabel="seconds", ylabel="confidence")
-        for axes in (left, right):
+        _draw_path(course, track)
+        for axes in (left, right, course):
             axes.spines[["top", "right"]].set_visible(False)
     save_figure(figure, path, dpi=100)
+
+
+def _draw_path(axes: Any, track: TrackResult) -> None:
+    """The offset over time: sure stretches drawn through, unsure ones dashed."""
+    for part in over_time.stretches(track):
+        if part.begin_frames is not None:
+            axes.plot(
+                (part.begin_seconds, part.end_seconds),
+                (part.begin_frames, part.end_frames),
+                "-" if part.sure else "--",
+                color="#c8452f" if part.sure else "#888",
+                lw=2,
+            )
+    reach = track.score.reach
+    axes.set(
+        title="offset over time (dashed: not sure)",
+        xlabel="seconds",
+        ylabel="offset, frames (positive: audio early)",
+        xlim=(track.start_seconds, track.end_seconds),
+        ylim=(-reach - 0.5, reach + 0.5),
+    )

@@ -16,6 +16,7 @@ from scipy.signal import medfilt
 from data_tools.mfcc import FPS, WINDOW_FRAMES
 from trainer.model.calibration import Evidence
 from trainer.model.losses import distance
+from trainer.score.offset_path import OffsetPath
 
 _WINDOWS = 256  # compared at once: all differences at once would take 130 kB a window
 
@@ -118,6 +119,7 @@ class Score:
             where the track is too short for the shift. None: the distances decided.
         null_z: by how many deviations the found shift stands out of what chance gives on this very
             track; nan where that was not measured.
+        path: the offset over time; None where that was not asked for.
     """
 
     offset: int
@@ -127,6 +129,7 @@ class Score:
     frames_K: NDArray[np.float64]
     fit_S: NDArray[np.float64] | None = None
     null_z: float = float("nan")
+    path: OffsetPath | None = None
 
     @property
     def curve_S(self) -> NDArray[np.float64]:
@@ -289,6 +292,13 @@ def beside_their_sound(
             held = torch.cat([held, more])
         yield piece, held[:needed]
         held = held[len(piece) :]
+
+
+def inside(values_KS: NDArray[np.float32]) -> NDArray[np.float32]:
+    """(K, 2 reach + 1) float32, nan where a track has no sound at a shift of a window."""
+    count, shifts = values_KS.shape
+    valid_KS = valid_shifts(np.array([-(shifts // 2)]), np.array([count]), count, shifts)[0]
+    return np.where(valid_KS, values_KS, np.float32("nan"))
 
 
 def in_frames(offset: int) -> str:

@@ -2,6 +2,7 @@
 
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from typing import BinaryIO, TypeAlias
 
 import numpy as np
@@ -14,11 +15,13 @@ from data_tools.prefetch import ahead
 from trainer.model.syncnet import SyncNet
 from trainer.score.centred import score_centred_in_pieces
 from trainer.score.embed import Samples, features, lip_pieces, part_of, sound_pieces
+from trainer.score.offset_path import follow_offset
 from trainer.score.options import Mode
 from trainer.score.scoring import (
     REACH,
     Score,
     distances_in_pieces,
+    inside,
     score_distances,
     score_distances_official,
 )
@@ -86,9 +89,10 @@ def score_track(
         seen = _stored_windows(stored, model.preset.embedding)
         streams = _first(count, seen), _first(count, heard)
         if mode == "centred":
-            return score_centred_in_pieces(*streams, reach, count)
+            return score_centred_in_pieces(*streams, reach, count, follow=True)
         distances = distances_in_pieces(*streams, reach, count)
-    return score_distances_official(distances) if mode == "parity" else score_distances(distances)
+    by_mode = score_distances_official if mode == "parity" else score_distances
+    return replace(by_mode(distances), path=follow_offset(-inside(distances)))
 
 
 def _lengthened(read: Samples, samples: int) -> Samples:

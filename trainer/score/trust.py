@@ -156,6 +156,8 @@ def doubts_about(
                 f"no clear minimum (a chance of being right below the {needed} needed)",
             )
         )
+    if score.path is not None and score.path.changes:
+        doubts.append(Doubt("the offset changes over time, so that no one number holds"))
     # At the edge the best shift may lie beyond it.
     if abs(score.offset) >= max(1, score.reach - 1):
         doubts.append(Doubt("the minimum lies at the edge of the search: try a larger --max-shift"))
