@@ -33,6 +33,7 @@ from trainer.train.checkpoint import Resumed
 from trainer.train.demo import make_shards
 from trainer.train.distributed import Processes
 from trainer.train.guard import Guard
+from trainer.train.peers import watching
 from trainer.train.resume import first_step, open_folder
 from trainer.train.sets import (
     announce_sets,
@@ -118,6 +119,7 @@ def open_run(
         RecordError, LoaderError, CheckpointError: bad data; the message says what to do.
         MissingPackage: a tracker is not installed.
         Elsewhere: any of these, on the first process.
+        Lost: another process is gone.
     """
     options = options or Options()
     check(config)
@@ -126,7 +128,7 @@ def open_run(
     processes = distributed.setup(asked)
     console = console or Console(quiet=not processes.first)
     try:
-        with ExitStack() as stack:
+        with watching(processes), ExitStack() as stack:
             device = _device(asked, config.train.deterministic, processes, stack)
             yield _open(config, options, device, processes, console, stack)
     finally:
