@@ -85,7 +85,11 @@ def parser() -> ArgumentParser:
         "leave; exit status 1 if that fails",
     )
     result.add_argument(
-        "--log", type=str, default="", help="trackers, separated by commas: tensorboard, wandb"
+        "--log",
+        type=str,
+        default="",
+        help="trackers, separated by commas: tensorboard, wandb, prometheus[:port] (figures for "
+        "Prometheus to read at that port of every address, by default 9464)",
     )
     return result
 

@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -19,6 +19,7 @@ from trainer.config import check
 from trainer.config.command import save_config
 from trainer.config.settings import Config, DecodeDevice, Options
 from trainer.data.batch import Batch, Shape
+from trainer.data.cached import Counted, counted
 from trainer.data.dataset import Dataset
 from trainer.data.decode_choice import Rates, measure
 from trainer.data.loader import Loader, Requests
@@ -170,7 +171,7 @@ def _open(
     trial = partial(_trial, config, device)
     decoder = settle(_decoded_on(config), device, open_loader, trial, processes, say)
     loader_options["decode_device"] = decoder
-    store = cache_of(config, dataset, decoder, total - start, device, say, stack)
+    store = counted(cache_of(config, dataset, decoder, total - start, device, say, stack))
     # Before the model: the first batches are decoded while it is built.
     loader = stack.enter_context(open_loader(decode_device=decoder, store=store))
     validation = None
@@ -182,15 +183,28 @@ def _open(
     if start:
         say(f"resumed at step {start} of {total}")
     step, guard = _make_step(config, options, sampler, device, processes, resumed, weights)
-    trackers = list(options.trackers) if processes.first else []
-    tracker = display.Tracker(trackers, folder, config.as_dict())
+    tracker = _tracker(config, options.trackers if processes.first else (), folder, total, loader)
     stack.callback(tracker.close)
+    if tracker.metrics is not None:
+        say(f"metrics for Prometheus on port {tracker.metrics.port}")
     processes.together(partial(save_config, config, folder / "config.yaml"))
     best, seconds = (resumed.progress.best, resumed.progress.seconds) if resumed else (-1.0, 0.0)
     return Opened(
         config, options, processes, console, folder, dataset, sampler, loader, loader_options,
         validation, step, guard, tracker, start, total, best, began - seconds,
     )  # fmt: skip
+
+
+def _tracker(
+    config: Config, names: Sequence[str], folder: Path, total: int, loader: Loader
+) -> display.Tracker:
+    """What sends figures to those of --log."""
+    asked: dict[str, Callable[[], float]] = {
+        "quarantined_clips": lambda: len(loader.quarantine),
+    }
+    if isinstance(store := loader.store, Counted):
+        asked |= {"cache_frames_found": lambda: store.found, "cache_frames": lambda: store.asked}
+    return display.Tracker(names, folder, config.as_dict(), total, asked)
 
 
 def _check_share(config: Config, sampler: TrainSampler, processes: Processes) -> None:
