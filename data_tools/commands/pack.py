@@ -8,6 +8,7 @@ from jsonargparse import ArgumentParser
 from rich.console import Console
 
 from data_tools.cli import add_options, command, exit_status, file_name, parse, read_options
+from data_tools.engines import RunOptions
 from data_tools.errors import UserError
 from data_tools.info import print_doubts, summarise
 from data_tools.keep import in_words, read_keep
@@ -45,6 +46,7 @@ def _parser() -> ArgumentParser:
         "place; clips without a row stay",
     )
     add_options(parser, WorkerOptions)
+    add_options(parser, RunOptions, only=("engine", "ray_address"))
     parser.add_argument(
         "--allow-dropped",
         action="store_true",
@@ -57,7 +59,10 @@ def _pack(argv: list[str]) -> int:
     args = parse(_parser(), argv)
     options = read_options(PackOptions, args, ratios=read_ratios(args.ratios))
     keep = None if args.manifest is None else read_keep(args.manifest)
-    manifest = pack(args.clips, args.out, options, process_count(args.workers), keep)
+    run = RunOptions(args.workers, args.engine, args.ray_address)
+    run.check()
+    engine = run.run if run.engine == "ray" else None
+    manifest = pack(args.clips, args.out, options, process_count(run.workers), keep, engine)
     console = Console(markup=False, highlight=False, emoji=False)  # a name may hold [brackets]
     summarise(manifest, args.out, console)
     if keep is not None:
