@@ -2,17 +2,27 @@
 
 import importlib.util
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from data_tools.errors import MissingPackage, UsageError
 from data_tools.progress import PLAIN_SECONDS, Pace
+from trainer.config.settings import Config
+from trainer.data.cached import Counted
+from trainer.data.dataset import Dataset
+from trainer.data.loader import Loader
+from trainer.data.sampler import TrainSampler
+from trainer.model.syncnet import PRESETS
 from trainer.train import metrics
+from trainer.train.distributed import Processes
+from trainer.train.sets import announce_sets, in_words
 
 TRACKERS = ("tensorboard", "wandb", metrics.NAME)
 _PACKAGES = {metrics.NAME: "prometheus_client"}  # whose names are others
@@ -152,6 +162,55 @@ class Tracker:
             self._wandb.finish()
         if self.metrics is not None:
             self.metrics.close()
+
+
+def open_tracker(
+    config: Config, names: Sequence[str], folder: Path, total: int, loader: Loader
+) -> Tracker:
+    """What sends figures to those of --log.
+
+    Raises:
+        UserError: as `Tracker`.
+    """
+    asked: dict[str, Callable[[], float]] = {
+        "quarantined_clips": lambda: len(loader.quarantine),
+    }
+    if isinstance(store := loader.store, Counted):
+        asked |= {"cache_frames_found": lambda: store.found, "cache_frames": lambda: store.asked}
+    return Tracker(names, folder, config.as_dict(), total, asked)
+
+
+def announce(
+    config: Config,
+    dataset: Dataset,
+    sampler: TrainSampler,
+    loader: Loader,
+    device: torch.device,
+    processes: Processes,
+    console: Console,
+) -> None:
+    """Say what is about to be trained, on what and where."""
+    say = partial(console.print, highlight=False, soft_wrap=True)
+    train = config.train
+    length = f"{train.steps:,} steps" if train.steps else f"{train.epochs} epochs"
+    preset, accumulate = PRESETS[config.model.name], config.train.accumulate
+    parts = f" in {accumulate} parts" if accumulate > 1 else ""
+    say(
+        f"{len(sampler.eligible):,} clips, {sampler.steps_per_epoch:,} steps an epoch of "
+        f"{config.train.batch_size} samples{parts}, {length}; model "
+        f"{config.model.name} on {device}, {processes.world} process(es)"
+    )
+    if config.data.decoder == "auto":
+        say(loader.taken_in_words)
+    announce_sets(config, dataset, sampler, console)
+    wanted = (preset.size, preset.size, preset.channels)
+    other = {shape: n for shape, n in dataset.frame_shapes.items() if shape != wanted}
+    for shape, clips in other.items():
+        say(
+            f"note: frames of {clips:,} clips are {in_words(shape)}, the model takes "
+            f"{in_words(wanted)}: converted in the pipeline, at a cost; `data_tools pack "
+            "--size/--gray` stores them as needed"
+        )
 
 
 def print_epochs(console: Console, table: list[dict[str, Any]]) -> None:

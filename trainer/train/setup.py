@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -19,7 +19,7 @@ from trainer.config import check
 from trainer.config.command import save_config
 from trainer.config.settings import Config, DecodeDevice, Options
 from trainer.data.batch import Batch, Shape
-from trainer.data.cached import Counted, counted
+from trainer.data.cached import counted
 from trainer.data.dataset import Dataset
 from trainer.data.decode_choice import Rates, measure
 from trainer.data.loader import Loader, Requests
@@ -37,8 +37,6 @@ from trainer.train.guard import Guard
 from trainer.train.peers import watching
 from trainer.train.resume import first_step, open_folder
 from trainer.train.sets import (
-    announce_sets,
-    in_words,
     make_sampler,
     open_dataset,
     quarantined,
@@ -179,11 +177,13 @@ def _open(
         validation = open_validation(config, "val", processes, console, loader_options)
     if validation is not None:
         stack.callback(validation.close)
-    _announce(config, dataset, sampler, loader, device, processes, console)
+    display.announce(config, dataset, sampler, loader, device, processes, console)
     if start:
         say(f"resumed at step {start} of {total}")
     step, guard = _make_step(config, options, sampler, device, processes, resumed, weights)
-    tracker = _tracker(config, options.trackers if processes.first else (), folder, total, loader)
+    tracker = display.open_tracker(
+        config, options.trackers if processes.first else (), folder, total, loader
+    )
     stack.callback(tracker.close)
     if tracker.metrics is not None:
         say(f"metrics for Prometheus on port {tracker.metrics.port}")
@@ -193,18 +193,6 @@ def _open(
         config, options, processes, console, folder, dataset, sampler, loader, loader_options,
         validation, step, guard, tracker, start, total, best, began - seconds,
     )  # fmt: skip
-
-
-def _tracker(
-    config: Config, names: Sequence[str], folder: Path, total: int, loader: Loader
-) -> display.Tracker:
-    """What sends figures to those of --log."""
-    asked: dict[str, Callable[[], float]] = {
-        "quarantined_clips": lambda: len(loader.quarantine),
-    }
-    if isinstance(store := loader.store, Counted):
-        asked |= {"cache_frames_found": lambda: store.found, "cache_frames": lambda: store.asked}
-    return display.Tracker(names, folder, config.as_dict(), total, asked)
 
 
 def _check_share(config: Config, sampler: TrainSampler, processes: Processes) -> None:
@@ -399,39 +387,6 @@ def open_validation(
     except NoRuns as reason:
         console.print(f"note: {reason}, so none is measured there", soft_wrap=True)
         return None
-
-
-def _announce(
-    config: Config,
-    dataset: Dataset,
-    sampler: TrainSampler,
-    loader: Loader,
-    device: torch.device,
-    processes: Processes,
-    console: Console,
-) -> None:
-    """Say what is about to be trained, on what and where."""
-    say = partial(console.print, highlight=False, soft_wrap=True)
-    train = config.train
-    length = f"{train.steps:,} steps" if train.steps else f"{train.epochs} epochs"
-    preset, accumulate = PRESETS[config.model.name], config.train.accumulate
-    parts = f" in {accumulate} parts" if accumulate > 1 else ""
-    say(
-        f"{len(sampler.eligible):,} clips, {sampler.steps_per_epoch:,} steps an epoch of "
-        f"{config.train.batch_size} samples{parts}, {length}; model "
-        f"{config.model.name} on {device}, {processes.world} process(es)"
-    )
-    if config.data.decoder == "auto":
-        say(loader.taken_in_words)
-    announce_sets(config, dataset, sampler, console)
-    wanted = (preset.size, preset.size, preset.channels)
-    other = {shape: n for shape, n in dataset.frame_shapes.items() if shape != wanted}
-    for shape, clips in other.items():
-        say(
-            f"note: frames of {clips:,} clips are {in_words(shape)}, the model takes "
-            f"{in_words(wanted)}: converted in the pipeline, at a cost; `data_tools pack "
-            "--size/--gray` stores them as needed"
-        )
 
 
 def _make_step(
