@@ -53,7 +53,7 @@ def worker(said, argv):
 def agent(said, endpoint, argv, nodes, share):
     redirect(said)
     os.environ["TORCH_DISABLE_SHARE_RDZV_TCP_STORE"] = str(int(not share))
-    wait = {"last_call_timeout": 1, "keep_alive_interval": 1, "keep_alive_max_attempt": 4}
+    wait = {"last_call_timeout": 1, "keep_alive_interval": 3, "keep_alive_max_attempt": 3}
     config = LaunchConfig(
         min_nodes=nodes, max_nodes=2, nproc_per_node=1, run_id="test", rdzv_backend="c10d",
         rdzv_endpoint=endpoint, rdzv_configs=wait, max_restarts=1, start_method="fork",
@@ -170,7 +170,7 @@ def starter() -> Iterator[Starter]:
     made.end()
 
 
-def wait_for(what: Callable[[], Any], seconds: float = 60) -> Any:
+def wait_for(what: Callable[[], Any], seconds: float = 180) -> Any:
     deadline = time.monotonic() + seconds
     while not (found := what()):
         assert time.monotonic() < deadline
@@ -229,6 +229,7 @@ def check_saved(run: Path, said: Path) -> int:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_machines_come_and_die_and_no_sample_is_lost(
     starter: Starter, shards_folder: Path, clips_folder: Path, tmp_path: Path
 ) -> None:
@@ -274,6 +275,7 @@ def test_machines_come_and_die_and_no_sample_is_lost(
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_torchrun_goes_on_by_itself_after_a_kill(
     starter: Starter, shards_folder: Path, tmp_path: Path
 ) -> None:
