@@ -12,7 +12,6 @@ import sys
 import time
 from collections import Counter
 from fractions import Fraction
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -22,11 +21,8 @@ import simplejpeg
 from data_tools.__main__ import main
 from data_tools.clip_data import load_clip
 from data_tools.clips import find_clips
-from data_tools.engines import ray_engine
 from data_tools.manifest import read_manifest
 from data_tools.mfcc import FPS, SAMPLE_RATE, SAMPLES_PER_FRAME
-from data_tools.packing import pack
-from data_tools.plan import PackOptions
 from data_tools.prepare import claim
 from data_tools.verifying import verify
 from data_tools.video.options import PrepareOptions
@@ -638,30 +634,6 @@ def test_a_crashing_worker_costs_one_video_one_try(videos, prepared, tmp_path, m
     assert contents(out) == contents(prepared)
 
 
-NAMES = ("whole", "shards")
-
-
-def _killing(marker, work, shard):
-    """Kills the first process that packs a shard."""
-    if not marker.exists():
-        marker.touch()
-        os.kill(os.getpid(), signal.SIGKILL)
-    work(shard)
-
-
-class KillingOnce:
-    """An engine one of whose processes is killed, as it would be for want of memory."""
-
-    def __init__(self, engine, marker):
-        self._engine, self._marker = engine, marker
-
-    def __call__(self, function, tasks, on_bytes):
-        disturbed = [(partial(_killing, self._marker, work), shard) for work, shard in tasks]
-        back = {id(one): task for one, task in zip(disturbed, tasks, strict=True)}
-        for task, words in self._engine(function, disturbed, on_bytes):
-            yield back[id(task)], words
-
-
 @pytest.mark.slow
 def test_ray_makes_the_same_clips_though_a_node_dies(videos, prepared, tmp_path, capsys):
     ray = pytest.importorskip("ray")
@@ -686,16 +658,6 @@ def test_ray_makes_the_same_clips_though_a_node_dies(videos, prepared, tmp_path,
         assert run(videos, "--out", out, *arguments) == 0
         killer.join()
         assert contents(out) == contents(prepared)
-        capsys.readouterr()
-        options = PackOptions(ratios=(60, 20, 20), shard_mb=1)
-        whole = pack(out, tmp_path / "whole", options)
-        engine = KillingOnce(ray_engine(cluster.address), tmp_path / "killed")
-        assert pack(out, tmp_path / "shards", options, engine=engine) == whole
-        assert len(whole.shards) > 2
-        files = [{p.name: p.read_bytes() for p in (tmp_path / name).glob("*.*")} for name in NAMES]
-        assert files[0] == files[1]
-        said = capsys.readouterr().err
-        assert said.count("its Ray worker died") == said.count("trying once more") == 1
     finally:
         ray.shutdown()
         cluster.shutdown()
