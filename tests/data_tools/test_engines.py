@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from data_tools.commands.pack import main
-from data_tools.engines import each_done, ray_engine, run_local
+from data_tools.engines import RunOptions, each_done, run_local
 from data_tools.errors import UserError
 from data_tools.packing import pack
 from data_tools.plan import PackOptions
@@ -71,7 +71,7 @@ def test_ray_packs_the_same_shards_though_a_worker_dies(
             (partial(killing_once, tmp_path / "killed", work), shard) for work, shard in tasks
         ]
         back = dict(zip(map(id, disturbed), tasks, strict=True))
-        for task, words in ray_engine(None)(function, disturbed, on_bytes):
+        for task, words in RunOptions(engine="ray").run(function, disturbed, on_bytes):
             yield back[id(task)], words
 
     try:
