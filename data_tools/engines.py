@@ -7,6 +7,7 @@ A task's own exception is raised here: it concerns the run, not one video.
 import multiprocessing
 import os
 import signal
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import contextmanager
@@ -21,6 +22,7 @@ from data_tools.workers import WorkerOptions, process_count, shared_cores, start
 
 Function = Callable[[Any, Callable[[int], None] | None], None]
 Outcomes = Iterator[tuple[Any, str | None]]
+Engine = Callable[[Function, list[Any], Callable[[int], None]], Iterable[tuple[Any, str | None]]]
 
 _POLL_SECONDS = 0.2
 _AHEAD = 2  # tasks for each process that the pool is given at once
@@ -190,6 +192,38 @@ def _interrupts_held() -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def each_done(
+    engine: Engine, function: Function, tasks: dict[str, Any]
+) -> Iterator[tuple[str, Any]]:
+    """Each task, with its name, as it is done; those whose process dies are tried once more.
+
+    Args:
+        tasks: by the names that people know them by.
+
+    Raises:
+        UserError: some died twice; the others are done then.
+    """
+    names = {id(task): name for name, task in tasks.items()}
+    todo = list(tasks.values())
+    for attempt in (1, 2):
+        died: list[Any] = []
+        for task, words in engine(function, todo, lambda count: None):
+            name = names[id(task)]
+            if words is None:
+                yield name, task
+                continue
+            died.append(task)
+            what = "trying once more" if attempt == 1 else "given up"
+            print(f"{name}: {words}; {what}", file=sys.stderr)
+        todo = died
+    if todo:
+        raise UserError(
+            f"{len(todo)} of {len(tasks)} were given up, as their processes died twice: "
+            f"{', '.join(names[id(task)] for task in todo[:4])}; run it again to go on, with more "
+            "memory for each process"
+        )
 
 
 def _start(counter: Any) -> None:

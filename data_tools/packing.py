@@ -12,6 +12,7 @@ from pathlib import Path
 from data_tools.atomic import remove_partials, write_json
 from data_tools.clip_data import load_clip, realign
 from data_tools.clips import SPLITS, ClipError, find_clips
+from data_tools.engines import Engine, each_done
 from data_tools.errors import UsageError
 from data_tools.keep import Row
 from data_tools.lock import locked
@@ -48,6 +49,7 @@ def pack(
     workers: int = 1,
     keep: Mapping[str, Row] | None = None,
     upload: Upload | None = None,
+    engine: Engine | None = None,
 ) -> Manifest:
     """Pack every usable clip of `clips_folder`; returns the manifest written to OUT/manifest.json.
 
@@ -58,9 +60,9 @@ def pack(
         keep: rows of a keep.csv by key: rejected clips are left out and listed under "rejected",
             those to be realigned are cut so that picture and sound fit. Clips without a row (those
             of other splits) stay, and every clip stays in the split that it has without `keep`.
-
         upload: takes each shard to a bucket as it is packed, and the manifest at the end; what is
             there already is not packed again.
+        engine: packs the shards, instead of `workers` processes of this machine.
 
     Raises:
         UsageError: no clips, wrong options, or OUT was packed from other clips or options.
@@ -89,7 +91,7 @@ def pack(
         if upload is not None:
             todo = _left_to_pack(plan, todo, upload)
         with progress("packing", sum(len(s.clips) for s in todo), "clips") as advance:
-            _run(out, todo, options, workers, advance, upload)
+            _run(out, todo, options, workers, advance, upload, engine)
         crops = {clip.crop for clip in clips}
         crop = crops.pop() if len(crops) == 1 else None
         manifest = _manifest(out, plan, options, crop)
@@ -161,16 +163,41 @@ def _run(
     options: PackOptions,
     workers: int,
     advance: Callable[[int], None],
-    upload: Upload | None = None,
+    upload: Upload | None,
+    engine: Engine | None,
 ) -> None:
-    alone = workers == 1 or len(todo) <= 1
+    alone = engine is None and (workers == 1 or len(todo) <= 1)
     # In this process every clip is counted; from others a shard is told of when it is done.
     work = partial(pack_shard, out, options=options, advance=advance if alone else _nothing)
-    for shard, _ in each_result(work, todo, workers, "packing"):
+    for shard in _each_packed(work, todo, workers, engine):
         if upload is not None:
             upload.put(shard.name)
         if not alone:
             advance(len(shard.clips))
+
+
+def _each_packed(
+    work: Callable[[ShardPlan], None],
+    todo: list[ShardPlan],
+    workers: int,
+    engine: Engine | None,
+) -> Iterator[ShardPlan]:
+    if engine is None:
+        for shard, _ in each_result(work, todo, workers, "packing"):
+            yield shard
+        return
+    tasks = {shard.name: (work, shard) for shard in todo}
+    for _, (_, shard) in each_done(engine, _pack_task, tasks):
+        yield shard
+
+
+def _pack_task(
+    task: tuple[Callable[[ShardPlan], None], ShardPlan],
+    on_bytes: Callable[[int], None] | None,
+) -> None:
+    """Pack one shard, as an engine calls it."""
+    work, shard = task
+    work(shard)
 
 
 def _manifest(out: Path, plan: list[ShardPlan], options: PackOptions, crop: str | None) -> Manifest:

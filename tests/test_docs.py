@@ -13,6 +13,7 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+from torch.distributed.run import get_args_parser
 
 from benchmarks.module_map import modules, purpose
 from videos import canvas, head, write_video
@@ -168,6 +169,7 @@ def test_options_that_a_page_mentions_exist(page: Path) -> None:
     known = {option for names in ours for module in names.split() for option in options(module, "")}
     for sub in ("prepare", "pack", "verify", "filter", "info", "synth"):
         known |= options("data_tools", sub)
+    known |= set(get_args_parser()._option_string_actions)  # torchrun's
     for code in inline_code(page):
         if not code.startswith("--"):
             continue

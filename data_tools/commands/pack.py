@@ -8,6 +8,7 @@ from jsonargparse import ArgumentParser
 from rich.console import Console
 
 from data_tools.cli import add_options, command, exit_status, file_name, parse, read_options
+from data_tools.engines import RunOptions
 from data_tools.errors import UserError
 from data_tools.info import print_doubts, summarise
 from data_tools.keep import in_words, read_keep
@@ -52,6 +53,7 @@ def _parser() -> ArgumentParser:
     )
     add_options(parser, WorkerOptions)
     add_local_options(parser)
+    add_options(parser, RunOptions, only=("engine", "ray_address"))
     parser.add_argument(
         "--allow-dropped",
         action="store_true",
@@ -64,11 +66,14 @@ def _pack(argv: list[str]) -> int:
     args = parse(_parser(), argv)
     options = read_options(PackOptions, args, ratios=read_ratios(args.ratios))
     keep = None if args.manifest is None else read_keep(args.manifest)
-    local, workers = local_options(args), process_count(args.workers)
+    local = local_options(args)
     out, name, upload = folder_of(args.out, local.local), shown_name(args.out), None
     if is_remote(args.out):
         upload = Upload(Remote(args.out), out, int(local.local_gb * 1e9))
-    manifest = pack(args.clips, out, options, workers, keep, upload)
+    run = RunOptions(args.workers, args.engine, args.ray_address)
+    run.check()
+    engine = run.run if run.engine == "ray" else None
+    manifest = pack(args.clips, out, options, process_count(run.workers), keep, upload, engine)
     console = Console(markup=False, highlight=False, emoji=False)  # a name may hold [brackets]
     summarise(manifest, name, console)
     if keep is not None:

@@ -304,7 +304,12 @@ def test_a_folder_that_holds_a_run_is_not_overwritten(
         (["--data.shards", "nowhere"], 1, "nowhere/manifest.json is missing"),
         (["--data.shards", "nowhere", "--train.epochs", "0"], 2, "train.epochs must be at least 1"),
         (["--data.shards", "nowhere", "--train.device", "tpu"], 2, "must be auto, cpu or cuda"),
-        (["--data.shards", "nowhere", "--log", "excel"], 2, "there are tensorboard, wandb"),
+        (
+            ["--data.shards", "nowhere", "--log", "excel"],
+            2,
+            "there are tensorboard, wandb, prometheus",
+        ),
+        (["--data.shards", "nowhere", "--log", "prometheus:http"], 2, "a port is a number from 0"),
         (["--data.windows_per_run", "3"], 2, "train.batch_size 128 must be a multiple"),
         ([*RUNS, "--train.accumulate", "3"], 2, "in runs of 3 windows"),
         (["--resume", "nowhere"], 1, "nowhere does not exist"),

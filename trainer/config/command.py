@@ -26,7 +26,7 @@ from trainer.config.settings import (
 )
 from trainer.data.augment import Augment
 from trainer.model.torch_file import plain_name
-from trainer.train import checkpoint
+from trainer.train import agent, checkpoint
 from trainer.train.checkpoint import CheckpointError
 from trainer.train.guard import Action
 
@@ -85,7 +85,11 @@ def parser() -> ArgumentParser:
         "leave; exit status 1 if that fails",
     )
     result.add_argument(
-        "--log", type=str, default="", help="trackers, separated by commas: tensorboard, wandb"
+        "--log",
+        type=str,
+        default="",
+        help="trackers, separated by commas: tensorboard, wandb, prometheus[:port] (figures for "
+        "Prometheus to read at that port of every address, by default 9464)",
     )
     return result
 
@@ -100,6 +104,12 @@ def parse(argv: list[str]) -> tuple[Config, Options]:
     """
     command, argv = parser(), _without_files(argv)
     given = _given(command, argv)
+    begun = None if given.overfit else agent.begun()
+    if begun is not None:
+        # one that it had begun from, and that it has not saved since, still is what to begin from
+        auto = checkpoint.find("auto", begun) is not None or not given.resume
+        argv += [f"--run.dir={begun}", *(["--resume=auto"] if auto else [])]
+        given = _given(command, argv)
     demo = given.data.shards is None and given.data.clips is None
     if given.resume:
         source = checkpoint.find(given.resume, Path(given.run.dir) if given.run.dir else None)
@@ -126,7 +136,8 @@ def parse(argv: list[str]) -> tuple[Config, Options]:
             raise UsageError("--overfit starts afresh: it cannot be combined with --resume")
         train = replace(config.train, schedule="constant", warmup_steps=0)
         config = replace(config, augment=Augment(), train=train)
-    return config, Options(given.resume, trackers, demo, given.guard, given.overfit)
+    restarted = begun is not None
+    return config, Options(given.resume, trackers, demo, given.guard, given.overfit, restarted)
 
 
 def _without_files(argv: list[str]) -> list[str]:

@@ -305,6 +305,7 @@ class Options:
         demo: train on the synthetic demonstration set, made if need be.
         guard: what to do when nothing is being learnt.
         overfit: batches to learn by heart instead of training; 0: train.
+        restarted: torchrun began the run in run.dir, and starts its processes anew.
     """
 
     resume: str | None = None
@@ -312,6 +313,7 @@ class Options:
     demo: bool = False
     guard: Action = "warn"
     overfit: int = 0
+    restarted: bool = False
 
 
 # The dataclass of each section of a file of settings.

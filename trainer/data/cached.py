@@ -70,6 +70,51 @@ class Store(Protocol):
         """Let everything go; what was decoded is kept first."""
 
 
+class Counted:
+    """A store that counts how many frames were asked for, and how many it had.
+
+    Attributes:
+        asked, found: frames since it was opened, in this process.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self.asked = self.found = 0
+
+    @property
+    def look(self) -> Look:
+        """As `Store.look`."""
+        return self._store.look
+
+    def find(self, first: Ints, length: int) -> Found:
+        """As `Store.find`."""
+        found = self._store.find(first, length)
+        self.asked += len(found.frames)
+        self.found += len(found.frames) - len(found.missing)
+        return found
+
+    def complete(self, found: Found, decoded: torch.Tensor | None) -> torch.Tensor:
+        """As `Store.complete`."""
+        return self._store.complete(found, decoded)
+
+    def ahead(self, first: Ints, length: int) -> Bools:
+        """As `Store.ahead`."""
+        return self._store.ahead(first, length)
+
+    def summary(self) -> Filled:
+        """As `Store.summary`."""
+        return self._store.summary()
+
+    def close(self) -> None:
+        """As `Store.close`."""
+        self._store.close()
+
+
+def counted(store: Store | None) -> Counted | None:
+    """The store, its frames counted."""
+    return None if store is None else Counted(store)
+
+
 class Buffers:
     """Arrays of the host that are used again once nobody looks at them: fresh memory costs more.
 

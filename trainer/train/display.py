@@ -1,19 +1,31 @@
 """What a person sees of a run: a live line or plain ones, tables, trackers."""
 
 import importlib.util
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from data_tools.errors import MissingPackage, UsageError
 from data_tools.progress import PLAIN_SECONDS, Pace
+from trainer.config.settings import Config
+from trainer.data.cached import Counted
+from trainer.data.dataset import Dataset
+from trainer.data.loader import Loader
+from trainer.data.sampler import TrainSampler
+from trainer.model.syncnet import PRESETS
+from trainer.train import metrics
+from trainer.train.distributed import Processes
+from trainer.train.sets import announce_sets, in_words
 
-TRACKERS = ("tensorboard", "wandb")
+TRACKERS = ("tensorboard", "wandb", metrics.NAME)
+_PACKAGES = {metrics.NAME: "prometheus_client"}  # whose names are others
 _TABLE_ROWS = 12
 
 
@@ -75,22 +87,50 @@ def check_trackers(names: Iterable[str]) -> None:
     """Refuse trackers that cannot work, before anything else is done.
 
     Raises:
-        UsageError: an unknown tracker.
+        UsageError: an unknown tracker, or a port that is none.
         MissingPackage: its package is not installed.
     """
-    for name in names:
+    for asked in names:
+        name = asked if metrics.port_of(asked) is None else metrics.NAME
         if name not in TRACKERS:
-            raise UsageError(f"--log {name!r}: there are {', '.join(TRACKERS)}")
-        if importlib.util.find_spec(name) is None:
+            raise UsageError(f"--log {asked!r}: there are {', '.join(TRACKERS)}[:port]")
+        package = _PACKAGES.get(name, name)
+        if importlib.util.find_spec(package) is None:
             raise MissingPackage(
-                f"--log {name} needs the package {name}: pip install 'syncnet-trainer[{name}]'"
+                f"--log {name} needs the package {package}: pip install 'syncnet-trainer[{name}]'"
             )
 
 
 class Tracker:
-    """Sends figures to TensorBoard and W&B, as asked (see `check_trackers`)."""
+    """Sends figures to TensorBoard, W&B and Prometheus, as asked (see `check_trackers`).
 
-    def __init__(self, names: list[str], folder: Path, config: dict[str, Any]) -> None:
+    Args:
+        names: of --log.
+        folder: of the run.
+        config: its settings.
+        total: steps of the whole training.
+        asked: further figures for Prometheus, by name, asked for when they are read.
+
+    Attributes:
+        metrics: what Prometheus reads, if it is among them.
+
+    Raises:
+        UserError: Prometheus's port cannot be listened on.
+    """
+
+    def __init__(
+        self,
+        names: Sequence[str],
+        folder: Path,
+        config: dict[str, Any],
+        total: int,
+        asked: Mapping[str, Callable[[], float]],
+    ) -> None:
+        self.metrics: metrics.Metrics | None = None
+        for port in map(metrics.port_of, names):
+            if port is not None:
+                batch_size = config["train"]["batch_size"]
+                self.metrics = metrics.Metrics(port, batch_size, total, asked)
         self._board: Any = None
         self._wandb: Any = None
         if "tensorboard" in names:
@@ -111,6 +151,8 @@ class Tracker:
                 self._board.add_scalar(name, value, step)
         if self._wandb is not None:
             self._wandb.log(figures, step=step)
+        if self.metrics is not None:
+            self.metrics.log(step, figures)
 
     def close(self) -> None:
         """Send what is pending."""
@@ -118,6 +160,57 @@ class Tracker:
             self._board.close()
         if self._wandb is not None:
             self._wandb.finish()
+        if self.metrics is not None:
+            self.metrics.close()
+
+
+def open_tracker(
+    config: Config, names: Sequence[str], folder: Path, total: int, loader: Loader
+) -> Tracker:
+    """What sends figures to those of --log.
+
+    Raises:
+        UserError: as `Tracker`.
+    """
+    asked: dict[str, Callable[[], float]] = {
+        "quarantined_clips": lambda: len(loader.quarantine),
+    }
+    if isinstance(store := loader.store, Counted):
+        asked |= {"cache_frames_found": lambda: store.found, "cache_frames": lambda: store.asked}
+    return Tracker(names, folder, config.as_dict(), total, asked)
+
+
+def announce(
+    config: Config,
+    dataset: Dataset,
+    sampler: TrainSampler,
+    loader: Loader,
+    device: torch.device,
+    processes: Processes,
+    console: Console,
+) -> None:
+    """Say what is about to be trained, on what and where."""
+    say = partial(console.print, highlight=False, soft_wrap=True)
+    train = config.train
+    length = f"{train.steps:,} steps" if train.steps else f"{train.epochs} epochs"
+    preset, accumulate = PRESETS[config.model.name], config.train.accumulate
+    parts = f" in {accumulate} parts" if accumulate > 1 else ""
+    say(
+        f"{len(sampler.eligible):,} clips, {sampler.steps_per_epoch:,} steps an epoch of "
+        f"{config.train.batch_size} samples{parts}, {length}; model "
+        f"{config.model.name} on {device}, {processes.world} process(es)"
+    )
+    if config.data.decoder == "auto":
+        say(loader.taken_in_words)
+    announce_sets(config, dataset, sampler, console)
+    wanted = (preset.size, preset.size, preset.channels)
+    other = {shape: n for shape, n in dataset.frame_shapes.items() if shape != wanted}
+    for shape, clips in other.items():
+        say(
+            f"note: frames of {clips:,} clips are {in_words(shape)}, the model takes "
+            f"{in_words(wanted)}: converted in the pipeline, at a cost; `data_tools pack "
+            "--size/--gray` stores them as needed"
+        )
 
 
 def print_epochs(console: Console, table: list[dict[str, Any]]) -> None:

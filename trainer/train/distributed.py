@@ -11,6 +11,7 @@ import torch.distributed as dist
 
 from data_tools.errors import UsageError
 from trainer.model.device import find_device as find_device
+from trainer.train.agent import meeting
 
 T = TypeVar("T")
 # All others wait while the first packs clips, validates alone or writes to a slow disk, which may
@@ -99,6 +100,7 @@ def setup(device: str) -> Processes:
 
     Raises:
         UsageError: one GPU for all processes, or fewer GPUs than processes on this machine.
+        UserError: the other processes did not come.
     """
     world = int(os.environ.get("WORLD_SIZE", "1"))
     if world == 1:
@@ -109,10 +111,14 @@ def setup(device: str) -> Processes:
     if cuda:
         _check_gpus(device, local_rank, local_world)
         torch.cuda.set_device(local_rank)
-        dist.init_process_group("nccl", timeout=GRADIENT_TIMEOUT)
+    join: dict[str, Any] = {}
+    if (store := meeting(int(os.environ["RANK"]), world)) is not None:
+        join = {"store": store, "rank": int(os.environ["RANK"]), "world_size": world}
+    if cuda:
+        dist.init_process_group("nccl", timeout=GRADIENT_TIMEOUT, **join)
         control = dist.new_group(backend="gloo", timeout=CONTROL_TIMEOUT)
     else:
-        dist.init_process_group("gloo", timeout=CONTROL_TIMEOUT)
+        dist.init_process_group("gloo", timeout=CONTROL_TIMEOUT, **join)
         control = dist.group.WORLD
     return Processes(dist.get_rank(), world, local_rank, local_world, control)
 

@@ -16,7 +16,7 @@ from trainer.config.settings import (
     Options,
 )
 from trainer.data.sampler import TrainSampler
-from trainer.train import checkpoint, timing
+from trainer.train import agent, checkpoint, timing
 from trainer.train.checkpoint import CheckpointError, Resumed
 from trainer.train.distributed import Processes
 
@@ -47,12 +47,14 @@ def open_folder(
         checkpoint.clear(folder)
         # Now that nobody writes any more; one may just have been saved by whoever did.
         path = checkpoint.find(options.resume, folder) if options.resume else None
-        ours = options.resume == "auto" or (path is not None and path.parent.samefile(folder))
+        ours = options.restarted or options.resume == "auto"
+        ours = ours or (path is not None and path.parent.samefile(folder))
         if not ours and (folder / timing.STEPS).exists():
             raise UsageError(
                 f"{folder} already holds a run: add --resume auto to go on with it, or choose "
                 "another run.dir"
             )
+        agent.remember(folder)
         return path
 
     source = processes.together(claim)

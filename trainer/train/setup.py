@@ -21,6 +21,7 @@ from trainer.config import check
 from trainer.config.command import save_config
 from trainer.config.settings import Config, DecodeDevice, Options, several
 from trainer.data.batch import Batch, Shape
+from trainer.data.cached import counted
 from trainer.data.dataset import Dataset
 from trainer.data.decode_choice import Rates, measure
 from trainer.data.loader import Loader, Requests
@@ -36,11 +37,10 @@ from trainer.train.demo import make_shards
 from trainer.train.distributed import Processes
 from trainer.train.fetching import in_order_of_need
 from trainer.train.guard import Guard
+from trainer.train.peers import watching
 from trainer.train.resume import first_step, open_folder
 from trainer.train.sets import (
-    announce_sets,
     check_share,
-    in_words,
     make_sampler,
     open_dataset,
     quarantined,
@@ -122,6 +122,7 @@ def open_run(
         RecordError, LoaderError, CheckpointError: bad data; the message says what to do.
         MissingPackage: a tracker is not installed.
         Elsewhere: any of these, on the first process.
+        Lost: another process is gone.
     """
     options = options or Options()
     check(config)
@@ -130,7 +131,7 @@ def open_run(
     processes = distributed.setup(asked)
     console = console or Console(quiet=not processes.first)
     try:
-        with ExitStack() as stack:
+        with watching(processes), ExitStack() as stack:
             device = _device(asked, config.train.deterministic, processes, stack)
             yield _open(config, options, device, processes, console, stack)
     finally:
@@ -175,7 +176,7 @@ def _open(
     trial = partial(_trial, config, device)
     decoder = settle(_decoded_on(config), device, open_loader, trial, processes, say)
     loader_options["decode_device"] = decoder
-    store = cache_of(config, dataset, decoder, total - start, device, say, stack)
+    store = counted(cache_of(config, dataset, decoder, total - start, device, say, stack))
     # Before the model: the first batches are decoded while it is built.
     loader = stack.enter_context(open_loader(decode_device=decoder, store=store))
     validation = None
@@ -183,13 +184,16 @@ def _open(
         validation = open_validation(config, "val", processes, console, loader_options)
     if validation is not None:
         stack.callback(validation.close)
-    _announce(config, dataset, sampler, loader, device, processes, console)
+    display.announce(config, dataset, sampler, loader, device, processes, console)
     if start:
         say(f"resumed at step {start} of {total}")
     step, guard = _make_step(config, options, sampler, device, processes, resumed, weights)
-    trackers = list(options.trackers) if processes.first else []
-    tracker = display.Tracker(trackers, folder, config.as_dict())
+    tracker = display.open_tracker(
+        config, options.trackers if processes.first else (), folder, total, loader
+    )
     stack.callback(tracker.close)
+    if tracker.metrics is not None:
+        say(f"metrics for Prometheus on port {tracker.metrics.port}")
     processes.together(partial(save_config, config, folder / "config.yaml"))
     best, seconds = (resumed.progress.best, resumed.progress.seconds) if resumed else (-1.0, 0.0)
     return Opened(
@@ -374,39 +378,6 @@ def open_validation(
     except NoRuns as reason:
         console.print(f"note: {reason}, so none is measured there", soft_wrap=True)
         return None
-
-
-def _announce(
-    config: Config,
-    dataset: Dataset,
-    sampler: TrainSampler,
-    loader: Loader,
-    device: torch.device,
-    processes: Processes,
-    console: Console,
-) -> None:
-    """Say what is about to be trained, on what and where."""
-    say = partial(console.print, highlight=False, soft_wrap=True)
-    train = config.train
-    length = f"{train.steps:,} steps" if train.steps else f"{train.epochs} epochs"
-    preset, accumulate = PRESETS[config.model.name], config.train.accumulate
-    parts = f" in {accumulate} parts" if accumulate > 1 else ""
-    say(
-        f"{len(sampler.eligible):,} clips, {sampler.steps_per_epoch:,} steps an epoch of "
-        f"{config.train.batch_size} samples{parts}, {length}; model "
-        f"{config.model.name} on {device}, {processes.world} process(es)"
-    )
-    if config.data.decoder == "auto":
-        say(loader.taken_in_words)
-    announce_sets(config, dataset, sampler, console)
-    wanted = (preset.size, preset.size, preset.channels)
-    other = {shape: n for shape, n in dataset.frame_shapes.items() if shape != wanted}
-    for shape, clips in other.items():
-        say(
-            f"note: frames of {clips:,} clips are {in_words(shape)}, the model takes "
-            f"{in_words(wanted)}: converted in the pipeline, at a cost; `data_tools pack "
-            "--size/--gray` stores them as needed"
-        )
 
 
 def _make_step(

@@ -89,9 +89,10 @@ def _print_summary(opened: Opened, summary: dict[str, Any], stop: StopRequest) -
         )
     if quarantined := summary["quarantined_clips"]:
         opened.say(f"{quarantined} clips were left out: a frame could not be decoded (see above)")
-    if stop:
+    if stop or not summary["finished"]:
         what = "evaluation stopped" if summary["finished"] else "stopped"
-        opened.say(f"{what} by {stop.signal}; go on with --resume {opened.folder}")
+        by = stop.signal or "a signal to another process"
+        opened.say(f"{what} by {by}; go on with --resume {opened.folder}")
     opened.say(f"{summary['seconds']:.0f} s; in {opened.folder}:")
     for name, what in _FILES:
         if (opened.folder / name).exists():

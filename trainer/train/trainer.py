@@ -36,6 +36,7 @@ def train(
             such a run, or --overfit failed.
         InUse: another process is writing to run.dir.
         Elsewhere: any of these, on the first process.
+        Lost: another process is gone.
     """
     with open_run(config, options, console) as opened:
         opened.processes.together(
