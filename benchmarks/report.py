@@ -47,6 +47,7 @@ from benchmarks.studies import (
     loss,
     margin,
     min_shift,
+    order,
     pairing,
     refinement,
     unseen,
@@ -123,7 +124,7 @@ def _gpu() -> str:
 def studies() -> str:
     """A paragraph for each study."""
     modules = (
-        loss, pairing, windows_per_run, refinement, margin, min_shift, augmentation, unseen,
+        loss, pairing, windows_per_run, order, refinement, margin, min_shift, augmentation, unseen,
     )  # fmt: skip
     asked = [module.STUDY for module in modules]
     done = [study for study in asked if (RESULTS / f"study_{study.name}.json").exists()]

@@ -60,6 +60,7 @@ class Shard:
         split: that it belongs to.
         clips: (clips,) structured: frames, columns, mfcc, height, width and channels of each.
         frames: (frames, 2) uint32, of each frame's JPEG block and size (`ShardIndex`).
+        tar_bytes: size of the tar.
 
     Raises:
         ShardError: as `data_tools.shard_index.parse_shard`.
@@ -72,7 +73,7 @@ class Shard:
         if index is None:
             index, self.records = parse_shard(tar, absent=mirror is not None)
         self.split, self.clips, self.frames = index.split, index.clips, index.frames
-        self._tar_bytes = index.tar_bytes
+        self.tar_bytes = index.tar_bytes
 
     def __len__(self) -> int:
         return len(self.clips)
@@ -155,7 +156,7 @@ class Shard:
     def _mapped(self) -> mmap.mmap:
         mirror = self.mirror
         with open(self.tar, "rb") if mirror is None else mirror.open(self.tar.name) as stream:
-            if os.fstat(stream.fileno()).st_size != self._tar_bytes:
+            if os.fstat(stream.fileno()).st_size != self.tar_bytes:
                 raise ShardError(f"{self.tar} was changed while in use; start again")
             mapped = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
         # Training jumps about: without this the kernel reads ahead what nobody asked for.

@@ -16,6 +16,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import hypothesis
 import numpy as np
 import pytest
 import simplejpeg
@@ -27,6 +28,10 @@ from data_tools.plan import PackOptions
 from data_tools.synth.clips import synthesize
 
 MakeClip = Callable[..., Path]
+
+# A busy machine makes no test fail by its own slowness.
+hypothesis.settings.register_profile("any machine", deadline=None)
+hypothesis.settings.load_profile("any machine")
 
 
 def pytest_configure(config: pytest.Config) -> None:

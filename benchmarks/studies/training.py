@@ -35,6 +35,7 @@ from trainer.train.trainer import train
 
 RUN_FRAMES = 20  # of multiway: 16 windows, whose shifts reach as far as offsets are searched
 CLIP_FRAMES = 40  # decoded of each clip an epoch: two runs or eight windows
+NODES = 4  # of trials by blocks
 UNSEEN_SEED = 1000  # of the heads that no training sees
 
 Say = Callable[[str], None]
@@ -72,6 +73,7 @@ class Trial:
     """What sets one training apart from the others; None is the trainer's default.
 
     `per_clip`: windows of each clip an epoch; None: as many as decode `CLIP_FRAMES`.
+    `block_share`: of the shards whose samples are shuffled together; 1: those of all.
     """
 
     loss: str = "contrastive"
@@ -85,6 +87,7 @@ class Trial:
     model: Literal["small", "medium"] = "small"
     windows_per_run: int = 1
     per_clip: int | None = None
+    block_share: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -105,22 +108,37 @@ class Source:
     manifest: Path | None = None
 
 
-def heads(cache: Path, clips: int, seed: int, split: str, offsync: float = 0.0) -> Path:
+def heads(
+    cache: Path,
+    clips: int,
+    seed: int,
+    split: str,
+    offsync: float = 0.0,
+    shard_mb: int = PackOptions().shard_mb,
+) -> Path:
     """The folder of synthetic heads, made once: clips in clips/, all in one split of shards/."""
     folder = cache / f"heads-{split}-{clips}-{seed}-{offsync:g}"
+    if shard_mb != PackOptions().shard_mb:
+        folder = folder.with_name(f"{folder.name}-{shard_mb}MB")
     if not (folder / "shards" / "manifest.json").exists():
         folder.mkdir(parents=True, exist_ok=True)
         synthesize(folder / "clips", clips, seed, size=64, offsync=offsync)
         ratios = (100, 0, 0) if split == "train" else (0, 0, 100)
-        pack(folder / "clips", folder / "shards", PackOptions(gray=True, ratios=ratios))
+        options = PackOptions(gray=True, ratios=ratios, shard_mb=shard_mb)
+        pack(folder / "clips", folder / "shards", options)
     return folder
 
 
 def settings(trial: Trial, sizes: Sizes, seed: int, shards: Path, run: Path) -> Config:
     """The configuration of one training."""
     frames = RUN_FRAMES if trial.pairing == "multiway" else WINDOW_FRAMES
+    order: dict[str, Any] = {}
+    if trial.block_share < 1:
+        size = sum(tar.stat().st_size for tar in shards.glob("train-*.tar"))
+        order = {"order": "blocks", "block_gb": trial.block_share * size / 1e9, "nodes": NODES}
     return Config(
         data=Data(
+            **order,
             shards=str(shards),
             windows_per_clip=trial.per_clip or CLIP_FRAMES // frames,
             windows_per_run=trial.windows_per_run,
@@ -172,8 +190,17 @@ def accuracy(weights: Path, *unseen: Path) -> dict[str, float]:
     return {name: round(value, 4) for name, value in values.items() if value is not None}
 
 
-def compare(trials: dict[str, Trial], sizes: Sizes, source: Source, say: Say) -> Figures:
+def compare(
+    trials: dict[str, Trial],
+    sizes: Sizes,
+    source: Source,
+    say: Say,
+    shard_mb: int = PackOptions().shard_mb,
+) -> Figures:
     """Train every trial with every seed; accuracy on unseen clips as each training goes on.
+
+    Args:
+        shard_mb: of the shards of synthetic heads that are trained on.
 
     Returns:
         trials: name -> one entry a seed: seed, cpu_s, curve (step, k5, k15, auc); sizes; clips:
@@ -187,7 +214,7 @@ def compare(trials: dict[str, Trial], sizes: Sizes, source: Source, say: Say) ->
             unseen=sum(len(Dataset(folder, "test")) for folder in unseen),
         )
     else:
-        shards = heads(source.cache, sizes.clips, 0, "train") / "shards"
+        shards = heads(source.cache, sizes.clips, 0, "train", shard_mb=shard_mb) / "shards"
         unseen = (heads(source.cache, sizes.unseen, UNSEEN_SEED, "test") / "shards",)
     found: dict[str, list[Figures]] = {name: [] for name in trials}
     total = sizes.seeds * len(trials)

@@ -14,6 +14,7 @@ from benchmarks.studies import (
     loss,
     margin,
     min_shift,
+    order,
     pairing,
     refinement,
     study,
@@ -30,7 +31,9 @@ from trainer.config.settings import Config
 from trainer.data.augment import Augment
 from trainer.data.dataset import Dataset
 
-MODULES = [augmentation, loss, margin, min_shift, pairing, refinement, unseen, windows_per_run]
+MODULES = [
+    augmentation, loss, margin, min_shift, order, pairing, refinement, unseen, windows_per_run,
+]  # fmt: skip
 
 
 class OncePerKind:
@@ -56,7 +59,7 @@ class OncePerKind:
         check(config)
         data, loss = config.data, config.loss
         ways = (loss.name, data.pairing, config.model.name, loss.others > 0)
-        more = (config.augment != Augment(), data.windows_per_run > 1)
+        more = (config.augment != Augment(), data.windows_per_run > 1, data.order)
         kind = repr((ways, more, data.shards, config.train.epochs, config.train.batch_size))
         run = Path(config.run.dir)
         if kind not in self._cost:

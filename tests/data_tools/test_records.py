@@ -302,7 +302,7 @@ def test_any_options_of_prepare(prepared: Path, data: st.DataObject) -> None:
 
 def optional(place: tuple[str | int, ...]) -> bool:
     """Whether a field may be missing, or be null."""
-    return place[-1] in ("format", "options")
+    return place[-1] in ("format", "options", "sha256")
 
 
 SOME_WRONG = [

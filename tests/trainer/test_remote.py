@@ -129,6 +129,21 @@ def test_with_little_room_shards_come_and_go_and_a_resumed_run_goes_on(
     assert losses(run) == expected
 
 
+def test_by_blocks_shards_are_fetched_ahead_in_little_room(
+    many_shards: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    blocks = ["--data.order", "blocks", "--data.block_gb", "0.9e-3", "--data.nodes", "2"]
+    assert main(command(many_shards, tmp_path / "here", *SIZE, *blocks)) == 0
+    copies, run = tmp_path / "copies", tmp_path / "run"
+    room = ["--data.local", str(copies), "--data.local_gb", "1.8e-3"]
+    argv = command(Path("x"), run, *SIZE, *blocks, *room)
+    argv[argv.index("x")] = f"file://{many_shards}"
+    assert main(argv) == 0
+    assert losses(run) == losses(tmp_path / "here")
+    assert sum(path.stat().st_size for path in copies.rglob("*.tar")) <= 1.8e6
+    assert "samples are shuffled within blocks of" in capsys.readouterr().out
+
+
 @pytest.mark.slow
 def test_measuring_by_url_is_the_same(many_shards: Path, weights: Path, tmp_path: Path) -> None:
     url, local = f"file://{many_shards}", ["--data.local", str(tmp_path / "copies")]

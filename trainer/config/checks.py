@@ -59,6 +59,8 @@ def check(config: Config) -> None:
             "data.decoder turbo decodes on the CPU, and data.decode_device gpu does not: leave one "
             "of them at auto"
         )
+    if data.order == "blocks":
+        _check_blocks(data, train.batch_size, in_runs)
     if config.loss.others and (config.loss.name, data.pairing) != ("infonce", "multiway"):
         raise UsageError(
             "loss.others compares runs with each other, which needs --loss.name infonce "
@@ -68,6 +70,22 @@ def check(config: Config) -> None:
         raise UsageError(
             "loss.name infonce picks one sound among several, which data.pairing independent does "
             "not give: add --data.pairing multiway (or paired)"
+        )
+
+
+def _check_blocks(data: Data, batch_size: int, in_runs: str) -> None:
+    runs = batch_size // data.windows_per_run
+    if not data.block_gb > 0:
+        raise UsageError(f"data.block_gb must be positive, not {data.block_gb}")
+    if 0 < data.local_gb < 2 * data.block_gb:
+        raise UsageError(
+            f"data.local_gb {data.local_gb:g} must be twice data.block_gb {data.block_gb:g} or "
+            "more: a block is fetched while another is trained on"
+        )
+    if len(data.folders) < 2 and runs % data.nodes:
+        raise UsageError(
+            f"train.batch_size {batch_size}{in_runs} does not make {data.nodes} equal parts "
+            "(data.nodes); give another of the two"
         )
 
 
@@ -98,6 +116,7 @@ def _check_whole_numbers(config: Config) -> None:
         ("data.windows_per_clip", data.windows_per_clip, 1, 10**6),
         ("data.max_shift", data.max_shift, 1, 10**6),
         ("data.windows_per_run", data.windows_per_run, 1, 10**4),
+        ("data.nodes", data.nodes, 1, 10**4),
         ("data.run_frames", data.run_frames, WINDOW_FRAMES, 10**4),
         ("data.val_clips", data.val_clips, 1, 10**9),
         ("data.val_runs", data.val_runs, 1, 10**4),

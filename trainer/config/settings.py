@@ -31,6 +31,15 @@ class Data:
             all later runs share it.
         local_gb: Gigabytes that the copies may take; those used longest ago make room, never one
             that is in use or no longer at its source. 0: as many as the disk has.
+        order: In which order samples come. shuffled: an epoch's in any order, over all shards;
+            blocks: shard by shard in blocks whose samples are shuffled, for remote sets of which
+            `local_gb` holds but a part: the next block is fetched while one is trained on.
+        block_gb: Gigabytes of shards whose samples are shuffled together (blocks); local_gb must
+            hold two blocks.
+        nodes: Equal parts of every batch, each out of a block of its own, block_gb / nodes large
+            (blocks). Machines whose processes take whole parts fetch the shards of those alone:
+            as many as the most machines that there may be. Samples are the same with any number of
+            processes. Of several sets every machine fetches all, and this does nothing.
         weights: Of several sets, how much of the training each gives: `--data.weights 0.5 0.5` for
             half and half, whatever their sizes; only the ratio counts. A set of a large weight is
             gone through more often. Default: by the samples that each set holds.
@@ -84,6 +93,9 @@ class Data:
     shards: str | tuple[str, ...] | None = None
     local: str | None = None
     local_gb: float = 0.0
+    order: Literal["shuffled", "blocks"] = "shuffled"
+    block_gb: float = 4.0
+    nodes: int = 8
     weights: tuple[float, ...] | None = None
     clips: str | None = None
     manifest: str | tuple[str, ...] | None = None
@@ -339,7 +351,7 @@ FIXED_ON_RESUME = (
     "train.seed",
 )
 # These neither; runs of earlier versions do not have them, and were as their defaults say.
-LATER_FIXED_ON_RESUME = ("data.windows_per_run",)
+LATER_FIXED_ON_RESUME = ("data.windows_per_run", "data.order", "data.block_gb", "data.nodes")
 # Nor one that began with other weights; runs of earlier versions do not have these settings.
 INIT_FIXED_ON_RESUME = ("model.init", "model.freeze")
 

@@ -117,6 +117,16 @@ class Dataset:
         shard = int(self._shard[clip])
         return self.shards[shard].keys[clip - int(self._first_clip[shard])]
 
+    @property
+    def shard(self) -> NDArray[np.int64]:
+        """(clips,) the number of each clip's shard."""
+        return self._shard
+
+    @property
+    def clip_bytes(self) -> float:
+        """Of a clip in its shard, on the average."""
+        return sum(shard.tar_bytes for shard in self.shards) / max(1, len(self))
+
     def shards_of(self, clips: NDArray[np.int64]) -> list[int]:
         """The numbers of the shards that hold these clips, in the clips' order, each once."""
         return list(dict.fromkeys(self._shard[clips].tolist()))

@@ -5,12 +5,15 @@ order of an epoch is a keyed permutation evaluated only where it is needed, and 
 is a hash of (seed, epoch, sample). So a resume is one integer, the world size may change in
 mid-epoch, and the first batch of an epoch costs no more than any other.
 
+Where shards are many and far away, the order may be one that needs few of them at a time
+(`trainer.data.blocks`).
+
 Several sets are mixed by weights: how many samples each has given before a step is closed form
 (`trainer.data.shares`), and that count is the set's place in a stream and in epochs of its own.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import Any, Literal, cast
 
@@ -18,6 +21,7 @@ import numpy as np
 
 from data_tools.errors import UsageError
 from data_tools.mfcc import WINDOW_FRAMES
+from trainer.data.blocks import Blocks
 from trainer.data.draws import Ints, hash_key, mixed_with, pair, partner, shuffled, uniform
 from trainer.data.shares import taken, whole_shares
 
@@ -118,6 +122,10 @@ class TrainSampler:
         weights: one a set, positive; only their ratio counts. None: by the samples that each set
             holds, as if all clips were one set.
         windows_per_run: R, windows that one decoded run gives.
+        shards: (clips,) int64, rising, the shard that each clip lies in: the order is one by blocks
+            of clips. None: all samples of an epoch are shuffled.
+        block_clips: of a block; with `shards`.
+        nodes: equal parts of a batch whose blocks are their own; of several sets, 1.
 
     Raises:
         UsageError: settings under which no batch can be made.
@@ -135,6 +143,9 @@ class TrainSampler:
     sets: Ints | None = None
     weights: Sequence[float] | None = None
     windows_per_run: int = 1
+    shards: Ints | None = None
+    block_clips: int = 1
+    nodes: int = 1
 
     def __post_init__(self) -> None:
         if self.pairing == "independent" and (self.batch_size < 2 or self.batch_size % 2):
@@ -155,6 +166,11 @@ class TrainSampler:
             raise UsageError("windows_per_clip must be at least 1")
         check_runs(self.windows_per_run, self.pairing, self.batch_size, self.windows_per_clip)
         self._check_sets()
+        if self._runs % self.nodes:
+            raise UsageError(
+                f"train.batch_size {self.batch_size} does not make {self.nodes} equal parts of "
+                "whole samples (data.nodes)"
+            )
         if self.steps_per_epoch == 0:
             raise UsageError(
                 f"batch_size {self.batch_size} exceeds the {self.samples_per_epoch} samples of an "
@@ -212,12 +228,25 @@ class TrainSampler:
     @property
     def samples_per_epoch(self) -> int:
         """Samples in an epoch before the last partial batch is dropped."""
-        return len(self.eligible) * self.windows_per_clip
+        clips = len(self.eligible) // self.nodes * self.nodes  # parts by blocks are equal
+        return clips * self.windows_per_clip
 
     @property
     def steps_per_epoch(self) -> int:
         """Whole batches in an epoch; the rest is dropped, another rest each epoch."""
         return self.samples_per_epoch // self.batch_size
+
+    @cached_property
+    def _blocks_of(self) -> list[Blocks]:
+        """Of each set."""
+        assert self.shards is not None
+        counts = [np.unique(self.shards[each], return_counts=True)[1] for each in self.members]
+        return [Blocks(each, self.nodes, self.block_clips) for each in counts]
+
+    @property
+    def block_steps(self) -> int:
+        """Steps after which the nodes come to other blocks, about."""
+        return max(1, self.block_clips * self._runs_per_clip * self.nodes // self._runs)
 
     @property
     def _runs(self) -> int:
@@ -322,7 +351,7 @@ class TrainSampler:
         if len(self.members) > 1:
             seed = hash_key(hash_key(self.seed, _SET), number)
         length = len(members) * self._runs_per_clip
-        sample = shuffled(position, length, hash_key(seed, epoch))
+        sample = self._order(number, position, length, hash_key(seed, epoch))
         clip = members[sample // self._runs_per_clip]
         if barred:
             allowed = np.setdiff1d(members, barred)
@@ -357,6 +386,17 @@ class TrainSampler:
         if self.pairing == "paired":
             return Segments(clip, start, clip, start, genuine, shifted, key)
         return Segments(clip, start, clip, np.where(label == 1, start, shifted), label, key=key)
+
+    def _order(self, number: int, position: Ints, length: int, key: int) -> Ints:
+        """The samples at `position` of an epoch of a set, of `length`."""
+        if self.shards is None:
+            return shuffled(position, length, key)
+        step, slot = np.divmod(position, self._runs)
+        part = self._runs // self.nodes
+        node, place = np.divmod(slot, part)
+        if self.nodes == 1:  # of several sets, a batch holds any part of each
+            node, place, step = np.zeros_like(position), position, np.zeros_like(position)
+        return self._blocks_of[number].samples(step * part + place, node, self._runs_per_clip, key)
 
     def min_shift_at(self, step: int) -> int:
         """The smallest shift of false pairs at a step: the curriculum's, then `min_shift`."""
@@ -399,31 +439,3 @@ def check_runs(
 def _windows_of(run: Ints, count: int) -> Ints:
     """The numbers of the windows of each run, if every run has `count`."""
     return cast(Ints, (run[:, None] * count + np.arange(count)).ravel())
-
-
-def fixed_segments(windows: Ints, sample_frames: int, reach: int, per_clip: int) -> Segments:
-    """Segments for validation, the same each time: up to `per_clip` of each clip, evenly spaced.
-
-    Where the clip is long enough every shift within +-reach stays inside it. The sound begins
-    `reach` frames before the run, so it must span sample_frames + 2 reach frames. Clips shorter
-    than a run give none.
-    """
-    clips, starts = [], []
-    for number, count in enumerate(windows.tolist()):
-        last = count - (sample_frames - 4)
-        if last < 0:
-            continue
-        low, high = (reach, last - reach) if last >= 2 * reach else (last // 2, last // 2)
-        chosen = np.unique(np.linspace(low, high, per_clip).round().astype(np.int64))
-        starts.append(chosen)
-        clips.append(np.full(len(chosen), number))
-    clip = np.concatenate([*clips, np.empty(0)]).astype(np.int64)
-    start = np.concatenate([*starts, np.empty(0)]).astype(np.int64)
-    return Segments(clip, start, clip, start - reach, np.ones_like(clip))
-
-
-def swap_audio(segments: Segments) -> Segments:
-    """The same pictures with the sound of the next clip: the control that must score at chance."""
-    clips = np.unique(segments.clip)
-    other = np.roll(clips, -1)[np.searchsorted(clips, segments.clip)]
-    return replace(segments, audio_clip=other)

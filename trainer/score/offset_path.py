@@ -152,11 +152,11 @@ class _Gains:
     nothing: float
     centres_T: NDArray[np.float64]
 
-    def at(self, shifts_TX: NDArray[np.float64]) -> NDArray[np.float64]:
-        """(T, X) gains at shifts between the whole ones, by straight lines; beyond all: nothing."""
+    def at(self, shifts_TN: NDArray[np.float64]) -> NDArray[np.float64]:
+        """(T, N) gains at shifts between the whole ones, by straight lines; beyond all: nothing."""
         rows, width = self.gains_TS.shape
         padded = np.pad(self.gains_TS, ((0, 0), (1, 2)), constant_values=self.nothing)
-        inside = np.clip(shifts_TX, -1, width) + 1
+        inside = np.clip(shifts_TN, -1, width) + 1
         low = np.floor(inside).astype(int)
         part = inside - low
         at_row = np.arange(rows)[:, None]

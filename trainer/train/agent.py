@@ -18,6 +18,8 @@ _OURS = "syncnet-trainer"
 _TIMEOUT = timedelta(minutes=30)  # as torch waits for processes
 _POLL_SECONDS = 0.05
 
+_trained = False  # whether this process has asked for its run before
+
 
 def _store() -> dist.Store | None:
     """The store that outlives the processes; None where torchrun keeps none."""
@@ -38,9 +40,12 @@ def remember(folder: Path) -> None:
 def begun() -> Path | None:
     """The folder of the run that this torchrun has begun before; None at its first start.
 
-    That a folder holds a run does not tell whose it is.
+    That a folder holds a run does not tell whose it is. A process that trains a second time was
+    not started anew for that: what it begins is another run.
     """
-    store = _store()
+    global _trained
+    again, _trained = _trained, True
+    store = None if again else _store()
     if store is None or not store.check(["run"]):
         return None
     return Path(os.fsdecode(bytes.fromhex(store.get("run").decode())))

@@ -7,6 +7,7 @@ first process, which nothing but the end of either closes.
 
 import os
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import timedelta
@@ -45,16 +46,16 @@ def watching(processes: Processes) -> Iterator[None]:
     if processes.world == 1:
         yield
         return
-    watch = _Watch(processes)
+    watch, well = _Watch(processes), False
     try:
         yield
-        watch.say_goodbye()
+        well = True
     except RuntimeError as error:
         if isinstance(error, UserError) or not watch.lost.wait(_HEARING_SECONDS):
             raise
         raise Lost(watch.words) from error
     finally:
-        watch.over.set()
+        watch.end(well)
 
 
 class _Watch:
@@ -69,21 +70,36 @@ class _Watch:
         )
         self._group: Any = dist.new_group(backend="gloo", timeout=_FOREVER)
         self._others = range(1, processes.world) if processes.first else range(1)
-        for other in self._others:
-            Thread(target=self._listen, args=(other,), name="peers", daemon=True).start()
+        self._threads = [
+            Thread(target=self._listen, args=(other,), name="peers", daemon=True)
+            for other in self._others
+        ]
+        for thread in self._threads:
+            thread.start()
 
-    def say_goodbye(self) -> None:
-        """Tell those who listen that this process ends as it should."""
-        with suppress(RuntimeError):  # whoever is gone already said so as well
-            for other in self._others:
-                dist.send(torch.zeros(1), other, group=self._group)
+    def end(self, well: bool) -> None:
+        """Say goodbye to those who listen, and wait for theirs: a while, for they may hang.
+
+        A thread that still listens when the interpreter ends would abort the process.
+
+        Args:
+            well: whether this process ends as it should, so that the others need not.
+        """
+        self.over.set()
+        for other in self._others:
+            with suppress(RuntimeError):  # gone already
+                dist.send(torch.full((1,), float(well)), other, group=self._group)
+        deadline = time.monotonic() + GRACE_SECONDS
+        for thread in self._threads:
+            thread.join(max(0.0, deadline - time.monotonic()))
 
     def _listen(self, other: int) -> None:
-        try:
-            dist.recv(torch.zeros(1), other, group=self._group)
+        well = torch.zeros(1)
+        with suppress(RuntimeError):
+            dist.recv(well, other, group=self._group)
+        if well.item():
             return
-        except RuntimeError:
-            self.lost.set()
+        self.lost.set()
         if self.over.wait(GRACE_SECONDS):
             return
         print(f"trainer.run: {self.words}", file=sys.stderr, flush=True)

@@ -5,6 +5,7 @@ from dataclasses import replace
 from functools import partial
 from itertools import zip_longest
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from rich.console import Console
@@ -113,6 +114,11 @@ def make_sampler(config: Config, dataset: Dataset) -> TrainSampler:
     """
     data = config.data
     several = len(dataset.folders) > 1
+    blocks: dict[str, Any] = {}
+    if data.order == "blocks":
+        nodes = 1 if several else data.nodes
+        clips = max(1, round(data.block_gb * 1e9 / nodes / dataset.clip_bytes))
+        blocks = {"shards": dataset.shard, "block_clips": clips, "nodes": nodes}
     return TrainSampler(
         dataset.windows,
         config.train.batch_size,
@@ -126,6 +132,7 @@ def make_sampler(config: Config, dataset: Dataset) -> TrainSampler:
         dataset.sets if several else None,
         data.weights if several else None,
         data.windows_per_run,
+        **blocks,
     )
 
 
@@ -160,10 +167,17 @@ def announce_sets(
             f"set {number + 1}, {dataset.folders[number]}: {len(members):,} clips, "
             f"{share:.1%} of the samples, gone through {rounds:.2f} times an epoch"
         )
-    if any(shard.scarce for shard in dataset.shards):
+    scarce = any(shard.scarce for shard in dataset.shards)
+    if config.data.order == "blocks":
+        say(
+            f"samples are shuffled within blocks of {sampler.block_clips:,} clips, "
+            f"{sampler.nodes} at a time; a block lasts {sampler.block_steps:,} steps"
+        )
+    elif scarce:
         say(
             f"note: data.local_gb {config.data.local_gb:g} is less than the sets take, and the "
-            "order of samples goes through all shards all the time: each is fetched again and again"
+            "order of samples goes through all shards all the time: each is fetched again and "
+            "again. --data.order blocks needs few shards at a time"
         )
     for number in range(sets):
         chosen = dataset.sets == number

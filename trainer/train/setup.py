@@ -13,7 +13,6 @@ import torch
 from rich.console import Console
 
 from data_tools.errors import UsageError
-from data_tools.fetch_ahead import fetching_ahead
 from data_tools.manifest import read_manifest
 from data_tools.mirror import open_sets
 from data_tools.shards import open_shards
@@ -35,7 +34,7 @@ from trainer.train.caching import cache_of
 from trainer.train.checkpoint import Resumed
 from trainer.train.demo import make_shards
 from trainer.train.distributed import Processes
-from trainer.train.fetching import in_order_of_need
+from trainer.train.fetching import fetching
 from trainer.train.guard import Guard
 from trainer.train.peers import watching
 from trainer.train.resume import first_step, open_folder
@@ -148,12 +147,7 @@ def _open(
 ) -> Opened:
     began = time.monotonic()
     folder, resumed = open_folder(config, options, processes, stack)
-    open_sets(several(config.data.shards), config.data.copies)
-    shards = make_shards(config.data, folder, options, processes, console)
-    config = with_shards(config, shards)
-    dataset = open_dataset(config, console)
-    for each in shards:
-        open_shards(each, "test")  # its faults should be known now, not after days of training
+    config, dataset = _open_data(config, options, folder, processes, console)
     sampler = make_sampler(config, dataset)
     check_share(config, sampler, processes)
     total = config.train.total(sampler.steps_per_epoch)
@@ -161,7 +155,8 @@ def _open(
     say = partial(console.print, highlight=False, soft_wrap=True)
     weights = open_start(config.model, resumed, processes, say)
     requests = _requests(sampler, options.overfit, processes)
-    stack.enter_context(fetching_ahead(in_order_of_need(dataset, requests, start, total), say))
+    block_steps = sampler.block_steps if config.data.order == "blocks" else None
+    requests = stack.enter_context(fetching(dataset, requests, start, total, block_steps, say))
     loader_options = _loader_options(config, device, processes)
     open_loader = partial(
         Loader,
@@ -200,6 +195,19 @@ def _open(
         config, options, processes, console, folder, dataset, sampler, loader, loader_options,
         validation, step, guard, tracker, start, total, best, began - seconds,
     )  # fmt: skip
+
+
+def _open_data(
+    config: Config, options: Options, folder: Path, processes: Processes, console: Console
+) -> tuple[Config, Dataset]:
+    """The settings with the shards there are, and those of training."""
+    open_sets(several(config.data.shards), config.data.copies)
+    shards = make_shards(config.data, folder, options, processes, console)
+    config = with_shards(config, shards)
+    dataset = open_dataset(config, console)
+    for each in shards:
+        open_shards(each, "test")  # its faults should be known now, not after days of training
+    return config, dataset
 
 
 def _device(

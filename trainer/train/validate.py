@@ -18,8 +18,9 @@ from numpy.typing import NDArray
 from data_tools.errors import UsageError
 from trainer.data.batch import Shape
 from trainer.data.dataset import Dataset
+from trainer.data.fixed_segments import fixed_segments, swap_audio
 from trainer.data.loader import Loader
-from trainer.data.sampler import Segments, fixed_segments, swap_audio
+from trainer.data.sampler import Segments
 from trainer.model.losses import Pairs, shifted
 from trainer.model.syncnet import Preset, SyncNet
 from trainer.score.scoring import (

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from data_tools.packing import pack
 from data_tools.plan import PackOptions
 from trainer.data.dataset import Dataset
-from trainer.data.sampler import fixed_segments
+from trainer.data.fixed_segments import fixed_segments
 from trainer.model.fold import fold
 from trainer.model.syncnet import SyncNet
 from trainer.score.clip_distances import (

@@ -58,13 +58,19 @@ def test_without_torchrun_there_is_nothing(monkeypatch: pytest.MonkeyPatch) -> N
     assert agent.begun() is None and agent.meeting(0, 2) is None
 
 
-def test_a_restart_goes_on_with_the_run_that_was_begun(store: dist.Store, tmp_path: Path) -> None:
+def test_a_restart_goes_on_with_the_run_that_was_begun(
+    store: dist.Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     argv = ["--data.shards", "somewhere", "--run.dir", "mine"]
     config, options = parse(argv)
     assert config.run.dir == "mine" and options.resume is None and not options.restarted
     run = tmp_path / "ä b"
     agent.remember(run)
+    # who has trained before was not started anew: another run
+    assert parse(argv)[0].run.dir == "mine"
+    monkeypatch.setattr(agent, "_trained", False)
     config, options = parse(argv)
     assert config.run.dir == str(run) and options.restarted and options.resume == "auto"
     # the self-check begins no run, and goes on with none
+    monkeypatch.setattr(agent, "_trained", False)
     assert parse([*argv, "--overfit", "1"])[0].run.dir == "mine"
