@@ -17,9 +17,9 @@ def test_it_trains_until_the_goal_or_its_last_epoch(
     shards_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, goal: float, arrived: bool
 ) -> None:
     monkeypatch.setattr(demo_time, "GOAL", goal)
-    made = demo_time.settings(demo_time.Demo(5), 0, tmp_path / "run")
+    made = demo_time.settings(demo_time.Demo(4), 0, tmp_path / "run")
     data = replace(made.data, shards=str(shards_folder), val_clips=1, val_runs=1)
-    config = replace(made, data=data, train=replace(made.train, batch_size=10))
+    config = replace(made, data=data, train=replace(made.train, batch_size=8))
     with open_run(config, console=Console(quiet=True)) as opened:
         compute(opened.step, PUBLISHED)
         spent, found = demo_time.train(opened, 2)
