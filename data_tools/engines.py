@@ -10,7 +10,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, wait
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import islice
 from typing import Annotated, Any, Literal
@@ -158,7 +158,14 @@ def run_ray(
         except ConnectionError as error:
             raise UserError(f"no Ray cluster at {address}: {error}") from None
     # A retry is decided by the caller, who records why.
-    remote = ray.remote(num_cpus=1, max_retries=0)(function)
+    here = os.getcwd()
+
+    def there(task: Any, on_bytes: None) -> None:
+        with suppress(OSError):  # names may be relative; a cluster's workers lie elsewhere
+            os.chdir(here)
+        function(task, on_bytes)
+
+    remote = ray.remote(num_cpus=1, max_retries=0)(there)
     waiting = list(reversed(tasks))
     pending: dict[Any, Any] = {}
     try:

@@ -167,8 +167,13 @@ class Mirror:
         self._check_limit(manifest)
         self._own.mkdir(parents=True, exist_ok=True)
         with self._locked("manifest"):
-            write_json(self._own / SOURCE, {"url": self.remote.shown})
             path = self.folder / MANIFEST
+            if not path.exists() or path.read_bytes() != content:
+                # Before the manifest goes that others may be at work with.
+                for entry in manifest.shards:
+                    if entry.clips:
+                        self._has_small(entry)
+            write_json(self._own / SOURCE, {"url": self.remote.shown})
             if not path.exists() or path.read_bytes() != content:
                 with atomic_path(path) as partial:
                     partial.write_bytes(content)
@@ -265,6 +270,9 @@ class Mirror:
                 partial.unlink()
                 # a beginning may be of an earlier version, and any network may turn a bit
                 if not again:
+                    # what it was compared with may be what is stale: it is fetched anew as well
+                    tar.with_suffix(".json").unlink(missing_ok=True)
+                    tar.with_suffix(".idx").unlink(missing_ok=True)
                     raise ShardError(
                         f"{self.remote.file(name)} is not what its manifest says ({fault}): a "
                         "damaged or stale copy; put the set there anew"

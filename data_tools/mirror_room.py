@@ -1,5 +1,6 @@
 """Room for copies of remote shards: what is used longest ago and is safe at its source goes."""
 
+import math
 import re
 import time
 from collections.abc import Callable, Iterator
@@ -52,7 +53,7 @@ class Room:
         if not self.most:
             part.touch()
             return True
-        deadline = time.monotonic() + _PATIENCE
+        deadline = math.inf
         while True:
             with waiting_lock(self._lock):
                 if part.exists() or self._evict_until(size, evict):
@@ -60,6 +61,8 @@ class Room:
                     return True
             if not evict:
                 return False
+            # from the first look on: the lock may be long in coming, behind a slow server
+            deadline = min(deadline, time.monotonic() + _PATIENCE)
             if time.monotonic() > deadline:
                 raise RemoteError(
                     f"{self.folder} has no room for {part.name.split('.tar')[0]}.tar: all of "

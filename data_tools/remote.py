@@ -44,6 +44,7 @@ _WEB = ("http", "https")
 _URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://(.+)", re.DOTALL)
 # In what other programs say: who signs in, and signatures.
 _USER = re.compile(r"://[^/\s'\"@]*:[^/\s'\"@]*@")
+_WEB_USER = re.compile(r"(https?://)[^/\s'\"]*@")
 _QUERY = re.compile(r"\?[^\s'\"<>)]*")
 # Packages whose errors are the network's or the server's, as all OSErrors are.
 _NETWORK = (
@@ -74,7 +75,7 @@ def is_remote(name: object) -> bool:
 
 def without_secrets(text: str) -> str:
     """`text` without what signs in or signs requests, wherever a URL in it holds such."""
-    return _QUERY.sub("?...", _USER.sub("://", text))
+    return _QUERY.sub("?...", _USER.sub("://", _WEB_USER.sub(r"\1", text)))
 
 
 def _nothing(count: int) -> None:
@@ -105,7 +106,7 @@ class Remote:
             known = ", ".join(f"{name}://" for name in _PACKAGES)
             raise UsageError(f"{shown(self.shown)} is no URL of shards; known are {known}")
         if not match[2].strip("/") or (self.protocol != "file" and match[2].startswith("/")):
-            raise UsageError(f"{shown(self.url)} names no bucket or server")
+            raise UsageError(f"a URL of {self.protocol}:// names no bucket or server")
         if "\0" in self.url or "\n" in self.url:
             raise UsageError("a URL of shards has a line break or NUL in it")
 

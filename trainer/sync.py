@@ -158,7 +158,7 @@ def _check(args: Namespace) -> Path:
         check_audio_stream(args.audio_stream, args.videos)
     check_verdict(args)
     outputs = {f"--{name}": args[name] for name in ("json", "csv", "plot", "fix", "junit")}
-    if args.out is not None and args.junit and args.junit.parent == args.out:
+    if args.out and args.junit and args.junit.parent.resolve() == args.out.resolve():
         del outputs["--junit"]  # its folder is still to be made
     cli.check_outputs(outputs, {"a video": args.videos, "the weights": [weights]})
     if args.plot and args.plot.suffix.lower() != ".png":

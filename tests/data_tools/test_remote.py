@@ -38,6 +38,9 @@ def test_no_credential_is_shown(url: str, shown: str) -> None:
 def test_no_credential_is_left_in_what_others_say() -> None:
     words = "HTTP 403 at 'https://who:what@host/x.tar?sig=abc&se=1' (see http://a/b?c)"
     assert without_secrets(words) == "HTTP 403 at 'https://host/x.tar?...' (see http://a/b?...)"
+    assert without_secrets("https://token@host/x, http://u:p@ss@host") == (
+        "https://host/x, http://host"
+    )
 
 
 def test_a_folder_is_no_url() -> None:

@@ -3,6 +3,7 @@
 Each result is on disk before the next; a run that was stopped, however, goes on where it was.
 """
 
+import os
 import shutil
 import sys
 from collections.abc import Callable, Iterable
@@ -46,10 +47,10 @@ def measure_batch(
     own = videos[run.shard_id :: run.num_shards]
     with held(batch, run.part):
         file = batch.results(run.part)
-        _drop_due(file, run.retry_failed)
+        _drop_due(file, {_key(video.path) for video in own}, batch, run)
         with ResultFile(file) as results:
             done = _known(batch, run, results)
-            todo = [video for video in own if str(video.path.absolute()) not in done]
+            todo = [video for video in own if _key(video.path) not in done]
             if len(todo) < len(own):
                 print(f"{len(own) - len(todo)} of {len(own)} videos are done", file=sys.stderr)
             with work_folders(batch, run.part) as (work, temporary):
@@ -69,11 +70,31 @@ def _is_due(result: VideoResult, retry_failed: bool) -> bool:
     return (retry_failed and result.failed) or not result.is_current()
 
 
-def _drop_due(file: Path, retry_failed: bool) -> None:
-    """Write the results anew without those whose videos are to be measured again, if there are."""
+def _key(path: Path | str) -> str:
+    """A video's file, by whatever way it is named."""
+    return os.path.realpath(path)
+
+
+def _drop_due(file: Path, own: set[str], batch: Batch, run: RunOptions) -> None:
+    """Write the results anew without those that are due, of `own` videos, if there are.
+
+    Due is what is to be measured again, and a failure where a part's run has succeeded since.
+    """
     if not file.exists():
         return
-    dropped = {begin for begin, _, result in read_results(file) if _is_due(result, retry_failed)}
+    parts = [] if run.part else [each for each in batch.out.glob(PATTERN) if each != file]
+    better = {
+        _key(result.file.path)
+        for part in parts
+        for _, _, result in read_results(part)
+        if not result.failed and result.is_current()
+    }
+    dropped = {
+        begin
+        for begin, _, result in read_results(file)
+        if (key := _key(result.file.path)) in own
+        and (_is_due(result, run.retry_failed) or (result.failed and key in better))
+    }
     if not dropped:
         return
     with atomic_path(file) as partial, file.open("rb") as old, partial.open("wb") as new:
@@ -84,19 +105,20 @@ def _drop_due(file: Path, retry_failed: bool) -> None:
 
 
 def _known(batch: Batch, run: RunOptions, results: ResultFile) -> set[str]:
-    """The files of the videos that are done, in full.
+    """The files of the videos that are done, by their keys.
 
     A run over all videos appends what other files know to its own.
     """
     own = batch.results(run.part)
-    known = {result.file.path for _, _, result in read_results(own)}
+    known = {_key(result.file.path) for _, _, result in read_results(own)}
     for other in sorted(batch.out.glob(PATTERN)):
         if other == own:
             continue
         for _, _, result in read_results(other):
-            if result.file.path in known or _is_due(result, run.retry_failed):
+            key = _key(result.file.path)
+            if key in known or _is_due(result, run.retry_failed):
                 continue
-            known.add(result.file.path)
+            known.add(key)
             if not run.part:
                 results.append(result)
     return known

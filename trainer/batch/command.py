@@ -70,7 +70,11 @@ def check_batch(args: Namespace) -> RunOptions:
         if args[name] is not None:
             raise UsageError(f"--{name} does not go with --out: {instead}")
     run.check()
-    if args.junit and args.junit.parent == args.out and _OWN.match(args.junit.name):
+    if (
+        args.junit
+        and args.junit.parent.resolve() == args.out.resolve()
+        and _OWN.match(args.junit.name)
+    ):
         raise UsageError(f"--junit: {shown(args.junit)} is a name that --out takes; choose another")
     if args.fix_dir is not None:
         try:

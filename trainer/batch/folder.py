@@ -66,7 +66,8 @@ def held(batch: Batch, part: str) -> Iterator[None]:
     out = batch.out
     try:
         out.mkdir(parents=True, exist_ok=True)
-        if not batch.hidden.is_dir() and any(out.iterdir()):
+        # In this order: another part may make it meanwhile, and it is the first thing made.
+        if any(out.iterdir()) and not batch.hidden.is_dir():
             raise UsageError(f"--out: {shown(out)} {_NOT_OURS}")
         batch.hidden.mkdir(exist_ok=True)
         with tempfile.TemporaryFile(dir=out):

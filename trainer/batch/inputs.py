@@ -42,6 +42,8 @@ def batch_videos(
     for option, folder in (("--out", out), ("--fix-dir", fix_dir)):
         if folder is not None and any(same_file_key(folder) == same_file_key(g) for g in given):
             raise UsageError(f"{option}: {shown(folder)} is where the videos are; name another")
+        if folder is not None and (inside := [g for g in given if _below(g, folder)]):
+            raise UsageError(f"{option}: {shown(folder)} holds {shown(inside[0])}; name another")
     found, others = find_videos([path for name in given for path in _expanded(name)])
     ours = [folder.resolve() for folder in (out, fix_dir) if folder is not None]
     videos: list[BatchVideo] = []
@@ -66,6 +68,10 @@ def batch_videos(
     if not videos:
         raise UsageError("no video found but those that this batch wrote itself")
     return videos, others
+
+
+def _below(name: Path, folder: Path) -> bool:
+    return name.exists() and name.resolve().is_relative_to(folder.resolve())
 
 
 def _expanded(name: Path) -> list[Path]:

@@ -11,7 +11,7 @@ from data_tools.names import first_line, shown
 from trainer.batch.folder import Batch
 from trainer.batch.inputs import BatchVideo
 from trainer.model.network import Network
-from trainer.score.mend import mend_video, mended_as_json
+from trainer.score.mend import mend_video, mended_as_json, offset_to_mend
 from trainer.score.options import MeasureOptions
 from trainer.score.report import row
 from trainer.score.trust import SyncError, TrackResult
@@ -52,13 +52,18 @@ def mend(
         return nothing_to_mend()
     if video.clash:
         return mended_row(FAILED, video.clash)
+    try:
+        if offset_to_mend(tracks) == 0:
+            return mended_row(IN_SYNC, "in sync, so nothing was written")
+    except SyncError as error:
+        return mended_row(NOT_MENDED, first_line(error))
     mark = mark_of(batch.hidden, target)
     try:
         check_target(video.path, target)
     except UsageError as error:
         return mended_row(FAILED, first_line(error))
     if os.path.lexists(target) and not (batch.force or mark.exists()):
-        why = f"{shown(target)} exists; give --force to overwrite it, or another --fix-dir"
+        why = f"{shown(target)} exists; give --force --retry-failed to overwrite it"
         return mended_row(FAILED, why)
     mark.parent.mkdir(parents=True, exist_ok=True)
     mark.touch()
@@ -66,14 +71,10 @@ def mend(
     target.parent.mkdir(parents=True, exist_ok=True)
     try:
         mended = mend_video(video.path, target, tracks, network, options)
-    except SyncError as error:
-        return mended_row(NOT_MENDED, first_line(error))
     except UserError as error:
         return mended_row(FAILED, first_line(error))
     if mended.against:
         return mended_row(FAILED, mended.against, **mended_as_json(mended))
-    if not mended.written:
-        return mended_row(IN_SYNC, "in sync, so nothing was written")
     again = "; ".join(
         f"{track.track} {track.meaning}".strip() for track in mended.tracks if track.trusted
     )

@@ -290,7 +290,10 @@ class TrainSampler:
         if drawn is None:
             steps = np.arange(begin, min(begin + _BLOCK, self.steps_per_epoch))
             position = (steps[:, None] * self._runs + slot).ravel()
-            drawn = self._draw(0, epoch, position, 1 - position % 2, least, barred)
+            kind = position
+            if self._runs // self.nodes % 2:  # a node would give one kind alone, at places of it
+                kind = position + position // self._runs
+            drawn = self._draw(0, epoch, position, 1 - kind % 2, least, barred)
             if len(self._blocks) >= _MOST_BLOCKS:
                 self._blocks.clear()
             self._blocks[what] = drawn

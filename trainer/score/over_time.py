@@ -41,7 +41,13 @@ def stretches(track: TrackResult) -> list[Stretch]:
         return []
     if not path.changes:
         # The whole track is believed or not by more than its own windows: by its calibration.
-        believed = {segment: segment.known and track.trusted for segment in path.segments}
+        # A short stretch of another offset is none of it, nor enough to be believed for itself.
+        believed = {
+            segment: segment.known
+            and track.trusted
+            and (segment.sure or abs(segment.begin_frames - track.score.offset) <= 1)
+            for segment in path.segments
+        }
     else:
         believed = {segment: segment.sure for segment in path.segments}
     return [

@@ -1,10 +1,11 @@
 """In which order a training needs the shards of remote sets: they are fetched in that order."""
 
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from functools import partial
+from queue import Empty, SimpleQueue
 
 from data_tools.errors import UserError
 from data_tools.fetch_ahead import THREADS, Wanted, fetching_ahead
@@ -15,6 +16,8 @@ from trainer.data.dataset import Dataset
 from trainer.data.sampler import Segments
 
 Requests = Callable[[int, Mapping[int, int]], Segments]
+_PATIENCE = 5.0  # seconds for threads to leave off; one that waits for a server may die
+_POLL = 0.1  # seconds
 _MOST_STEPS = 10_000  # that are looked through for shards; what is left then comes in any order
 
 
@@ -89,9 +92,11 @@ class Follower:
         self._now, self._total = start, total
         self._moved = threading.Condition()
         self._stop = threading.Event()
-        self._pool = ThreadPoolExecutor(THREADS, "fetch")
-        self._thread = threading.Thread(target=self._follow, args=(start,), daemon=True)
-        self._thread.start()
+        self._wanted: SimpleQueue[Wanted] = SimpleQueue()
+        works: list[Callable[[], None]] = [partial(self._follow, start), *[self._fetch] * THREADS]
+        self._threads = [threading.Thread(target=work, daemon=True) for work in works]
+        for thread in self._threads:
+            thread.start()
 
     def request(self, step: int, quarantine: Mapping[int, int]) -> Segments:
         """What a step is given; the shards of later ones are then fetched."""
@@ -106,8 +111,9 @@ class Follower:
         self._stop.set()
         with self._moved:
             self._moved.notify()
-        self._thread.join()
-        self._pool.shutdown(cancel_futures=True)
+        deadline = time.monotonic() + _PATIENCE
+        for thread in self._threads:
+            thread.join(max(0.0, deadline - time.monotonic()))
 
     def _follow(self, step: int) -> None:
         asked: dict[Wanted, int] = {}  # the last step for which a shard was asked for
@@ -123,15 +129,19 @@ class Follower:
                     if source is None:
                         continue
                     if step - asked.get(source, -self._ahead - 1) > self._ahead // 2:
-                        self._pool.submit(self._fetch, source)
+                        self._wanted.put(source)
                         asked[source] = step
             step += 1
 
     def _due(self, step: int) -> bool:
         return self._stop.is_set() or self._now + self._ahead >= step
 
-    def _fetch(self, wanted: Wanted) -> None:
+    def _fetch(self) -> None:
         """What cannot be fetched is left to whoever reads it, whom the error then reaches."""
-        mirror, name = wanted
-        with suppress(UserError, OSError, Stopped):
-            mirror.fetch(name, stopped=self._stop.is_set)
+        while not self._stop.is_set():
+            try:
+                mirror, name = self._wanted.get(timeout=_POLL)
+            except Empty:
+                continue
+            with suppress(UserError, OSError, Stopped):
+                mirror.fetch(name, stopped=self._stop.is_set)

@@ -22,6 +22,9 @@ from trainer.train.distributed import Processes
 
 # From hearing that a process is gone to the end of this one, if its main thread does not end it.
 GRACE_SECONDS = 5.0
+# The same, where the other process ended by an error of its own and said so: this one may have met
+# the same error and be closing what it has open.
+LEAVING_SECONDS = 25.0
 # From an error of the main thread to hearing that a lost process was its cause.
 _HEARING_SECONDS = 2.0
 # gloo closes the connections of a group that waits longer, and this one waits as long as a run.
@@ -94,13 +97,16 @@ class _Watch:
             thread.join(max(0.0, deadline - time.monotonic()))
 
     def _listen(self, other: int) -> None:
-        well = torch.zeros(1)
-        with suppress(RuntimeError):
+        well, grace = torch.zeros(1), GRACE_SECONDS
+        try:
             dist.recv(well, other, group=self._group)
+            grace = LEAVING_SECONDS
+        except RuntimeError:
+            well.zero_()
         if well.item():
             return
         self.lost.set()
-        if self.over.wait(GRACE_SECONDS):
+        if self.over.wait(grace):
             return
         print(f"trainer.run: {self.words}", file=sys.stderr, flush=True)
         os._exit(1)

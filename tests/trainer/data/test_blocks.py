@@ -97,10 +97,13 @@ def test_a_process_that_has_whole_nodes_needs_the_shards_of_those_alone() -> Non
         assert len(np.unique(SHARDS[everywhere])) >= 4  # of every node another one
 
 
-def test_genuine_pairs_are_half_of_every_batch() -> None:
-    made = sampler()
+@pytest.mark.parametrize("nodes", [4, 8])
+def test_genuine_pairs_are_half_of_every_batch_and_of_every_node(nodes: int) -> None:
+    made = sampler(nodes=nodes)
     epoch = [made.batch(step) for step in range(made.steps_per_epoch)]
     assert all(int(each.label.sum()) == 4 for each in epoch)
+    shares = np.array([each.label for each in epoch]).reshape(len(epoch), nodes, -1).mean((0, 2))
+    assert (abs(shares - 0.5) < 0.1).all()
 
 
 @pytest.mark.parametrize("pairing", ["paired", "multiway"])

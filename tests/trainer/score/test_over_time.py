@@ -79,6 +79,14 @@ def test_gaps_are_told_if_they_are_long() -> None:
     assert path_lines([following(long), following(short)]) != []
 
 
+def test_a_short_stretch_of_another_offset_is_not_believed() -> None:
+    end = Segment(700, 740, 8.0, 8.0, 9.0)
+    track = following(OffsetPath((part(0, 700, 0), end)))
+    assert not track.score.path.jumps and track.trusted  # type: ignore[union-attr]
+    assert [one["sure"] for one in as_json(track)["segments"]] == [True, False]
+    assert "early" not in in_words(track)
+
+
 def test_what_is_not_trusted_is_not_told() -> None:
     weak = Segment(0, 300, 4.0, 4.0, 1.0)
     track = dataclasses.replace(
