@@ -3,8 +3,8 @@
 Decoding on the GPU takes it from the step: nvJPEG's kernels compute where the step does, so one
 sample costs the time of both. Decoding on the CPU runs beside the step, and the slower of the two
 sets the pace. On an H200 with 16 cores (benchmarks/results/gpu_suite.json, "recipe") the GPU
-decodes 7,910 samples/s alone and the step takes 8,740: together 4,152 by this rule, 4,175 as
-measured; the CPU decodes 5,822: 5,822 by this rule, 5,464 as measured.
+decodes 6,695 samples/s alone and the step takes 8,510: together 3,747 by this rule, 3,842 as
+measured; the CPU decodes 5,186: 5,186 by this rule, 4,834 as measured.
 """
 
 import time

@@ -67,7 +67,8 @@ def choose(
 
     `auto` takes libjpeg-turbo wherever frames are wanted as they are stored and a CPU both decodes
     and trains. Before a GPU it takes DALI: on 16 cores before an H200 the seed's recipe trained
-    at 5,464 samples/s behind DALI and at 4,487 behind libjpeg-turbo, which alone was the faster.
+    at 5,464 samples/s behind DALI in one run and at 4,487 behind libjpeg-turbo in the next, which
+    alone was the faster; a third run, behind DALI again, came to 4,834 (gpu_suite.json).
 
     Args:
         asked: `data.decoder`.

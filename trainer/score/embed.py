@@ -30,8 +30,8 @@ Item = TypeVar("Item")
 Samples: TypeAlias = Callable[[int, int], NDArray[np.int16]]  # first sample, count -> (count,)
 
 PIECE = 32  # frames computed at once: enough to fill two cores, 150 MB of activations at 224
-# On an H200 (benchmarks/results/gpu_suite.json, "single") 128 frames of 224 RGB take the least time
-# each, of 64 gray 1,024: 20 times as many a second as by 32.
+# On an H200 (benchmarks/results/gpu_suite.json, "single") 224 RGB is as fast by any number from 64
+# on; of 64 gray, 1,024 at once are 19 times as many a second as by 32.
 _GPU_VALUES, _GPU_PIECE = 2**24, 1024
 _SOUND_WINDOWS = 256  # at once
 _OVERLAP = WINDOW_FRAMES - 1

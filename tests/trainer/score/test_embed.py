@@ -17,7 +17,7 @@ from data_tools.mfcc import mfcc
 from trainer.model.fold import fold
 from trainer.model.syncnet import SyncNet
 from trainer.score import embed
-from trainer.score.embed import PIECE, embed_lips, embed_sound, features
+from trainer.score.embed import PIECE, embed_lips, embed_sound, features, frames_at_once
 from trainer.score.track import score_track
 
 
@@ -172,3 +172,10 @@ def test_on_a_gpu_precision_is_its_own_bfloat16_or_float32(monkeypatch: pytest.M
             assert opened[-1] == (device.type, torch.bfloat16, half)
             assert torch.backends.cudnn.allow_tf32 == (before and not exact)
         assert torch.backends.cudnn.allow_tf32 == before
+
+
+@pytest.mark.parametrize(("name", "frames"), [("syncnet", 111), ("medium", 1024)])
+def test_a_gpu_is_given_more_at_once(name: str, frames: int) -> None:
+    model = SyncNet(name)
+    assert frames_at_once(model, torch.device("cpu")) == PIECE
+    assert frames_at_once(model, torch.device("cuda", 0)) == frames
