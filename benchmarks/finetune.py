@@ -14,6 +14,7 @@ packs them: grid_s1 (the speaker) and lrw_ar.
 """
 
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -74,14 +75,28 @@ def measure_all(
     length += ["--train.val_every", str(max(1, args.epochs // 4))]
     settings = [*_SETTINGS, "--data.manifest", str(work / KEEP_FILE), *length, *more]
     found: dict[str, Any] = {"not tuned": [measure(own, start)]}
-    for number, (name, options) in enumerate(VARIANTS.items()):
+
+    def tuned(number: int, seed: int) -> dict[str, Any]:
+        options = list(VARIANTS.values())[number]
         init = ["--model.init", str(start)] if options else []
-        found[name] = []
-        for seed in args.seeds:
-            folder = work / "runs" / f"{number}-seed-{seed}"
-            trained = train(own, folder, *settings, *init, *options, "--train.seed", str(seed))
-            found[name].append(trained | measure(own, folder / "best.pt") | {"seed": seed})
-    return {"clips": clips, "share": args.share, "epochs": args.epochs, "networks": found}
+        folder = work / "runs" / f"{number}-seed-{seed}"
+        trained = train(own, folder, *settings, *init, *options, "--train.seed", str(seed))
+        return trained | measure(own, folder / "best.pt") | {"seed": seed}
+
+    with ThreadPoolExecutor(args.jobs) as pool:
+        each = [
+            [pool.submit(tuned, number, seed) for seed in args.seeds]
+            for number in range(len(VARIANTS))
+        ]
+        for name, futures in zip(VARIANTS, each, strict=True):
+            found[name] = [future.result() for future in futures]
+    return {
+        "clips": clips,
+        "share": args.share,
+        "epochs": args.epochs,
+        "jobs": args.jobs,
+        "networks": found,
+    }
 
 
 def readme(result: dict[str, Any]) -> str:
@@ -121,6 +136,9 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--share", type=AtLeastOne, default=5, help="one training clip in so many")
     parser.add_argument("--epochs", type=AtLeastOne, default=100, help="of every training on those")
     parser.add_argument("--general-epochs", type=AtLeastOne, default=20, help="of the start's")
+    parser.add_argument(
+        "--jobs", type=AtLeastOne, default=1, help="trainings side by side, where a GPU holds them"
+    )
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     quick = {"epochs": 1, "general_epochs": 1, "seeds": [0]}
     return run("finetune", parser, argv, _measure, quick)

@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from data_tools.manifest import ClipRecord
 from trainer.score.clip_scores import ClipScore, score_clip
@@ -18,6 +19,13 @@ def embeddings(early: int, windows: int, noise: float, seed: int = 0) -> Any:
     lips = content[50 : 50 + windows] + noise * rng.normal(size=(windows, 8))
     sound = content[50 + early : 50 + early + windows]
     return torch.from_numpy(lips).float(), torch.from_numpy(sound).float()
+
+
+def moving(whole: torch.Tensor) -> NDArray[np.float64]:
+    """What is left of every window without the mean of the 31 around it."""
+    rows, width = whole.double().numpy(), min(31, len(whole))
+    firsts = [min(max(0, at - 15), len(rows) - width) for at in range(len(rows))]
+    return rows - np.array([rows[first : first + width].mean(0) for first in firsts])
 
 
 def scored(early: int | None, seed: int = 0, hidden: int = 0) -> ClipScore:

@@ -2,21 +2,21 @@
 distances do.
 
 A network puts a face that it has never seen, and a voice, each in a corner of its own of the space
-of embeddings: most of every distance is how far the corners lie apart, which says nothing of sync.
-So the track's own mean is taken away from either stream, and what is left is multiplied:
+of embeddings, and a turned head or another vowel's loudness in another: most of every distance is
+how far the corners lie apart, which says nothing of sync. So what either stream is around a window
+is taken away from it, and what is left is multiplied:
 
-    l = L - mean(L),  s = S - mean(S)                   embeddings of lips and of sound
+    l(k) = L(k) - mean of L over the 31 windows around k,  s alike     embeddings of lips and sound
     c(j) = mean over k of l(k) . s(k + j)               of the K - |j| windows that exist
     curve(j) = (c(j) - mean over j of c) (K - |j|) / K  the offset is where this is largest
 
-The factor draws shifts of few windows towards nought, so that they do not win by their noise. Sums
-over a track need no track in memory: the means enter by sums of the lips and of the sound alone.
+The factor draws shifts of few windows towards nought, so that they do not win by their noise.
+31 windows are as many as a search over +-15 compares. Against means over the whole clip, K=15 of
+strangers rose from 78.4 to 81.3 % in the wild, and from 93.3 to 94.9 % in GRID's studio.
 """
 
-import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
-from typing import BinaryIO
 
 import numpy as np
 import torch
@@ -32,6 +32,7 @@ from trainer.score.scoring import (
     shift_distances,
 )
 
+_AROUND = 15  # windows on either side of one whose mean is taken away
 NULL_BLOCK = 1500  # windows, a minute: longer tracks are measured for chance in blocks
 # Lags nearer than this may hold what fits. Of so short tracks some nearer ones must do.
 _NEAR, _NEAR_SHORT, _SHORT = 16, 8, 40  # windows
@@ -68,22 +69,19 @@ def score_centred_in_pieces(
     Args:
         lips, sound: pieces (n, D) float32 of any n, in order, `count` windows of either.
         count: at least 1.
-        follow: give the offset's path, too; the sound's embeddings then lie in a temporary file.
+        follow: give the offset's path, too.
     """
     sums = _Sums(reach, count)
     distances_KS = np.empty((count, 2 * reach + 1), np.float32)
     products_KS = np.empty_like(distances_KS) if follow else None
-    with tempfile.TemporaryFile() as stored:
-        for piece_KD, around_LD in beside_their_sound(lips, sound, reach):
-            at, end = sums.done, sums.done + len(piece_KD)
-            piece_KS = shift_distances(piece_KD[None], around_LD[None])[0]
-            distances_KS[at:end] = piece_KS.numpy()
-            own_KS = sums.add(piece_KD, around_LD)
-            if products_KS is not None:
-                products_KS[at:end] = own_KS.numpy()
-                stored.write(around_LD[reach : reach + len(piece_KD)].numpy().tobytes())
+    both = _with_centred(lips, count)
+    for piece, around in beside_their_sound(both, _with_centred(sound, count), reach):
+        at, end = sums.done, sums.done + len(piece)
+        (raw_KD, lips_KD), (raw_LD, sound_LD) = piece.chunk(2, 1), around.chunk(2, 1)
+        distances_KS[at:end] = shift_distances(raw_KD[None].float(), raw_LD[None].float())[0]
+        own_KS = sums.add(lips_KD, sound_LD)
         if products_KS is not None:
-            _centre(products_KS, stored, sums.mean_lips)
+            products_KS[at:end] = own_KS.numpy()
     products_S = sums.mean_products()
     fit_S = shrunk_curve(products_S, count)
     offset = reach - int(fit_S.argmax())
@@ -94,25 +92,30 @@ def score_centred_in_pieces(
     return replace(score, path=follow_offset(inside(products_KS)))
 
 
-def _centre(products_KS: NDArray[np.float32], stored: BinaryIO, mean_lips: torch.Tensor) -> None:
-    """Take the lips' mean out of products l(k) . s(k + j), in place.
+def _with_centred(pieces: Iterable[torch.Tensor], count: int) -> Iterator[torch.Tensor]:
+    """A stream's embeddings, and beside them what moves in them: (n, 2 D) float64 for all `count`.
 
-    The sound's mean takes the same from every shift of a window, so that it may stay.
-
-    Args:
-        stored: (K, D) float32, the sound's embeddings.
-        mean_lips: (D,) float64.
+    Near the ends the means are those of the first and of the last windows.
     """
-    count, shifts = products_KS.shape
-    stored.seek(0)
-    size = 4 * len(mean_lips) * 4096
-    pulls = [
-        torch.frombuffer(bytearray(part), dtype=torch.float32).view(-1, len(mean_lips)).double()
-        @ mean_lips
-        for part in iter(lambda: stored.read(size), b"")
-    ]
-    pull_L = np.pad(torch.cat(pulls).numpy().astype(np.float32), shifts // 2)
-    products_KS -= np.lib.stride_tricks.sliding_window_view(pull_L, shifts)[:count]
+    width = min(count, 2 * _AROUND + 1)
+    held = torch.empty(0)  # (n, D) float64, from window `first` on
+    first = done = came = 0
+    for piece_KD in pieces:
+        piece_KD = piece_KD[: count - came].double()  # sums without cancellation
+        came += len(piece_KD)
+        held = torch.cat([held, piece_KD]) if len(held) else piece_KD
+        ready = count if came == count else came - _AROUND
+        if came < width or ready <= done:
+            continue
+        sums = torch.cat([held.new_zeros(1, held.shape[1]), held.cumsum(0)])
+        begin_K = (torch.arange(done, ready) - _AROUND).clamp(0, count - width) - first
+        own_KD = held[done - first : ready - first]
+        means_KD = (sums[begin_K + width] - sums[begin_K]) / width
+        yield torch.cat([own_KD, own_KD - means_KD], 1)
+        done = ready
+        passed = min(done - _AROUND, count - width) - first  # rows that no mean needs any more
+        if passed > 0:
+            held, first = held[passed:], first + passed
 
 
 def shrunk_curve(products_S: NDArray[np.float64], count: int) -> NDArray[np.float64]:
@@ -132,17 +135,17 @@ def centred_products(
 ) -> NDArray[np.float64]:
     """(K, 2 reach + 1) products l(k) . s(k + j) of every window, to score runs of windows by.
 
-    Either stream is centred over all its windows. Nought stands for sound beyond the ends, which is
-    what a product is on the average.
+    Nought stands for sound beyond the ends, which is what a product is on the average.
 
     Args:
         lips_KD, sound_KD: (K, D) float32 each, window i of both beginning with frame i.
     """
-    lips, sound = (part.double() - part.double().mean(0) for part in (lips_KD, sound_KD))
-    pieces = [
-        _diagonals(*each, reach).numpy() for each in beside_their_sound([lips], [sound], reach)
-    ]
-    return np.concatenate(pieces)
+    lips, sound = (
+        torch.cat(list(_with_centred([part], len(part)))).chunk(2, 1)[1]
+        for part in (lips_KD, sound_KD)
+    )
+    pieces = beside_their_sound([lips], [sound], reach)
+    return np.concatenate([_diagonals(*each, reach).numpy() for each in pieces])
 
 
 def _diagonals(lips_KD: torch.Tensor, around_LD: torch.Tensor, reach: int) -> torch.Tensor:
@@ -153,10 +156,7 @@ def _diagonals(lips_KD: torch.Tensor, around_LD: torch.Tensor, reach: int) -> to
 
 
 class _Sums:
-    """What a track's centred products are made of, summed up piece by piece.
-
-    With ml and ms the means, over the n windows of a shift
-    sum (l - ml)(s - ms) = sum l s - (sum l) ms - ml (sum s) + n ml ms.
+    """A track's products, summed up piece by piece.
 
     Attributes:
         done: windows so far.
@@ -166,82 +166,31 @@ class _Sums:
         self.done = 0
         self._reach, self._count = reach, count
         self._products_S = torch.zeros(2 * reach + 1, dtype=torch.float64)
-        self._lips, self._sound = _Ends(reach), _Ends(reach)
         self._null = _Null(count)
 
-    @property
-    def mean_lips(self) -> torch.Tensor:
-        """(D,) float64, once all windows are in."""
-        return self._lips.total / self._count
-
     def add(self, lips_KD: torch.Tensor, around_LD: torch.Tensor) -> torch.Tensor:
-        """The next windows, as `beside_their_sound` gives them; their products, centred by none."""
-        lips_KD, around_LD = lips_KD.double(), around_LD.double()  # sums without cancellation
-        sound_KD = around_LD[self._reach : self._reach + len(lips_KD)]
+        """The next windows, centred, as `beside_their_sound` gives them; returns their products."""
         products_KS = _diagonals(lips_KD, around_LD, self._reach)
         self._products_S += products_KS.sum(0)
-        self._lips.add(lips_KD)
-        self._sound.add(sound_KD)
-        self._null.add(lips_KD, sound_KD)
+        self._null.add(lips_KD, around_LD[self._reach : self._reach + len(lips_KD)])
         self.done += len(lips_KD)
         return products_KS
 
     def mean_products(self) -> NDArray[np.float64]:
-        """(2 reach + 1,) mean centred product at each shift, nan where no window has one."""
-        mean_lips, mean_sound = (each.total / self._count for each in (self._lips, self._sound))
-        means_S = np.full(2 * self._reach + 1, np.nan)
-        for shift in range(-self._reach, self._reach + 1):
-            number = self._count - abs(shift)
-            if number <= 0:
-                continue
-            # Shift j compares all lips but the last j with all sound but the first j.
-            lips, sound = self._lips.without(-shift), self._sound.without(shift)
-            product = self._products_S[shift + self._reach]
-            centred = product - lips @ mean_sound - mean_lips @ sound
-            means_S[shift + self._reach] = centred / number + mean_lips @ mean_sound
-        return means_S
+        """(2 reach + 1,) mean product at each shift, nan where no window has one."""
+        number_S = self._count - np.abs(np.arange(-self._reach, self._reach + 1))
+        means_S: NDArray[np.float64] = self._products_S.numpy() / np.maximum(number_S, 1)
+        return np.where(number_S > 0, means_S, np.nan)
 
     def null_z(self, product: float) -> float:
-        """By how many deviations a mean centred product stands out of those that chance gives.
+        """By how many deviations a mean product stands out of those that chance gives.
 
         nan where the track is too short to tell.
         """
-        chance, windows = self._null.products(), self._null.windows
+        chance = self._null.products()
         if len(chance) < 3 or chance.std() == 0:
             return float("nan")
-        # Centring takes the same from every lag.
-        mean_lips, mean_sound = (each.total / self._count for each in (self._lips, self._sound))
-        taken = self._null.lips_D @ mean_sound + mean_lips @ self._null.sound_D
-        mean = chance.mean() - float(taken / windows - mean_lips @ mean_sound)
-        return float((product - mean) / chance.std())
-
-
-class _Ends:
-    """The sum of one stream's embeddings, and what its ends add to it.
-
-    Attributes:
-        total: (D,) sum of all.
-    """
-
-    def __init__(self, reach: int) -> None:
-        self.total = torch.zeros(())
-        self._reach = reach
-        self._first = self._last = torch.empty(0, 0, dtype=torch.float64)
-
-    def add(self, piece_KD: torch.Tensor) -> None:
-        self.total = self.total + piece_KD.sum(0)
-        if len(self._first) < self._reach:
-            missing = self._reach - len(self._first)
-            self._first = torch.cat([self._first.view(-1, piece_KD.shape[1]), piece_KD[:missing]])
-        last = torch.cat([self._last.view(-1, piece_KD.shape[1]), piece_KD])
-        self._last = last[max(0, len(last) - self._reach) :].clone()
-
-    def without(self, shift: int) -> torch.Tensor:
-        """(D,) the sum but the first `shift`, or, of a negative one, the last `-shift`."""
-        if shift == 0:
-            return self.total
-        left_out = self._first[:shift] if shift > 0 else self._last[shift:]
-        return self.total - left_out.sum(0)
+        return float((product - chance.mean()) / chance.std())
 
 
 class _Null:
@@ -253,7 +202,6 @@ class _Null:
 
     Attributes:
         windows: that were used.
-        lips_D, sound_D: sums of them.
     """
 
     def __init__(self, count: int) -> None:
@@ -261,7 +209,6 @@ class _Null:
         self._held: list[tuple[torch.Tensor, torch.Tensor]] = []
         self._holds = self.windows = 0
         self._products_L = torch.zeros(self._block, dtype=torch.float64)
-        self.lips_D = self.sound_D = torch.zeros((), dtype=torch.float64)
 
     def add(self, lips_KD: torch.Tensor, sound_KD: torch.Tensor) -> None:
         while len(lips_KD):
@@ -275,7 +222,6 @@ class _Null:
     def _take(self, lips_KD: torch.Tensor, sound_KD: torch.Tensor) -> None:
         lips, sound = (torch.fft.rfft(each, dim=0) for each in (lips_KD, sound_KD))
         self._products_L += torch.fft.irfft((lips.conj() * sound).sum(1), self._block)
-        self.lips_D, self.sound_D = self.lips_D + lips_KD.sum(0), self.sound_D + sound_KD.sum(0)
         self.windows += self._block
         self._held, self._holds = [], 0
 

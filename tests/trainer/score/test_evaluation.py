@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from embedded import RECORD, embeddings
+from embedded import RECORD, embeddings, moving
 from mutations import changed_bytes, documented
 from trainer.score.clip_distances import clip_distances
 from trainer.score.evaluation import (
@@ -117,8 +117,8 @@ def test_centred_runs_are_scored_by_products_of_the_centred_clip() -> None:
     corner = lips + 5 * torch.sign(lips[:1]) * torch.arange(60)[:, None].fmod(3)
     options = EvaluationOptions(mode="centred")
     found = measure_clip(RECORD, corner, sound, options, 100)
-    left, right = ((part - part.mean(0)).double() for part in (corner, sound))
-    products = (left @ right.T).numpy()
+    left, right = moving(corner), moving(sound)
+    products = left @ right.T
     for i, context in enumerate(CONTEXTS):
         width = context - 4
         hits = 0
