@@ -219,7 +219,7 @@ def loader_alone(lab: Lab, options: dict[str, Any]) -> dict[str, Any]:
         filling = time.monotonic()
         for _ in range(5):  # those that were ready, or under way
             next(loader)
-        while not _filled(loader) and time.monotonic() - filling < 30:  # a disk may be slow
+        while _share_filled(loader) < 1 and time.monotonic() - filling < 30:  # a disk may be slow
             next(loader)
         synchronise(lab.device)
         taken, cpu, start = 0, cpu_seconds(), time.perf_counter()
@@ -231,19 +231,19 @@ def loader_alone(lab: Lab, options: dict[str, Any]) -> dict[str, Any]:
     samples = taken * lab.setting.batch_size
     return {
         "first_batch_s": round(first, 2),
-        "cached": _filled(loader) if CACHE in options else None,
+        "cached": _share_filled(loader) if CACHE in options else None,
         "samples_per_s": round(samples / seconds),
         "cpu_s_per_1000": round(1e3 * cpu / samples, 3),
         "jpeg_unit_percent": load,
     }
 
 
-def _filled(loader: Loader) -> bool:
-    """Whether a loader's cache holds all that it can; true where there is none."""
+def _share_filled(loader: Loader) -> float:
+    """How much of what a loader's cache can hold is there; 1 where there is none."""
     if loader.store is None:
-        return True
+        return 1.0
     cached = loader.store.summary()
-    return cached.there >= cached.kept
+    return round(cached.there / max(1, cached.kept), 4)
 
 
 @contextmanager

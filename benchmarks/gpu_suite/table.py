@@ -183,8 +183,11 @@ def _feeding(found: Figures) -> str:
 
 
 def _empty(alone: Figures) -> str:
-    """Says of a cache that was not filled while it was measured that it was not."""
-    return " (not filled: frames were decoded)" if alone.get("cached") is False else ""
+    """Says of a cache that was not full while it was measured that it was not."""
+    share = alone.get("cached")
+    if share is None or share == 1:
+        return ""
+    return f" ({share:.1%} full)" if share else " (not quite full)"
 
 
 def _count(number: int | None) -> str:
