@@ -75,8 +75,8 @@ class EvaluationOptions:
         resamples: of the sources or speakers, for the intervals
         seed: of the resampling, and of the random other times
         mode: what finds an offset, masked: mean distances; centred: inner products of what moves in
-            lips and sound, each centred over its whole clip. LSE-C, LSE-D, AUC and the equal error
-            rate are those of distances in either
+            lips and sound, against the mean of the 31 windows around each. LSE-C, LSE-D, AUC and
+            the equal error rate are those of distances in either
     """
 
     split: Literal["train", "val", "test"] = "test"
