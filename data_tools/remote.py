@@ -109,6 +109,10 @@ class Remote:
             raise UsageError(f"a URL of {self.protocol}:// names no bucket or server")
         if "\0" in self.url or "\n" in self.url:
             raise UsageError("a URL of shards has a line break or NUL in it")
+        try:
+            urlsplit(self.url)
+        except ValueError:  # of brackets about the server's address
+            raise UsageError(f"a URL of {self.protocol}:// has no proper server in it") from None
 
     @property
     def protocol(self) -> str:
@@ -121,7 +125,7 @@ class Remote:
             parts = urlsplit(self.url)
             host = parts.netloc.rpartition("@")[2]
             return urlunsplit((self.protocol, host, parts.path.rstrip("/"), "", ""))
-        return without_secrets(self.url).rstrip("/").removesuffix("?...")
+        return without_secrets(self.url.partition("?")[0]).rstrip("/")
 
     def file(self, name: str) -> str:
         """How messages call a file in it."""
