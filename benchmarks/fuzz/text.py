@@ -166,7 +166,8 @@ def _url(folder: Path) -> Case:
                 return
             remote = Remote(url)
             told = f"{remote.shown} {remote.file('a')} {remote!r}"
-            told += without_secrets("" if set(url) & set(" \t\r\n'\"") else url)
+            ends = any(map(str.isspace, url)) or "'" in url or '"' in url
+            told += "" if ends else without_secrets(url)
             place = folder_of(url, str(folder / "copies")).resolve()
             assert place.parent == folder / "copies", "a copy outside the folder"
         except UsageError as error:

@@ -14,10 +14,12 @@ from typing import Any
 import torch
 from safetensors.torch import save as to_safetensors
 from torch import nn
+from torch.optim.lr_scheduler import LambdaLR
 
 from benchmarks.fuzz.child import Case, Target
 from benchmarks.fuzz.mutate import WRONG, Json, mutated
 from data_tools.records import RecordError
+from trainer.config.command import saved_config
 from trainer.config.settings import Config
 from trainer.model import torch_file
 from trainer.model.calibration import decode_calibration
@@ -100,11 +102,15 @@ def _checkpoint(folder: Path) -> Case:
     """Checkpoints as a run goes on from them, of another state or of other bytes."""
     model = nn.Sequential(nn.Linear(3, 2), nn.BatchNorm1d(2))
     optimizer = torch.optim.AdamW(model.parameters())
-    model(torch.randn(4, 3)).square().mean().backward()
-    optimizer.step()
+    schedule = LambdaLR(optimizer, lambda step: 0.5)
+    for _ in range(3):
+        model(torch.randn(4, 3)).square().mean().backward()
+        optimizer.step()
+        schedule.step()
     state = {
         "model": model.state_dict(),
         "optimizer": optimizer.state_dict(),
+        "schedule": schedule.state_dict(),
         "rng": torch.get_rng_state(),
         **{"step": 3, "best": 0.5, "seconds": 12.5, "quarantine": {"clip": 2}},
         "config": Config().as_dict(),
@@ -124,9 +130,10 @@ def _checkpoint(folder: Path) -> Case:
     def attempt(content: bytes) -> None:
         file.write_bytes(content)
         found = checkpoint.resume(file)
-        checkpoint.saved_config = None  # type: ignore[attr-defined]
+        saved_config(file, found.state)
         model.load_state_dict(found.take("model", model.state_dict()))
         optimizer.load_state_dict(found.optimizer(optimizer))
+        schedule.load_state_dict(found.schedule(schedule))
         found.rng("rng", torch.default_generator)
         checkpoint.weights(file, model)
 
