@@ -78,7 +78,7 @@ class Tried:
         inputs: tried.
         refused: of them, in one sentence.
         findings: what went wrong, each kind once, with the input that shows it.
-        seconds: it took.
+        seconds: it took, and of a processor's time.
         peak_mb: by which memory grew.
     """
 
@@ -86,6 +86,7 @@ class Tried:
     refused: int = 0
     findings: dict[str, bytes] = field(default_factory=dict)
     seconds: float = 0.0
+    cpu_seconds: float = 0.0
     peak_mb: float = 0.0
 
 
@@ -103,7 +104,7 @@ def fuzz(
         given: the inputs themselves, instead of drawn ones.
     """
     tried = Tried()
-    began = time.monotonic()
+    began, cpu = time.monotonic(), _children_cpu()
     base = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
     note = mmap.mmap(-1, _NOTE.size + _MOST)
     while tried.inputs < inputs and len(tried.findings) < _FEW:
@@ -119,8 +120,14 @@ def fuzz(
             if not length:
                 break  # before the first input: its preparation fails
     note.close()
-    tried.seconds = time.monotonic() - began
+    tried.seconds, tried.cpu_seconds = time.monotonic() - began, _children_cpu() - cpu
     return tried
+
+
+def _children_cpu() -> float:
+    """Seconds of a processor that all ended children of this process took."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def _in_child(

@@ -23,7 +23,6 @@ from data_tools.mirror import LocalOptions, open_set
 from data_tools.mirror_check import content_fault
 from data_tools.packing import pack
 from data_tools.plan import PackOptions
-from data_tools.records import RecordError
 from data_tools.shards import Shard, open_shards
 from data_tools.split_index import index_paths, keep_index
 from data_tools.tar_index import format_idx, index_tar
@@ -254,12 +253,11 @@ def _bucket(folder: Path) -> Case:
 
 
 TARGETS = (
-    Target("idx", "DALI's index beside a tar", _idx, 60_000),
-    Target("tar", "a shard's tar", _tar, 10_000),
-    Target("statistics", "a shard's .json", _statistics, 20_000),
-    Target("manifest", "manifest.json", _manifest, 20_000),
-    Target("index", "the compact index of a split", _index, 6000),
+    Target("idx", "DALI's index beside a tar", _idx, 25_000),
+    Target("tar", "a shard's tar", _tar, 4000),
+    Target("statistics", "a shard's .json", _statistics, 8000),
+    Target("manifest", "manifest.json", _manifest, 8000),
+    Target("index", "the compact index of a split", _index, 2500),
     Target("cache", "the map of a cache of frames", _cache, 40_000),
-    Target("bucket", "a set of shards that a server sends", _bucket, 3000),
+    Target("bucket", "a set of shards that a server sends", _bucket, 1500),
 )
-__all__ = ["TARGETS", "RecordError", "clip", "read_all", "shards"]
