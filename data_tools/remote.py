@@ -44,7 +44,7 @@ _WEB = ("http", "https")
 _URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://(.+)", re.DOTALL)
 _CONTROL = re.compile("[\\x00-\\x1f\\x7f-\\x9f\\u2028\\u2029]")
 # In what other programs say: who signs in, and signatures.
-_USER = re.compile(r"://[^/\s'\"@:]*:(?!\d+/)[^\s'\"@?]*@")  # secrets of AWS have slashes
+_USER = re.compile(r"://[^/\s'\"@:\[]*:(?!\d+/)[^\s'\"@?]*@")  # secrets of AWS have slashes
 _WEB_USER = re.compile(r"(https?://)[^/\s'\"]*@")
 _QUERY = re.compile(r"\?[^\s'\"<>)]*")
 # Packages whose errors are the network's or the server's, as all OSErrors are.
@@ -133,7 +133,7 @@ class Remote:
             place, slash, path = rest.rpartition("@")[2].partition("/")  # a secret with a slash
         if web:
             scheme, path = self.protocol, path.partition("#")[0]
-        return f"{scheme}://{place}{slash}{path}".rstrip("/")
+        return without_secrets(f"{scheme}://{place}{slash}{path}").rstrip("/")
 
     def file(self, name: str) -> str:
         """How messages call a file in it."""

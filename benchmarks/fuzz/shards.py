@@ -154,7 +154,7 @@ def _manifest(folder: Path) -> Case:
 
 def _index(folder: Path) -> Case:
     tar = shards(folder)
-    split_index.WORTH = 0  # type: ignore[misc]
+    split_index.WORTH = 0
     later = time.time_ns() + 10**12
     opened = open_shards(tar.parent, "train")
     made = split_index.SplitIndex("train", [], opened[0].clips, opened[0].frames)

@@ -1,6 +1,7 @@
 """Lists, names, URLs, tables and records that are damaged or hostile."""
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from random import Random
@@ -160,14 +161,14 @@ def _url(folder: Path) -> Case:
     def attempt(content: bytes) -> None:
         url = content.decode("utf-8", "surrogateescape")
         before, at, _ = url.partition("?")[0].partition("://")[2].partition("@")
-        signed = at and (before.endswith(f":{_SECRET}") or before.endswith(f":a/{_SECRET}/b"))
+        signed = at and re.fullmatch(rf"[^/@\[]*:(?:{_SECRET}|a/{_SECRET}/b)", before)
         told = ""
         try:
             if not is_remote(url):
                 return
             remote = Remote(url)
             told = f"{remote.shown} {remote.file('a')} {remote!r}"
-            ends = any(map(str.isspace, url)) or "'" in url or '"' in url
+            ends = any(map(str.isspace, url)) or set(url) & set("'\"<>)")
             told += "" if ends else without_secrets(url)
             place = folder_of(url, str(folder / "copies")).resolve()
             assert place.parent == folder / "copies", "a copy outside the folder"
