@@ -38,7 +38,9 @@ def measure(args: Namespace) -> dict[str, Any]:
     counts = {name: args.inputs or target.inputs for name, target in wanted.items()}
     if args.quick:
         counts = {name: max(2, count // _QUICK) for name, count in counts.items()}
-    rows = []
+    rows: list[dict[str, Any]] = []
+    figures: dict[str, Any] = {}
+    written = None  # anew after each target
     began = time.monotonic()
     with progress("fuzzing", sum(counts.values()), "inputs") as advance:
         for name, target in wanted.items():
@@ -46,20 +48,25 @@ def measure(args: Namespace) -> dict[str, Any]:
             rows.append(_row(name, target.what, tried))
             _tell(rows[-1])
             _keep(args.findings, name, tried)
-    figures = {
-        "rows": rows,
-        "inputs": sum(row["inputs"] for row in rows),
-        "findings": sum(row["findings"] for row in rows),
-        "mended": sum(row["mended"] for row in rows),
-        "found_and_mended": {name: list(MENDED[name]) for name in wanted if name in MENDED},
-        "seconds": round(time.monotonic() - began, 1),
-        "seed": args.seed,
-    }
-    written = Result("fuzz", figures, quick=args.quick).write(args.json)
+            figures = _figures(rows, args.seed, time.monotonic() - began)
+            written = Result("fuzz", figures, quick=args.quick).write(args.json or written)
     print(f"{figures['inputs']:,} inputs in {figures['seconds']:.0f} s; wrote {written}")
     if figures["findings"]:
         raise UserError(f"{figures['findings']} findings, in {args.findings}: --replay them")
     return figures
+
+
+def _figures(rows: list[dict[str, Any]], seed: int, seconds: float) -> dict[str, Any]:
+    """The result, so far."""
+    names = [row["target"] for row in rows if row["mended"]]
+    return {
+        "rows": rows,
+        "found_and_mended": {name: list(MENDED[name]) for name in names},
+        **{key: sum(row[key] for row in rows) for key in ("inputs", "findings", "mended")},
+        "cpu_seconds": round(sum(row["cpu_seconds"] for row in rows), 1),
+        "seconds": round(seconds, 1),
+        "seed": seed,
+    }
 
 
 def _row(name: str, what: str, tried: Tried) -> dict[str, Any]:

@@ -12,6 +12,7 @@ import tempfile
 import time
 import traceback
 import warnings
+import zlib
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -206,8 +207,9 @@ def _work(
     base = _limit_memory(target.megabytes)
     signal.signal(signal.SIGALRM, signal.SIG_DFL)  # ends this process, in C as well
     told, refused = time.monotonic(), 0
+    mark = zlib.crc32(f"{seed} {target.name}".encode()) << 32
     for number in range(first, inputs):
-        content = given[number] if given else case.draw(Random(f"{seed} {target.name} {number}"))
+        content = given[number] if given else case.draw(Random(mark + number))
         note[: _NOTE.size] = _NOTE.pack(number, len(content))
         note[_NOTE.size : _NOTE.size + len(content)] = content
         signal.setitimer(signal.ITIMER_REAL, target.seconds)

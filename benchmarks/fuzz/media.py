@@ -267,16 +267,16 @@ def _mend(folder: Path) -> Case:
 
 
 TARGETS = (
-    Target("npy", "an .npy file", _npy, 80_000),
-    Target("jpeg", "a frame", _jpeg, 200_000, megabytes=700),
-    Target("wav", "a clip's sound, in eight formats", _wav, 5000),
-    Target("clip", "a folder of a clip", _clip, 2500, megabytes=700),
-    Target("video", "a video, in six containers", _video, 2500, seconds=60, megabytes=1500),
+    Target("npy", "an .npy file", _npy, 40_000),
+    Target("jpeg", "a frame", _jpeg, 230_000, megabytes=700),
+    Target("wav", "a clip's sound, in eight formats", _wav, 2500),
+    Target("clip", "a folder of a clip", _clip, 1200, megabytes=700),
+    Target("video", "a video, in six containers", _video, 1200, seconds=60, megabytes=1500),
     Target(
         "mend",
         "a video to be copied with its sound shifted",
         _mend,
-        1500,
+        800,
         seconds=60,
         megabytes=1500,
     ),

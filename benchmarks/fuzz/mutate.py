@@ -1,6 +1,7 @@
 """How sound files become bad ones: bytes, numbers and fields changed, by a random number."""
 
 import json
+import re
 import struct
 from collections.abc import Iterable, Iterator, Sequence
 from random import Random
@@ -12,6 +13,7 @@ TOKENS = (
     *(b'"', b",", b"{", b"[", b"-1", b"0", b"9" * 20, b"1e999", b"../", b"/etc/passwd", b"\x1b[2J"),
 )
 _HUGE = (0, 1, 255, 2**15, 2**16 - 1, 2**31 - 1, 2**31, 2**32 - 1, 2**40, 2**63 - 1, 2**64 - 1)
+_KEY = re.compile(r'"[^"]*": $')
 _DEEP = "[" * 3000 + "]" * 3000
 # What a field of JSON may be changed to, as JSON or as what some programs take for it.
 WRONG = (
@@ -122,9 +124,8 @@ class Json:
             new = str(number(rng, int(own)))
         elif own.startswith('"') and kind < 0.3:
             new = json.dumps(mutated(rng, own[1:-1].encode()).decode("utf-8", "replace"))
-        elif before.endswith('": ') and kind < 0.4:
-            key = before[: -len(": ")].rpartition(', "')[2].strip('"{')
-            new = f"{own}, {json.dumps(key)}: {new}"
+        elif (key := _KEY.search(before)) and kind < 0.4:
+            new = f"{own}, {key[0]}{new}"
         elif own.startswith("{") and kind < 0.4:
             rest = own[1:-1]
             new = f'{{"unknown": {new}{", " if rest else ""}{rest}}}'

@@ -253,11 +253,11 @@ def _bucket(folder: Path) -> Case:
 
 
 TARGETS = (
-    Target("idx", "DALI's index beside a tar", _idx, 25_000),
-    Target("tar", "a shard's tar", _tar, 4000),
-    Target("statistics", "a shard's .json", _statistics, 8000),
-    Target("manifest", "manifest.json", _manifest, 8000),
-    Target("index", "the compact index of a split", _index, 2500),
-    Target("cache", "the map of a cache of frames", _cache, 40_000),
-    Target("bucket", "a set of shards that a server sends", _bucket, 1500),
+    Target("idx", "DALI's index beside a tar", _idx, 10_000),
+    Target("tar", "a shard's tar", _tar, 1500),
+    Target("statistics", "a shard's .json", _statistics, 3000),
+    Target("manifest", "manifest.json", _manifest, 3000),
+    Target("index", "the compact index of a split", _index, 1000),
+    Target("cache", "the map of a cache of frames", _cache, 15_000),
+    Target("bucket", "a set of shards that a server sends", _bucket, 600),
 )

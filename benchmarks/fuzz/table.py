@@ -22,5 +22,5 @@ def readme(result: dict[str, Any]) -> str:
         "all", "", f"{result['inputs']:,}", "", str(result["mended"]), str(result["findings"])
     ]  # fmt: skip
     header = ["target", "reads", "inputs", "refused", "found and mended", "left open"]
-    told = f"{result['seconds'] / 60:.0f} minutes in one process at a time, beside other work."
+    told = f"{result['cpu_seconds'] / 60:.0f} minutes of one processor."
     return f"{table(header, [*rows, total])}\n{told} {machine_line(result)}\n"

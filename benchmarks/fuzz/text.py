@@ -264,16 +264,16 @@ _SUMMARY = {
 }  # fmt: skip
 
 TARGETS = (
-    Target("list", "a list of videos", _list, 3000),
-    Target("names", "names of a data set's videos", _names, 1500),
-    Target("url", "a URL of shards", _url, 150_000),
-    Target("keep", "keep.csv", _keep, 40_000),
-    Target("results", "results of many videos", _results, 10_000),
-    Target("record", "what prepare wrote of a video", _record(_VIDEO_RECORD, open_record), 60_000),
+    Target("list", "a list of videos", _list, 1000),
+    Target("names", "names of a data set's videos", _names, 500),
+    Target("url", "a URL of shards", _url, 40_000),
+    Target("keep", "keep.csv", _keep, 15_000),
+    Target("results", "results of many videos", _results, 4000),
+    Target("record", "what prepare wrote of a video", _record(_VIDEO_RECORD, open_record), 40_000),
     Target(
         "summary",
         "a run's summary.json",
         _record(_SUMMARY, lambda file: read_summary(file.parent)),
-        40_000,
+        15_000,
     ),
 )

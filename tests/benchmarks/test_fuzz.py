@@ -1,4 +1,4 @@
-"""The fuzzers find what they look for, survive it, and try it again; each target reads its files."""
+"""The fuzzers find what they look for, survive it and try it again; targets read their files."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import time
+from contextlib import suppress
 from pathlib import Path
 from random import Random
 
@@ -63,10 +64,8 @@ def misread(content: bytes) -> None:
     elif what == "rename":
         os.rename("../a", "../b")
     elif what == "hidden":
-        try:
+        with suppress(BaseException):
             os.system("echo")
-        except BaseException:
-            pass
     elif what == "bug":
         {}["x"]
     elif what == "assert":
