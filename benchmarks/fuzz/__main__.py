@@ -7,8 +7,8 @@ too much memory, code that is run, a file outside the folder. It is kept as a fi
 by --replay FILE.
 """
 
+import json
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from benchmarks.fuzz.child import Tried, file_name, fuzz
 from benchmarks.fuzz.mended import MENDED
 from benchmarks.fuzz.targets import TARGETS
 from benchmarks.options import AtLeastOne, command_line, run
-from benchmarks.result import Result
+from benchmarks.result import RESULTS, Result
 from data_tools.atomic import atomic_path
 from data_tools.cli import whole
 from data_tools.errors import UsageError, UserError
@@ -38,17 +38,17 @@ def measure(args: Namespace) -> dict[str, Any]:
     counts = {name: args.inputs or target.inputs for name, target in wanted.items()}
     if args.quick:
         counts = {name: max(2, count // _QUICK) for name, count in counts.items()}
+    kept = _others(args.json or RESULTS / "fuzz.json", args.target, args.seed)
     rows: list[dict[str, Any]] = []
     figures: dict[str, Any] = {}
     written = None  # anew after each target
-    began = time.monotonic()
     with progress("fuzzing", sum(counts.values()), "inputs") as advance:
         for name, target in wanted.items():
             tried = fuzz(target, counts[name], args.seed, advance)
             rows.append(_row(name, target.what, tried))
             _tell(rows[-1])
             _keep(args.findings, name, tried)
-            figures = _figures(rows, args.seed, time.monotonic() - began)
+            figures = _figures([*kept, *rows], args.seed)
             written = Result("fuzz", figures, quick=args.quick).write(args.json or written)
     print(f"{figures['inputs']:,} inputs in {figures['seconds']:.0f} s; wrote {written}")
     if figures["findings"]:
@@ -56,15 +56,32 @@ def measure(args: Namespace) -> dict[str, Any]:
     return figures
 
 
-def _figures(rows: list[dict[str, Any]], seed: int, seconds: float) -> dict[str, Any]:
+def _others(file: Path, targets: list[str], seed: int) -> list[dict[str, Any]]:
+    """The rows of a result that are not measured anew, where it is of the same seed.
+
+    Raises:
+        UsageError: the file is no result of this benchmark.
+    """
+    try:
+        result = json.loads(file.read_text(encoding="utf-8"))
+        rows = [row for row in result["rows"] if row["target"] not in targets]
+        return rows if result["seed"] == seed else []
+    except FileNotFoundError:
+        return []
+    except (ValueError, KeyError, TypeError):
+        raise UsageError(f"{file} is no result of fuzz; name another file or delete it") from None
+
+
+def _figures(rows: list[dict[str, Any]], seed: int) -> dict[str, Any]:
     """The result, so far."""
+    rows = sorted(rows, key=lambda row: list(TARGETS).index(row["target"]))
     names = [row["target"] for row in rows if row["mended"]]
     return {
         "rows": rows,
         "found_and_mended": {name: list(MENDED[name]) for name in names},
         **{key: sum(row[key] for row in rows) for key in ("inputs", "findings", "mended")},
         "cpu_seconds": round(sum(row["cpu_seconds"] for row in rows), 1),
-        "seconds": round(seconds, 1),
+        "seconds": round(sum(row["seconds"] for row in rows), 1),
         "seed": seed,
     }
 
@@ -130,7 +147,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--seed", type=FromZero, default=0, help="another one draws other inputs")
     parser.add_argument(
         "--target", nargs="+", default=list(TARGETS), metavar="NAME", choices=list(TARGETS),
-        help=f"only these: {', '.join(TARGETS)}",
+        help=f"only these, the rows of others stay: {', '.join(TARGETS)}",
     )  # fmt: skip
     parser.add_argument(
         "--findings", type=Path, default=Path("fuzz-findings"), help="folder of inputs that failed"

@@ -267,16 +267,16 @@ def _mend(folder: Path) -> Case:
 
 
 TARGETS = (
-    Target("npy", "an .npy file", _npy, 40_000),
-    Target("jpeg", "a frame", _jpeg, 230_000, megabytes=700),
-    Target("wav", "a clip's sound, in eight formats", _wav, 2500),
-    Target("clip", "a folder of a clip", _clip, 1200, megabytes=700),
-    Target("video", "a video, in six containers", _video, 1200, seconds=60, megabytes=1500),
+    Target("npy", "an .npy file", _npy, 15_000),
+    Target("jpeg", "a frame", _jpeg, 320_000, megabytes=700),
+    Target("wav", "a clip's sound, in eight formats", _wav, 1500),
+    Target("clip", "a folder of a clip", _clip, 800, megabytes=700),
+    Target("video", "a video, in six containers", _video, 1000, seconds=60, megabytes=1500),
     Target(
         "mend",
         "a video to be copied with its sound shifted",
         _mend,
-        800,
+        600,
         seconds=60,
         megabytes=1500,
     ),

@@ -144,8 +144,8 @@ def _saved(folder: Path) -> Case:
 
 
 TARGETS = (
-    Target("yaml", "a file of settings", _yaml, 1500),
-    Target("config", "the same, through the command line", _config, 60),
-    Target("option", "the words of one option", _value, 280_000),
-    Target("saved_config", "the settings in a checkpoint", _saved, 80_000),
+    Target("yaml", "a file of settings", _yaml, 1000),
+    Target("config", "the same, through the command line", _config, 40),
+    Target("option", "the words of one option", _value, 220_000),
+    Target("saved_config", "the settings in a checkpoint", _saved, 20_000),
 )

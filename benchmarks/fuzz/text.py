@@ -268,12 +268,12 @@ TARGETS = (
     Target("names", "names of a data set's videos", _names, 500),
     Target("url", "a URL of shards", _url, 40_000),
     Target("keep", "keep.csv", _keep, 15_000),
-    Target("results", "results of many videos", _results, 4000),
-    Target("record", "what prepare wrote of a video", _record(_VIDEO_RECORD, open_record), 40_000),
+    Target("results", "results of many videos", _results, 3000),
+    Target("record", "what prepare wrote of a video", _record(_VIDEO_RECORD, open_record), 20_000),
     Target(
         "summary",
         "a run's summary.json",
         _record(_SUMMARY, lambda file: read_summary(file.parent)),
-        15_000,
+        8000,
     ),
 )

@@ -240,9 +240,9 @@ def _calibration(folder: Path) -> Case:
 
 
 TARGETS = (
-    Target("torch", "a file of torch.save", _torch, 3000),
+    Target("torch", "a file of torch.save", _torch, 2000),
     Target("checkpoint", "a run's checkpoint", _checkpoint, 1000),
-    Target("weights", "a network's weights", _weights, 60),
-    Target("safetensors", "weights in safetensors", _safetensors, 1000),
-    Target("calibration", "the calibration in them", _calibration, 280_000),
+    Target("weights", "a network's weights", _weights, 40),
+    Target("safetensors", "weights in safetensors", _safetensors, 600),
+    Target("calibration", "the calibration in them", _calibration, 310_000),
 )

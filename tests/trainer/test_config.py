@@ -393,7 +393,7 @@ def test_what_is_no_utf8_or_commands_a_terminal_is_one_sentence(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["--data.shards", "s", "--train.lr", os.fsdecode(b"\xff")]) == 2
-    assert "--train.lr: expected float" in capsys.readouterr().err
+    assert "--train.lr: text that is no Unicode" in capsys.readouterr().err
     file = tmp_path / "odd.yaml"
     file.write_text('data:\n  decoder: "\\e[2J"\n')
     assert main(["--data.shards", "s", "--config", str(file)]) == 2
