@@ -148,7 +148,7 @@ def _in_child(
     first = tried.inputs
     arguments = (target, first, inputs, seed, folder, note, there, given)
     with warnings.catch_warnings(action="ignore"):  # that this process may have threads
-        process = context.Process(target=_work, args=arguments)
+        process = context.Process(target=_work, args=arguments, daemon=True)
         process.start()
     there.close()
     over = False
