@@ -21,6 +21,7 @@ _FOLDERS = (
     "trainer/train",
     "trainer/score",
     "benchmarks",
+    "benchmarks/fuzz",
     "benchmarks/gpu_suite",
     "benchmarks/loaders",
     "benchmarks/strangers",

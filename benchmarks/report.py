@@ -36,6 +36,7 @@ from benchmarks import (
     shift_recovery,
     timing_cost,
 )
+from benchmarks.fuzz import table as fuzz
 from benchmarks.gpu_suite import table as gpu
 from benchmarks.markdown import machine_line, table
 from benchmarks.module_map import module_map
@@ -157,6 +158,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "refined": _one("real_refine", real_refine.readme),
     "finetune": _one("finetune", finetune.readme),
     "changes": _one("changes", changes.readme),
+    "fuzz": _one("fuzz", fuzz.readme),
     "shifts": _one("shift_recovery", shift_recovery.readme),
     "cpu_step": _one("cpu_step", cpu_step.readme),
     "demo_time": _when_measured("demo_time", demo_time.readme),

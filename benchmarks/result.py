@@ -100,7 +100,17 @@ def told(arguments: list[str]) -> str:
     places = {
         i
         for i, word in enumerate(arguments)
-        if word in ("--cache", "--json", "--shards", "--out", "--clips-dir", "--work", "--data")
+        if word
+        in (
+            "--cache",
+            "--json",
+            "--shards",
+            "--out",
+            "--clips-dir",
+            "--work",
+            "--data",
+            "--findings",
+        )
     }
     return " ".join(
         word for i, word in enumerate(arguments) if i not in places and i - 1 not in places

@@ -124,13 +124,15 @@ def read_head(path: Path) -> Head | None:
         with path.open("rb") as stream:
             content = stream.read(HEAD)
         return msgspec.json.decode(content.split(b"\0", 1)[0], type=Head)
-    except (OSError, msgspec.MsgspecError):
+    except (OSError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return None
 
 
 def count_filled(path: Path, head: Head) -> int:
     """How many frames a map says are there; 0 if it was cut."""
     try:
+        if path.stat().st_size < HEAD + 8 * head.frames:  # before so much is allocated
+            return 0
         entries = np.fromfile(path, np.uint64, head.frames, offset=HEAD)
     except OSError:
         return 0

@@ -46,8 +46,10 @@ def content_fault(tar: Path, of: Path) -> str | None:
         samples = index_tar(tar)
     except ShardError:
         return "no whole tar"
-    if format_idx(samples).encode() != of.with_suffix(".idx").read_bytes():
+    if format_idx(samples).encode(errors="surrogateescape") != of.with_suffix(".idx").read_bytes():
         return "another index"
+    if len(samples) != len(stats.clips):
+        return f"{len(samples)} clips instead of {len(stats.clips)}"
     with tar.open("rb") as stream:
         for record, members in zip(stats.clips, samples, strict=True):
             payload = []

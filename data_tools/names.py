@@ -13,6 +13,8 @@ from typing import BinaryIO
 
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
+_LONGEST_PATH = 4096  # characters; as Linux has it, bytes
+
 UNPLAIN = "no plain file but a pipe, device, socket or folder"
 
 
@@ -59,7 +61,11 @@ def shown(name: object) -> str:
     text = str(name)
     if text.isascii() and text.isprintable():  # nearly all; a list may hold a million
         return text
-    text = os.fsencode(text).decode("utf-8", "backslashreplace")
+    try:
+        encoded = os.fsencode(text)
+    except UnicodeEncodeError:  # JSON may hold what no file's name does: half a character
+        encoded = text.encode("utf-8", "backslashreplace")
+    text = encoded.decode("utf-8", "backslashreplace")
     return _CONTROL.sub(lambda match: match[0].encode("unicode_escape").decode(), text)
 
 
@@ -77,12 +83,15 @@ def listed(file: Path) -> list[str]:
     with #.
 
     Raises:
-        OSError: the list cannot be read.
+        OSError: the list cannot be read, or a line of it can be no name of a file.
     """
     lines = file.read_text(encoding="utf-8-sig", errors="surrogateescape").split("\n")
     names = []
     for line in (line.removesuffix("\r") for line in lines):
         bare = line.strip()
+        # Whoever looks for patterns in names takes the square of the time for a longer one.
+        if len(line) > _LONGEST_PATH or "\0" in line:
+            raise OSError(errno.EINVAL, f"{shown(line[:40])!r} ... can be no name of a file")
         if bare and not bare.startswith("#"):
             exact = line == bare or (file.parent / line).exists() or Path(line).exists()
             names.append(line if exact else bare)

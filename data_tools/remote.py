@@ -42,8 +42,9 @@ _PACKAGES = {
 }
 _WEB = ("http", "https")
 _URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://(.+)", re.DOTALL)
+_CONTROL = re.compile("[\\x00-\\x1f\\x7f-\\x9f\\u2028\\u2029]")
 # In what other programs say: who signs in, and signatures.
-_USER = re.compile(r"://[^/\s'\"@]*:[^/\s'\"@]*@")
+_USER = re.compile(r"://[^/\s'\"@:\[]*:(?!\d+/)[^\s'\"@?]*@")  # secrets of AWS have slashes
 _WEB_USER = re.compile(r"(https?://)[^/\s'\"]*@")
 _QUERY = re.compile(r"\?[^\s'\"<>)]*")
 # Packages whose errors are the network's or the server's, as all OSErrors are.
@@ -107,8 +108,12 @@ class Remote:
             raise UsageError(f"{shown(self.shown)} is no URL of shards; known are {known}")
         if not match[2].strip("/") or (self.protocol != "file" and match[2].startswith("/")):
             raise UsageError(f"a URL of {self.protocol}:// names no bucket or server")
-        if "\0" in self.url or "\n" in self.url:
-            raise UsageError("a URL of shards has a line break or NUL in it")
+        if _CONTROL.search(self.url):
+            raise UsageError("a URL of shards has a line break or another control character in it")
+        try:
+            urlsplit(self.url)
+        except ValueError:  # of brackets about the server's address
+            raise UsageError(f"a URL of {self.protocol}:// has no proper server in it") from None
 
     @property
     def protocol(self) -> str:
@@ -117,11 +122,18 @@ class Remote:
 
     @cached_property
     def shown(self) -> str:
-        if self.protocol in _WEB:
-            parts = urlsplit(self.url)
-            host = parts.netloc.rpartition("@")[2]
-            return urlunsplit((self.protocol, host, parts.path.rstrip("/"), "", ""))
-        return without_secrets(self.url).rstrip("/").removesuffix("?...")
+        web = self.protocol in _WEB
+        scheme, _, rest = self.url.partition("?")[0].partition("://")
+        place, slash, path = rest.partition("/")
+        user, _, host = place.rpartition("@")
+        port = place.rpartition(":")[2]
+        if ":" in user or (web and user):
+            place = host
+        elif ":" in place and "@" in path and not (port.isdecimal() or port.endswith("]")):
+            place, slash, path = rest.rpartition("@")[2].partition("/")  # a secret with a slash
+        if web:
+            scheme, path = self.protocol, path.partition("#")[0]
+        return without_secrets(f"{scheme}://{place}{slash}{path}").rstrip("/")
 
     def file(self, name: str) -> str:
         """How messages call a file in it."""

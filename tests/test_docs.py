@@ -24,7 +24,7 @@ README = REPOSITORY / "README.md"
 PAGES = [
     README,
     *sorted((REPOSITORY / "docs").glob("*.md")),
-    *(REPOSITORY / name for name in ("CHANGELOG.md", "CONTRIBUTING.md")),
+    *(REPOSITORY / name for name in ("CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md")),
     REPOSITORY / "trainer" / "pretrained" / "README.md",
 ]
 PACKAGES = ("benchmarks", "data_tools", "trainer")

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from data_tools.errors import MissingPackage, UsageError
 from data_tools.mfcc import FPS, SAMPLE_RATE
-from data_tools.names import UNPLAIN, address, is_unplain, shown
+from data_tools.names import UNPLAIN, is_unplain, shown
 from data_tools.video.beside import sound_beside
 
 try:
@@ -27,6 +27,7 @@ try:
     from av.video.reformatter import Interpolation, VideoReformatter
 
     from data_tools.video.clock import Clock, demuxed, in_order, lacks_presentation
+    from data_tools.video.containers import open_container
     from data_tools.video.mono import Mixer
     from data_tools.video.sound import LONGEST_GAP, TOLERANCE, Sound, VideoError, round_half_up
     from data_tools.video.streams import (
@@ -402,12 +403,14 @@ def _opened(path: Path) -> Any:
     if is_unplain(path):
         raise VideoError("not a file", UNPLAIN)
     try:
-        return av.open(address(path), metadata_errors="replace")
+        return open_container(path)
     except (av.error.FFmpegError, OSError, ValueError) as error:
         if path.is_file() and path.stat().st_size == 0:
             raise VideoError("empty file", "0 bytes") from None
         # also of an MP4 whose end is missing, which is where its index lies
         hint = " (truncated, or no video)" if isinstance(error, _CUT) else ""
+        if isinstance(error, av.error.ArgumentError):
+            hint = " (a list of other files, or no video)"
         raise VideoError("not a readable video", _words(error) + hint) from None
 
 

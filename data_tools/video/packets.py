@@ -7,11 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import av
-
-from data_tools.names import address
 from data_tools.progress import still_alive
 from data_tools.video.clock import is_cover
+from data_tools.video.containers import open_container
 
 
 def kind_of(stream: Any) -> str:
@@ -21,7 +19,7 @@ def kind_of(stream: Any) -> str:
 
 def read_packets(path: Path, **options: str) -> tuple[list[StreamPackets], float]:
     """The packets of each stream, and how many seconds the container says that it lasts."""
-    with av.open(address(path), container_options=options) as container:
+    with open_container(path, **options) as container:
         streams = [StreamPackets(kind_of(stream)) for stream in container.streams]
         for packet in container.demux():
             still_alive()

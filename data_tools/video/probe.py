@@ -6,7 +6,8 @@ from pathlib import Path
 
 import av
 
-from data_tools.names import address, is_unplain
+from data_tools.names import is_unplain
+from data_tools.video.containers import open_container
 
 
 def promised_length(path: Path) -> float:
@@ -14,7 +15,7 @@ def promised_length(path: Path) -> float:
     if is_unplain(path):
         return 0.0
     try:
-        with av.open(address(path), metadata_errors="replace") as container:
+        with open_container(path) as container:
             return max(0.0, (container.duration or 0) / av.time_base)
     except (av.error.FFmpegError, OSError, ValueError):
         return 0.0

@@ -13,6 +13,7 @@ from av.bitstream import BitStreamFilterContext
 from data_tools.errors import UserError
 from data_tools.names import address
 from data_tools.video.clock import Clock, demuxed, in_order, lacks_presentation
+from data_tools.video.containers import open_container
 from data_tools.video.packets import StreamPackets, kind_of
 
 _COVERS = {"mjpeg": ("jpg", "image/jpeg"), "png": ("png", "image/png")}
@@ -42,7 +43,7 @@ def copy_shifted(
         av.error.FFmpegError, ValueError: of PyAV.
     """
     with (
-        av.open(address(source), metadata_errors="replace") as given,
+        open_container(source) as given,
         av.open(address(out), "w", format=form) as made,
     ):
         made.metadata.update(given.metadata)
@@ -115,7 +116,7 @@ def _open_streams(
 
 
 def _cover(source: Path, index: int) -> bytes:
-    with av.open(address(source)) as given:
+    with open_container(source) as given:
         return bytes(next(given.demux(given.streams[index])))
 
 
@@ -149,7 +150,7 @@ def _shown(source: Path, index: int) -> Callable[[int], tuple[int, int]]:
 
     They are decoded for it, for nothing else tells in which order they are shown.
     """
-    with av.open(address(source)) as given:
+    with open_container(source) as given:
         stream: Any = given.streams[index]
         stream.thread_type = "AUTO"
         clock = Clock(given, from_zero=True)
@@ -215,7 +216,7 @@ def _complete(packet: Any, decoded: int | None, apart: int) -> None:
 def _check_formats(source: Path) -> None:
     """Of a file of several recordings: a copy describes each sound stream once."""
     formats: dict[int, tuple[int, str]] = {}
-    with av.open(address(source)) as given:
+    with open_container(source) as given:
         for frame, index in _sound(given):
             form = formats.setdefault(index, (frame.sample_rate, frame.layout.name))
             if form != (frame.sample_rate, frame.layout.name):

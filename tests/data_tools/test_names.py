@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 
 from data_tools.atomic import atomic_path, try_writing
+from data_tools.errors import UsageError
+from data_tools.inputs import find_videos
 from data_tools.names import address, first_line, listed, print_anything, shown
 from data_tools.synth.clips import synthesize
 from videos import write_video
@@ -120,3 +122,15 @@ def test_folders_of_any_name_hold_clips(tmp_path):
 def test_an_error_about_a_name_is_one_line() -> None:
     name = os.fsdecode(b"a\n\xff")
     assert first_line(OSError(2, "No such", name)) == "a\\n\\xff: no such"
+
+
+@pytest.mark.parametrize("line", ["a\0b.mp4", "a/" * 2100], ids=["NUL", "long"])
+def test_a_list_of_what_is_no_name_is_refused(line, tmp_path):
+    file = tmp_path / "list.txt"
+    file.write_text(f"first.mp4\n{line}\n")
+    with pytest.raises(UsageError, match=r"list\.txt: .*can be no name of a file"):
+        find_videos([file])
+
+
+def test_half_a_character_is_shown_escaped():
+    assert shown("a\ud800\udcff\x1b") == "a\\ud800\\udcff\\x1b"

@@ -23,6 +23,9 @@ from data_tools.remote import Remote, RemoteError, RemoteMissing, is_remote, wit
         ("https://token@host/set", "https://host/set"),
         ("s3://bucket/set/", "s3://bucket/set"),
         ("s3://KEY:SECRET@bucket/set", "s3://bucket/set"),
+        ("s3://KEY:a/SECRET/b@bucket/set", "s3://bucket/set"),
+        ("s3://a KEY:SECRET@bucket/set", "s3://bucket/set"),
+        ("http://[::1]:99/a@b/set", "http://[::1]:99/a@b/set"),
         ("hf://datasets/user/repo@main/set", "hf://datasets/user/repo@main/set"),
         ("abfs://container@account.host/set", "abfs://container@account.host/set"),
     ],
@@ -41,6 +44,7 @@ def test_no_credential_is_left_in_what_others_say() -> None:
     assert without_secrets("https://token@host/x, http://u:p@ss@host") == (
         "https://host/x, http://host"
     )
+    assert without_secrets("s3://KEY:a/b@c/x at http://h:80/a@b") == "s3://c/x at http://h:80/a@b"
 
 
 def test_a_folder_is_no_url() -> None:
@@ -128,3 +132,16 @@ def test_a_bug_of_ours_is_not_tried_again() -> None:
     with pytest.raises(KeyError):
         Remote("memory://x/y")._tried("z", call)
     assert asked == [1]
+
+
+@pytest.mark.parametrize("url", ["http://[::1/set", "https://who:S3CRET]@host/set"])
+def test_a_server_that_is_none_is_one_sentence(url: str) -> None:
+    with pytest.raises(UsageError, match="has no proper server in it") as caught:
+        Remote(url)
+    assert "S3CRET" not in str(caught.value)
+
+
+def test_no_signature_is_shown_of_a_url_that_is_not_known() -> None:
+    with pytest.raises(UsageError, match="ftp://host/a is no URL of shards") as caught:
+        Remote("ftp://who:S3CRET@host/a?b= c&sig=S3CRET")
+    assert "S3CRET" not in str(caught.value)

@@ -387,3 +387,15 @@ def test_a_file_is_no_folder_for_a_run(
     assert main(["--data.shards", str(shards_folder), "--run.dir", str(tmp_path / "run")]) == 2
     said = capsys.readouterr().err
     assert "is a file, not a folder" in said and said.count("\n") == 1
+
+
+def test_what_is_no_utf8_or_commands_a_terminal_is_one_sentence(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["--data.shards", "s", "--train.lr", os.fsdecode(b"\xff")]) == 2
+    assert "--train.lr: text that is no Unicode" in capsys.readouterr().err
+    file = tmp_path / "odd.yaml"
+    file.write_text('data:\n  decoder: "\\e[2J"\n')
+    assert main(["--data.shards", "s", "--config", str(file)]) == 2
+    said = capsys.readouterr().err
+    assert "--data.decoder must be one of" in said and "\x1b" not in said

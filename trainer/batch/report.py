@@ -7,6 +7,7 @@ import csv
 import re
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from rich.console import Console
 from data_tools.atomic import atomic_path, write_json
 from data_tools.mfcc import FPS
 from data_tools.names import shown
+from data_tools.records import RecordError
 from trainer.batch.results import VideoResult, read_result, read_results
 from trainer.score.csv_file import csv_of_tracks
 from trainer.score.scoring import TOLERANCE, in_words
@@ -57,7 +59,7 @@ class Summary:
         for row in result.tracks:
             if row["trusted"]:
                 self.trusted += 1
-                self.offsets[row["offset_frames"]] += 1
+                self.offsets[int(row["offset_frames"])] += 1
         if not result.tracks:
             self.reasons[_reason(result)] += 1
         if result.mend is not None:
@@ -101,6 +103,7 @@ def write_reports(file: Path, part: str, tolerance: Tolerance | None) -> tuple[S
         tolerance: by which results.csv says what is in tolerance; None: it does not.
 
     Raises:
+        RecordError: a result is not as it was written.
         OSError: they cannot be written.
     """
     out = file.parent
@@ -110,8 +113,9 @@ def write_reports(file: Path, part: str, tolerance: Tolerance | None) -> tuple[S
     summary = Summary(verdicts=None if tolerance is None else Counts(tolerance))
     with csv_of_tracks(table, tolerance) as write_rows:
         for result in in_order(file):
-            summary.add(result)
-            write_rows(judged(result))
+            with _as_written(file, result):
+                summary.add(result)
+                write_rows(judged(result))
     if summary.mends:
         _write_mends(file, mends)
     write_json(report, summary.as_dict())
@@ -128,9 +132,26 @@ def _write_mends(file: Path, path: Path) -> None:
         writer.writeheader()
         for result in in_order(file):
             if result.mend is not None:
-                moved = result.mend.get("moved_frames")
-                in_ms = {} if moved is None else {"moved_ms": moved * 1000 // FPS}
-                writer.writerow({"video": result.video, **result.mend, **in_ms})
+                with _as_written(file, result):
+                    moved = result.mend.get("moved_frames")
+                    in_ms = {} if moved is None else {"moved_ms": moved * 1000 // FPS}
+                    writer.writerow({"video": result.video, **result.mend, **in_ms})
+
+
+@contextmanager
+def _as_written(file: Path, result: VideoResult) -> Iterator[None]:
+    """Let a result that another hand has changed be refused in words.
+
+    Raises:
+        RecordError: a field of its tracks, or of its copy, is missing or of another kind.
+    """
+    try:
+        yield
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise RecordError(
+            f"{file} holds a result of {shown(result.video)} that is not as it was written "
+            f"({shown(error)[:80]}); delete its line to have that video measured again"
+        ) from None
 
 
 def print_summary(summary: Summary, console: Console) -> None:

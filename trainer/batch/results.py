@@ -46,7 +46,7 @@ class VideoResult:
     @property
     def failed(self) -> bool:
         """Whether it gave no offset at all, or its copy could not be written."""
-        return not self.tracks or bool(self.mend and self.mend["done"] == "failed")
+        return not self.tracks or bool(self.mend and self.mend.get("done") == "failed")
 
     def is_current(self) -> bool:
         """Whether the file is still as it was measured, or gone: what was found of it stays."""

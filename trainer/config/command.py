@@ -12,6 +12,7 @@ from jsonargparse import ArgumentError, ArgumentParser, Namespace, set_loader
 
 from data_tools.atomic import atomic_path
 from data_tools.errors import UsageError
+from data_tools.names import shown
 from data_tools.records import utf8
 from trainer.config.checks import from_dict
 from trainer.config.files import check_value, load_value, packaged, settings
@@ -219,7 +220,7 @@ def _given(command: ArgumentParser, argv: list[str]) -> Namespace:
         problem = str(error.message).removeprefix("error: ")
     except OverflowError:
         problem = "a number is too large for any setting"
-    words = " ".join(line.strip() for line in problem.splitlines())
+    words = shown(" ".join(line.strip() for line in problem.splitlines()))
     if literal := _LITERAL.search(words):
         allowed = literal[2].replace("'", "")
         words = f"--{literal[1]} must be one of {allowed}, not {literal[3][:100]}"

@@ -58,9 +58,11 @@ def load_yaml(text: str) -> Any:
     """
     if len(text) > _MOST_BYTES:
         raise yaml.YAMLError(f"more than {_MOST_BYTES >> 20} MB, which no settings take")
-    _scan(text)
     try:
+        _scan(text)
         return yaml.load(text, Loader=_Loader)
+    except UnicodeEncodeError:
+        raise yaml.YAMLError("text that is no UTF-8") from None
     except ValueError as error:  # of a number that is none, such as 0x_
         raise yaml.YAMLError(str(error)) from None
 

@@ -15,6 +15,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 
 from data_tools.errors import UsageError, UserError
+from data_tools.names import shown
 from data_tools.records import RecordError
 from trainer.model import torch_file
 from trainer.model.calibration import AnyCalibration, decode_calibration
@@ -305,4 +306,4 @@ def _check_safetensors(path: Path) -> None:
 
 def _first(error: Exception) -> str:
     lines = str(error).splitlines()
-    return lines[0][:200] if lines else type(error).__name__
+    return shown(lines[0][:200]) if lines else type(error).__name__

@@ -9,6 +9,7 @@ import pytest
 
 from data_tools.records import RecordError
 from data_tools.video.record import VideoFile, identity
+from trainer.batch.report import write_reports
 from trainer.batch.results import ResultFile, VideoResult, read_result, read_results
 
 
@@ -88,3 +89,25 @@ def test_failed_is_what_gave_nothing_or_could_not_be_mended() -> None:
     assert not result("a").failed and not result("a", mend={"done": "not mended"}).failed
     assert result("a", mend={"done": "failed"}).failed
     assert VideoResult("a", VideoFile("/a")).failed
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"mend": {}},
+        {"mend": {"done": "written", "moved_frames": "x"}},
+        {"tracks": [{}]},
+        {"tracks": [{"trusted": True, "offset_frames": None}]},
+    ],
+)
+def test_a_result_that_another_hand_changed_is_named(
+    more: dict[str, object], tmp_path: Path
+) -> None:
+    path = tmp_path / "results.jsonl"
+    track = {"trusted": True, "offset_frames": 1}
+    line = {"video": "a.mp4", "file": {"path": "/a.mp4"}, "tracks": [track]} | more
+    path.write_bytes(json.dumps(line).encode() + b"\n")
+    with pytest.raises(
+        RecordError, match=r"a\.mp4 that is not as it was written .*delete its line"
+    ):
+        write_reports(path, "", None)

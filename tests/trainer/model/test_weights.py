@@ -207,3 +207,12 @@ def test_no_safetensors_crash_or_take_room(rng: random.Random) -> None:
 @given(st.randoms(use_true_random=False))
 def test_no_state_dict_crashes_or_takes_room(rng: random.Random) -> None:
     hostile.check_weights(hostile.mutated_weights(rng))
+
+
+def test_what_a_library_says_commands_no_terminal(tmp_path: Path) -> None:
+    path = tmp_path / "odd.safetensors"
+    text = json.dumps({"a": {"dtype": "\x1b[2J", "shape": [1], "data_offsets": [0, 4]}}).encode()
+    path.write_bytes(struct.pack("<Q", len(text)) + text + bytes(4))
+    with pytest.raises(WeightsError, match="damaged") as caught:
+        load_model(path)
+    assert str(caught.value).isprintable()

@@ -1,0 +1,32 @@
+"""What the fuzzers have found in this project, mended since; tests of the readers keep it so."""
+
+# By target, a phrase each: what an input could bring about.
+MENDED: dict[str, tuple[str, ...]] = {
+    "tar": (
+        "a traceback for a member's name that is no UTF-8",
+        "a traceback for statistics of fewer clips than the tar and its index hold",
+    ),
+    "cache": (
+        "a traceback for a head that is no UTF-8",
+        "a traceback for a head nested a thousand times",
+        "as much memory as a head asks for",
+    ),
+    "list": (
+        "a traceback for a name with NUL in it",
+        "minutes spent on a line of a megabyte",
+    ),
+    "url": (
+        "a traceback for brackets about the server's name",
+        "a signature shown of a URL that is not known and has a blank in it",
+        "a password shown that has a slash in it, or stands behind a name with a blank",
+    ),
+    "results": (
+        "a traceback for a copy that does not say what was done",
+        "a traceback for a track without an offset",
+    ),
+    "config": ("a terminal commanded by a value that is refused",),
+    "option": ("a traceback for a number that is no UTF-8",),
+    "safetensors": ("a terminal commanded by a kind of numbers that is not known",),
+    "clip": ("a traceback for half a character in clip.json",),
+    "video": ("a list of other files read as a video of theirs",),
+}
