@@ -19,6 +19,7 @@ _AXIS_WIDTH = 52  # pixels; alike in all charts of a timeline, which are to lie 
 _LEAST_MS = 200  # that a chart of offsets reaches to either side
 _CLOCK = "floor(datum.value / 60) + ':' + pad(floor(datum.value % 60), 2, '0', 'left')"
 _SIGNED = "(datum.value > 0 ? '+' : '') + format(datum.value, ',d')"
+_WHOLE = "datum.value % 1 ? '' : format(datum.value, ',d')"
 _CONFIG = {
     "background": "transparent",
     "font": "inherit",
@@ -213,13 +214,18 @@ def histogram(tracks_by_frames: Mapping[int, int]) -> dict[str, Any]:
                 "field": "ms",
                 "type": "ordinal",
                 "title": "offset, ms (positive: audio early)",
-                "axis": {"labelAngle": 0, "labelOverlap": True, "labelExpr": _SIGNED},
+                "axis": {
+                    "labelAngle": 0,
+                    "labelOverlap": "greedy",
+                    "labelSeparation": 6,
+                    "labelExpr": _SIGNED,
+                },
             },
             "y": {
                 "field": "tracks",
                 "type": "quantitative",
                 "title": "faces",
-                "axis": {"tickMinStep": 1, "tickCount": 4},
+                "axis": {"tickCount": 4, "labelExpr": _WHOLE},
             },
             "tooltip": [
                 {"field": "ms", "title": "offset, ms"},

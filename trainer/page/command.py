@@ -5,7 +5,6 @@ from typing import Any
 
 from jsonargparse import Namespace
 
-from data_tools import cli
 from data_tools.errors import UsageError
 from data_tools.names import shown
 from trainer.page.charts import check_packages
@@ -20,7 +19,7 @@ def add_page_options(parser: Any) -> None:
     page = parser.add_argument_group("a page to look at")
     page.add_argument(
         "--html",
-        type=cli.file_name,
+        type=_named,
         nargs="?",
         const="",
         metavar="FILE",
@@ -34,6 +33,11 @@ def add_page_options(parser: Any) -> None:
         help="put the videos into their pages, which are then whole without them; otherwise pages "
         "play them from where they lie",
     )
+
+
+def _named(text: str | Path) -> str | Path:
+    """The file that --html names; "" where it stands without a name, which is its `const`."""
+    return Path(text) if text != "" else ""
 
 
 def check_page(args: Namespace) -> None:

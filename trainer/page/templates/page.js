@@ -64,7 +64,7 @@
       delay.oninput = () => this.hear("by hand", Number(delay.value));
       asis.onclick = () => this.hear("asis");
       mended.onclick = () => this.hear("mended");
-      this.video.onerror = () => this.fail();
+      this.video.onerror = this.sound.onerror = () => this.fail();
       this.video.onloadedmetadata = () => {
         if (this.video.videoWidth === 0) this.fail();
       };
@@ -87,7 +87,7 @@
     hear(mode, ms = 0) {
       this.mode = mode;
       this.moved = ms;
-      if (mode !== "asis" && !this.sound.src) this.sound.src = this.video.currentSrc;
+      if (mode !== "asis" && !this.sound.src) this.sound.src = this.video.src;
       this.video.muted = mode !== "asis";
       this.video.playbackRate = 1;
       if (mode === "asis") this.sound.pause();
@@ -99,7 +99,8 @@
 
     // Put the sound where it belongs beside the picture.
     place() {
-      const due = this.video.currentTime - this.delay;
+      this.placed = this.delay;
+      const due = this.video.currentTime - this.placed;
       const early = due < 0, over = due > (this.sound.duration || Infinity);
       if (early || over) {
         this.sound.pause();
@@ -117,10 +118,14 @@
         this.video.playbackRate = 1;
         return;
       }
-      // The picture follows the sound: nobody hears it change its pace.
-      const behind = this.sound.currentTime + this.delay - this.video.currentTime;
-      if (Math.abs(behind) > 0.15) this.place();
-      else this.video.playbackRate = 1 + Math.min(0.1, Math.max(-0.1, 2 * behind));
+      // The picture follows the sound: nobody hears it change its pace. Only where the offset jumps
+      // does the sound; it is silent while it seeks, so a slow machine must not seek on and on.
+      const delay = this.delay;
+      const behind = this.sound.currentTime + delay - this.video.currentTime;
+      const jumps = Math.abs(delay - this.placed) > 0.03;
+      this.placed = delay;
+      if (jumps || Math.abs(behind) > 0.6) this.place();
+      else this.video.playbackRate = 1 + Math.min(0.25, Math.max(-0.25, 2 * behind));
     }
 
     toggle() {
@@ -152,6 +157,7 @@
 
     seek(seconds) {
       const to = Math.min(Math.max(0, seconds), this.about.seconds);
+      this.now = to;  // the delay may be another there
       if (this.video) {
         this.video.currentTime = to;
         if (this.mode !== "asis") this.place();
