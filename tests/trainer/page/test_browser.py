@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -72,16 +71,20 @@ class Opened:
 
         (Playwright's own waiting evaluates text in the page, which its policy forbids.)
         """
-        deadline = time.monotonic() + 20
-        while not self.page.evaluate(f"(p) => {condition}", self.player):
-            assert time.monotonic() < deadline, f"{condition}: {self.page.evaluate(_STATE)}"
-            self.page.wait_for_timeout(20)
-
-    @property
-    def player(self) -> Any:
-        return self.page.evaluate_handle("syncnet.players[0]")
+        true = self.page.evaluate(_WAIT % condition)
+        assert true, f"{condition}: {self.page.evaluate(_STATE)}"
 
 
+# Looked at before each of the page's own pictures: a busy machine must not miss the moment.
+_WAIT = """new Promise((done) => {
+  const p = syncnet.players[0], deadline = performance.now() + 20_000;
+  const look = () => {
+    if (%s) done(true);
+    else if (performance.now() > deadline) done(false);
+    else setTimeout(look, 10);
+  };
+  look();
+})"""
 _STATE = """(() => {
   const p = syncnet.players[0];
   return [p.video.currentTime, p.sound.currentTime, p.delay, p.video.paused, p.sound.paused];
