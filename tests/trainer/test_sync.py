@@ -53,9 +53,15 @@ def test_faces_are_found_in_a_video(
     pictures, sound = head(7, 75)
     path = write_video(tmp_path / "wide.mp4", canvas([pictures]), sound)
     silent = write_video(tmp_path / "silent.mp4", canvas([pictures])[:30])
-    assert sync.main([str(path), str(silent), "--weights", str(weights)]) == 1
+    out = tmp_path / "out.json"
+    arguments = ["--weights", str(weights), "--json", str(out)]
+    assert sync.main([str(path), str(silent), *arguments]) == 1
     said = capsys.readouterr()
     assert "wide.mp4" in said.out and "no audio stream" in said.err
+    (track,) = json.loads(out.read_text())["tracks"]
+    left, top, right, bottom = track["face"]["box"]  # the head fills the middle, 160 by 160
+    assert 80 < left < 140 and 180 < right < 240 and 40 <= top < bottom <= 200
+    assert track["start_seconds"] < track["face"]["seconds"] < track["end_seconds"]
 
 
 @pytest.mark.parametrize(

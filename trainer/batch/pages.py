@@ -12,6 +12,7 @@ from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from data_tools.atomic import remove_partials
 from data_tools.names import shown
 from data_tools.progress import progress
 from trainer.batch.report import in_order, judged
@@ -61,6 +62,8 @@ def write_pages(file: Path, part: str, options: PageOptions) -> Path:
     out = file.parent
     folder = out / PAGES
     folder.mkdir(exist_ok=True)
+    if not part:  # parts write side by side
+        remove_partials(folder)
     _write_library(folder / LIBRARY)
     lines: list[Line] = []
     frames: Counter[int] = Counter()

@@ -154,7 +154,7 @@ def video_verdict(rows: Sequence[Mapping[str, Any]], tolerance: Tolerance | None
     if offsets and max(offsets) - min(offsets) > TOLERANCE:
         low, high = min(offsets) * MS, max(offsets) * MS
         return Verdict(status, f"Its faces differ: by {low:+d} to {high:+d} ms")
-    best_row = max(sure or rows, key=lambda row: row["clearness"])
+    best_row = max(sure or rows, key=lambda row: row["clearness"] or 0.0)
     return Verdict(status, _sure_words(best_row))
 
 
@@ -214,9 +214,9 @@ def _figures(row: Mapping[str, Any]) -> list[tuple[str, str]]:
     figures = [
         ("offset", f"{row['offset_frames']:+d} frames, {row['offset_ms']:+d} ms"),
         ("chance of being right", "not known" if chance is None else percent(chance)),
-        ("LSE-C (confidence)", f"{row['lse_c']:.2f}"),
-        ("LSE-D (distance)", f"{row['lse_d']:.2f}"),
-        ("clearness", f"{row['clearness']:.1f} deviations"),
+        ("LSE-C (confidence)", _number(row["lse_c"])),
+        ("LSE-D (distance)", _number(row["lse_d"])),
+        ("clearness", f"{_number(row['clearness'])} deviations"),
         ("speech", percent(row["speech"])),
         ("length", f"{row['end_seconds'] - row['start_seconds']:.1f} s"),
     ]
@@ -228,12 +228,17 @@ def _figures(row: Mapping[str, Any]) -> list[tuple[str, str]]:
     return figures
 
 
+def _number(value: float | None) -> str:
+    """A figure that JSON may lack: it knows no NaN."""
+    return "not known" if value is None or not math.isfinite(value) else f"{value:.2f}"
+
+
 def _mend(rows: Sequence[Mapping[str, Any]]) -> tuple[list[dict[str, float]], str]:
     """By what the sound is to be delayed through the video, and in words; of one track."""
     if not rows:
         return [], ""
     moving = [row for row in rows if changes(row)]
-    row = max(moving or rows, key=lambda row: (row["trusted"], row["clearness"]))
+    row = max(moving or rows, key=lambda row: (row["trusted"], row["clearness"] or 0.0))
     if not moving:
         delay = row["offset_frames"] * MS
         stretch = {"from": 0.0, "to": 0.0, "begin": delay, "end": delay}
@@ -258,8 +263,3 @@ def _sure_words(row: Mapping[str, Any]) -> str:
         return f"In sync within a frame ({row['offset_ms']:+d} ms)"
     words: str = row["meaning"]
     return words[:1].upper() + words[1:]
-
-
-def known_seconds(value: float) -> float:
-    """A length that a file states, if it is one."""
-    return value if math.isfinite(value) and value > 0 else 0.0

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from data_tools.atomic import atomic_path
+from data_tools.atomic import atomic_path, finite
 from data_tools.errors import UsageError
 from data_tools.names import shown
 from trainer.page import charts
@@ -126,7 +126,7 @@ def page_text(
         "video.html",
         views=views,
         title=title,
-        data=data,
+        data=finite(data),
         script=script,
         script_at=script_at,
         back=back,

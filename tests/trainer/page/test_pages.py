@@ -158,6 +158,9 @@ def test_fields_that_it_does_not_know_are_listed_and_a_speaker_is_named() -> Non
     page = parsed(made_row(speaking=0.834, mended_by="resampling", more=[1], flag=True))
     assert "Speaks 83 % of the time" in page.text
     assert "mended by" in page.text and "resampling" in page.text
+    bare = made_row(lse_c=None, lse_d=float("nan"), clearness=None, probability=None)
+    del bare["face"], bare["segments"], bare["over_time"], bare["jumps"], bare["drift_ppm"]
+    assert "not known" in parsed(bare).text  # of a version that followed no offset
     silent = parsed(made_row(speaking=None), made_row(speaking="odd"))
     assert "Speaks" not in silent.text
 

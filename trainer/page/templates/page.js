@@ -167,7 +167,7 @@
 
     paint(seconds) {
       this.now = seconds;
-      for (const view of this.views) view.signal("now", seconds).runAsync();
+      for (const view of this.views) this.move(view);
       if (!this.parts) return;
       const { seek, time, delay, words } = this.parts;
       seek.value = seconds;
@@ -178,14 +178,22 @@
       words.textContent = inWords(ms);
     }
 
+    // Move the line in a chart, if it can be seen: of many faces most cannot.
+    move(view) {
+      if (view.seen && view.signal("now") !== this.now) view.signal("now", this.now).runAsync();
+    }
+
     follow(view, place) {
       this.views.push(view);
+      new IntersectionObserver(([entry]) => {
+        view.seen = entry.isIntersecting;
+        this.move(view);
+      }).observe(place);
       place.addEventListener("click", (event) => {
         const [left] = view.origin();
         const x = event.clientX - place.querySelector("svg").getBoundingClientRect().left;
         this.seek(view.scale("x").invert(x - left - view.padding().left));
       });
-      view.signal("now", this.now).runAsync();
     }
   }
 
