@@ -220,18 +220,18 @@ def parted(parser: ArgumentParser, argv: list[str]) -> tuple[list[str], list[str
 
     Behind a "--" all are arguments. (jsonargparse has no `parse_intermixed_args`.)
     """
-    takes_value = {
-        name for action in parser._actions if action.nargs != 0 for name in action.option_strings
-    }
+    takes = {name: action.nargs for action in parser._actions for name in action.option_strings}
     end = argv.index("--") if "--" in argv else len(argv)
     options: list[str] = []
     arguments: list[str] = []
-    words = iter(argv[:end])
-    for word in words:
+    words = deque(argv[:end])
+    while words:
+        word = words.popleft()
         if word.startswith("-") and len(word) > 1:
             options.append(word)
-            if word in takes_value:
-                options += [value for value in (next(words, None),) if value is not None]
+            may = takes.get(word, 0) == "?"  # it takes a value only where one stands behind it
+            if words and takes.get(word, 0) != 0 and not (may and words[0].startswith("-")):
+                options.append(words.popleft())
         else:
             arguments.append(word)
     return options, arguments + argv[end + 1 :]

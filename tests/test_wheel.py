@@ -67,6 +67,7 @@ def test_settings_weights_and_types_are_in_the_wheel(wheel: zipfile.ZipFile) -> 
     assert len(configs) >= 3
     assert configs - set(names) == set()
     assert "trainer/pretrained/README.md" in names
+    assert {f"trainer/page/templates/{kind}" for kind in ("video.html", "page.js")} <= set(names)
     for name in ("trainer/py.typed", "data_tools/py.typed"):
         assert name in names
     for network in ("mouth", "mouth-grid"):

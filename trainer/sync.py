@@ -21,6 +21,7 @@ from trainer.batch.command import add_batch_options, check_batch, measure_many
 from trainer.model.device import find_device, naming_device_faults
 from trainer.model.network import load_network
 from trainer.model.weights import DEFAULT, PACKAGED, default_weights, find_weights
+from trainer.page.command import add_page_options, check_page, write_single_page
 from trainer.score.csv_file import csv_of_tracks
 from trainer.score.judging import add_verdict_options, check_verdict, judge
 from trainer.score.mend import mend_video, mended_as_json, print_mended
@@ -39,6 +40,8 @@ examples:
       every face of talk.mp4, one line each: "+3 frames, +120 ms  audio is early; delay it (97 %)"
   syncnet *.mp4 --weights syncnet_v2.model --csv offsets.csv --plot curves.png
       many videos and other weights than the package's, one row per face track in offsets.csv
+  syncnet talk.mp4 --html report.html
+      a page to look at: faces, charts over time, the video with its sound as it is or mended
   syncnet talk.mp4 --fix mended.mp4
       a copy of talk.mp4 with its sound in place (nothing is encoded anew), measured again
   syncnet VIDEOS/ --out RESULTS --workers 8 --fix-dir MENDED
@@ -105,6 +108,7 @@ def _parser() -> ArgumentParser:
         action="store_true",
         help="let --fix and --fix-dir overwrite existing files, never their input",
     )
+    add_page_options(parser)
     add_verdict_options(parser)
     add_batch_options(parser)
     return parser
@@ -157,7 +161,9 @@ def _check(args: Namespace) -> Path:
 
         check_audio_stream(args.audio_stream, args.videos)
     check_verdict(args)
-    outputs = {f"--{name}": args[name] for name in ("json", "csv", "plot", "fix", "junit")}
+    check_page(args)
+    outputs = {f"--{name}": args[name] or None for name in ("json", "csv", "plot", "fix", "html")}
+    outputs["--junit"] = args.junit
     if args.out and args.junit and args.junit.parent.resolve() == args.out.resolve():
         del outputs["--junit"]  # its folder is still to be made
     cli.check_outputs(outputs, {"a video": args.videos, "the weights": [weights]})
@@ -217,6 +223,8 @@ def _run(args: Namespace, weights: Path, options: MeasureOptions, console: Conso
     ]
     if judge(lambda: judged, args, console):
         status = 1
+    if args.html:
+        written.append(write_single_page(args, judged, args.fix in written))
     if args.junit:
         written.append(args.junit)
     for path in written:

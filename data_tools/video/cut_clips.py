@@ -12,7 +12,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
@@ -28,6 +28,7 @@ from data_tools.video.left_out import doubts, notes
 from data_tools.video.montage import Montage
 from data_tools.video.options import PrepareOptions
 from data_tools.video.record import (
+    FacePlace,
     Row,
     VideoRecord,
     failed_row,
@@ -38,6 +39,7 @@ from data_tools.video.record import (
 )
 from data_tools.video.sound import Sound, VideoError
 from data_tools.video.stages import StageClock
+from data_tools.video.tracks import Track
 from data_tools.video.verdicts import KeptClip, Sink, Verdicts
 
 
@@ -69,16 +71,18 @@ def prepare_video(
     _publish(work, name, out, cut.rows)
     record = write_record(path, name, out, cut.rows, cut.notes, cut.doubts)
     shutil.rmtree(work)
-    return record
+    return replace(record, faces=cut.faces)
 
 
 @dataclass(frozen=True)
 class CutVideo:
-    """What became of a video: the rows of its report, and what `data_tools.video.left_out` says."""
+    """What became of a video: the rows of its report, what `data_tools.video.left_out` says, and
+    where the faces of its tracks are."""
 
     rows: list[Row]
     notes: list[str] = field(default_factory=list)
     doubts: list[str] = field(default_factory=list)
+    faces: dict[int, FacePlace] = field(default_factory=dict)
 
 
 def cut_video(
@@ -106,8 +110,8 @@ def cut_video(
         beat()
         with Video(path, threads, options.audio_stream, beside=True) as video:
             sound = Sound(work / "sound.raw")
-            rows = _cut(video, sound, name, work, options, sink, clock, beat, on_bytes)
-            return CutVideo(rows, notes(video, sound), doubts(video, sound))
+            rows, faces = _cut(video, sound, name, work, options, sink, clock, beat, on_bytes)
+            return CutVideo(rows, notes(video, sound), doubts(video, sound), faces)
     except VideoError as error:
         return CutVideo([failed_row(name, error.reason, error.detail)])
 
@@ -122,8 +126,8 @@ def _cut(
     clock: StageClock,
     beat: Callable[[], None],
     on_bytes: Callable[[int], None] | None,
-) -> list[Row]:
-    """The rows of a video's report; its clips went to `sink`."""
+) -> tuple[list[Row], dict[int, FacePlace]]:
+    """The rows of a video's report, and where its faces are; its clips went to `sink`."""
     montage = Montage() if options.montage else None
     kind = FixedFollower if options.fixed else FaceFollower
     follower = kind(video.aspect, work, options, clock, montage)
@@ -146,7 +150,14 @@ def _cut(
     beat()
     if montage is not None:
         montage.draw(work, followed.tracks, rows, followed.crops)
-    return rows
+    return rows, {track.number: _place(track) for track in followed.tracks if track.faces}
+
+
+def _place(track: Track) -> FacePlace:
+    """Where a track's face is in its middle picture."""
+    picture = (track.first + track.last) // 2
+    left, top, right, bottom = (round(float(v), 1) for v in track.boxes(picture, picture + 1)[0])
+    return FacePlace((picture + 0.5) / FPS, (left, top, right, bottom))
 
 
 def _write_clip(clips: Path, clip: KeptClip) -> None:

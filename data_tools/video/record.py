@@ -50,6 +50,19 @@ class Row:
 
 
 @dataclass(frozen=True)
+class FacePlace:
+    """Where a track's face is in one of its pictures.
+
+    Attributes:
+        seconds: of the video, the middle of the picture's 40 ms.
+        box: left, top, right, bottom, pixels of the upright picture with square pixels.
+    """
+
+    seconds: float
+    box: tuple[float, float, float, float]
+
+
+@dataclass(frozen=True)
 class VideoFile:
     """Where a file lies, and what tells it from a later one there; None: it was not there."""
 
@@ -60,7 +73,12 @@ class VideoFile:
 
 @dataclass(frozen=True)
 class VideoRecord:
-    """What became of a video; rows: its report, the first about the video as a whole."""
+    """What became of a video.
+
+    Attributes:
+        rows: its report, the first about the video as a whole.
+        faces: where tracks' faces are, by the tracks' numbers; not written to its file.
+    """
 
     name: str
     file: VideoFile
@@ -72,6 +90,7 @@ class VideoRecord:
     rows: list[Row]
     notes: list[str] = field(default_factory=list)
     doubts: list[str] = field(default_factory=list)
+    faces: dict[int, FacePlace] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not self.rows or self.rows[0].level != "video":
@@ -86,7 +105,9 @@ class VideoRecord:
     def as_dict(self) -> dict[str, Any]:
         """What the record's file holds."""
         file = {key: value for key, value in fields_of(self.file).items() if value is not None}
-        return {**fields_of(self), "file": file, "rows": [fields_of(row) for row in self.rows]}
+        found = {**fields_of(self), "file": file, "rows": [fields_of(row) for row in self.rows]}
+        del found["faces"]
+        return found
 
 
 def record_of(

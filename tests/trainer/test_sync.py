@@ -53,9 +53,15 @@ def test_faces_are_found_in_a_video(
     pictures, sound = head(7, 75)
     path = write_video(tmp_path / "wide.mp4", canvas([pictures]), sound)
     silent = write_video(tmp_path / "silent.mp4", canvas([pictures])[:30])
-    assert sync.main([str(path), str(silent), "--weights", str(weights)]) == 1
+    out = tmp_path / "out.json"
+    arguments = ["--weights", str(weights), "--json", str(out)]
+    assert sync.main([str(path), str(silent), *arguments]) == 1
     said = capsys.readouterr()
     assert "wide.mp4" in said.out and "no audio stream" in said.err
+    (track,) = json.loads(out.read_text())["tracks"]
+    left, top, right, bottom = track["face"]["box"]  # the head fills the middle, 160 by 160
+    assert 80 < left < 140 and 180 < right < 240 and 40 <= top < bottom <= 200
+    assert track["start_seconds"] < track["face"]["seconds"] < track["end_seconds"]
 
 
 @pytest.mark.parametrize(
@@ -78,6 +84,10 @@ def test_faces_are_found_in_a_video(
         (["--csv", ""], 2, "a file name is empty"),
         (["--tolerance", "r128"], 2, "must be ebu-r37, bt1359"),
         (["--strict"], 2, "--strict needs --tolerance"),
+        (["--embed"], 2, "--embed needs --html"),
+        (["--html"], 2, "--html needs the name of a file"),
+        (["--html", "no/such/page.html"], 2, "no/such/page.html cannot be written"),
+        (["--out", "o", "--html", "x.html"], 2, "--html takes no name with --out"),
         (["--junit", "x.xml"], 2, "--junit needs --tolerance"),
         (["--junit", "no/such/x.xml", "--tolerance", "2"], 2, "no/such/x.xml cannot be written"),
         (["--workers", "2"], 2, "--workers needs --out"),

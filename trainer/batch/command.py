@@ -18,12 +18,16 @@ from data_tools.workers import WorkerOptions
 from trainer.batch.batch import measure_batch
 from trainer.batch.folder import Batch
 from trainer.batch.inputs import batch_videos
+from trainer.batch.pages import write_pages
 from trainer.batch.report import in_order, judged, print_summary, write_reports
 from trainer.model.network import load_network
+from trainer.page.command import page_options
 from trainer.score.judging import judge
 from trainer.score.options import MeasureOptions, crop_note
 
-_OWN = re.compile(r"(results|mends|report).*\.(jsonl|csv|json)$|\.")  # names in --out
+_OWN = re.compile(
+    r"(results|mends|report|index).*\.(jsonl|csv|json|html)$|pages$|\."
+)  # names in --out
 
 
 def add_batch_options(parser: Any) -> None:
@@ -112,6 +116,8 @@ def measure_many(
     print_summary(summary, console)
     if others:
         console.print(f"{others} files were not taken for videos, by their suffix")
+    if args.html is not None:
+        written.append(write_pages(file, run.part, page_options(args)))
     objected = judge(lambda: (judged(result) for result in in_order(file)), args, console)
     for path in [*written, *([args.junit] if args.junit else [])]:
         console.print(f"wrote {shown(path)}", soft_wrap=True)

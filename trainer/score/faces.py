@@ -67,7 +67,8 @@ def measure_faces(
             except TrackError as error:
                 left_out.append(f"track {name}: {error}")
                 continue
-            tracks.append(replace(track, notes=noted, doubts=doubted + track.doubts))
+            place = record.faces.get(int(name))
+            tracks.append(replace(track, notes=noted, doubts=doubted + track.doubts, face=place))
     return tracks, left_out
 
 

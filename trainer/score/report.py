@@ -195,6 +195,9 @@ def as_json(tracks: list[TrackResult]) -> list[dict[str, Any]]:
                 None if np.isnan(value) else round(float(value), 4)
                 for value in track.score.frames_K
             ],
+            "face": None
+            if track.face is None
+            else {"seconds": round(track.face.seconds, 2), "box": list(track.face.box)},
         }
         | over_time.as_json(track)
         for track in tracks

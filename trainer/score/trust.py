@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from data_tools.errors import UserError
 from data_tools.mfcc import FPS, WINDOW_FRAMES
+from data_tools.video.record import FacePlace
 from trainer.model.calibration import MIN_PROBABILITY, MIN_WINDOWS, AnyCalibration, Mode
 from trainer.score.scoring import REACH, Score, in_words
 
@@ -51,6 +52,7 @@ class TrackResult:
             calibration.
         doubts: why not to trust it; empty if there is no reason.
         notes: what happened to the video that its user should know, in words.
+        face: where its face is in one of its pictures; None where the picture is the face.
     """
 
     video: str
@@ -62,6 +64,7 @@ class TrackResult:
     probability: float | None = None
     doubts: tuple[Doubt, ...] = ()
     notes: tuple[str, ...] = ()
+    face: FacePlace | None = None
 
     @property
     def offset_frames(self) -> int:
