@@ -19,7 +19,11 @@ from data_tools.plan import PackOptions
 from data_tools.synth.clips import render_clip, synthesize
 
 Verdict = Literal["survived", "refused", "lost"]
-_PROGRESS = re.compile(r"(packing|measuring|preparing|checking|uploading|fetching): |^\s*$")
+# What is no sentence of a refusal: progress, and what multiprocessing says of semaphores, since the
+# forks of our server end without Python's last rites.
+_PROGRESS = re.compile(
+    r"(packing|measuring|preparing|checking|uploading|fetching): |\s*$|.*resource_tracker"
+)
 
 
 @dataclass(frozen=True)
