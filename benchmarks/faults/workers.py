@@ -10,7 +10,7 @@ import numpy as np
 from benchmarks.faults.lab import Kind, Lab, Outcome
 
 _WORKERS = ("prepare --shards", "syncnet --out")
-_STALL = 3  # seconds
+_STALL = 15  # seconds: a busy machine must not make others look hung
 # In a worker: the first that opens a certain video sleeps, for ever.
 _HANGING = """
 import os, sys, time
