@@ -36,6 +36,7 @@ from benchmarks import (
     shift_recovery,
     timing_cost,
 )
+from benchmarks.faults import table as faults
 from benchmarks.fuzz import table as fuzz
 from benchmarks.gpu_suite import table as gpu
 from benchmarks.markdown import machine_line, table
@@ -162,6 +163,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "shifts": _one("shift_recovery", shift_recovery.readme),
     "cpu_step": _one("cpu_step", cpu_step.readme),
     "demo_time": _when_measured("demo_time", demo_time.readme),
+    "faults": _one("faults", faults.readme),
     "gpu": _gpu,
     "gpu_short": _gpu_short,
     "studies": studies,

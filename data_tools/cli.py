@@ -27,7 +27,7 @@ from jsonargparse.typing import registered_types, restricted_number_type
 from msgspec import Meta
 
 from data_tools.atomic import try_writing
-from data_tools.errors import UsageError, UserError
+from data_tools.errors import UsageError, UserError, out_of_memory
 from data_tools.names import first_line, print_anything, shown
 
 Settings = TypeVar("Settings")
@@ -322,8 +322,9 @@ def exit_status(
 ) -> int:
     """Do `work`; its exit status, after one sentence on standard error if it failed.
 
-    0 done, 1 the data are bad, 2 the command line is wrong, 130 Ctrl-C. What is no `UserError` and
-    no `OSError` (a missing file, a full disk) is a bug of ours and passes through.
+    0 done, 1 the data are bad or there is no memory left, 2 the command line is wrong, 130 Ctrl-C.
+    What is no `UserError` and no `OSError` (a missing file, a full disk) else is a bug of ours and
+    passes through.
 
     Args:
         program: what the sentence begins with.
@@ -338,5 +339,10 @@ def exit_status(
         status, words = 1, str(error)
     except KeyboardInterrupt:
         status, words = 130, interrupted
+    except (MemoryError, RuntimeError) as error:
+        if not out_of_memory(error):
+            raise
+        status = 1
+        words = f"out of memory ({first_line(error)}); what was saved before is whole"
     print(f"{program}: {words}", file=sys.stderr)
     return status

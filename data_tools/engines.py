@@ -10,6 +10,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, wait
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import islice
@@ -18,7 +19,7 @@ from typing import Annotated, Any, Literal
 from msgspec import Meta
 
 from data_tools.errors import MissingPackage, UsageError, UserError
-from data_tools.workers import WorkerOptions, process_count, shared_cores, start_worker
+from data_tools.workers import WorkerDied, WorkerOptions, process_count, shared_cores, start_worker
 
 Function = Callable[[Any, Callable[[int], None] | None], None]
 Outcomes = Iterator[tuple[Any, str | None]]
@@ -95,7 +96,11 @@ class RunOptions(WorkerOptions):
 def run_local(
     function: Function, tasks: list[Any], workers: int, on_bytes: Callable[[int], None]
 ) -> Outcomes:
-    """Run function(task, on_bytes) for every task in `workers` processes."""
+    """Run function(task, on_bytes) for every task in `workers` processes.
+
+    Raises:
+        WorkerDied: one was killed at a moment at which it had no task.
+    """
     try:
         from pebble import ProcessExpired, ProcessPool
     except ImportError:
@@ -128,6 +133,11 @@ def run_local(
                     except ProcessExpired as error:
                         yield task, f"its process died (exit status {error.exitcode})"
             pool.close()
+        except BrokenProcessPool:  # it died as it took a task, so that nobody knows of which
+            raise WorkerDied(
+                "a worker process was killed (out of memory?); run the same command again to go "
+                "on, with fewer --workers"
+            ) from None
         finally:
             pool.stop()
             pool.join()

@@ -25,6 +25,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from data_tools.lost_pages import watch
 from data_tools.manifest import (
     MANIFEST,
     ClipRecord,
@@ -159,6 +160,7 @@ class Shard:
             if os.fstat(stream.fileno()).st_size != self.tar_bytes:
                 raise ShardError(f"{self.tar} was changed while in use; start again")
             mapped = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
+            watch(Path(stream.name), self.tar_bytes)
         # Training jumps about: without this the kernel reads ahead what nobody asked for.
         mapped.madvise(mmap.MADV_RANDOM)
         return mapped

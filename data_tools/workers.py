@@ -1,5 +1,6 @@
 """Worker processes that end with the process that started them."""
 
+import ctypes
 import multiprocessing
 import os
 import signal
@@ -17,6 +18,8 @@ from msgspec import Meta
 from data_tools.errors import UsageError, UserError
 
 MAX_WORKERS = 1024
+PARENT = "SYNCNET_PARENT"  # variable: the process that one started here is to end with
+_PR_SET_PDEATHSIG = 1  # of <linux/prctl.h>
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
@@ -126,6 +129,20 @@ def start_worker() -> None:
     if wait([parent.sentinel], 0):
         os._exit(1)
     Thread(target=_leave_with, args=(parent.sentinel,), daemon=True).start()
+
+
+def end_with_parent() -> None:
+    """Let SIGTERM come to this process when the one that PARENT names, its parent, is dead.
+
+    For a program in a process of its own, which would go on for days after its parent was killed
+    by -9. Without PARENT nothing happens.
+    """
+    parent = os.environ.pop(PARENT, "")
+    if not parent:
+        return
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    if os.getppid() != int(parent):  # it died before
+        os.kill(os.getpid(), signal.SIGTERM)
 
 
 def _leave_with(sentinel: int) -> None:

@@ -15,6 +15,7 @@ from rich.logging import RichHandler
 
 from data_tools.cli import exit_status
 from data_tools.mirror import open_sets
+from data_tools.workers import end_with_parent
 from trainer.config import check
 from trainer.config.command import parse
 from trainer.config.crops import crop_notes
@@ -25,6 +26,7 @@ from trainer.train.trainer import train
 
 def main(argv: list[str] | None = None) -> int:
     """Run from the command line; 0 done or stopped cleanly, 1 the data is bad, 2 wrong usage."""
+    end_with_parent()
     console = Console(quiet=int(os.environ.get("RANK", "0")) != 0, width=_width())
     logging.basicConfig(
         level=logging.WARNING, format="%(message)s", handlers=[RichHandler(console=console)]

@@ -10,6 +10,7 @@ COMMANDS = [
     "batch_speed",
     "changes",
     "compare_loaders",
+    "faults.__main__",
     "finetune",
     "first_step",
     "front_picture",

@@ -3,6 +3,8 @@
 import os
 import signal
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from concurrent.futures.process import BrokenProcessPool
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,7 @@ from data_tools.engines import RunOptions, each_done, run_local
 from data_tools.errors import UserError
 from data_tools.packing import pack
 from data_tools.plan import PackOptions
+from data_tools.workers import WorkerDied
 
 
 def dies(task: tuple[Path, str], on_bytes: object) -> None:
@@ -24,6 +27,22 @@ def dies(task: tuple[Path, str], on_bytes: object) -> None:
     tries = len(file.read_text().splitlines())
     if (ends, tries) in (("once", 1), ("twice", 1), ("twice", 2)):
         os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_worker_that_dies_between_tasks_is_told_in_a_sentence(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pebble = pytest.importorskip("pebble", reason="needs the extra [prepare]")
+
+    def broken(*given: object, **named: object) -> Future[None]:
+        """As pebble's manager leaves a task when its only worker was killed before taking it."""
+        future: Future[None] = Future()
+        future.set_exception(BrokenProcessPool("All workers expired"))
+        return future
+
+    monkeypatch.setattr(pebble.ProcessPool, "schedule", broken)
+    with pytest.raises(WorkerDied, match=r"was killed .* run the same command again"):
+        list(run_local(dies, [(Path("x"), "well")], 1, lambda count: None))
 
 
 def test_what_died_is_tried_once_more_counted_and_named(

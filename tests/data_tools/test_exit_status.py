@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from data_tools.__main__ import main
+from data_tools.cli import exit_status
 
 MakeClip = Callable[..., Path]
 
@@ -146,3 +147,26 @@ def test_an_empty_name_is_wrong_usage(
 ) -> None:
     assert main(arguments) == 2
     assert "a file name is empty" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (MemoryError(), True),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried 9 bytes"), True),
+        (RuntimeError("can't start new thread"), True),
+        (RuntimeError("a bug"), False),
+    ],
+)
+def test_no_memory_is_told_in_a_sentence_and_a_bug_is_not(
+    error: Exception, told: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def work() -> None:
+        raise error
+
+    if not told:
+        with pytest.raises(RuntimeError):
+            exit_status("run", work)
+        return
+    assert exit_status("run", work) == 1
+    assert error_line(capsys).startswith("run: out of memory")

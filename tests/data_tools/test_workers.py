@@ -1,6 +1,10 @@
 """Pools whose processes share the cores among them."""
 
 import os
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 import pytest
 
@@ -56,3 +60,27 @@ def _pid(_: int) -> int:
 
 def _reciprocal(number: int) -> float:
     return 1 / number
+
+
+# Starts the second process, says its number and waits for ever, as does that one.
+_PARENT = """
+import os, subprocess, sys, time
+code = "from data_tools.workers import end_with_parent; end_with_parent(); print(1, flush=True)"
+code += "; import time; time.sleep(1000)"
+environment = {**os.environ, "SYNCNET_PARENT": str(os.getpid())}
+child = subprocess.Popen([sys.executable, "-c", code], env=environment, stdout=subprocess.PIPE)
+child.stdout.readline()
+print(child.pid, flush=True)
+time.sleep(1000)
+"""
+
+
+def test_a_program_ends_with_the_one_that_started_it_though_that_was_killed() -> None:
+    with subprocess.Popen([sys.executable, "-c", _PARENT], stdout=subprocess.PIPE) as parent:
+        assert parent.stdout is not None
+        child = int(parent.stdout.readline())
+        parent.kill()
+    stat, deadline = Path(f"/proc/{child}/stat"), time.monotonic() + 60
+    while stat.exists() and stat.read_text().split()[2] != "Z":
+        assert time.monotonic() < deadline
+        time.sleep(0.01)

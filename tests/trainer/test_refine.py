@@ -54,7 +54,9 @@ def test_score_only_writes_what_training_reads(
     monkeypatch.setattr(module, "embed_clips", perfect)
     args = ["--data.shards", str(shards_folder), "--weights", str(weights), "--score-only"]
     args += ["--out", str(tmp_path), "--threads", "1", "--realign"]
+    (tmp_path / ".scores.png.partial-1").touch()  # of one that was killed
     assert main(args) == 0
+    assert not list(tmp_path.glob(".*.partial-*"))
     keys = Dataset(shards_folder, "train").keys
     rows = read_keep(tmp_path / "keep.csv")
     assert sorted(rows) == sorted(keys)

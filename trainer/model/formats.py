@@ -25,7 +25,7 @@ from trainer.model.calibration import AnyCalibration
 from trainer.model.fold import fold
 from trainer.model.syncnet import SyncNet
 from trainer.model.torch_file import write
-from trainer.model.weights import Crop, public_state
+from trainer.model.weights import DIGEST, Crop, digest, public_state
 
 TOLERANCE = 1e-4  # of the longest embedding; rounding is some 1e-6
 _SHAPES = ((1, 1), (2, 3), (3, 12))  # batch, windows that exports are compared on
@@ -80,8 +80,10 @@ def write_safetensors(
         metadata["crop"] = crop
     if calibration is not None:
         metadata["calibration"] = json.dumps(calibration.as_dict())
+    state = public_state(model)
+    metadata[DIGEST] = digest(state, metadata)
     with atomic_path(path) as partial:
-        partial.write_bytes(save(public_state(model), metadata))  # save_file: for its owner alone
+        partial.write_bytes(save(state, metadata))  # save_file: for its owner alone
     return [path]
 
 

@@ -6,6 +6,7 @@ whose keys and shapes it has.
 
 import os
 from functools import cache
+from hashlib import sha256
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal, cast, get_args
@@ -29,6 +30,7 @@ _UNUSED = "num_batches_tracked"  # only training reads it; the published file ha
 _PREFIXES = ("module.", "model.", "_orig_mod.")  # of wrappers around a model when it was saved
 
 # The networks that come with the package, by the names that stand for their files.
+DIGEST = "sha256"  # of our safetensors' metadata: of all that the file holds
 PACKAGED = {"mouth": "mouth.safetensors", "mouth-grid": "mouth-grid.safetensors"}
 DEFAULT = "mouth"
 
@@ -287,9 +289,30 @@ def _difference(
 def _read_safetensors(path: Path) -> dict[str, torch.Tensor]:
     _check_safetensors(path)
     try:
-        return load_file(path)
+        with safe_open(path, "pt") as file:
+            told = file.metadata() or {}
+        state = load_file(path)
     except Exception as error:  # the library raises many kinds
         raise WeightsError(f"{path} is damaged or no safetensors file: {_first(error)}") from None
+    if DIGEST in told and told[DIGEST] != digest(state, told):
+        raise WeightsError(f"{path} is damaged: its content differs from its hash; fetch it again")
+    return state
+
+
+def digest(state: dict[str, torch.Tensor], metadata: dict[str, str]) -> str:
+    """SHA-256 of tensors and what is told beside them, its own entry aside, as hexadecimal digits.
+
+    Safetensors has no checksum: a flipped bit would be another network, and nobody would know.
+    """
+    told = sha256()
+    for name, text in sorted(metadata.items()):
+        if name != DIGEST:
+            told.update(f"{name}={len(text)}:{text}\n".encode())
+    for name, tensor in sorted(state.items()):
+        told.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        plain = tensor.detach().cpu().contiguous().view(-1)
+        told.update(plain.view(torch.uint8).numpy().tobytes())
+    return told.hexdigest()
 
 
 def _check_safetensors(path: Path) -> None:

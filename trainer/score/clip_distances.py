@@ -53,6 +53,7 @@ def embed_clips(
     model: SyncNet,
     clips: Sequence[int] | None = None,
     *,
+    done: frozenset[int] = frozenset(),
     device: str = "cpu",
     threads: int = 0,
 ) -> Iterator[Embedded | Unreadable]:
@@ -61,6 +62,8 @@ def embed_clips(
     Args:
         model: of `trainer.score.embed.fold`, on `device`.
         clips: numbers of the clips; all by default.
+        done: those of them that are left out. The others are computed in the batches of a pass over
+            all, for in another company their last digits would differ.
         threads: of decoding; 0 is one a core.
 
     Raises:
@@ -68,15 +71,15 @@ def embed_clips(
     """
     chosen = np.arange(len(dataset)) if clips is None else np.asarray(clips, np.int64)
     windows = dataset.windows[chosen]
-    for clip in chosen[windows < 1].tolist():
+    for clip in sorted(set(chosen[windows < 1].tolist()) - done):
         yield Unreadable(clip, "too short for one window")
     most = np.inf
     for length in _RUN_FRAMES:
         least = length - _OVERLAP
         fitting = chosen[(windows >= least) & (windows < most)]
         most = least
-        if len(fitting):
-            yield from _embed(dataset, model, fitting, length, device, threads)
+        if not done.issuperset(fitting.tolist()):
+            yield from _embed(dataset, model, fitting, done, length, device, threads)
 
 
 def clip_sound(
@@ -118,6 +121,7 @@ def _embed(
     dataset: Dataset,
     model: SyncNet,
     clips: NDArray[np.int64],
+    done: frozenset[int],
     length: int,
     device: str,
     threads: int,
@@ -125,12 +129,14 @@ def _embed(
     """The clips, each of at least `length` frames, by segments of so many frames."""
     step = length - _OVERLAP
     starts = [run_starts(int(dataset.windows[clip]), step) for clip in clips]
-    left = {int(clip): len(own) for clip, own in zip(clips, starts, strict=True)}
+    asked_for = zip(clips.tolist(), starts, strict=True)
+    left = {clip: len(own) for clip, own in asked_for if clip not in done}
     everything = _runs(np.repeat(clips, [len(own) for own in starts]), np.concatenate(starts))
     preset = model.preset
     samples = max(1, _BATCH_PIXELS // (length * preset.size**2))
     batches = [everything[at : at + samples] for at in range(0, len(everything), samples)]
     shape = Shape(len(batches[0]), length, length, preset.size, preset.channels)
+    batches = [batch for batch in batches if not done.issuperset(batch.clip.tolist())]
     partial: dict[int, torch.Tensor] = {}  # lips of clips that are not done
     request = _good_runs(batches, everything)
     with Loader(dataset, request, shape, device=device, threads=threads) as loader:

@@ -156,14 +156,14 @@ def score_clips(
     partial = folder / PARTIAL
     done = _read_scores(partial, identity, windows)
     _write_scores(partial, identity, done.values())  # drops a line that was cut off
-    left = [clip for clip, key in enumerate(dataset.keys) if key not in done]
+    behind = frozenset(clip for clip, key in enumerate(dataset.keys) if key in done)
     with (
         progress("scoring", len(dataset), "clips") as advance,
         open(partial, "a", encoding="utf-8") as stream,
     ):
         advance(len(done))
         others = _Others(dataset, model, device)
-        for clip in embed_clips(dataset, model, left, device=device, threads=threads):
+        for clip in embed_clips(dataset, model, done=behind, device=device, threads=threads):
             key = dataset.keys[clip.clip]
             if isinstance(clip, Unreadable):
                 done[key] = ClipScore(key, windows[key], fault=clip.reason)

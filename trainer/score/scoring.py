@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from scipy.signal import medfilt
 
+from data_tools.errors import UserError
 from data_tools.mfcc import FPS, WINDOW_FRAMES
 from trainer.model.calibration import Evidence
 from trainer.model.losses import distance
@@ -257,6 +258,9 @@ def distances_in_pieces(
     Args:
         lips, sound: pieces (n, D) float32 of any n, in order.
         count: windows of the lips, over all pieces.
+
+    Raises:
+        UserError: a distance is no finite number.
     """
     # Many small results would keep the heap between the large temporaries from being given back.
     distances_KS, at = np.empty((count, 2 * reach + 1), np.float32), 0
@@ -264,6 +268,11 @@ def distances_in_pieces(
         piece_KS = shift_distances(piece_KD[None], around_LD[None])[0]
         distances_KS[at : at + len(piece_KD)] = piece_KS.numpy()
         at += len(piece_KD)
+    if not np.isfinite(distances_KS).all():
+        raise UserError(
+            "the network gives distances that are no finite numbers: its weights are damaged, or "
+            "its training had blown up; use others"
+        )
     return distances_KS
 
 

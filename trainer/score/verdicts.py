@@ -16,6 +16,7 @@ import numpy as np
 from msgspec import Meta
 
 from data_tools import keep
+from data_tools.atomic import remove_partials
 from data_tools.errors import UserError
 from data_tools.keep import Row, read_keep, write_keep
 from trainer.score.clip_scores import ClipScore, score_clips
@@ -111,6 +112,7 @@ def score_and_judge(
     Raises:
         RefineError: nothing would be kept; and as `score_clips`.
     """
+    remove_partials(folder, KEEP_FILE, PICTURE)  # of one that was killed
     scores = score_clips(shards, weights, folder, device=options.device, threads=options.threads)
     threshold, spread = find_rule(scores, options)
     rows = give_verdicts(scores, threshold.value, spread, options.realign)

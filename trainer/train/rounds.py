@@ -4,6 +4,7 @@ Each training runs in a process of its own and in a folder of its own, and goes 
 stopped.
 """
 
+import os
 import signal
 import subprocess
 import sys
@@ -12,9 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from data_tools.atomic import write_json
+from data_tools.atomic import remove_partials, write_json
 from data_tools.mirror import argument_of
 from data_tools.records import Count, read_record
+from data_tools.workers import PARENT
 from trainer.config.settings import NO_MANIFEST
 from trainer.score.verdicts import KEEP_FILE, RefineError, VerdictOptions, score_and_judge
 from trainer.train import checkpoint
@@ -110,6 +112,7 @@ def refine(
     Raises:
         RefineError: a training failed; and as `score_and_judge`.
     """
+    remove_partials(folder, RESULT)  # of one that was killed
     summary: list[dict[str, Any]] = []
     manifest: Path | None = None
     for number in range(1, rounds + 1):
@@ -169,8 +172,9 @@ def _train(sets: Sets, run: Path, manifest: Path | None, training: list[str]) ->
 
 
 def _wait_for(command: list[str]) -> int:
-    """Run a training to its end; what would end this process lets it save first."""
-    with subprocess.Popen(command) as process:
+    """Run a training to its end; what would end this process, or has, lets it save first."""
+    environment = {**os.environ, PARENT: str(os.getpid())}
+    with subprocess.Popen(command, env=environment) as process:
         before = signal.signal(signal.SIGTERM, lambda number, frame: process.terminate())
         try:
             return process.wait()

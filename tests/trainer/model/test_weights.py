@@ -17,8 +17,15 @@ from hypothesis import strategies as st
 import hostile_weights as hostile
 from benchmarks.official import stand_in_state
 from trainer.model.calibration import Calibration
+from trainer.model.formats import write_safetensors
 from trainer.model.syncnet import SyncNet
-from trainer.model.weights import WeightsError, default_weights, load_model, read_calibration
+from trainer.model.weights import (
+    WeightsError,
+    default_weights,
+    load_model,
+    read_calibration,
+    read_crop,
+)
 from trainer.train import checkpoint
 
 
@@ -39,6 +46,18 @@ def test_a_checkpoint_of_ours_and_a_wrapped_model_load(tmp_path: Path) -> None:
     wrapped = {f"module.{key}": value for key, value in model.state_dict().items()}
     torch.save(wrapped, tmp_path / "wrapped.pt")
     assert load_model(tmp_path / "wrapped.pt").name == "small"
+
+
+def test_a_flipped_bit_of_our_safetensors_is_found(tmp_path: Path) -> None:
+    file = tmp_path / "w.safetensors"
+    model = SyncNet("small")
+    write_safetensors(model, file, crop="mouth")
+    whole = file.read_bytes()
+    assert read_crop(file) == "mouth" and load_model(file).name == "small"
+    for place in (whole.index(b"mouth"), len(whole) - 1000):
+        file.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+        with pytest.raises(WeightsError, match="differs from its hash"):
+            load_model(file)
 
 
 def test_safetensors_load(tmp_path: Path) -> None:

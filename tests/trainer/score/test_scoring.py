@@ -6,6 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from data_tools.errors import UserError
 from trainer.score.scoring import (
     accuracy,
     auc,
@@ -169,3 +170,9 @@ def test_eer_of_known_pairs() -> None:
     quarter = np.array([1, 2, 3, 8], np.float32), np.array([2.5, 7, 8, 9], np.float32)
     assert eer(*quarter) == pytest.approx(0.25)
     assert np.isnan(eer(near, np.array([], np.float32)))
+
+
+def test_embeddings_that_are_no_numbers_are_refused_in_words() -> None:
+    lips = torch.full((20, 4), 3e38)  # finite, and their distances are not
+    with pytest.raises(UserError, match="no finite numbers: its weights are damaged"):
+        track_distances(lips, -lips, 15)
