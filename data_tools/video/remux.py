@@ -10,13 +10,14 @@ from pathlib import Path
 
 from data_tools.atomic import NO_ROOM, atomic_path
 from data_tools.errors import MissingPackage, UsageError
+from data_tools.video.course import Course
 
 try:
     import av
 
     from data_tools.video.remux_check import difference
     from data_tools.video.remux_copy import RemuxError, Unfit, copy_shifted
-    from data_tools.video.retime import Course, encode_sound
+    from data_tools.video.retime import Encoded, encode_sound
 except ImportError as error:
     raise MissingPackage(
         f"{error.name} is not installed; rewriting videos needs: "
@@ -75,13 +76,11 @@ def shifted(source: Path, out: Path, seconds: Fraction) -> Iterator[tuple[Path, 
 
 
 @contextmanager
-def retimed(
-    source: Path, out: Path, course: Course
-) -> Iterator[tuple[Path, list[str], list[str]]]:
+def retimed(source: Path, out: Path, course: Course) -> Iterator[tuple[Path, list[str], Encoded]]:
     """A copy of `source` whose sound is put in its place piece by piece, and so encoded anew.
 
-    As `shifted`, but also yields how the sound was encoded, in words, a line for each stream. What
-    would be heard before 0 s is left out.
+    As `shifted`, but also yields how the sound was encoded and where it was cut. What would be
+    heard before 0 s is left out.
 
     Args:
         course: how early the sound is all along.
@@ -90,19 +89,22 @@ def retimed(
         UsageError, RemuxError, OSError: as `shifted`; RemuxError also where the sound cannot be
             decoded or encoded.
     """
-    with _written(source, out, Fraction(0), course) as written:
-        yield written
+    with _written(source, out, Fraction(0), course) as (partial, lacking, encoded):
+        assert encoded is not None
+        yield partial, lacking, encoded
 
 
 @contextmanager
 def _written(
     source: Path, out: Path, seconds: Fraction, course: Course | None = None
-) -> Iterator[tuple[Path, list[str], list[str]]]:
-    """The copy, what it lacks, and how its sound was encoded."""
+) -> Iterator[tuple[Path, list[str], Encoded | None]]:
+    """The copy, what it lacks, and how its sound was encoded, if it was."""
     check_target(source, out)
     with atomic_path(out) as partial:
         try:
-            lacking, encoded = _proven_copy(source, partial, out.suffix.lower(), seconds, course)
+            lacking, encoded = _proven_copy(
+                source, partial, _FORMATS[out.suffix.lower()], seconds, course
+            )
         except RemuxError as error:
             fits_elsewhere = isinstance(error, Unfit) and out.suffix.lower() != ".mkv"
             hint = "; is a .mkv possible?" if fits_elsewhere else ""
@@ -121,18 +123,18 @@ def shift_sound(source: Path, out: Path, seconds: Fraction) -> list[str]:
 
 
 def _proven_copy(
-    source: Path, out: Path, suffix: str, seconds: Fraction, course: Course | None
-) -> tuple[list[str], list[str]]:
-    """Write the copy and read it again; what it lacks and how its sound was encoded, in words.
+    source: Path, out: Path, form: str, seconds: Fraction, course: Course | None
+) -> tuple[list[str], Encoded | None]:
+    """Write the copy and read it again; what it lacks, and how its sound was encoded.
 
     Raises:
         RemuxError: there is no such copy; says why.
         OSError: the disk is full.
     """
-    before, form = _state(source), _FORMATS[suffix]
+    before = _state(source)
     try:
         with tempfile.TemporaryDirectory(prefix="syncnet-") as folder:
-            sound, encoded = None, []
+            sound, encoded = None, None
             if course is not None:
                 sound = Path(folder) / "sound"
                 encoded = encode_sound(source, sound, form, course)

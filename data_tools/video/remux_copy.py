@@ -176,9 +176,7 @@ def _index(packet: Any, given: Any) -> int:
     return int(given.streams.audio[stream.container.streams.audio.index(stream)].index)
 
 
-def _counted(
-    packets: Iterable[Any], sent: dict[int, StreamPackets], silent: bool
-) -> Iterator[Any]:
+def _counted(packets: Iterable[Any], sent: dict[int, StreamPackets], silent: bool) -> Iterator[Any]:
     """The same packets, counted; silent: but those of sound, which stay behind."""
     for packet in packets:
         if packet.size and not (silent and packet.stream.type == "audio"):

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from data_tools.names import address
 from data_tools.video.clock import Clock, demuxed, in_order, lacks_presentation
+from data_tools.video.course import Course, Line
 from data_tools.video.remux_copy import RemuxError
 from data_tools.video.sound import LONGEST_GAP, VideoError
 from data_tools.video.streams import choose_picture
@@ -44,40 +45,6 @@ _LOSSLESS = ("flac", "alac", "pcm_")
 
 
 @dataclass(frozen=True)
-class Line:
-    """How early the sound is: `early` seconds beside the first picture, and how fast that grows.
-
-    Attributes:
-        early: seconds; negative: late.
-        growth: seconds of it a second of the picture, below 1.
-    """
-
-    early: float
-    growth: float = 0.0
-
-    def at(self, seconds: float) -> float:
-        """Seconds by which the sound is early beside the picture at `seconds`."""
-        return self.early + self.growth * seconds
-
-    def seen(self, heard: float) -> float:
-        """Seconds of the picture beside which the sound at `heard` belongs."""
-        return (heard + self.early) / (1 - self.growth)
-
-
-@dataclass(frozen=True)
-class Course:
-    """How early a video's sound is all along.
-
-    Attributes:
-        lines: that follow one another, at least one.
-        changes: between which seconds from the first picture on each gives way to the next.
-    """
-
-    lines: tuple[Line, ...]
-    changes: tuple[tuple[float, float], ...] = ()
-
-
-@dataclass(frozen=True)
 class Piece:
     """A part of the sound that is kept.
 
@@ -91,14 +58,24 @@ class Piece:
     line: Line
 
 
-def encode_sound(source: Path, out: Path, form: str, course: Course) -> list[str]:
+@dataclass(frozen=True)
+class Encoded:
+    """How sound was put in its place.
+
+    Attributes:
+        words: how it was encoded, a line for each kind of stream.
+        moments: seconds from the first picture on at which it was cut or padded.
+    """
+
+    words: tuple[str, ...]
+    moments: tuple[float, ...]
+
+
+def encode_sound(source: Path, out: Path, form: str, course: Course) -> Encoded:
     """Write all sound of a video, put in its place, to a file of its own.
 
     Args:
         form: of that file, as FFmpeg calls it: mp4, mov, matroska or webm.
-
-    Returns:
-        How it was encoded, a line for each stream.
 
     Raises:
         RemuxError: there is no picture or sound that can be decoded.
@@ -117,7 +94,8 @@ def encode_sound(source: Path, out: Path, form: str, course: Course) -> list[str
         for voice in voices:
             for packet in voice.finish():
                 made.mux(packet)
-    return [voice.words for voice in voices]
+    words = tuple(dict.fromkeys(voice.words for voice in voices))
+    return Encoded(words, tuple(piece.line.seen(piece.end) for piece in pieces[:-1]))
 
 
 def cut_up(course: Course, decibels: NDArray[np.float64], origin: float) -> list[Piece]:
@@ -152,10 +130,7 @@ def _origin(source: Path) -> float:
         picture = _picture(given)
         packets = Clock(given, from_zero=True).run(demuxed(given, picture, *given.streams.audio))
         frames = (
-            frame
-            for packet in packets
-            if packet.stream is picture
-            for frame in _decoded(packet)
+            frame for packet in packets if packet.stream is picture for frame in _decoded(packet)
         )
         if lacks_presentation(picture):
             frames = (frame for frame, _ in in_order(frames, picture))
@@ -342,7 +317,9 @@ class _Voice:
             due = round((piece.line.seen(heard) + self._origin) * self._rate)
             if due < self._out - self._rate * _ROUNDING or due < 0:
                 # It would be heard before the copy begins.
-                early = min(len(array_TC), max(1, round((self._out - due) * (1 - piece.line.growth))))
+                early = min(
+                    len(array_TC), max(1, round((self._out - due) * (1 - piece.line.growth)))
+                )
                 array_TC = array_TC[early:]
                 if not len(array_TC):
                     return
