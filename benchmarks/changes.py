@@ -54,6 +54,7 @@ WORDS = {
 SPEECH_SECONDS = 4.0  # on either side of a jump
 WITHIN_SECONDS, NEAR_SECONDS, WITHIN_FRAMES, WITHIN_DRIFT = 0.5, 1.0, 1.5, 0.1
 PPM = (1000, 2000, 5000, 8000)  # 1000: 23.976 against 24 frames a second
+MENDED_PPM = (1000, 5000)
 BOTH = ((2000, 6), (-2000, -6))  # a drift and a jump together: ppm, frames
 DRIFT_SECONDS = 56.0
 _MOST_FRAMES = 22.0  # that a drift may move in all: the search reaches 15 to either side
@@ -207,6 +208,8 @@ def plant(take: Take, network: Network, rng: np.random.Generator, tally: Tally) 
             drifting = take.heard((take.moments - middle) * rate)
             track = measure(drifting, network)
             tally.drifts.append((ppm, _ppm(track), take.seconds))
+            if abs(ppm) not in MENDED_PPM:
+                continue
             early_T = (_times(take) - middle) * rate + own.offset_frames
             tally.mends.setdefault("drifts", Mends()).mend(drifting, track, network, early_T)
     for ppm, frames in BOTH:

@@ -291,14 +291,30 @@ def _drift(gains: _Gains, shifts_T: NDArray[np.int64], price: float) -> tuple[fl
     start = float(slopes_B[scores_B.argmax()])
     fits = [_fit(gains, shifts_T, sign * _BESIDE / windows, price) for sign in (-1, 1)]
     for slope in {start, *(slant / windows for slant in _SLIGHT)} - {0.0}:
-        fits.append(_fit(gains, _search(gains.slanted(slope), price), slope, price))
+        fits += [_fit(gains, path_T, slope, price) for path_T in _paths(gains, slope, price)]
     slanted = max(fits, key=lambda line: line.gain)
+    # The path along the very slope may be a simpler one.
+    fits = [
+        _fit(gains, path_T, slanted.slope, price) for path_T in _paths(gains, slanted.slope, price)
+    ]
+    slanted = max(slanted, *fits, key=lambda line: line.gain)
     told = (
         slanted.gain - upright.gain > price
         and abs(slanted.slope) > DRIFT_ERRORS * slanted.error
         and abs(slanted.slope) * windows >= DRIFT_FRAMES
     )
     return (slanted.slope, slanted.error) if told else (0.0, upright.error)
+
+
+def _paths(gains: _Gains, slope: float, price: float) -> list[NDArray[np.int64]]:
+    """The best path with a slope, and the best one that is a single line, where that differs."""
+    field_TS = gains.slanted(slope)
+    shifts_T = _search(field_TS, price)
+    known_T = shifts_T >= 0
+    if len(np.unique(shifts_T[known_T])) < 2:
+        return [shifts_T]
+    single = int(field_TS[known_T].sum(0).argmax())
+    return [shifts_T, np.where(known_T, single, _NOWHERE)]
 
 
 @dataclass(frozen=True)
