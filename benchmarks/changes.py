@@ -59,6 +59,17 @@ BOTH = ((2000, 6), (-2000, -6))  # a drift and a jump together: ppm, frames
 DRIFT_SECONDS = 56.0
 _MOST_FRAMES = 22.0  # that a drift may move in all: the search reaches 15 to either side
 _PART_SECONDS = 9.0, 20.0
+_WORDS = (
+    "\nJumps of 3 to 12 frames, found within half a second, with 4 s of speech or more on either "
+    "side. Drifts of a minute or two: how many were found within a tenth of their rate, and the "
+    "median error (100%: not told). GRID's joined sentences begin and end in silence, where lips "
+    "do not tell the moment."
+)
+_PAUSES = (
+    " By the pause: a jump between words counts if it is found within half a second of the pause "
+    "that it lies in, for the offset of silence has no meaning."
+)
+_LOOK = " One threshold was lowered after a first look at the videos from the wild.\n"
 _MENDED = "given", "truly within: median, least", "not given"
 _TRIES = 20
 
@@ -308,18 +319,22 @@ def readme(result: dict[str, Any]) -> str:
     groups = result["groups"]
     named = [(words, groups[group]) for group, words in WORDS.items() if group in groups]
     named.append(("**all, but those for tuning**", result["all"]))
-    rows = [_row(words, figures) for words, figures in named]
-    head_row = ["tracks", "jumps", "found", "found, by the pause", "within 1 s"]
-    head_row += ["right of what is said"]
+    # Results of an older version lack the count by pauses and the mends.
+    pauses = "beside_the_pause" in result["all"]
+    rows = [_row(words, figures, pauses) for words, figures in named]
+    head_row = ["tracks", "jumps", "found", *(["found, by the pause"] if pauses else [])]
+    head_row += ["within 1 s", "right of what is said"]
     head_row += ["median off", "constant", "false changes", *(f"{ppm} ppm" for ppm in PPM)]
-    return table(head_row, rows) + (
-        "\nJumps of 3 to 12 frames, found within half a second, with 4 s of speech or more on "
-        "either side. By the pause: a jump between words counts if it is found within half a "
-        "second of the pause that it lies in, for the offset of silence has no meaning; GRID's "
-        "joined sentences begin and end in silence. Drifts of a minute or two: how many were found "
-        "within a tenth of their rate, and the median error (100%: not told). One threshold was "
-        "lowered after a first look at the videos from the wild.\n\n"
-        + table(["mended by `--fix`", "planted", *_MENDED], _mended_rows(named))
+    return table(head_row, rows) + _WORDS + (_PAUSES if pauses else "") + _LOOK + _mended(named)
+
+
+def _mended(named: list[tuple[str, dict[str, Any]]]) -> str:
+    rows = _mended_rows(named)
+    if not rows:
+        return ""
+    return (
+        "\n"
+        + table(["mended by `--fix`", "planted", *_MENDED], rows)
         + "\nGiven: the copy, measured again, is within one frame throughout. Truly within: the "
         "share of its time that is within a frame by what was planted, over the copies given (the "
         "rest lies between the jump and where the sound was cut).\n"
@@ -329,7 +344,7 @@ def readme(result: dict[str, Any]) -> str:
 def _mended_rows(named: list[tuple[str, dict[str, Any]]]) -> list[Row]:
     rows = []
     for words, figures in named:
-        for kind, mends in figures["mended"].items():
+        for kind, mends in figures.get("mended", {}).items():
             within = mends["truly_within_a_frame"]
             rows.append(
                 [
@@ -343,13 +358,14 @@ def _mended_rows(named: list[tuple[str, dict[str, Any]]]) -> list[Row]:
     return rows
 
 
-def _row(words: str, figures: dict[str, Any]) -> Row:
+def _row(words: str, figures: dict[str, Any], pauses: bool) -> Row:
     def share(name: str) -> str:
-        return "" if figures[name] is None else f"{figures[name]:.1%}"
+        return "" if figures.get(name) is None else f"{figures[name]:.1%}"
 
     off = figures["median_seconds_off"]
     row = [words, str(figures["jumps"]), share("recall")]
-    row += [share("beside_the_pause"), share("within_a_second"), share("precision")]
+    row += [share("beside_the_pause")] if pauses else []
+    row += [share("within_a_second"), share("precision")]
     row += ["" if off is None else f"{off:.2f} s", str(figures["constant"]), share("false_changes")]
     for ppm in PPM:
         drift = figures["drifts"].get(str(ppm))

@@ -39,7 +39,7 @@ _AROUND = 2  # hops to either side of a cut that are to be quiet as well
 
 # Encoders by the codec of the source, where they bear another name; and by the container where
 # there is none (FLAC loses nothing).
-_ENCODERS = {"opus": "libopus", "mp3": "libmp3lame", "mp3float": "libmp3lame", "vorbis": "libopus"}
+_ENCODERS = {"opus": "libopus", "mp3": "libmp3lame", "vorbis": "libopus"}
 _OTHERWISE = {"mp4": "aac", "mov": "aac", "matroska": "flac", "webm": "libopus"}
 _LOSSLESS = ("flac", "alac", "pcm_")
 
@@ -201,7 +201,8 @@ class _Voice:
         codec = stream.codec_context
         if codec is None or not codec.sample_rate:
             raise RemuxError(f"its audio stream {stream.index} cannot be decoded")
-        name = _encoder(codec.name, form)
+        before = codec.codec.canonical_name
+        name = _encoder(before, form)
         self._pieces, self._origin = list(pieces), origin
         self._rate, self._layout = codec.sample_rate, codec.layout.name
         precise = codec.format is not None and codec.format.packed.name in _DOUBLE
@@ -215,7 +216,7 @@ class _Voice:
         alike = [one for one in formats if precise == (one.rstrip("p") in _DOUBLE)]
         if formats:
             self._stream.codec_context.format = (alike or formats)[0]
-        self.words = f"the sound was encoded anew ({codec.name} to {encoder.name}"
+        self.words = f"the sound was encoded anew ({before} to {encoder.canonical_name}"
         if not name.startswith(_LOSSLESS):
             bits = max(codec.bit_rate or 0, _LOSSY_BITS * self._channels)
             self._stream.bit_rate = bits
