@@ -43,7 +43,7 @@ examples:
   syncnet talk.mp4 --html report.html
       a page to look at: faces, charts over time, the video with its sound as it is or mended
   syncnet talk.mp4 --fix mended.mp4
-      a copy of talk.mp4 with its sound in place (nothing is encoded anew), measured again
+      a copy, its sound in place (encoded anew only where it jumps or drifts), measured again
   syncnet VIDEOS/ --out RESULTS --workers 8 --fix-dir MENDED
       a folder, a pattern or a list.txt of any length: RESULTS/results.jsonl has each video the
       moment it is done; the same command goes on after a stop or a crash

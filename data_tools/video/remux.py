@@ -1,7 +1,8 @@
-"""Shift a video's sound against its picture without decoding either (PyAV)."""
+"""Put a video's sound in its place: shifted as it is, or anew piece by piece (PyAV)."""
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from fractions import Fraction
@@ -9,12 +10,14 @@ from pathlib import Path
 
 from data_tools.atomic import NO_ROOM, atomic_path
 from data_tools.errors import MissingPackage, UsageError
+from data_tools.video.course import Course
 
 try:
     import av
 
     from data_tools.video.remux_check import difference
     from data_tools.video.remux_copy import RemuxError, Unfit, copy_shifted
+    from data_tools.video.retime import Encoded, encode_sound
 except ImportError as error:
     raise MissingPackage(
         f"{error.name} is not installed; rewriting videos needs: "
@@ -68,15 +71,45 @@ def shifted(source: Path, out: Path, seconds: Fraction) -> Iterator[tuple[Path, 
             copy is not what it should be.
         OSError: `out` cannot be written.
     """
+    with _written(source, out, seconds) as (partial, lacking, _):
+        yield partial, lacking
+
+
+@contextmanager
+def retimed(source: Path, out: Path, course: Course) -> Iterator[tuple[Path, list[str], Encoded]]:
+    """A copy of `source` whose sound is put in its place piece by piece, and so encoded anew.
+
+    As `shifted`, but also yields how the sound was encoded and where it was cut. What would be
+    heard before 0 s is left out.
+
+    Args:
+        course: how early the sound is all along.
+
+    Raises:
+        UsageError, RemuxError, OSError: as `shifted`; RemuxError also where the sound cannot be
+            decoded or encoded.
+    """
+    with _written(source, out, Fraction(0), course) as (partial, lacking, encoded):
+        assert encoded is not None
+        yield partial, lacking, encoded
+
+
+@contextmanager
+def _written(
+    source: Path, out: Path, seconds: Fraction, course: Course | None = None
+) -> Iterator[tuple[Path, list[str], Encoded | None]]:
+    """The copy, what it lacks, and how its sound was encoded, if it was."""
     check_target(source, out)
     with atomic_path(out) as partial:
         try:
-            lacking = _proven_copy(source, partial, _FORMATS[out.suffix.lower()], seconds)
+            lacking, encoded = _proven_copy(
+                source, partial, _FORMATS[out.suffix.lower()], seconds, course
+            )
         except RemuxError as error:
             fits_elsewhere = isinstance(error, Unfit) and out.suffix.lower() != ".mkv"
             hint = "; is a .mkv possible?" if fits_elsewhere else ""
             raise RemuxError(f"{source} cannot be copied to {out.name}: {error}{hint}") from None
-        yield partial, lacking
+        yield partial, lacking, encoded
 
 
 def shift_sound(source: Path, out: Path, seconds: Fraction) -> list[str]:
@@ -89,8 +122,10 @@ def shift_sound(source: Path, out: Path, seconds: Fraction) -> list[str]:
         return lacking
 
 
-def _proven_copy(source: Path, out: Path, form: str, seconds: Fraction) -> list[str]:
-    """Write the copy and read it again; what it lacks, in words.
+def _proven_copy(
+    source: Path, out: Path, form: str, seconds: Fraction, course: Course | None
+) -> tuple[list[str], Encoded | None]:
+    """Write the copy and read it again; what it lacks, and how its sound was encoded.
 
     Raises:
         RemuxError: there is no such copy; says why.
@@ -98,7 +133,12 @@ def _proven_copy(source: Path, out: Path, form: str, seconds: Fraction) -> list[
     """
     before = _state(source)
     try:
-        lacking, sent = copy_shifted(source, out, form, seconds)
+        with tempfile.TemporaryDirectory(prefix="syncnet-") as folder:
+            sound, encoded = None, None
+            if course is not None:
+                sound = Path(folder) / "sound"
+                encoded = encode_sound(source, sound, form, course)
+            lacking, sent = copy_shifted(source, out, form, seconds, sound)
         if _state(source) != before:
             raise RemuxError("it was written to meanwhile; try again when it is complete")
         wrong = difference(out, form, sent, seconds)
@@ -116,7 +156,7 @@ def _proven_copy(source: Path, out: Path, form: str, seconds: Fraction) -> list[
         raise Unfit(str(error)) from None
     if wrong:
         raise Unfit(wrong)
-    return lacking
+    return lacking, encoded
 
 
 def _state(path: Path) -> tuple[int, int] | None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import nullcontext
 from fractions import Fraction
+from heapq import merge
 from pathlib import Path
 from typing import Any
 
@@ -28,12 +30,14 @@ class Unfit(RemuxError):
 
 
 def copy_shifted(
-    source: Path, out: Path, form: str, seconds: Fraction
+    source: Path, out: Path, form: str, seconds: Fraction, sound: Path | None = None
 ) -> tuple[list[str], list[StreamPackets]]:
     """Copy `source` to `out` with the sound `seconds` later.
 
     Args:
         form: of the copy, as FFmpeg calls it: mp4, mov, matroska.
+        sound: a file whose audio streams, as many and in the same order, take the place of the
+            source's.
 
     Returns:
         What the copy lacks, in words, and the packets that were written, of each stream.
@@ -45,9 +49,10 @@ def copy_shifted(
     with (
         open_container(source) as given,
         av.open(address(out), "w", format=form) as made,
+        nullcontext() if sound is None else av.open(address(sound)) as apart,
     ):
         made.metadata.update(given.metadata)
-        streams, sent, lacking = _open_streams(source, given, made, form)
+        streams, sent, lacking = _open_streams(source, given, made, form, apart)
         if not {"video", "audio"} <= {sent[index].kind for index in streams}:
             raise Unfit("it holds no picture and sound that can be copied")
         made.set_chapters(given.chapters())
@@ -58,14 +63,15 @@ def copy_shifted(
         }
         made.start_encoding()  # from now on the streams have their units of time
         clock = Clock(given, from_zero=True)
-        packets = demuxed(given, *(given.streams[index] for index in streams))
-        for packet in clock.run(_unpacked(_counted(packets, sent), given)):
+        needed = demuxed(given, *(given.streams[index] for index in streams))
+        packets = clock.run(_unpacked(_counted(needed, sent, apart is not None), given))
+        for packet in packets if apart is None else _with_sound(packets, given, apart, sent):
             if packet.size == 0 and (
                 packet.stream.type in ("video", "audio")  # the picture before once more
                 or (packet.pts is None and packet.dts is None)  # the end of a stream
             ):
                 continue
-            index = packet.stream.index
+            index = _index(packet, given)
             if index in shown:
                 packet.pts, packet.dts = shown[index](packet.pts)
             if packet.stream.type == "audio":
@@ -83,7 +89,7 @@ def copy_shifted(
 
 
 def _open_streams(
-    source: Path, given: Any, made: Any, form: str
+    source: Path, given: Any, made: Any, form: str, apart: Any
 ) -> tuple[dict[int, Any], dict[int, StreamPackets], list[str]]:
     """Give the copy its streams, by their index in the source; what it lacks, in words."""
     streams: dict[int, Any] = {}
@@ -106,7 +112,10 @@ def _open_streams(
         ):
             sent[stream.index] = StreamPackets(kind)
             # opaque: the decoder's parameters, since not every codec has an encoder
-            copy: Any = made.add_stream_from_template(stream, opaque=True)
+            template = stream
+            if apart is not None and kind == "audio":
+                template = apart.streams.audio[given.streams.audio.index(stream)]
+            copy: Any = made.add_stream_from_template(template, opaque=True)
             copy.disposition = stream.disposition
             copy.metadata.update(stream.metadata)
             streams[stream.index] = copy
@@ -138,9 +147,39 @@ def _unpacked(packets: Iterable[Any], given: Any) -> Iterator[Any]:
             yield packet
 
 
-def _counted(packets: Iterable[Any], sent: dict[int, StreamPackets]) -> Iterator[Any]:
-    for packet in packets:
+def _with_sound(
+    packets: Iterable[Any], given: Any, apart: Any, sent: dict[int, StreamPackets]
+) -> Iterator[Any]:
+    """The packets with another file's sound instead of their own, in order of time."""
+    pictures = (packet for packet in packets if packet.stream.type != "audio")
+    yield from merge(pictures, _counted_apart(given, apart, sent), key=_decoding_time)
+
+
+def _counted_apart(given: Any, apart: Any, sent: dict[int, StreamPackets]) -> Iterator[Any]:
+    for packet in demuxed(apart, *apart.streams.audio):
         if packet.size:
+            sent[_index(packet, given)].count(packet)
+            yield packet
+
+
+def _decoding_time(packet: Any) -> float:
+    """Seconds; those without a time come first."""
+    stamp = packet.pts if packet.dts is None else packet.dts
+    return float("-inf") if stamp is None else float(stamp * packet.time_base)
+
+
+def _index(packet: Any, given: Any) -> int:
+    """Of the stream of the source that a packet stands for, be it of a file of sound."""
+    stream = packet.stream
+    if stream.container is given:
+        return int(stream.index)
+    return int(given.streams.audio[stream.container.streams.audio.index(stream)].index)
+
+
+def _counted(packets: Iterable[Any], sent: dict[int, StreamPackets], silent: bool) -> Iterator[Any]:
+    """The same packets, counted; silent: but those of sound, which stay behind."""
+    for packet in packets:
+        if packet.size and not (silent and packet.stream.type == "audio"):
             sent[packet.stream.index].count(packet)
         yield packet
 

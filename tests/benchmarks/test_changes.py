@@ -63,7 +63,7 @@ def test_what_is_said_is_counted() -> None:
     drift = figures["drifts"]["1000"]
     assert (drift["within_a_tenth"], drift["not_told"], drift["tracks"]) == (0.5, 1, 2)
     table = readme({"groups": {"talking": figures}, "all": figures})
-    assert "| 3 | 33.3% | 66.7% | 33.3% | 0.30 s | 2 | 50.0% | 1 of 2, 52% |" in table
+    assert "| 3 | 33.3% | 33.3% | 66.7% | 33.3% | 0.30 s | 2 | 50.0% | 1 of 2, 52% |" in table
 
 
 def test_it_needs_something_to_plant_in(capsys: pytest.CaptureFixture[str]) -> None:

@@ -11,7 +11,8 @@ from data_tools.names import first_line, shown
 from trainer.batch.folder import Batch
 from trainer.batch.inputs import BatchVideo
 from trainer.model.network import Network
-from trainer.score.mend import mend_video, mended_as_json, offset_to_mend
+from trainer.score.course import plan_mend
+from trainer.score.mend import done_in_words, mend_video, mended_as_json
 from trainer.score.options import MeasureOptions
 from trainer.score.report import row
 from trainer.score.trust import SyncError, TrackResult
@@ -53,7 +54,7 @@ def mend(
     if video.clash:
         return mended_row(FAILED, video.clash)
     try:
-        if offset_to_mend(tracks) == 0:
+        if plan_mend(tracks) == 0:
             return mended_row(IN_SYNC, "in sync, so nothing was written")
     except SyncError as error:
         return mended_row(NOT_MENDED, first_line(error))
@@ -74,13 +75,15 @@ def mend(
     except UserError as error:
         return mended_row(FAILED, first_line(error))
     if mended.against:
-        return mended_row(FAILED, mended.against, **mended_as_json(mended))
+        about = mended_as_json(mended) | {"words": mended.against}
+        return mended_row(FAILED, **about)
     again = "; ".join(
         f"{track.track} {track.meaning}".strip() for track in mended.tracks if track.trusted
     )
     about = mended_as_json(mended) | {"tracks": [row(track) for track in mended.tracks]}
-    words = "; ".join([f"measured again: {again}", *mended.lacking])
-    return mended_row(MENDED, words, file=str(target), **about)
+    anew = [] if mended.course is None else [done_in_words(mended), *mended.encoded]
+    words = "; ".join([*anew, f"measured again: {again}", *mended.lacking])
+    return mended_row(MENDED, **about | {"words": words, "file": str(target)})
 
 
 def nothing_to_mend() -> dict[str, Any]:

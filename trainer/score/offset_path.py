@@ -51,6 +51,8 @@ _NEAR = 3  # shifts that fit in part, beside the one that fits
 _FINE = 8  # parts of a frame
 _MOST_CELLS = 2_000_000  # of slanted fields in memory at once
 _MOST_SLANT = 30.0  # frames from the first window to the last
+_BESIDE = 1.0  # such a slant a fit begins with beside an upright line
+_SLIGHT = -2.0, -1.0, 1.0, 2.0  # slants that the fit begins with as well
 
 
 @dataclass(frozen=True)
@@ -284,16 +286,35 @@ def _drift(gains: _Gains, shifts_T: NDArray[np.int64], price: float) -> tuple[fl
         [_scores(np.stack([gains.slanted(one) for one in part], 1), price) for part in parts]
     )
     upright = _fit(gains, shifts_T, 0.0, price)
+    # Lines between whole shifts and slopes look worse to the search than they are, by up to the
+    # price of telling them: the fit, which goes between them, also begins beside an upright line.
     start = float(slopes_B[scores_B.argmax()])
-    if start == 0:
-        return 0.0, upright.error
-    slanted = _fit(gains, _search(gains.slanted(start), price), start, price)
+    fits = [_fit(gains, shifts_T, sign * _BESIDE / windows, price) for sign in (-1, 1)]
+    for slope in {start, *(slant / windows for slant in _SLIGHT)} - {0.0}:
+        fits += [_fit(gains, path_T, slope, price) for path_T in _paths(gains, slope, price)]
+    slanted = max(fits, key=lambda line: line.gain)
+    # The path along the very slope may be a simpler one.
+    fits = [
+        _fit(gains, path_T, slanted.slope, price) for path_T in _paths(gains, slanted.slope, price)
+    ]
+    slanted = max(slanted, *fits, key=lambda line: line.gain)
     told = (
         slanted.gain - upright.gain > price
         and abs(slanted.slope) > DRIFT_ERRORS * slanted.error
         and abs(slanted.slope) * windows >= DRIFT_FRAMES
     )
     return (slanted.slope, slanted.error) if told else (0.0, upright.error)
+
+
+def _paths(gains: _Gains, slope: float, price: float) -> list[NDArray[np.int64]]:
+    """The best path with a slope, and the best one that is a single line, where that differs."""
+    field_TS = gains.slanted(slope)
+    shifts_T = _search(field_TS, price)
+    known_T = shifts_T >= 0
+    if len(np.unique(shifts_T[known_T])) < 2:
+        return [shifts_T]
+    single = int(field_TS[known_T].sum(0).argmax())
+    return [shifts_T, np.where(known_T, single, _NOWHERE)]
 
 
 @dataclass(frozen=True)
@@ -306,7 +327,7 @@ class _Line:
 
 
 def _fit(gains: _Gains, shifts_T: NDArray[np.int64], slope: float, price: float) -> _Line:
-    """The best slope near another one, every stretch of the path with a line of its own.
+    """The best slope near another one, the path between two jumps with a line of its own.
 
     Args:
         shifts_T: the best path with that slope.
@@ -316,10 +337,11 @@ def _fit(gains: _Gains, shifts_T: NDArray[np.int64], slope: float, price: float)
     known_T = shifts_T >= 0
     if not known_T.any():
         return _Line(0.0, math.inf, 0.0)
-    changed_T = np.diff(shifts_T, prepend=shifts_T[0]) != 0
-    _, piece_T = np.unique(np.cumsum(changed_T)[known_T], return_inverse=True)
+    own_T = shifts_T[known_T]
+    # The search may take a step of one shift, by way of nowhere, where a line lies between two.
+    piece_T = np.cumsum(np.abs(np.diff(own_T, prepend=own_T[0])) >= LEAST_JUMP)
     centres_T = gains.centres_T[known_T]
-    height_T = shifts_T[known_T].astype(float)
+    height_T = (np.bincount(piece_T, own_T) / np.bincount(piece_T))[piece_T]
     near = np.arange(-_NEAR - 2, _NEAR + 3)
     rows = _Gains(gains.gains_TS[known_T], gains.nothing, centres_T)
     base_T = np.round(height_T + slope * centres_T)

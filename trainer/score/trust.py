@@ -26,10 +26,12 @@ class Doubt:
         words: with the figures of this track: "too short (20 frames)".
         reason: the same for every track that it concerns: "too short (fewer than 25 frames)"; by
             default `words`.
+        of_one_number: it speaks against one offset for the whole track, not against its path.
     """
 
     words: str
     reason: str = ""
+    of_one_number: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "reason", self.reason or self.words)
@@ -95,6 +97,12 @@ class TrackResult:
         return not self.doubts
 
     @property
+    def followed(self) -> bool:
+        """Whether its offset changes, and nothing speaks against how."""
+        changes = self.score.path is not None and self.score.path.changes
+        return changes and all(doubt.of_one_number for doubt in self.doubts)
+
+    @property
     def windows(self) -> int:
         """Five-frame windows that were scored."""
         return len(self.score.frames_K)
@@ -148,6 +156,7 @@ def doubts_about(
             Doubt(
                 f"no clear minimum ({deviations} deviations, below the {MIN_CLEARNESS:g} needed)",
                 f"no clear minimum (fewer than the {MIN_CLEARNESS:g} deviations needed)",
+                of_one_number=True,
             )
         )
     if probability is not None and probability < least_chance:
@@ -157,13 +166,16 @@ def doubts_about(
                 f"no clear minimum (chance of being right: {percent(probability)}, below the "
                 f"{needed} needed)",
                 f"no clear minimum (a chance of being right below the {needed} needed)",
+                of_one_number=True,
             )
         )
     if score.path is not None and score.path.changes:
-        doubts.append(Doubt("the offset changes over time, so that no one number holds"))
+        words = "the offset changes over time, so that no one number holds"
+        doubts.append(Doubt(words, of_one_number=True))
     # At the edge the best shift may lie beyond it.
     if abs(score.offset) >= max(1, score.reach - 1):
-        doubts.append(Doubt("the minimum lies at the edge of the search: try a larger --max-shift"))
+        words = "the minimum lies at the edge of the search: try a larger --max-shift"
+        doubts.append(Doubt(words, of_one_number=True))
     return tuple(doubts)
 
 

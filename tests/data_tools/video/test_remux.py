@@ -513,7 +513,7 @@ def test_sound_moved_by_one_picture_too_much_is_seen(
     copy = remux.copy_shifted
     for wrong in (Fraction(1, FPS), Fraction(-1, FPS)):
 
-        def moved(given: Path, out: Path, form: str, seconds: Fraction) -> Any:
+        def moved(given: Path, out: Path, form: str, seconds: Fraction, _: None) -> Any:
             said = copy(given, out.with_name("right"), form, seconds)
             out.with_name("right").unlink()
             copy(given, out, form, seconds + wrong)  # noqa: B023

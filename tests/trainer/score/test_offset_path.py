@@ -69,12 +69,13 @@ def test_a_jump_is_found_within_half_a_second(
 
 
 @settings(deadline=None, max_examples=8, derandomize=True)
-@given(st.sampled_from([-4000, -2000, 2000, 4000]), st.integers(-4, 4), st.integers(0, 99))
-def test_a_drift_is_found_with_its_sign_within_a_tenth(ppm: int, offset: int, seed: int) -> None:
-    count = 75 * FPS
+@given(st.sampled_from([-4000, -1000, 1000, 2000]), st.integers(-8, 8), st.integers(0, 99))
+def test_a_drift_is_found_with_its_sign_and_its_rate(ppm: int, half: int, seed: int) -> None:
+    count, offset = 75 * FPS, half / 2  # between two shifts as well
     line = offset + ppm * 1e-6 * (np.arange(count) - count / 2)
     path = follow_offset(fits(line, seed=seed))
-    assert path.drift_ppm == pytest.approx(ppm, rel=0.1)
+    # The error is some 60 ppm: in one of twenty a tenth of 1,000 does not hold.
+    assert path.drift_ppm == pytest.approx(ppm, rel=0.1 if abs(ppm) > 1000 else 0.2)
     assert abs(path.drift_ppm - ppm) < 5 * path.drift_error_ppm
     assert not path.jumps
     assert path.segments[0].begin_frames == pytest.approx(line[0], abs=0.6)
