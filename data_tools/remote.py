@@ -17,6 +17,7 @@ from urllib.parse import urlsplit, urlunsplit
 import fsspec
 from fsspec.callbacks import Callback
 
+from data_tools import traffic
 from data_tools.errors import MissingPackage, UsageError, UserError
 from data_tools.names import first_line, shown
 from data_tools.records import LARGEST
@@ -155,6 +156,7 @@ class Remote:
 
         def whole() -> bytes:
             content: bytes = self._files().cat_file(self._path(name))
+            traffic.count(len(content))
             if len(content) > LARGEST:
                 raise RemoteError(f"{self.file(name)} is larger than {LARGEST:,} bytes")
             if size is not None and len(content) != size:
@@ -319,6 +321,8 @@ class Remote:
             raise RemoteError(f"{where} cannot be had: {words}") from None
         if failures >= TRIES:
             raise RemoteError(f"{where} cannot be had: {words}, {TRIES} times in a row") from None
+        if self.protocol != "s3":  # whose library tells of each try
+            traffic.count(retries=1)
         if failures > 1:
             print(f"note: {where}: {words}; trying again", file=sys.stderr, flush=True)
         # Many processes that were throttled at once must not come again at once.
@@ -338,7 +342,10 @@ def _file_system(protocol: str, encoded: bool, process: int) -> Any:
         # No limit on a whole body, which may be large, but on silence.
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=30, sock_read=60)
         options |= {"client_kwargs": {"timeout": timeout, "trust_env": True}, "encoded": encoded}
-    return fsspec.filesystem(protocol, **options)
+    files = fsspec.filesystem(protocol, **options)
+    if protocol == "s3":
+        traffic.listen_to_s3(files)
+    return files
 
 
 class _NoRanges(Exception):
@@ -367,7 +374,7 @@ class _Place(Callback):
         self.size = size  # of the file: fsspec's own `size`, of what comes, is not needed
         if stream.tell() > size:
             stream.truncate(0)
-        self.tell()
+        self._see()  # what was there before
 
     def set_size(self, size: int | None) -> None:
         """How many bytes come, where the server says so."""
@@ -388,10 +395,15 @@ class _Place(Callback):
 
     def tell(self) -> None:
         """See how much is there, and tell whoever wants to know."""
+        traffic.count(max(0, self._see()))
+
+    def _see(self) -> int:
+        """The same; how much more it is than before."""
         self.stream.flush()
         have = self.stream.seek(0, os.SEEK_END)
-        self._advance(have - self.have)
-        self.have = have
+        more, self.have = have - self.have, have
+        self._advance(more)
+        return more
 
 
 def _judge(error: BaseException) -> tuple[str | None, str]:
