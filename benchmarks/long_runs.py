@@ -241,7 +241,8 @@ def judge(looks: Sequence[Look], total: int) -> dict[str, dict[str, Any]]:
     found = {}
     for name, bound in BOUNDS.items():
         held = np.array([look[name] for look in chosen])
-        grown = float(theilslopes(held, done)[0]) * (1 - _WARM) * total
+        with np.errstate(invalid="ignore"):  # of its interval, where all is the same
+            grown = float(theilslopes(held, done)[0]) * (1 - _WARM) * total
         found[name] = {
             "median": round(float(np.median(held)), 1),
             "most": max(look[name] for look in warm),

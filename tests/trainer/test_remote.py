@@ -184,7 +184,9 @@ def test_by_blocks_shards_are_fetched_ahead_in_little_room(
     assert main(argv) == 0
     assert losses(run) == losses(tmp_path / "here")
     assert sum(path.stat().st_size for path in copies.rglob("*.tar")) <= 1.8e6
-    assert "samples are shuffled within blocks of" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "samples are shuffled within blocks of" in said
+    assert said.count("shards are fetched whole, and a block's clips come out of one or two") == 2
 
 
 @pytest.mark.slow
