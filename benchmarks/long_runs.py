@@ -71,7 +71,7 @@ class Watched:
         arguments: of it.
         unit: what is counted, in the plural.
         total: how many.
-        progress: file that gets a line for every `per_line` of them.
+        progress: file that gets a line with `mark` for every `per_line` of them.
     """
 
     name: str
@@ -81,6 +81,7 @@ class Watched:
     total: int
     progress: Path
     per_line: int = 1
+    mark: str = ""
 
 
 Look = dict[str, float]
@@ -131,6 +132,7 @@ def runs(
             "steps",
             training,
             train / "steps.jsonl",
+            mark='"phase": "train"',
         ),
         Watched(
             "syncnet --out",
@@ -177,7 +179,7 @@ def watch(watched: Watched, said: Path) -> list[Look]:
         process = subprocess.Popen(words, stdout=stream, stderr=subprocess.STDOUT)
         try:
             while process.poll() is None:
-                done = _lines(watched.progress) * watched.per_line
+                done = _lines(watched.progress, watched.mark) * watched.per_line
                 look = _look(process.pid)
                 looks.append({"seconds": round(time.monotonic() - start, 2), "done": done} | look)
                 time.sleep(_PAUSE)
@@ -215,9 +217,9 @@ def _look(root: int) -> Look:
     return {name: round(value, 1) for name, value in found.items()}
 
 
-def _lines(file: Path) -> int:
+def _lines(file: Path, mark: str) -> int:
     try:
-        return file.read_bytes().count(b"\n")
+        return sum(mark in line for line in file.read_text(errors="replace").splitlines())
     except FileNotFoundError:
         return 0
 

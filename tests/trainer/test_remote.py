@@ -15,13 +15,12 @@ pytest.importorskip("moto")
 
 import s3fs
 from moto.moto_server.threaded_moto_server import DomainDispatcherApplication
-from moto.server import ThreadedMotoServer
 from safetensors import safe_open
 
 from data_tools import remote
 from data_tools.__main__ import main as data_tools
 from runs import command, losses
-from servers import serving
+from servers import s3_serving, serving
 from trainer import calibrate, evaluate, refine
 from trainer.run import main
 from trainer.train import timing
@@ -52,23 +51,12 @@ def undisturbed(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """A bucket of a server of Amazon's protocol."""
-    for name, value in (
-        ("AWS_ACCESS_KEY_ID", "who"),
-        ("AWS_SECRET_ACCESS_KEY", "quietly"),
-        ("AWS_DEFAULT_REGION", "us-east-1"),
-        ("AWS_EC2_METADATA_DISABLED", "true"),
-    ):
-        monkeypatch.setenv(name, value)
-    server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
-    remote._file_system.cache_clear()
-    s3fs.S3FileSystem().mkdir("shards")
-    try:
+    with s3_serving() as environment:
+        for name, value in environment.items():
+            monkeypatch.setenv(name, value)
+        remote._file_system.cache_clear()
+        s3fs.S3FileSystem().mkdir("shards")
         yield "s3://shards"
-    finally:
-        server.stop()
         s3fs.S3FileSystem.clear_instance_cache()
 
 

@@ -9,15 +9,17 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from data_tools.packing import pack
 from data_tools.plan import PackOptions
 from runs import REPOSITORY, command, train_rows
-from servers import serving
+from servers import s3_serving, serving
 from trainer.data.dataset import Dataset
 from trainer.data.sampler import TrainSampler
 from trainer.train import checkpoint
@@ -282,11 +284,11 @@ def killed_by_url(
             for each in started:
                 os.kill(each, signal.SIGKILL)
             assert {starter.wait(each, 30) for each in started} == {-signal.SIGKILL}
-        given += (row for each in said for row in samples(each, world))
+        last = [row for each in said for row in samples(each, world)]
+        given += last
     check_order(given, folders)
     # none skipped, and of those that were done again none another
     assert [row.step for row in train_rows(run)] == list(range(24))
-    last = [row for row in given if row[2] == worlds[-1]]
     assert {step for step, *_ in given} >= set(range(24)) and min(row[0] for row in last) > 0
     assert checkpoint.load(run / "last.pt")["step"] == 24
 
@@ -298,6 +300,30 @@ def test_killed_and_with_more_processes_a_run_by_url_has_the_samples_that_were_d
     with serving(many_shards) as one, serving(shards_folder) as other:
         urls = f"{one.url}/one", f"{other.url}/two"
         killed_by_url(starter, urls, folders, tmp_path, (1, 2), lambda: 0.0, NO_PROXY="127.0.0.1")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_killed_at_any_moment_a_run_from_buckets_has_the_samples_that_were_due(
+    starter: Starter,
+    many_shards: Path,
+    shards_folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pytest.importorskip("moto")
+    s3fs, folders = pytest.importorskip("s3fs"), (many_shards, shards_folder)
+    rng = np.random.default_rng(0)
+    with s3_serving() as environment:
+        for name, value in environment.items():
+            monkeypatch.setenv(name, value)
+        files = s3fs.S3FileSystem(skip_instance_cache=True)
+        files.mkdir("two-sets")
+        for name, folder in zip(("one", "two"), folders, strict=True):
+            files.put(f"{folder}/*", f"two-sets/{name}/")
+        urls = "s3://two-sets/one", "s3://two-sets/two"
+        worlds, wait = (2, 1, 2, 1, 2), partial(rng.uniform, 0, 0.6)
+        killed_by_url(starter, urls, folders, tmp_path, worlds, wait, **environment)
 
 
 @pytest.mark.slow
