@@ -10,19 +10,19 @@ from pathlib import Path
 import pytest
 
 from benchmarks import long_runs
-from benchmarks.long_runs import BOUNDS, Look, judge
+from benchmarks.long_runs import BOUNDS, Look, Watched, judge
 from data_tools.errors import UserError
 
-# Each step keeps 40 kB, every two hundredth a file, every three hundredth a thread.
+# Each step keeps 100 kB, every fiftieth a file, every seventieth a thread.
 _LEAK = """
 import threading
 from trainer.data.loader import Loader
 kept, honest = [], Loader.__next__
 def leaking(self):
-    kept.append(bytearray(b"x" * 40_000))
-    if len(kept) % 200 == 0:
+    kept.append(bytearray(b"x" * 100_000))
+    if len(kept) % 50 == 0:
         kept.append(open("/dev/null"))
-    if len(kept) % 300 == 0:
+    if len(kept) % 70 == 0:
         threading.Thread(target=threading.Event().wait, daemon=True).start()
     return honest(self)
 Loader.__next__ = leaking
@@ -51,18 +51,20 @@ def test_what_grows_is_told_from_what_moves() -> None:
         judge(looks(1000)[:25], 1000)
 
 
+def test_a_run_that_fails_is_no_result(tmp_path: Path) -> None:
+    broken = Watched("x", "import sys; sys.exit('no shards')", (), "steps", 9, tmp_path / "none")
+    with pytest.raises(UserError, match="'x' ended with status 1: no shards"):
+        long_runs.measure(broken, tmp_path / "said")
+
+
 @pytest.mark.slow
-def test_a_leak_that_is_planted_is_found(tmp_path: Path) -> None:
-    sizes = (1_500, 150, 2, 1.0, 1)
-    loader, training, _ = long_runs.runs(tmp_path, tmp_path, *sizes)
+@pytest.mark.timeout(900)
+def test_a_leak_that_is_planted_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(long_runs, "_PAUSE", 0.05)
+    loader, *_ = long_runs.runs(tmp_path, tmp_path, 700, 2, 2, 1.0, 1)
     for code, flat in ((loader.code, True), (_LEAK + loader.code, False)):
         held = long_runs.measure(replace(loader, code=code), loader.progress)["held"]
         assert {name: each["flat"] for name, each in held.items()} == dict.fromkeys(BOUNDS, flat)
-    held = long_runs.measure(replace(training, code=_LEAK + training.code), tmp_path / "said")
-    assert not held["held"]["threads"]["flat"] or not held["held"]["files"]["flat"]
-    broken = replace(training, arguments=("--data.shards", str(tmp_path / "none")))
-    with pytest.raises(UserError, match="'training' ended with status 1"):
-        long_runs.measure(broken, tmp_path / "said")
 
 
 @pytest.mark.slow

@@ -91,6 +91,9 @@ def test_files_go_there_and_come_back(tmp_path: Path) -> None:
     place.put(file, "one")
     assert place.size("one") == 25_600
     assert place.read("one") == file.read_bytes()
+    assert place.read_part("one", 300, 1000) == file.read_bytes()[300:1000]
+    place.put(file, "other")
+    assert place.names("o*e") == ["one"]
     into = tmp_path / "into"
     into.write_bytes(file.read_bytes()[:1000])
     place.fetch("one", 25_600, into)

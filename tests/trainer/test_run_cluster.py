@@ -257,6 +257,7 @@ def killed_by_url(
     tmp_path: Path,
     worlds: tuple[int, ...],
     seconds: Callable[[], float],
+    steps: int,
     **environment: str,
 ) -> None:
     """Train from two weighted remote sets; kill -9 all processes again and again, the last but one.
@@ -264,10 +265,11 @@ def killed_by_url(
     Args:
         folders: where the same sets lie.
         worlds: how many processes each start has; the last one goes on to the end.
-        seconds: after which each is killed, counted from the first batch on.
+        seconds: after which each is killed, counted from the first batches on.
+        steps: of the whole training.
     """
     run = tmp_path / "run"
-    argv = command(Path(urls[0]), run, "--train.steps", "24", "--train.device", "cpu")
+    argv = command(Path(urls[0]), run, "--train.steps", str(steps), "--train.device", "cpu")
     argv[1:2] = urls
     argv += ["--data.weights", "0.7", "0.3", "--run.save_steps", "2", "--data.val_clips", "1"]
     argv += ["--data.local", str(tmp_path / "copies"), "--resume", "auto"]
@@ -288,9 +290,9 @@ def killed_by_url(
         given += last
     check_order(given, folders)
     # none skipped, and of those that were done again none another
-    assert [row.step for row in train_rows(run)] == list(range(24))
-    assert {step for step, *_ in given} >= set(range(24)) and min(row[0] for row in last) > 0
-    assert checkpoint.load(run / "last.pt")["step"] == 24
+    assert [row.step for row in train_rows(run)] == list(range(steps))
+    assert {step for step, *_ in given} >= set(range(steps)) and min(row[0] for row in last) > 0
+    assert checkpoint.load(run / "last.pt")["step"] == steps
 
 
 def test_killed_and_with_more_processes_a_run_by_url_has_the_samples_that_were_due(
@@ -299,7 +301,9 @@ def test_killed_and_with_more_processes_a_run_by_url_has_the_samples_that_were_d
     folders = many_shards, shards_folder
     with serving(many_shards) as one, serving(shards_folder) as other:
         urls = f"{one.url}/one", f"{other.url}/two"
-        killed_by_url(starter, urls, folders, tmp_path, (1, 2), lambda: 0.0, NO_PROXY="127.0.0.1")
+        killed_by_url(
+            starter, urls, folders, tmp_path, (1, 2), lambda: 0.0, 12, NO_PROXY="127.0.0.1"
+        )
 
 
 @pytest.mark.slow
@@ -323,7 +327,7 @@ def test_killed_at_any_moment_a_run_from_buckets_has_the_samples_that_were_due(
             files.put(f"{folder}/*", f"two-sets/{name}/")
         urls = "s3://two-sets/one", "s3://two-sets/two"
         worlds, wait = (2, 1, 2, 1, 2), partial(rng.uniform, 0, 0.6)
-        killed_by_url(starter, urls, folders, tmp_path, worlds, wait, **environment)
+        killed_by_url(starter, urls, folders, tmp_path, worlds, wait, 24, **environment)
 
 
 @pytest.mark.slow
