@@ -21,6 +21,7 @@ from data_tools.manifest import Manifest, ShardError, in_two_splits, read_manife
 from data_tools.mfcc import COLUMNS_PER_FRAME, FPS
 from data_tools.plan import MAX_SEED
 from data_tools.shards import Shard, open_shards
+from data_tools.single_clip import read_clip
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -157,12 +158,13 @@ def montage(folder: Path, picture: Path, options: MontageOptions = MontageOption
 def _draw_clip(above: "Axes", below: "Axes", shard: Shard, clip: int, shown: range) -> None:
     """Draw the `shown` frames of a clip above the MFCC columns that belong to them."""
     record = shard.records[clip]
-    pictures = [decode_jpeg(bytes(shard.jpeg(clip, frame)), record.key) for frame in shown]
+    jpegs, features = read_clip(shard, clip, shown)
+    pictures = [decode_jpeg(jpeg, record.key) for jpeg in jpegs]
     stored = (record.height, record.width, record.channels)
     if any(picture.shape != stored for picture in pictures):
         raise ShardError(f"{shard.tar}: frames of {record.key} are not {stored}; run verify")
     strip = np.concatenate([_small(picture) for picture in pictures], axis=1)
-    columns = shard.mfcc(clip)[shown.start * COLUMNS_PER_FRAME : shown.stop * COLUMNS_PER_FRAME]
+    columns = features[shown.start * COLUMNS_PER_FRAME : shown.stop * COLUMNS_PER_FRAME]
     # The extent is in frames on both axes' x, so that picture and sound stand aligned.
     extent = (shown.start, shown.stop)
     pixels = strip[:, :, 0] if strip.shape[2] == 1 else strip

@@ -192,6 +192,12 @@ class Mirror:
         return 0 < self.most < sum(each.bytes for each in sets)
 
     @property
+    def at_once(self) -> int:
+        """How many shards there is room for at once, whichever they are; two or more."""
+        largest = max((entry.bytes for entry in self.entries.values()), default=0)
+        return self.most // largest if self.most and largest else len(self.entries)
+
+    @property
     def bytes(self) -> int:
         """Of all tars of the set."""
         return sum(entry.bytes for entry in self.entries.values())

@@ -13,10 +13,13 @@ from typing import Annotated
 
 from msgspec import Meta
 
+from data_tools.atomic import atomic_path
 from data_tools.keep import KEEP, POOR, Row
 from data_tools.manifest import ClipRecord, ShardError, read_manifest, read_stats
 from data_tools.mfcc import FPS
+from data_tools.mirror import Mirror
 from data_tools.records import number
+from data_tools.remote import RemoteMissing
 
 _Measure = Annotated[float, Meta(ge=0, le=1e9)]
 _Share = Annotated[float, Meta(ge=0, le=1)]
@@ -49,6 +52,22 @@ class QualityOptions:
     min_sharpness: _Measure = 0.0
     min_speech: _Share = 0.0
     min_score: _Measure = 0.0
+
+
+def fetch_reports(mirror: Mirror) -> None:
+    """Have what `read_measures` and `judge` read of a remote set in its copy: no tar is fetched.
+
+    Raises:
+        RemoteError, ShardError: it cannot be had, or is not what the manifest says.
+    """
+    mirror.fetch_small(mirror.entries.values())
+    for name in mirror.remote.names("report*.csv"):
+        try:
+            content = mirror.remote.read(name)
+        except RemoteMissing:  # `read_measures` says so
+            continue
+        with atomic_path(mirror.folder / name) as partial:
+            partial.write_bytes(content)
 
 
 Measures = Mapping[str, float]  # of a clip, by the report's column

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
+from io import BytesIO
 from pathlib import Path
 from typing import Any, BinaryIO, Final, TypeVar
 from urllib.parse import urlsplit, urlunsplit
@@ -17,9 +18,11 @@ from urllib.parse import urlsplit, urlunsplit
 import fsspec
 from fsspec.callbacks import Callback
 
+from data_tools import traffic
 from data_tools.errors import MissingPackage, UsageError, UserError
 from data_tools.names import first_line, shown
 from data_tools.records import LARGEST
+from data_tools.remote_errors import judge, without_secrets
 
 TRIES: Final = 8  # of a request, before it is given up
 PAUSE: Final = 0.5  # seconds before the second try, twice as many before each further one
@@ -43,16 +46,6 @@ _PACKAGES = {
 _WEB = ("http", "https")
 _URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://(.+)", re.DOTALL)
 _CONTROL = re.compile("[\\x00-\\x1f\\x7f-\\x9f\\u2028\\u2029]")
-# In what other programs say: who signs in, and signatures.
-_USER = re.compile(r"://[^/\s'\"@:\[]*:(?!\d+/)[^\s'\"@?]*@")  # secrets of AWS have slashes
-_WEB_USER = re.compile(r"(https?://)[^/\s'\"]*@")
-_QUERY = re.compile(r"\?[^\s'\"<>)]*")
-# Packages whose errors are the network's or the server's, as all OSErrors are.
-_NETWORK = (
-    "aiohttp", "aiobotocore", "botocore", "azure", "gcsfs", "google", "huggingface_hub", "httpx",
-    "requests", "urllib3", "http", "fsspec", "asyncio",
-)  # fmt: skip
-_LATER = (408, 425, 429)  # HTTP: ask again later, as after any 5xx
 
 T = TypeVar("T")
 
@@ -72,11 +65,6 @@ class Stopped(Exception):
 def is_remote(name: object) -> bool:
     """Whether `name` is a URL rather than a folder."""
     return isinstance(name, str) and _URL.match(name) is not None
-
-
-def without_secrets(text: str) -> str:
-    """`text` without what signs in or signs requests, wherever a URL in it holds such."""
-    return _QUERY.sub("?...", _USER.sub("://", _WEB_USER.sub(r"\1", text)))
 
 
 def _nothing(count: int) -> None:
@@ -155,6 +143,7 @@ class Remote:
 
         def whole() -> bytes:
             content: bytes = self._files().cat_file(self._path(name))
+            traffic.count(len(content))
             if len(content) > LARGEST:
                 raise RemoteError(f"{self.file(name)} is larger than {LARGEST:,} bytes")
             if size is not None and len(content) != size:
@@ -171,6 +160,44 @@ class Remote:
         """
         found = self._tried(name, lambda: self._files().info(self._path(name))["size"])
         return None if found is None else int(found)
+
+    def read_part(self, name: str, begin: int, end: int) -> bytes | None:
+        """Some bytes of a file; None if the server has no ranges, when nothing is read.
+
+        Raises:
+            RemoteMissing, RemoteError: as `read`.
+        """
+
+        def part() -> bytes | None:
+            if self.protocol not in _WEB:
+                content: bytes = self._files().cat_file(self._path(name), start=begin, end=end)
+            else:
+                stream = BytesIO()
+                headers = {"Accept-Encoding": "identity", "Range": f"bytes={begin}-{end - 1}"}
+                ask = self._files().get_file
+                try:
+                    ask(self._path(name), stream, callback=_Part(end - begin), headers=headers)
+                except _NoRanges:
+                    return None
+                content = stream.getvalue()
+            traffic.count(len(content))
+            if len(content) != end - begin:
+                raise ConnectionError(f"{len(content)} of {end - begin} bytes came")
+            return content
+
+        return self._tried(name, part)
+
+    def names(self, pattern: str) -> list[str]:
+        """Of the files whose names are like "report*.csv"; of a web server, which lists none, that
+        without the asterisk.
+
+        Raises:
+            RemoteError: as `read`.
+        """
+        if self.protocol in _WEB:
+            return [pattern.replace("*", "")]
+        found = self._tried(pattern, lambda: self._files().glob(self._path(pattern)))
+        return sorted(path.rpartition("/")[2] for path in found)
 
     def fetch(
         self,
@@ -307,7 +334,7 @@ class Remote:
         """Wait for the next try; or raise what is to be said of the failure."""
         if isinstance(error, UserError | Stopped):
             raise error
-        verdict, words = _judge(error)
+        verdict, words = judge(error)
         if verdict is None:
             raise error
         where = self.file(name)
@@ -319,6 +346,8 @@ class Remote:
             raise RemoteError(f"{where} cannot be had: {words}") from None
         if failures >= TRIES:
             raise RemoteError(f"{where} cannot be had: {words}, {TRIES} times in a row") from None
+        if self.protocol != "s3":  # whose library tells of each try
+            traffic.count(retries=1)
         if failures > 1:
             print(f"note: {where}: {words}; trying again", file=sys.stderr, flush=True)
         # Many processes that were throttled at once must not come again at once.
@@ -338,11 +367,32 @@ def _file_system(protocol: str, encoded: bool, process: int) -> Any:
         # No limit on a whole body, which may be large, but on silence.
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=30, sock_read=60)
         options |= {"client_kwargs": {"timeout": timeout, "trust_env": True}, "encoded": encoded}
-    return fsspec.filesystem(protocol, **options)
+    files = fsspec.filesystem(protocol, **options)
+    if protocol == "s3":
+        traffic.listen_to_s3(files)
+    return files
 
 
 class _NoRanges(Exception):
     """All of a file comes instead of the part that was asked for."""
+
+
+class _Part(Callback):
+    """Of a transfer of so many bytes: ends it as it begins, if others come instead."""
+
+    def __init__(self, asked: int) -> None:
+        super().__init__()
+        self._asked = asked
+        self._coming: int | None = None
+
+    def set_size(self, size: int | None) -> None:
+        """How many bytes come, where the server says so; those of an error, too."""
+        self._coming = size
+
+    def relative_update(self, inc: int = 1) -> None:
+        """More was written."""
+        if inc and self._coming not in (None, self._asked):
+            raise _NoRanges
 
 
 class _Place(Callback):
@@ -367,7 +417,7 @@ class _Place(Callback):
         self.size = size  # of the file: fsspec's own `size`, of what comes, is not needed
         if stream.tell() > size:
             stream.truncate(0)
-        self.tell()
+        self._see()  # what was there before
 
     def set_size(self, size: int | None) -> None:
         """How many bytes come, where the server says so."""
@@ -388,57 +438,12 @@ class _Place(Callback):
 
     def tell(self) -> None:
         """See how much is there, and tell whoever wants to know."""
+        traffic.count(max(0, self._see()))
+
+    def _see(self) -> int:
+        """The same; how much more it is than before."""
         self.stream.flush()
         have = self.stream.seek(0, os.SEEK_END)
-        self._advance(have - self.have)
-        self.have = have
-
-
-def _judge(error: BaseException) -> tuple[str | None, str]:
-    """Whether to try again ("again"), or else why not; and what is said of the error."""
-    chain = [error]
-    while (cause := chain[-1].__cause__) is not None and len(chain) < 8:
-        chain.append(cause)
-    status = next(filter(None, map(_status, chain)), None)
-    # fsspec tells of a server that is down as of a file that is missing, from the true error
-    root = next(filter(_is_networks, reversed(chain)), error)
-    words = without_secrets(first_line(root))[:200]
-    if status is not None:
-        words = f"HTTP {status}"
-        if status in (404, 410):
-            return "missing", words
-        if status in _LATER or status >= 500 or status == 416:
-            return "again", words
-        return "refused" if status in (401, 403) else "wrong", words
-    if any("Credential" in type(each).__name__ for each in chain):
-        return "refused", words
-    if isinstance(root, FileNotFoundError):
-        return "missing", "no such file"
-    if isinstance(root, PermissionError):
-        return "refused", "permission denied"
-    return "again" if _is_networks(root) else None, words
-
-
-def _is_networks(error: BaseException) -> bool:
-    """Whether an error may be the network's or the server's, not a bug."""
-    package = type(error).__module__.split(".")[0]
-    return isinstance(error, OSError | TimeoutError) or package in _NETWORK
-
-
-def _status(error: BaseException) -> int | None:
-    """The HTTP status that an error is about, as the packages tell it."""
-    response = getattr(error, "response", None)
-    if isinstance(response, dict):
-        found = response.get("ResponseMetadata", {}).get("HTTPStatusCode")
-        return found if isinstance(found, int) and found >= 400 else None
-    for holder, name in (
-        (error, "status"),
-        (error, "status_code"),
-        # aiohttp gives a body that was cut short a code, too: 400
-        (None if type(error).__module__.startswith("aiohttp") else error, "code"),
-        (response, "status_code"),
-    ):
-        value = getattr(holder, name, None)
-        if isinstance(value, int) and 400 <= value < 600:
-            return value
-    return None
+        more, self.have = have - self.have, have
+        self._advance(more)
+        return more

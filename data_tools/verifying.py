@@ -43,6 +43,7 @@ def verify(folder: Path, workers: int = 1) -> list[str]:
     if mirror is not None:
         mirror.fetch_small(mirror.entries.values())
         check = partial(_verify_fetched, mirror.remote, mirror.most)
+        workers = min(workers, mirror.at_once)  # each holds a shard; more would wait for room
     faults = []
     listed = {entry.name for entry in manifest.shards}
     for path in sorted(folder.iterdir()):

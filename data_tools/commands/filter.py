@@ -26,7 +26,9 @@ from data_tools.cli import (
 from data_tools.clips import SPLITS
 from data_tools.errors import UserError
 from data_tools.keep import KEEP, VERDICTS, read_keep, write_keep
-from data_tools.quality import RECIPES, QualityOptions, judge
+from data_tools.mirror import mirror_at, open_set, shown_name
+from data_tools.quality import RECIPES, QualityOptions, fetch_reports, judge
+from data_tools.remote_options import add_local_options, local_options, set_name
 
 PROGRAM = "python -m data_tools filter"
 
@@ -38,7 +40,9 @@ def main(argv: list[str]) -> int:
 
 def _parser() -> ArgumentParser:
     parser = command(PROGRAM, __doc__)
-    parser.add_argument("shards", type=file_name, help="folder of shards, by prepare --shards")
+    parser.add_argument(
+        "shards", type=set_name, help="folder of shards, by prepare --shards, or its URL"
+    )
     parser.add_argument("keep", type=file_name, metavar="KEEP.csv", help="is written")
     parser.add_argument(
         "--scores",
@@ -56,6 +60,7 @@ def _parser() -> ArgumentParser:
         ),
     )
     add_options(parser, QualityOptions)
+    add_local_options(parser)
     return parser
 
 
@@ -70,7 +75,10 @@ def _filter(argv: list[str]) -> None:
     options = read_options(QualityOptions, args, **rules)
     check_options(options)
     scores = None if args.scores is None else read_keep(args.scores)
-    rows, removed = judge(args.shards, options, scores)
+    folder = open_set(args.shards, local_options(args))
+    if (mirror := mirror_at(folder)) is not None:
+        fetch_reports(mirror)
+    rows, removed = judge(folder, options, scores)
     table = Table(title="by the first rule that removes them")
     table.add_column("clips")
     for split in SPLITS:
@@ -85,4 +93,5 @@ def _filter(argv: list[str]) -> None:
     if not any(row.used for row in rows.values()):
         raise UserError("no clip is left; lower the rule that removes most")
     write_keep(args.keep, rows)
-    print(f"next: python -m trainer.run --data.shards {args.shards} --data.manifest {args.keep}")
+    shards = shown_name(args.shards)
+    print(f"next: python -m trainer.run --data.shards {shards} --data.manifest {args.keep}")

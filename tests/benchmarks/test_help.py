@@ -18,6 +18,7 @@ COMMANDS = [
     "growth",
     "inference_speed",
     "loader_rate",
+    "long_runs",
     "pack_speed",
     "plan_scale",
     "prepare_speed",

@@ -97,6 +97,27 @@ class WebServer:
 
 
 @contextmanager
+def s3_serving() -> Iterator[dict[str, str]]:
+    """A server of Amazon's protocol; yields what the environment has to say to be let in."""
+    from moto.server import ThreadedMotoServer
+
+    server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    try:
+        yield {
+            "AWS_ACCESS_KEY_ID": "who",
+            "AWS_SECRET_ACCESS_KEY": "quietly",
+            "AWS_DEFAULT_REGION": "us-east-1",
+            "AWS_EC2_METADATA_DISABLED": "true",
+            "AWS_ENDPOINT_URL": f"http://{host}:{port}",
+            "NO_PROXY": "127.0.0.1",
+        }
+    finally:
+        server.stop()
+
+
+@contextmanager
 def serving(folder: Path, ranges: bool = True, fault: Fault = no_fault) -> Iterator[WebServer]:
     """A `WebServer` that runs meanwhile."""
     web = WebServer(folder, ranges, fault)

@@ -11,11 +11,13 @@ import sys
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
-from data_tools import mirror_room, remote
+from data_tools import mirror_room, remote, verifying
+from data_tools.__main__ import main as data_tools
 from data_tools.errors import UsageError
 from data_tools.manifest import MANIFEST, ShardError, read_manifest
 from data_tools.mirror import LocalOptions, Mirror, folder_of, mirror_at, open_set
@@ -243,6 +245,29 @@ def test_a_folder_is_the_same_for_a_url_whoever_signs_in(tmp_path: Path) -> None
     assert folder_of("some/folder", local) == Path("some/folder")
     with pytest.raises(UsageError, match=r"ftp.*no URL of shards"):
         folder_of("ftp://host/set", local)
+
+
+def test_no_more_shards_are_verified_at_once_than_there_is_room_for(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+
+    def each(function: Any, tasks: Any, workers: int, work: str) -> Any:
+        asked.append(workers)
+        return ((task, function(task)) for task in tasks)
+
+    monkeypatch.setattr(verifying, "each_result", each)
+    for gb, workers in ((LIMIT, 2), (0.0, 4)):
+        mirror = opened(f"file://{source}", tmp_path / str(workers), gb)
+        assert verify(mirror.folder, 9) == [] and asked.pop() == workers
+
+
+@pytest.mark.slow
+def test_many_workers_verify_in_little_room(many_shards: Path, tmp_path: Path) -> None:
+    local = ["--local", str(tmp_path), "--local-gb", str(LIMIT), "--workers", "9"]
+    with serving(many_shards) as web:
+        assert data_tools(["verify", web.url, *local]) == 0
+    assert sum(path.stat().st_size for path in tmp_path.rglob("*.tar")) <= LIMIT * 1e9
 
 
 _FETCH = """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import json
 import shutil
 from pathlib import Path
@@ -11,7 +12,8 @@ import pytest
 
 from data_tools.__main__ import main
 from data_tools.keep import KEEP, POOR, Row, read_keep, write_keep
-from data_tools.manifest import read_manifest, read_stats
+from data_tools.manifest import MANIFEST, read_manifest, read_stats
+from servers import serving
 
 
 @pytest.fixture
@@ -78,6 +80,37 @@ def test_scores_are_honoured(shards: Path, tmp_path: Path) -> None:
     assert sorted(rows) == keys
     assert rows[keys[-1]] == scored[keys[-1]]
     assert [rows[key].verdict for key in keys[:3]] == [POOR, POOR, KEEP]
+
+
+def test_a_set_by_url_is_filtered_without_its_tars(
+    shards: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    for stats in shards.glob("*-0*.json"):  # the fixture's have another hash
+        entries = json.loads((shards / MANIFEST).read_text())
+        for entry in entries["shards"]:
+            if entry["name"] == stats.with_suffix(".tar").name:
+                entry["sha256"] = hashlib.sha256(stats.read_bytes()).hexdigest()
+        (shards / MANIFEST).write_text(json.dumps(entries))
+    for name, rules in (("here", []), ("there", ["--local", str(tmp_path / "copies")])):
+        with serving(shards) as web:
+            given = web.url if name == "there" else str(shards)
+            argv = [given, str(tmp_path / name), "--min-sharpness", "22", *rules]
+            assert main(["filter", *argv]) == 0
+    assert f"--data.shards {web.url} --data.manifest" in capsys.readouterr().out
+    assert (tmp_path / "there").read_bytes() == (tmp_path / "here").read_bytes()
+    assert not any(name.endswith(".tar") for _, name in web.asked)
+    bucket = ["filter", f"file://{shards}", str(tmp_path / "bucket"), "--min-sharpness", "22"]
+    assert main([*bucket, "--local", str(tmp_path / "others")]) == 0
+    assert (tmp_path / "bucket").read_bytes() == (tmp_path / "here").read_bytes()
+    (shards / "report.csv").unlink()
+    with serving(shards) as web:
+        argv = ["filter", web.url, str(tmp_path / "none"), "--local", str(tmp_path / "third")]
+        assert main(argv) == 1
+    assert "holds no report.csv" in capsys.readouterr().err
 
 
 def test_shards_without_a_report_are_refused(

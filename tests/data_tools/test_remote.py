@@ -11,9 +11,10 @@ import pytest
 from botocore.exceptions import ClientError, NoCredentialsError
 from fsspec.registry import _registry
 
-from data_tools import remote
+from data_tools import remote, remote_errors
 from data_tools.errors import MissingPackage, UsageError
-from data_tools.remote import Remote, RemoteError, RemoteMissing, is_remote, without_secrets
+from data_tools.remote import Remote, RemoteError, RemoteMissing, is_remote
+from data_tools.remote_errors import without_secrets
 
 
 @pytest.mark.parametrize(
@@ -90,6 +91,9 @@ def test_files_go_there_and_come_back(tmp_path: Path) -> None:
     place.put(file, "one")
     assert place.size("one") == 25_600
     assert place.read("one") == file.read_bytes()
+    assert place.read_part("one", 300, 1000) == file.read_bytes()[300:1000]
+    place.put(file, "other")
+    assert place.names("o*e") == ["one"]
     into = tmp_path / "into"
     into.write_bytes(file.read_bytes()[:1000])
     place.fetch("one", 25_600, into)
@@ -115,11 +119,11 @@ def test_files_go_there_and_come_back(tmp_path: Path) -> None:
     ],
 )
 def test_what_is_tried_again(error: Exception, verdict: str | None) -> None:
-    assert remote._judge(error)[0] == verdict
+    assert remote_errors.judge(error)[0] == verdict
     wrapped = FileNotFoundError("http://host/x")  # as fsspec tells of any failure of HTTP
     wrapped.__cause__ = error
     if verdict is not None:
-        assert remote._judge(wrapped)[0] == verdict
+        assert remote_errors.judge(wrapped)[0] == verdict
 
 
 def test_a_bug_of_ours_is_not_tried_again() -> None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import json
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -11,16 +14,17 @@ pytest.importorskip("s3fs")
 pytest.importorskip("moto")
 
 import s3fs
-from moto.server import ThreadedMotoServer
+from moto.moto_server.threaded_moto_server import DomainDispatcherApplication
 from safetensors import safe_open
 
 from data_tools import remote
 from data_tools.__main__ import main as data_tools
 from runs import command, losses
-from servers import serving
+from servers import s3_serving, serving
 from trainer import calibrate, evaluate, refine
 from trainer.run import main
 from trainer.train import timing
+from trainer.train.display import Tracker
 
 SIZE = ["--data.threads", "1", "--train.steps", "3", "--data.val_clips", "1"]
 
@@ -47,30 +51,42 @@ def undisturbed(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """A bucket of a server of Amazon's protocol."""
-    for name, value in (
-        ("AWS_ACCESS_KEY_ID", "who"),
-        ("AWS_SECRET_ACCESS_KEY", "quietly"),
-        ("AWS_DEFAULT_REGION", "us-east-1"),
-        ("AWS_EC2_METADATA_DISABLED", "true"),
-    ):
-        monkeypatch.setenv(name, value)
-    server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
-    remote._file_system.cache_clear()
-    s3fs.S3FileSystem().mkdir("shards")
-    try:
+    with s3_serving() as environment:
+        for name, value in environment.items():
+            monkeypatch.setenv(name, value)
+        remote._file_system.cache_clear()
+        s3fs.S3FileSystem().mkdir("shards")
         yield "s3://shards"
-    finally:
-        server.stop()
         s3fs.S3FileSystem.clear_instance_cache()
+
+
+@pytest.fixture
+def throttled(monkeypatch: pytest.MonkeyPatch) -> Counter[tuple[str, str]]:
+    """The bucket's server asks twice to slow down, for each tar that is written or read.
+
+    Counts requests by method and path.
+    """
+    asked: Counter[tuple[str, str]] = Counter()
+    honest = DomainDispatcherApplication.__call__
+
+    def answer(self: Any, request: dict[str, Any], start: Callable[..., Any]) -> Iterable[bytes]:
+        key = request["REQUEST_METHOD"], request["PATH_INFO"]
+        asked[key] += 1
+        if key[0] not in ("GET", "PUT") or not key[1].endswith(".tar") or asked[key] > 2:
+            return honest(self, request, start)  # type: ignore[no-any-return]
+        request["wsgi.input"].read(int(request.get("CONTENT_LENGTH") or 0))
+        start("503 Slow Down", [("Content-Type", "application/xml")])
+        return [b"<Error><Code>SlowDown</Code><Message>reduce your request rate</Message></Error>"]
+
+    monkeypatch.setattr(DomainDispatcherApplication, "__call__", answer)
+    return asked
 
 
 def test_a_training_by_http_is_the_same_through_resets_throttling_and_cut_bodies(
     many_shards: Path,
     expected: list[float | None],
     tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     faults = {0: "reset", 1: "503", 2: "truncate", 3: "429"}
@@ -78,6 +94,8 @@ def test_a_training_by_http_is_the_same_through_resets_throttling_and_cut_bodies
     def fault(method: str, name: str, before: int) -> str:
         return faults.get(before, "") if method == "GET" and not name.startswith("test") else ""
 
+    tracked: list[dict[str, float]] = []
+    monkeypatch.setattr(Tracker, "log", lambda self, step, figures: tracked.append(figures))
     with serving(many_shards, fault=fault) as web:
         url = web.url.replace("//", "//who:quietly@") + "/set?signature=secret"
         run = tmp_path / "run"
@@ -87,17 +105,26 @@ def test_a_training_by_http_is_the_same_through_resets_throttling_and_cut_bodies
     assert losses(run) == expected
     assert web.asked["GET", "train-000000.tar"] >= 5
     said = capsys.readouterr()
+    summary = json.loads((run / "summary.json").read_text())
+    names = {name for _, name in web.asked if name.endswith(".tar")}
+    whole = sum((many_shards / name).stat().st_size for name in names)
+    assert whole < summary["fetched_bytes"] < web.bytes  # of bodies that were reset a part is lost
+    assert summary["fetch_retries"] >= 4 * len(names - {"test-000000.tar"})
+    assert f"{summary['fetch_retries']} requests tried again" in said.out
+    told = [each["train/fetched_bytes"] for each in tracked if "train/loss" in each]
+    assert len(told) == 3 and 0 < told[-1] <= summary["fetched_bytes"]
     written = b"".join(path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())
     assert "quietly" not in said.out + said.err and "secret" not in said.out + said.err
     assert b"quietly" not in written and b"secret" not in written
     assert web.url in (run / "config.yaml").read_text()
 
 
-def test_a_bucket_is_packed_into_trained_from_and_measured(
+def test_a_bucket_that_asks_to_slow_down_is_packed_into_trained_from_and_measured(
     clips_folder: Path,
     many_shards: Path,
     expected: list[float | None],
     bucket: str,
+    throttled: Counter[tuple[str, str]],
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
@@ -108,8 +135,12 @@ def test_a_bucket_is_packed_into_trained_from_and_measured(
     files = s3fs.S3FileSystem()
     for path in many_shards.iterdir():
         assert files.cat_file(f"{url}/{path.name}") == path.read_bytes(), path.name
+    assert throttled["PUT", "/shards/set/train-000000.tar"] == 3
+    throttled.clear()
     assert main(command(Path("x"), tmp_path / "run", *SIZE, *copies, "--data.shards", url)) == 0
+    assert throttled["GET", "/shards/set/train-000000.tar"] == 3
     assert losses(tmp_path / "run") == expected
+    assert json.loads((tmp_path / "run" / "summary.json").read_text())["fetch_retries"] >= 8
     local = ["--local", str(tmp_path / "copies")]
     assert data_tools(["info", url, *local]) == 0
     assert data_tools(["verify", url, *local, "--workers", "1"]) == 0
@@ -141,7 +172,9 @@ def test_by_blocks_shards_are_fetched_ahead_in_little_room(
     assert main(argv) == 0
     assert losses(run) == losses(tmp_path / "here")
     assert sum(path.stat().st_size for path in copies.rglob("*.tar")) <= 1.8e6
-    assert "samples are shuffled within blocks of" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "samples are shuffled within blocks of" in said
+    assert said.count("shards are fetched whole, and a block's clips come out of one or two") == 2
 
 
 @pytest.mark.slow

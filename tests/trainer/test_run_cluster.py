@@ -9,14 +9,17 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from data_tools.packing import pack
 from data_tools.plan import PackOptions
 from runs import REPOSITORY, command, train_rows
+from servers import s3_serving, serving
 from trainer.data.dataset import Dataset
 from trainer.data.sampler import TrainSampler
 from trainer.train import checkpoint
@@ -60,6 +63,13 @@ def agent(said, endpoint, argv, nodes, share):
         local_addr="127.0.0.1", monitor_interval=0.1,
     )
     elastic_launch(config, worker)(said, argv)
+
+def rank(said, argv, rank, world, port, environment):
+    os.environ.update(
+        environment, RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(world),
+        LOCAL_WORLD_SIZE=str(world), MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port),
+    )
+    worker(said, argv)
 
 def watcher(said, rank, port, ends):
     redirect(said)
@@ -228,6 +238,98 @@ def check_saved(run: Path, said: Path) -> int:
     return len(rows)
 
 
+def check_order(rows: list[Any], folders: tuple[Path, Path]) -> int:
+    """That every step, whoever did it, had its share of the one order; the steps of an epoch."""
+    dataset = Dataset(folders, "train")
+    sampler = TrainSampler(dataset.windows, 8, sets=dataset.sets, weights=(0.7, 0.3))
+    for step, rank, world, _, row in rows:
+        whole = sampler.batch(step)
+        share = slice(rank * 8 // world, (rank + 1) * 8 // world)
+        expected = [whole.clip, whole.start, whole.audio_start, whole.label]
+        assert row == [x[share].tolist() for x in expected]
+    return sampler.steps_per_epoch
+
+
+def killed_by_url(
+    starter: Starter,
+    urls: tuple[str, str],
+    folders: tuple[Path, Path],
+    tmp_path: Path,
+    worlds: tuple[int, ...],
+    seconds: Callable[[], float],
+    steps: int,
+    **environment: str,
+) -> None:
+    """Train from two weighted remote sets; kill -9 all processes again and again, the last but one.
+
+    Args:
+        folders: where the same sets lie.
+        worlds: how many processes each start has; the last one goes on to the end.
+        seconds: after which each is killed, counted from the first batches on.
+        steps: of the whole training.
+    """
+    run = tmp_path / "run"
+    argv = command(Path(urls[0]), run, "--train.steps", str(steps), "--train.device", "cpu")
+    argv[1:2] = urls
+    argv += ["--data.weights", "0.7", "0.3", "--run.save_steps", "2", "--data.val_clips", "1"]
+    argv += ["--data.local", str(tmp_path / "copies"), "--resume", "auto"]
+    given: list[Any] = []
+    for number, world in enumerate(worlds):
+        said = [tmp_path / f"{number}-{rank}" for rank in range(world)]
+        job = {"argv": argv, "world": world, "port": free_port(), "environment": environment}
+        started = [starter.start("rank", each, rank=rank, **job) for rank, each in enumerate(said)]
+        if number + 1 == len(worlds):
+            assert [starter.wait(each, 120) for each in started] == [0] * world, said[0].read_text()
+        else:
+            wait_for(lambda said=said, world=world: len(samples(said[0], world)) > 2)
+            time.sleep(seconds())
+            for each in started:
+                os.kill(each, signal.SIGKILL)
+            assert {starter.wait(each, 30) for each in started} == {-signal.SIGKILL}
+        last = [row for each in said for row in samples(each, world)]
+        given += last
+    check_order(given, folders)
+    # none skipped, and of those that were done again none another
+    assert [row.step for row in train_rows(run)] == list(range(steps))
+    assert {step for step, *_ in given} >= set(range(steps)) and min(row[0] for row in last) > 0
+    assert checkpoint.load(run / "last.pt")["step"] == steps
+
+
+def test_killed_and_with_more_processes_a_run_by_url_has_the_samples_that_were_due(
+    starter: Starter, many_shards: Path, shards_folder: Path, tmp_path: Path
+) -> None:
+    folders = many_shards, shards_folder
+    with serving(many_shards) as one, serving(shards_folder) as other:
+        urls = f"{one.url}/one", f"{other.url}/two"
+        killed_by_url(
+            starter, urls, folders, tmp_path, (1, 2), lambda: 0.0, 12, NO_PROXY="127.0.0.1"
+        )
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_killed_at_any_moment_a_run_from_buckets_has_the_samples_that_were_due(
+    starter: Starter,
+    many_shards: Path,
+    shards_folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pytest.importorskip("moto")
+    s3fs, folders = pytest.importorskip("s3fs"), (many_shards, shards_folder)
+    rng = np.random.default_rng(0)
+    with s3_serving() as environment:
+        for name, value in environment.items():
+            monkeypatch.setenv(name, value)
+        files = s3fs.S3FileSystem(skip_instance_cache=True)
+        files.mkdir("two-sets")
+        for name, folder in zip(("one", "two"), folders, strict=True):
+            files.put(f"{folder}/*", f"two-sets/{name}/")
+        urls = "s3://two-sets/one", "s3://two-sets/two"
+        worlds, wait = (2, 1, 2, 1, 2), partial(rng.uniform, 0, 0.6)
+        killed_by_url(starter, urls, folders, tmp_path, worlds, wait, 24, **environment)
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_machines_come_and_die_and_no_sample_is_lost(
@@ -254,22 +356,16 @@ def test_machines_come_and_die_and_no_sample_is_lost(
     done = check_saved(run, a)
     assert a.read_text().count(SENTENCE) == 1 and "failed to connect" not in a.read_text()
 
-    # every step, whoever did it, had its share of the one order
-    dataset = Dataset((shards_folder, tmp_path / "other"), "train")
-    sampler = TrainSampler(dataset.windows, 8, sets=dataset.sets, weights=(0.7, 0.3))
+    given = [*samples(a, 1), *samples(a, 2), *samples(b, 2)]
+    per_epoch = check_order(given, (shards_folder, tmp_path / "other"))
     seen: dict[tuple[int, int], set[int]] = {}
-    for step, rank, world, _, rows in (*samples(a, 1), *samples(a, 2), *samples(b, 2)):
-        whole = sampler.batch(step)
-        share = slice(rank * 8 // world, (rank + 1) * 8 // world)
-        expected = [whole.clip, whole.start, whole.audio_start, whole.label]
-        assert rows == [x[share].tolist() for x in expected]
+    for step, rank, world, *_ in given:
         seen.setdefault((step, world), set()).add(rank)
     assert set(range(done)) <= {
         step for (step, world), ranks in seen.items() if len(ranks) == world
     }
     assert {world for _, world in seen} == {1, 2}
     # neither came at the end of an epoch, whose first step would be anyone's
-    per_epoch = sampler.steps_per_epoch
     assert min(step for step, world in seen if world == 2) % per_epoch
     assert min(row[0] for row in samples(a, 1, alone)) % per_epoch
 

@@ -44,6 +44,7 @@ class Dataset:
         used: (clips,) bool, whether `keep` lets the clip through.
         windows: (clips,) int64, 5-frame windows in each clip; 0 for a clip that is not used.
         frame_shapes: (height, width, channels) -> clips that have it.
+        remote: whether any shards are fetched from elsewhere.
 
     Raises:
         ShardError: shards are missing or damaged (all named), or the split of a set holds no clip.
@@ -83,7 +84,7 @@ class Dataset:
         # Zeros take memory only where they are written to, as training goes.
         self._fits = np.zeros(len(self._frames), np.bool_)  # frames: looked at, and not too large
         self._heads: dict[int, frozenset[bytes]] = {}  # by their length
-        self._remote = any(shard.mirror is not None for shard in self.shards)
+        self.remote = any(shard.mirror is not None for shard in self.shards)
 
     @cached_property
     def keys(self) -> list[str]:
@@ -150,7 +151,7 @@ class Dataset:
         begins, sizes = self._places(frame.ravel())
         begin, end = begins.tolist(), (begins + sizes).tolist()
         shard = np.repeat(self._shard[segments.clip], sample_frames).tolist()
-        if self._remote:
+        if self.remote:
             views = self._fetched(shard, begin, end)
         else:
             tars = self._bytes
@@ -234,7 +235,7 @@ class Dataset:
         self, sound: NDArray[np.float32], clips: NDArray[np.int64], starts: NDArray[np.int64]
     ) -> None:
         span = sound.shape[1]
-        if self._remote:
+        if self.remote:
             self._fill_fetched(sound, clips, starts)
             return
         within = (starts >= 0) & (starts + span <= self._columns[clips])
@@ -315,7 +316,7 @@ class Dataset:
 
     def advise(self, segments: Segments, sample_frames: int) -> None:
         """Ask the kernel to read the segments ahead: one range each, since frames lie in a row."""
-        if self._remote:
+        if self.remote:
             for number in np.unique(self._shard[segments.clip]).tolist():
                 if (source := self.shards[number].source) is not None:
                     source[0].want(source[1])

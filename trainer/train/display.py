@@ -14,6 +14,7 @@ from rich.table import Table
 
 from data_tools.errors import MissingPackage, UsageError
 from data_tools.progress import PLAIN_SECONDS, Pace
+from data_tools.traffic import Traffic, so_far
 from trainer.config.settings import Config
 from trainer.data.cached import Counted
 from trainer.data.dataset import Dataset
@@ -165,15 +166,25 @@ class Tracker:
 
 
 def open_tracker(
-    config: Config, names: Sequence[str], folder: Path, total: int, loader: Loader
+    config: Config,
+    names: Sequence[str],
+    folder: Path,
+    total: int,
+    loader: Loader,
+    before: Traffic,
 ) -> Tracker:
     """What sends figures to those of --log.
+
+    Args:
+        before: what this process had fetched of remote sets before the run.
 
     Raises:
         UserError: as `Tracker`.
     """
     asked: dict[str, Callable[[], float]] = {
         "quarantined_clips": lambda: len(loader.quarantine),
+        "fetched_bytes": lambda: so_far().since(before).bytes,
+        "fetch_retries": lambda: so_far().since(before).retries,
     }
     if isinstance(store := loader.store, Counted):
         asked |= {"cache_frames_found": lambda: store.found, "cache_frames": lambda: store.asked}

@@ -173,6 +173,15 @@ def announce_sets(
             f"samples are shuffled within blocks of {sampler.block_clips:,} clips, "
             f"{sampler.nodes} at a time; a block lasts {sampler.block_steps:,} steps"
         )
+        largest = max(dataset.shards, key=len)
+        if len(largest) > sampler.block_clips:
+            gb = 1.1 * sampler.nodes * len(largest) * dataset.clip_bytes / 1e9
+            say(
+                f"note: a block holds {sampler.block_clips:,} clips, {largest.tar.name} has "
+                f"{len(largest):,}: shards are fetched whole, and a block's clips come out of one "
+                f"or two of them; give --data.block_gb {gb:.2g} or more, or pack smaller shards "
+                "(--shard-mb)"
+            )
     elif scarce:
         say(
             f"note: data.local_gb {config.data.local_gb:g} is less than the sets take, and the "

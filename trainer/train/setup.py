@@ -16,6 +16,7 @@ from data_tools.errors import UsageError
 from data_tools.manifest import read_manifest
 from data_tools.mirror import open_sets
 from data_tools.shards import open_shards
+from data_tools.traffic import Traffic, so_far
 from trainer.config import check
 from trainer.config.command import save_config
 from trainer.config.settings import Config, DecodeDevice, Options, several
@@ -73,6 +74,7 @@ class Opened:
         total: steps of the whole training.
         best: largest K=5 accuracy of validations so far, 0..1; -1 before the first.
         began: time.monotonic() at which the run would have begun without its interruptions.
+        before: what this process had fetched of remote sets before.
     """
 
     config: Config
@@ -92,6 +94,7 @@ class Opened:
     total: int
     best: float
     began: float
+    before: Traffic
 
     @property
     def device(self) -> torch.device:
@@ -101,6 +104,10 @@ class Opened:
     def say(self, text: str) -> None:
         """Print a line, however long, in one colour."""
         self.console.print(text, highlight=False, soft_wrap=True)
+
+    def fetched(self) -> Traffic:
+        """What this process has fetched of remote sets for this run since it was opened."""
+        return so_far().since(self.before)
 
     def seconds(self) -> float:
         """How long the run has taken so far, interruptions left out."""
@@ -145,7 +152,7 @@ def _open(
     console: Console,
     stack: ExitStack,
 ) -> Opened:
-    began = time.monotonic()
+    began, before = time.monotonic(), so_far()
     folder, resumed = open_folder(config, options, processes, stack)
     config, dataset = _open_data(config, options, folder, processes, console)
     sampler = make_sampler(config, dataset)
@@ -184,7 +191,7 @@ def _open(
         say(f"resumed at step {start} of {total}")
     step, guard = _make_step(config, options, sampler, device, processes, resumed, weights)
     tracker = display.open_tracker(
-        config, options.trackers if processes.first else (), folder, total, loader
+        config, options.trackers if processes.first else (), folder, total, loader, before
     )
     stack.callback(tracker.close)
     if tracker.metrics is not None:
@@ -193,7 +200,7 @@ def _open(
     best, seconds = (resumed.progress.best, resumed.progress.seconds) if resumed else (-1.0, 0.0)
     return Opened(
         config, options, processes, console, folder, dataset, sampler, loader, loader_options,
-        validation, step, guard, tracker, start, total, best, began - seconds,
+        validation, step, guard, tracker, start, total, best, began - seconds, before,
     )  # fmt: skip
 
 

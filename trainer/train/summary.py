@@ -66,6 +66,10 @@ def finish(opened: Opened, scores: Scores, finished: bool, stop: StopRequest) ->
             "sha256": origin.sha256,
             "layers": len(origin.layers),
         }
+    if opened.dataset.remote:
+        each = opened.processes.gather(opened.fetched())
+        summary["fetched_bytes"] = sum(one.bytes for one in each)
+        summary["fetch_retries"] = sum(one.retries for one in each)
     for name, measures in scores.items():
         summary |= {f"{name}_{measure}": value for measure, value in measures.items()}
     if not first:
@@ -89,6 +93,11 @@ def _print_summary(opened: Opened, summary: dict[str, Any], stop: StopRequest) -
         )
     if quarantined := summary["quarantined_clips"]:
         opened.say(f"{quarantined} clips were left out: a frame could not be decoded (see above)")
+    if opened.dataset.remote:
+        opened.say(
+            f"{summary['fetched_bytes'] / 1e6:,.1f} MB were fetched from where the shards lie, "
+            f"{summary['fetch_retries']:,} requests tried again"
+        )
     if stop or not summary["finished"]:
         what = "evaluation stopped" if summary["finished"] else "stopped"
         by = stop.signal or "a signal to another process"

@@ -143,6 +143,9 @@ class Trainer:
             check_loss(self.opened, row["step"], row["loss"])
             if row["phase"] == "train":
                 figures = {k: v for k, v in row.items() if k.endswith("_ms") or k == "loss"}
+                if self.opened.dataset.remote:
+                    fetched = self.opened.fetched()
+                    figures |= {"fetched_bytes": fetched.bytes, "fetch_retries": fetched.retries}
                 self.opened.tracker.log(row["step"], {f"train/{k}": v for k, v in figures.items()})
 
     def _validate(self, epoch: int, step: int) -> dict[str, float] | None:

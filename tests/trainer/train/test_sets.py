@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import shutil
 import signal
 import tarfile
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -112,6 +114,24 @@ def test_what_is_used_of_each_set_is_said(
     assert f"6 clips, 25.0% of the samples, gone through {rounds:.2f} times an epoch" in said
     assert "note: 4 clips of set 2 are too short (under 20 frames) and are not used" in said
     assert "of set 1 are too short" not in said
+
+
+def test_blocks_that_are_smaller_than_a_shard_are_told_of(shards_folder: Path) -> None:
+    said = []
+    for gb in (0.5e-3, 1.0):
+        data = Data(shards=str(shards_folder), order="blocks", block_gb=gb, nodes=2)
+        config = Config(data=data, train=Train(batch_size=8))
+        console = Console(record=True, width=300, file=io.StringIO())
+        dataset = open_dataset(config, console)
+        announce_sets(config, dataset, make_sampler(config, dataset), console)
+        said.append(console.export_text())
+    few, enough = (re.search(r"note: a block holds .*", each) for each in said)
+    assert few is not None and enough is None
+    assert "train-000000.tar has 7: shards are fetched whole" in few[0]
+    advised = re.search(r"--data.block_gb (\S+) or more", few[0])
+    assert advised is not None
+    config = replace(config, data=replace(data, block_gb=float(advised[1])))
+    assert make_sampler(config, dataset).block_clips >= 7
 
 
 def test_sets_of_other_pictures_are_refused_in_one_sentence(
