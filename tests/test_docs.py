@@ -164,7 +164,7 @@ def test_options_that_a_page_mentions_exist(page: Path) -> None:
     ours = {
         "trainer.run trainer.sync trainer.evaluate trainer.refine trainer.calibrate trainer.export",
         "benchmarks.compare_loaders benchmarks.profile_steps benchmarks.growth benchmarks.report",
-        "benchmarks.studies.loss benchmarks.gpu_suite",
+        "benchmarks.studies.loss benchmarks.gpu_suite benchmarks.faults benchmarks.fuzz",
     }
     known = {option for names in ours for module in names.split() for option in options(module, "")}
     for sub in ("prepare", "pack", "verify", "filter", "info", "synth"):

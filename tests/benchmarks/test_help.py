@@ -14,6 +14,7 @@ COMMANDS = [
     "finetune",
     "first_step",
     "front_picture",
+    "fuzz.__main__",
     "gpu_suite.__main__",
     "growth",
     "inference_speed",
