@@ -93,7 +93,7 @@ class Remote:
         match = _URL.match(self.url)
         if match is None or self.protocol not in _PACKAGES:
             known = ", ".join(f"{name}://" for name in _PACKAGES)
-            raise UsageError(f"{shown(self.shown)} is no URL of shards; known are {known}")
+            raise UsageError(f"{shown(self.shown)} is no URL that can be read; known are {known}")
         if not match[2].strip("/") or (self.protocol != "file" and match[2].startswith("/")):
             raise UsageError(f"a URL of {self.protocol}:// names no bucket or server")
         if _CONTROL.search(self.url):
@@ -239,6 +239,22 @@ class Remote:
                     failures = failures + 1 if place.have <= most else 1
                     most = max(most, place.have)
                     self._wait(name, error, failures)
+
+    def fetch_unsized(self, name: str, into: Path) -> None:
+        """Write to `into` a file whose size the server does not say; whole, or not at all.
+
+        Raises:
+            RemoteMissing, RemoteError: as `read`.
+        """
+
+        def whole() -> None:
+            try:
+                self._files().get_file(self._path(name), str(into))
+            except BaseException:
+                into.unlink(missing_ok=True)
+                raise
+
+        self._tried(name, whole)
 
     def put(self, file: Path, name: str) -> None:
         """Write a file there: whole, or not at all.
