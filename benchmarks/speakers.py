@@ -14,7 +14,7 @@ ones joined; with --heads, synthetic heads, by a network of their own. The thres
 import sys
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import permutations
 from pathlib import Path
 from typing import Any
@@ -23,13 +23,14 @@ import av
 import cv2
 import numpy as np
 import simplejpeg
+import torch
 from jsonargparse import Namespace
 from numpy.typing import NDArray
 
 from benchmarks.changes import strangers
 from benchmarks.markdown import table
 from benchmarks.options import command_line, run
-from benchmarks.planted import Take, head, measure
+from benchmarks.planted import BEYOND, Take, head
 from benchmarks.result import report
 from benchmarks.strangers.groups import listed
 from benchmarks.videos import write_video
@@ -38,10 +39,13 @@ from data_tools.mfcc import FPS, SAMPLE_RATE, SAMPLES_PER_FRAME
 from data_tools.progress import progress
 from trainer.model.network import Network, load_network
 from trainer.model.weights import find_weights
+from trainer.score.centred import score_centred_in_pieces
+from trainer.score.embed import embed_sound, features
 from trainer.score.faces import measure_faces
 from trainer.score.options import MeasureOptions
+from trainer.score.scoring import REACH
 from trainer.score.speaking import tell_speakers
-from trainer.score.trust import TrackResult
+from trainer.score.trust import TrackResult, judge_track
 
 SECONDS = (8.0, 5.0, 3.0)
 WORDS = {
@@ -118,11 +122,37 @@ def pieces(takes: Sequence[Take], seconds: float) -> list[Take]:
     ]
 
 
-def told(faces: Sequence[Take], sound: NDArray[np.int16], network: Network) -> list[TrackResult]:
-    """What is said of faces side by side that are seen with a sound."""
-    return tell_speakers(
-        [measure(replace(face, audio=sound), network) for face in faces]  # of the same video
-    )
+class Pairs:
+    """What is said of faces that are seen with a sound; each sound is embedded once.
+
+    Args:
+        network: that measures.
+    """
+
+    def __init__(self, network: Network) -> None:
+        self._network = network
+        self._sounds: dict[str, torch.Tensor] = {}
+
+    def told(
+        self, faces: Sequence[Take], audio: NDArray[np.int16], name: str = ""
+    ) -> list[TrackResult]:
+        """What is said of them.
+
+        name: of the sound, if it is asked about again.
+        """
+        sound_LD = self._sounds.get(name)
+        if sound_LD is None:
+            padded = np.pad(audio, (0, BEYOND))
+            sound_LD = embed_sound(self._network.model, features(padded))
+            if name:
+                self._sounds[name] = sound_LD
+        return tell_speakers([self._track(face, sound_LD) for face in faces])
+
+    def _track(self, face: Take, sound_LD: torch.Tensor) -> TrackResult:
+        lips_KD = face.lips_KD
+        score = score_centred_in_pieces([lips_KD], [sound_LD], REACH, len(lips_KD), follow=True)
+        span, calibration = (0.0, face.seconds), self._network.calibration
+        return judge_track("pair", face.name, span, 1.0, score, calibration, "centred")
 
 
 def judge(
@@ -138,29 +168,28 @@ def judge(
     rng = np.random.default_rng(20)
     pairs = [
         (one, two)
-        for one, two in permutations(clips, 2)
-        if speakers[one.name] != speakers[two.name]
+        for one, two in permutations(range(len(clips)), 2)
+        if speakers[clips[one].name] != speakers[clips[two].name]
     ]
     pairs = [pairs[place] for place in rng.permutation(len(pairs))[:_MOST_PAIRS]]
+    told = Pairs(network).told
     with progress("who speaks", len(pairs), "pairs") as advance:
         for one, two in pairs:
-            group = one.group if one.group == two.group else "mixed"
-            add = tallies.setdefault(("one", group), Tally()).add
-            add(told((one, two), one.audio, network), {0})
-            half = len(one.audio) // 2
-            turns = np.concatenate([one.audio[:half], two.audio[half:]])
-            tallies.setdefault(("turns", group), Tally()).add(
-                told((one, two), turns, network), {0, 1}
-            )
-            thirds = [
-                other
-                for other in clips
-                if speakers[other.name] not in (speakers[one.name], speakers[two.name])
-            ]
+            group = clips[one].group if clips[one].group == clips[two].group else "mixed"
+            faces = clips[one], clips[two]
+
+            def add(kind: str, said: list[TrackResult], speak: set[int], of: str = group) -> None:
+                tallies.setdefault((kind, of), Tally()).add(said, speak)
+
+            add("one", told(faces, clips[one].audio, str(one)), {0})
+            half = len(clips[one].audio) // 2
+            turns = np.concatenate([clips[one].audio[:half], clips[two].audio[half:]])
+            add("turns", told(faces, turns), {0, 1})
+            own = {speakers[face.name] for face in faces}
+            thirds = [n for n, other in enumerate(clips) if speakers[other.name] not in own]
             for place in rng.permutation(len(thirds))[:_MOST_THIRDS]:
-                tallies.setdefault(("none", group), Tally()).add(
-                    told((one, two), thirds[place].audio, network), set()
-                )
+                third = thirds[place]
+                add("none", told(faces, clips[third].audio, str(third)), set())
             advance(1)
 
 
