@@ -47,7 +47,7 @@ from trainer.score.scoring import REACH
 from trainer.score.speaking import tell_speakers
 from trainer.score.trust import TrackResult, judge_track
 
-SECONDS = (8.0, 5.0, 3.0)
+SECONDS = (8.0, 5.0)
 WORDS = {
     "one": "one of two speaks",
     "turns": "each speaks for half of it",
@@ -62,8 +62,8 @@ GROUPS = {
     "heads": "synthetic heads",
     "mixed": "of two groups",
 }
-_MOST_PAIRS = 300  # of a length and a network, drawn from all
-_MOST_THIRDS = 2  # voices of others, for each pair
+_MOST_PAIRS = 100  # of a length and a network, drawn from all
+_MOST_THIRDS = 1  # voices of others, for each pair
 _SIDE = 360  # pixels of a face's half of a video
 
 

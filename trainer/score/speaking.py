@@ -27,12 +27,12 @@ COLUMNS = ("speaking", "speaking_rank", "speaker")
 
 # Deviations by which the windows given to a face must stand out of chance, and of every other
 # face's in the same windows; and by which all of its windows must, whatever the others do, who may
-# speak as well. Of strangers a listener's windows reached 2.4 at the common offset, a speaker's 4.4
-# in 8 s and more; where neither spoke the better one reached 4.3 once in a hundred
-# (python -m benchmarks.speakers).
+# speak as well. Of strangers, in 8 s, a listener's windows reached 2.6 at the common offset and a
+# speaker's 4.5 or more; where neither spoke the better one reached 3.6 (benchmarks.speakers).
 STRENGTH, MARGIN, BY_ITSELF = 4.0, 3.0, 4.5
 LEAST_SECONDS = 1.0  # that a face must be given, and be on screen with others, to be judged
-LISTENER = 0.5  # share of a face's windows that others must be sure to speak in
+# Of a listener's windows others are sure to speak in so many, and it fits best in so few.
+LISTENER, _OWN = 0.5, 0.25
 
 _SMOOTH = 50  # windows, over which it is told who fits best just now
 _BLOCK = 5  # windows added up before the search
@@ -144,8 +144,11 @@ def _judge(tracks: Sequence[TrackResult]) -> list[Speaking]:
         own_T = together_T & np.isfinite(z_TF[:, face])
         count = max(1, int(own_T.sum()))
         others = int((own_T & given_T & (who_T != face)).sum()) / count
-        role: Role = "speaks" if sure[face] else "listens" if others >= LISTENER else "not sure"
-        judged.append(Speaking(int((own_T & (leads_T == face)).sum()) / count, role))
+        share = int((own_T & (leads_T == face)).sum()) / count
+        role: Role = "speaks" if sure[face] else "not sure"
+        if not sure[face] and others >= LISTENER and share <= _OWN:
+            role = "listens"
+        judged.append(Speaking(share, role))
     return judged
 
 
