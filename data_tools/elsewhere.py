@@ -15,7 +15,8 @@ from data_tools.atomic import NO_ROOM
 from data_tools.errors import UsageError, UserError
 from data_tools.names import first_line, shown
 from data_tools.progress import progress, still_alive
-from data_tools.remote import Remote, is_remote, without_secrets
+from data_tools.remote import Remote, is_remote
+from data_tools.remote_errors import without_secrets
 
 STDIN = "-"
 _PIECE = 1 << 20  # bytes

@@ -43,8 +43,6 @@ examples:
       many videos and other weights than the package's, one row per face track in offsets.csv
   syncnet talk.mp4 --html report.html
       a page to look at: faces, charts over time, the video with its sound as it is or mended
-  curl -s https://example.org/talk.mp4 | syncnet -       (or: syncnet https://example.org/talk.mp4)
-      standard input, or a URL, copied to a temporary file; of s3:// and others by fsspec
   syncnet talk.mp4 --fix mended.mp4
       a copy, its sound in place (encoded anew only where it jumps or drifts), measured again
   syncnet VIDEOS/ --out RESULTS --workers 8 --fix-dir MENDED
