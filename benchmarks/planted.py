@@ -23,7 +23,7 @@ from trainer.score.embed import embed_lips, embed_sound, features
 from trainer.score.scoring import REACH
 from trainer.score.trust import TrackResult, judge_track
 
-_BEYOND = 240  # samples that the last window reaches beyond the last frame
+BEYOND = 240  # samples that the last window reaches beyond the last frame
 _AT_ONCE = 25  # frames
 
 
@@ -106,7 +106,7 @@ def pause(take: Take, moment: float) -> tuple[float, float]:
 
 def measure(take: Take, network: Network) -> TrackResult:
     """What `syncnet` says of a track."""
-    sound_KD = embed_sound(network.model, features(np.pad(take.audio, (0, _BEYOND))))
+    sound_KD = embed_sound(network.model, features(np.pad(take.audio, (0, BEYOND))))
     count = min(len(take.lips_KD), len(sound_KD))
     lips_KD, sound_KD = take.lips_KD[:count], sound_KD[:count]
     score = score_centred_in_pieces([lips_KD], [sound_KD], REACH, count, follow=True)

@@ -35,6 +35,7 @@ from benchmarks import (
     real_refine,
     real_speech,
     shift_recovery,
+    speakers,
     timing_cost,
 )
 from benchmarks.faults import table as faults
@@ -162,6 +163,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "finetune": _one("finetune", finetune.readme),
     "changes": _one("changes", changes.readme),
     "fuzz": _one("fuzz", fuzz.readme),
+    "speakers": _when_measured("speakers", speakers.readme),
     "shifts": _one("shift_recovery", shift_recovery.readme),
     "cpu_step": _one("cpu_step", cpu_step.readme),
     "demo_time": _when_measured("demo_time", demo_time.readme),

@@ -12,17 +12,18 @@ from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from io import BytesIO
 from pathlib import Path
-from typing import Any, BinaryIO, Final, TypeVar
+from typing import Any, Final, TypeVar
 from urllib.parse import urlsplit, urlunsplit
 
 import fsspec
-from fsspec.callbacks import Callback
 
 from data_tools import traffic
 from data_tools.errors import MissingPackage, UsageError, UserError
 from data_tools.names import first_line, shown
 from data_tools.records import LARGEST
 from data_tools.remote_errors import judge, without_secrets
+from data_tools.remote_place import NoRanges, Part, Place
+from data_tools.remote_place import Stopped as Stopped
 
 TRIES: Final = 8  # of a request, before it is given up
 PAUSE: Final = 0.5  # seconds before the second try, twice as many before each further one
@@ -58,10 +59,6 @@ class RemoteMissing(RemoteError):
     """There is no such file."""
 
 
-class Stopped(Exception):
-    """Whoever wanted the file does so no more."""
-
-
 def is_remote(name: object) -> bool:
     """Whether `name` is a URL rather than a folder."""
     return isinstance(name, str) and _URL.match(name) is not None
@@ -93,7 +90,7 @@ class Remote:
         match = _URL.match(self.url)
         if match is None or self.protocol not in _PACKAGES:
             known = ", ".join(f"{name}://" for name in _PACKAGES)
-            raise UsageError(f"{shown(self.shown)} is no URL of shards; known are {known}")
+            raise UsageError(f"{shown(self.shown)} is no URL that can be read; known are {known}")
         if not match[2].strip("/") or (self.protocol != "file" and match[2].startswith("/")):
             raise UsageError(f"a URL of {self.protocol}:// names no bucket or server")
         if _CONTROL.search(self.url):
@@ -176,8 +173,8 @@ class Remote:
                 headers = {"Accept-Encoding": "identity", "Range": f"bytes={begin}-{end - 1}"}
                 ask = self._files().get_file
                 try:
-                    ask(self._path(name), stream, callback=_Part(end - begin), headers=headers)
-                except _NoRanges:
+                    ask(self._path(name), stream, callback=Part(end - begin), headers=headers)
+                except NoRanges:
                     return None
                 content = stream.getvalue()
             traffic.count(len(content))
@@ -228,7 +225,7 @@ class Remote:
             )
         read = self._read_on if self.protocol in _WEB else self._read_piece
         with into.open("ab") as stream:
-            place = _Place(stream, size, advance, stopped)
+            place = Place(stream, size, advance, stopped)
             failures = most = 0
             while place.have < size:
                 try:
@@ -239,6 +236,22 @@ class Remote:
                     failures = failures + 1 if place.have <= most else 1
                     most = max(most, place.have)
                     self._wait(name, error, failures)
+
+    def fetch_unsized(self, name: str, into: Path) -> None:
+        """Write to `into` a file whose size the server does not say; whole, or not at all.
+
+        Raises:
+            RemoteMissing, RemoteError: as `read`.
+        """
+
+        def whole() -> None:
+            try:
+                self._files().get_file(self._path(name), str(into))
+            except BaseException:
+                into.unlink(missing_ok=True)
+                raise
+
+        self._tried(name, whole)
 
     def put(self, file: Path, name: str) -> None:
         """Write a file there: whole, or not at all.
@@ -293,7 +306,7 @@ class Remote:
             words = without_secrets(first_line(error))
             raise RemoteError(f"{self.shown} cannot be opened: {words}") from None
 
-    def _read_piece(self, name: str, place: "_Place") -> None:
+    def _read_piece(self, name: str, place: Place) -> None:
         """Ask a bucket for the next part."""
         end = min(place.size, place.have + PIECE)
         content = self._files().cat_file(self._path(name), start=place.have, end=end)
@@ -302,7 +315,7 @@ class Remote:
         place.stream.write(content)
         place.relative_update()
 
-    def _read_on(self, name: str, place: "_Place") -> None:
+    def _read_on(self, name: str, place: Place) -> None:
         """Ask a web server for all that is lacking, or for all if it has no ranges."""
         headers = {"Accept-Encoding": "identity"}
         if place.have:
@@ -310,7 +323,7 @@ class Remote:
         place.asked = place.size - place.have
         try:
             self._files().get_file(self._path(name), place.stream, callback=place, headers=headers)
-        except _NoRanges:
+        except NoRanges:
             place.cut(0)
             return
         finally:
@@ -371,79 +384,3 @@ def _file_system(protocol: str, encoded: bool, process: int) -> Any:
     if protocol == "s3":
         traffic.listen_to_s3(files)
     return files
-
-
-class _NoRanges(Exception):
-    """All of a file comes instead of the part that was asked for."""
-
-
-class _Part(Callback):
-    """Of a transfer of so many bytes: ends it as it begins, if others come instead."""
-
-    def __init__(self, asked: int) -> None:
-        super().__init__()
-        self._asked = asked
-        self._coming: int | None = None
-
-    def set_size(self, size: int | None) -> None:
-        """How many bytes come, where the server says so; those of an error, too."""
-        self._coming = size
-
-    def relative_update(self, inc: int = 1) -> None:
-        """More was written."""
-        if inc and self._coming not in (None, self._asked):
-            raise _NoRanges
-
-
-class _Place(Callback):
-    """How far a transfer has come; fsspec tells it of what is written to `stream`.
-
-    Attributes:
-        have: bytes so far, of `size`.
-        asked: bytes that were asked for last.
-    """
-
-    def __init__(
-        self,
-        stream: BinaryIO,
-        size: int,
-        advance: Callable[[int], None],
-        stopped: Callable[[], bool],
-    ) -> None:
-        super().__init__()
-        self.stream, self.have, self.asked = stream, 0, size
-        self._advance, self._stopped = advance, stopped
-        self._coming: int | None = None
-        self.size = size  # of the file: fsspec's own `size`, of what comes, is not needed
-        if stream.tell() > size:
-            stream.truncate(0)
-        self._see()  # what was there before
-
-    def set_size(self, size: int | None) -> None:
-        """How many bytes come, where the server says so."""
-        self._coming = size
-
-    def relative_update(self, inc: int = 1) -> None:
-        """More was written."""
-        if inc and self.have and self._coming not in (None, self.asked):
-            raise _NoRanges
-        self.tell()
-        if self._stopped():
-            raise Stopped
-
-    def cut(self, size: int) -> None:
-        """Keep so many bytes alone."""
-        self.stream.truncate(size)
-        self.tell()
-
-    def tell(self) -> None:
-        """See how much is there, and tell whoever wants to know."""
-        traffic.count(max(0, self._see()))
-
-    def _see(self) -> int:
-        """The same; how much more it is than before."""
-        self.stream.flush()
-        have = self.stream.seek(0, os.SEEK_END)
-        more, self.have = have - self.have, have
-        self._advance(more)
-        return more

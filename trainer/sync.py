@@ -15,6 +15,7 @@ from rich.console import Console
 
 from data_tools import cli
 from data_tools.atomic import write_json
+from data_tools.elsewhere import Copies, check_videos, video_name
 from data_tools.errors import UsageError, UserError
 from data_tools.names import first_line, shown
 from trainer.batch.command import add_batch_options, check_batch, measure_many
@@ -29,7 +30,7 @@ from trainer.score.options import MeasureOptions, crop_note
 from trainer.score.report import as_json, plot, print_tracks
 from trainer.score.tolerance import Judged
 from trainer.score.trust import SyncError, TrackResult
-from trainer.score.video import try_measuring
+from trainer.score.video import measure_anywhere
 
 _DRAWN = 40  # tracks in one picture
 _REDIRECTED = 100  # characters of a line where neither a terminal nor COLUMNS sets a limit
@@ -87,7 +88,7 @@ def _parser() -> ArgumentParser:
         nargs="*",
         type=cli.file_name,
         metavar="VIDEO",
-        help="any video with sound",
+        help="any video with sound: a file, a URL (https://, s3://, ...), or - for standard input",
     )
     parser.add_argument(
         "--weights",
@@ -120,9 +121,8 @@ def _parse(argv: list[str]) -> Namespace:
     args = cli.parse(parser, options)
     if not videos:
         raise UsageError("VIDEO must be given (see --help)")
-    if "" in videos:
-        raise UsageError("VIDEO: a file name is empty")
-    args.videos = [Path(video) for video in videos]
+    args.videos = [video_name(video) for video in videos]
+    check_videos(args.videos, args.audio_stream, batch=args.out is not None)
     return args
 
 
@@ -139,7 +139,8 @@ def _work(argv: list[str]) -> int:
         with naming_device_faults():
             if args.out is not None:
                 return measure_many(args, weights, options, run, console)
-            return _run(args, weights, options, console)
+            with Copies() as copies:
+                return _run(args, weights, options, console, copies)
     except OSError as error:
         raise UserError(first_line(error)) from None
 
@@ -156,17 +157,14 @@ def _check(args: Namespace) -> Path:
         raise UsageError("--weights is needed: this package comes without any; train or give some")
     if args.fix and len(args.videos) > 1:
         raise UsageError("--fix takes one video")
-    if args.audio_stream is not None and args.out is None:
-        from data_tools.video.decode import check_audio_stream
-
-        check_audio_stream(args.audio_stream, args.videos)
+    files = [video for video in args.videos if isinstance(video, Path)]
     check_verdict(args)
     check_page(args)
     outputs = {f"--{name}": args[name] or None for name in ("json", "csv", "plot", "fix", "html")}
     outputs["--junit"] = args.junit
     if args.out and args.junit and args.junit.parent.resolve() == args.out.resolve():
         del outputs["--junit"]  # its folder is still to be made
-    cli.check_outputs(outputs, {"a video": args.videos, "the weights": [weights]})
+    cli.check_outputs(outputs, {"a video": files, "the weights": [weights]})
     if args.plot and args.plot.suffix.lower() != ".png":
         raise UsageError(f"--plot: {shown(args.plot)} must end in .png, which is what is drawn")
     if args.fix:
@@ -176,11 +174,13 @@ def _check(args: Namespace) -> Path:
             )
         from data_tools.video.remux import check_target
 
-        check_target(args.videos[0], args.fix)
+        check_target(Path(str(args.videos[0])), args.fix)
     return weights
 
 
-def _run(args: Namespace, weights: Path, options: MeasureOptions, console: Console) -> int:
+def _run(
+    args: Namespace, weights: Path, options: MeasureOptions, console: Console, copies: Copies
+) -> int:
     network = load_network(weights, options.device)
     if note := crop_note(network, options):
         print(f"sync: {note}", file=sys.stderr)
@@ -189,7 +189,7 @@ def _run(args: Namespace, weights: Path, options: MeasureOptions, console: Conso
     left_out: dict[str, list[str]] = {}
     status = 0
     for path in args.videos:
-        own, dropped = try_measuring(path, network, options)
+        own, dropped = measure_anywhere(path, copies, network, options)
         tracks += own
         if not own:
             status = 1
@@ -204,7 +204,7 @@ def _run(args: Namespace, weights: Path, options: MeasureOptions, console: Conso
     written = []
     if args.fix:
         try:
-            mended = mend_video(args.videos[0], args.fix, tracks, network, options)
+            mended = mend_video(copies.local(args.videos[0]), args.fix, tracks, network, options)
         except (SyncError, OSError) as error:
             against = first_line(error)
         else:

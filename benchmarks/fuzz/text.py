@@ -16,7 +16,8 @@ from data_tools.layouts import LAYOUTS, OfficialLists, in_layout, own_split
 from data_tools.mirror import folder_of
 from data_tools.names import shown
 from data_tools.records import RecordError
-from data_tools.remote import Remote, is_remote, without_secrets
+from data_tools.remote import Remote, is_remote
+from data_tools.remote_errors import without_secrets
 from data_tools.video.record import open_record
 from trainer.batch.inputs import batch_videos
 from trainer.batch.report import write_reports

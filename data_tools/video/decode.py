@@ -28,13 +28,17 @@ try:
 
     from data_tools.video.clock import Clock, demuxed, in_order, lacks_presentation
     from data_tools.video.containers import open_container
+    from data_tools.video.deinterlace import Deinterlacer
+    from data_tools.video.hdr import hdr_note, is_pq, tone_mapped
     from data_tools.video.mono import Mixer
     from data_tools.video.sound import LONGEST_GAP, TOLERANCE, Sound, VideoError, round_half_up
     from data_tools.video.streams import (
         NO_SUCH_STREAM,
+        WantedSound,
         choose_picture,
         choose_sound,
         describe,
+        language_of,
         promised_seconds,
     )
 except ImportError as error:
@@ -65,8 +69,8 @@ class Video:
 
     Args:
         threads: of the picture's decoder.
-        audio_stream: which of the file's audio streams to hear, from 0; None: the one that is meant
-            for everybody, in the original.
+        audio_stream: which of the file's audio streams to hear: its number, from 0, or its
+            language; None: the one that is meant for everybody, in the original.
         beside: of a file without sound, hear what lies beside it (`sound_beside`): both begin at
             once.
 
@@ -84,6 +88,7 @@ class Video:
         backwards: pictures whose time lies before that of the one before.
         end: one past the last picture.
         stills: pictures [first, end) left out, because nothing moved.
+        hdr: what is done with pictures of HDR, in words; "" of any other.
 
     Raises:
         VideoError: the file cannot be read, holds no moving picture or no sound.
@@ -93,7 +98,7 @@ class Video:
         self,
         path: Path,
         threads: int = 1,
-        audio_stream: int | None = None,
+        audio_stream: WantedSound = None,
         beside: bool = False,
     ) -> None:
         self._container = _opened(path)
@@ -116,10 +121,11 @@ class Video:
             self.close()
             raise
         self.choice = f"the sound is that of {shown(file.name)}" if file is not None else ""
-        if audio_stream is None and len(self._container.streams.audio) > 1:
+        if not isinstance(audio_stream, int) and len(self._container.streams.audio) > 1:
             self.choice = (
                 f"{len(self._container.streams.audio)} audio streams; took "
-                f"{describe(self._container, self._sound)}; --audio-stream picks another"
+                f"{describe(self._container, self._sound)}"
+                f"{'' if audio_stream else '; --audio-stream picks another'}"
             )
         self.promised = promised_seconds(self._container, self._picture, self._sound)
         self.aspect = Fraction(self._picture.sample_aspect_ratio or 1)
@@ -139,6 +145,8 @@ class Video:
         self.backwards = 0
         self.end = 0
         self.stills: list[tuple[int, int]] = []
+        self.hdr = ""
+        self._deinterlacer = Deinterlacer(threads)
 
     def __enter__(self) -> Video:
         return self
@@ -150,6 +158,11 @@ class Video:
     def restarts(self) -> list[float]:
         """When the file's clock restarted, so far, in seconds from picture 0 on."""
         return [time - float(self.origin or 0) for time in self._clock.restarts]
+
+    @property
+    def interlaced(self) -> int:
+        """Pictures that were deinterlaced, so far."""
+        return self._deinterlacer.count
 
     def close(self) -> None:
         """Close the file."""
@@ -174,12 +187,12 @@ class Video:
         frames = self._decode(sound)
         if lacks_presentation(self._picture):
             frames = (frame for frame, _ in in_order(frames, self._picture))
-        for frame in frames:
+        for frame in self._deinterlacer.run(frames):
             self.decoded += 1
             time = self._time(frame, since if shown is not None else None)
             next_part = self._clock.part(time)
             if shown is None:
-                self.origin, part = time, next_part
+                self.origin, part, self.hdr = time, next_part, hdr_note(frame)
             if self.origin:
                 time -= self.origin
             if shown is not None:
@@ -359,6 +372,7 @@ class Converter:
         # One thread: the processes are the parallelism.
         small = scaler.reformat(frame, width, height, pixels, interpolation=how, threads=1)
         array = np.asarray(small.to_ndarray(), np.uint8)
+        array = tone_mapped(array) if is_pq(frame) else array
         turns = round((frame.rotation or 0) / 90) % 4
         return np.ascontiguousarray(np.rot90(array, turns)) if turns else array
 
@@ -376,19 +390,24 @@ def _append(sound: Sound, mixer: Mixer, frame: Any) -> None:
     sound.clipped += mixer.clipped - before[1]
 
 
-def check_audio_stream(number: int, videos: Sequence[Path]) -> None:
-    """Whether there can be an audio stream `number`; of one video alone, whether there is.
+def check_audio_stream(wanted: int | str, videos: Sequence[Path]) -> None:
+    """Whether there can be such an audio stream; of one video alone, whether there is.
 
     Of several videos some may lack it, which is said of each when it is read.
 
     Raises:
         UsageError: no.
     """
-    if number < 0:
-        raise UsageError(f"--audio-stream counts from 0, so it cannot be {number}")
+    if isinstance(wanted, str) and not language_of(wanted):
+        raise UsageError(
+            "--audio-stream must be a number, from 0, or a language like en, eng or en-GB, not "
+            f"{shown(wanted)[:40]}"
+        )
+    if isinstance(wanted, int) and wanted < 0:
+        raise UsageError(f"--audio-stream counts from 0, so it cannot be {wanted}")
     if len(videos) == 1:
         try:
-            Video(videos[0], audio_stream=number).close()
+            Video(videos[0], audio_stream=wanted).close()
         except VideoError as error:
             if error.reason == NO_SUCH_STREAM:
                 raise UsageError(error.detail) from None

@@ -51,6 +51,12 @@ def doubts(video: Video, sound: Sound) -> list[str]:
 def _circumstances(video: Video, sound: Sound) -> Iterator[str]:
     if video.choice:
         yield video.choice
+    if video.hdr:
+        yield video.hdr
+    if video.interlaced:
+        yield f"{video.interlaced} interlaced pictures were deinterlaced"
+    for count in sound.centres():
+        yield f"of {count} channels the centre alone is used, where speech is"
     for name, number in sound.stand_ins().items():
         which = f"{number} ({name})" if name != "NONE" else str(number)
         yield f"the channels cancel each other when mixed, so channel {which} alone is used"

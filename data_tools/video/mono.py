@@ -2,8 +2,9 @@
 
 FFmpeg's mix is what people hear from one loudspeaker: the mean of two channels; of 5.1 the centre
 weighs most and the subwoofer nothing. Channels that cancel each other (a microphone with its wires
-exchanged) vanish from it, as do those to which FFmpeg gives no weight. So the channels are kept
-beside the mix, until it is known whether one of them has to stand in for it.
+exchanged) vanish from it, as do those to which FFmpeg gives no weight. In surround sound what is
+said comes from the centre, music and noise from around. So the channels are kept beside the mix,
+until it is known whether one of them has to stand in for it.
 """
 
 from __future__ import annotations
@@ -26,6 +27,11 @@ _JOINED = 1 << 14  # samples handed over at once: a call costs more than a packe
 _FAINT = 0.16  # -8 dB
 _FAINT_SHARE = 0.1  # of the seconds with sound
 _HEARD = 33.0**2  # -60 dB of full scale
+_CENTRE = "FC"
+# The centre speaks in seconds in which it is heard and no fainter than this beside the loudest of
+# the others, in energy: -12 dB. A leak of sound that is meant for the sides is fainter.
+_BESIDE = 0.06
+_SPEAKS_SHARE = 0.1  # of the seconds with sound: in films there is more music than speech
 
 
 class Mixer:
@@ -140,7 +146,7 @@ class Levels:
         self._energy = np.zeros(len(channels))
         self._second: list[NDArray[np.int16]] = []
         self._count = 0  # samples in it
-        self._heard = self._faint = 0  # seconds
+        self._heard = self._faint = self._spoken = 0  # seconds
 
     def add(self, samples: NDArray[np.int16]) -> None:
         """samples: (n, 1 + channels), the mix first."""
@@ -150,12 +156,22 @@ class Levels:
             self._second.append(part)
             self._count += len(part)
             if self._count == SAMPLE_RATE:
-                heard, faint, energy = self._judged()
-                self._heard += heard
-                self._faint += faint
-                self._energy += energy
+                self._heard, self._faint, self._spoken, self._energy = self._sums()
                 self._second.clear()
                 self._count = 0
+
+    def chosen(self) -> int | None:
+        """The channel, from 0, that is taken instead of the mix; None: the mix."""
+        centre = self.centre()
+        return self.stand_in() if centre is None else centre
+
+    def centre(self) -> int | None:
+        """The centre of surround sound, from 0, if anything is said there; or None."""
+        if len(self._channels) < 3 or _CENTRE not in self._channels:
+            return None
+        heard, _, spoken, _ = self._sums()
+        speaks = heard and spoken >= _SPEAKS_SHARE * heard
+        return self._channels.index(_CENTRE) if speaks else None
 
     def stand_in(self) -> int | None:
         """The channel, from 0, that has to be taken for the mix, which lacks the sound; or None.
@@ -165,17 +181,23 @@ class Levels:
         which there is sound. Speech mixed from the wide stereo of music stays far above that; two
         microphones out of phase come below it, though each adds its own noise.
         """
-        heard, faint, energy = self._heard, self._faint, self._energy
-        if self._count:
-            last = self._judged()
-            heard, faint, energy = heard + last[0], faint + last[1], energy + last[2]
+        heard, faint, _, energy = self._sums()
         if not heard or faint <= _FAINT_SHARE * heard:
             return None
         # A subwoofer has no speech; but the third channel of any three may be called one.
         deep = ["LFE" in name for name in self._channels]
         return int(np.argmax(np.where(deep, 0.01 * energy, energy)))
 
-    def _judged(self) -> tuple[int, int, NDArray[np.float64]]:
+    def _sums(self) -> tuple[int, int, int, NDArray[np.float64]]:
+        """Seconds with sound, of a faint mix, with a centre that speaks; energy of each channel."""
+        heard, faint, spoken, energy = self._heard, self._faint, self._spoken, self._energy
+        if self._count:
+            last = self._judged()
+            heard, faint, spoken = heard + last[0], faint + last[1], spoken + last[2]
+            energy = energy + last[3]
+        return heard, faint, spoken, energy
+
+    def _judged(self) -> tuple[int, int, int, NDArray[np.float64]]:
         # Variances: a constant added to a channel is not heard.
         # From sums, which are of whole numbers and exact: an eighth of the time of `var`.
         levels = np.concatenate([part.T for part in self._second], axis=1).astype(np.float64)
@@ -183,7 +205,11 @@ class Levels:
         mix, *each = (np.einsum("ij,ij->i", levels, levels) - sums * sums / count) / count
         heard = max(each) > _HEARD
         faint = heard and mix < _FAINT * sum(each) / len(each) ** 2
-        return int(heard), int(faint), np.array(each)
+        spoken = False
+        if _CENTRE in self._channels:
+            own = each[self._channels.index(_CENTRE)]
+            spoken = own > _HEARD and own >= _BESIDE * max(each)
+        return int(heard), int(faint), int(spoken), np.array(each)
 
 
 def _counts_samples(frame: Any) -> bool:

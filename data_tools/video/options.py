@@ -40,8 +40,9 @@ class PrepareOptions:
         detect_size: Shorter side of the picture that faces are looked for in, pixels.
         shot_threshold: Of PySceneDetect.
         montage: Draw every video's tracks as well.
-        audio_stream: Take this audio stream, counted from 0 as in FFmpeg's a:N (default: the one
-            meant for everybody, no commentary, description or dubbing).
+        audio_stream: Take this audio stream: its number, counted from 0 as in FFmpeg's a:N, or its
+            language, as en, eng or en-GB (default: the one meant for everybody, no commentary,
+            description or dubbing).
     """
 
     crop: Literal["face", "mouth", "whole"] = "face"
@@ -63,7 +64,7 @@ class PrepareOptions:
     detect_size: Annotated[int, Meta(ge=32)] = 320
     shot_threshold: _Measure = SHOT_THRESHOLD
     montage: bool = False
-    audio_stream: int | None = None
+    audio_stream: int | str | None = None
 
     @property
     def fixed(self) -> bool:

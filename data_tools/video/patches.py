@@ -15,6 +15,7 @@ from av.video.reformatter import Interpolation, VideoReformatter
 from numpy.typing import NDArray
 
 from data_tools.video.decode import Converter
+from data_tools.video.hdr import is_pq
 
 # Pixels; what is converted begins and ends at multiples of it, or with the picture, so that
 # libswscale computes each pixel with the same instructions as in the whole picture.
@@ -61,7 +62,7 @@ class Patches:
         even = frame.width % 2 == 0 and frame.height % 2 == 0
         square = self._converter.size(frame) == (frame.height, frame.width)
         upright = not frame.rotation and all(plane.line_size > 0 for plane in frame.planes)
-        return even and square and upright and frame.format.name == "yuv420p"
+        return even and square and upright and frame.format.name == "yuv420p" and not is_pq(frame)
 
 
 def _span(centre: float, side: float, length: int) -> tuple[int, int]:

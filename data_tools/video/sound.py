@@ -111,8 +111,16 @@ class Sound:
 
     def stand_ins(self) -> dict[str, int]:
         """The channels that are taken because the mix lacks the sound: name, and number from 1."""
-        chosen = {channels: levels.stand_in() for channels, levels in self._levels.items()}
+        chosen = {
+            channels: levels.stand_in()
+            for channels, levels in self._levels.items()
+            if levels.centre() is None
+        }
         return {channels[k]: k + 1 for channels, k in chosen.items() if k is not None}
+
+    def centres(self) -> list[int]:
+        """Of surround sound whose centre alone is taken: how many channels there are."""
+        return [len(names) for names, levels in self._levels.items() if levels.centre() is not None]
 
     @property
     def length(self) -> int:
@@ -161,7 +169,7 @@ class Sound:
         self._file.seek(place)
         stored = np.frombuffer(self._file.read(part.bytes * (end - first)), np.int16)
         levels = self._levels.get(part.channels)
-        channel = levels.stand_in() if levels is not None else None
+        channel = levels.chosen() if levels is not None else None
         return stored.reshape(-1, tracks)[:, 0 if channel is None else 1 + channel]
 
 

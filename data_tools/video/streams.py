@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import Any, TypeAlias
 
 import av
 
@@ -12,6 +12,7 @@ from data_tools.video.clock import is_cover
 from data_tools.video.sound import VideoError
 
 NO_SUCH_STREAM = "no such audio stream"
+WantedSound: TypeAlias = int | str | None  # a number from 0, a language, or the usual one
 
 # Sound that is not what the lips say, or not it alone: commentaries, descriptions, dubbing.
 _ASIDE = (
@@ -38,23 +39,46 @@ def choose_picture(container: Any, silent: bool = False) -> Any:
     return best if best in pictures else pictures[0]
 
 
-def choose_sound(container: Any, picture: Any, number: int | None) -> Any:
-    """The audio stream to hear: `number`, or the one that is meant for everybody.
+def choose_sound(container: Any, picture: Any, wanted: WantedSound) -> Any:
+    """The audio stream to hear: the one wanted, or the one that is meant for everybody.
+
+    wanted: its number, or a language ("en", "eng", "en-GB"): of several streams of that language
+        the one that is meant for everybody.
 
     Raises:
-        VideoError: there is no stream `number`.
+        VideoError: there is no such stream.
     """
-    streams = container.streams.audio
-    if number is not None:
-        if not 0 <= number < len(streams):
+    streams = list(container.streams.audio)
+    if wanted is not None:
+        fitting = streams[wanted:][:1] if isinstance(wanted, int) and wanted >= 0 else []
+        if isinstance(wanted, str):
+            language = language_of(wanted)
+            fitting = [
+                stream
+                for stream in streams
+                if language and language_of(stream.metadata.get("language", "")) == language
+            ]
+        if not fitting:
             known = "; ".join(describe(container, stream) for stream in streams)
-            raise VideoError(NO_SUCH_STREAM, f"--audio-stream {number} is none of {known}")
-        return streams[number]
+            raise VideoError(NO_SUCH_STREAM, f"--audio-stream {wanted} is none of {known}")
+        streams = fitting
     best = container.streams.best("audio", related=picture)
+    if best not in streams:
+        best = streams[0]
     plain = [stream for stream in streams if not stream.disposition & _ASIDE]
     if best in plain or not plain:
         return best
     return next((s for s in plain if s.disposition & av.stream.Disposition.default), plain[0])
+
+
+def language_of(tag: str) -> str:
+    """One name for all tags of a language: "en" for "eng", "en" and "en-GB"; "" for none."""
+    import langcodes  # takes longer than opening a video, and few ask
+
+    try:
+        return langcodes.Language.get(tag).language or ""
+    except ValueError:
+        return ""
 
 
 def _layout(layout: Any) -> str:

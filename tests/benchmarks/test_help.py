@@ -28,6 +28,7 @@ COMMANDS = [
     "real_speech",
     "report",
     "shift_recovery",
+    "speakers",
     "studies.detectors",
     "timing_cost",
 ]

@@ -243,7 +243,7 @@ def test_a_folder_is_the_same_for_a_url_whoever_signs_in(tmp_path: Path) -> None
     assert plain != folder_of("https://host/data/other", local)
     assert plain.name.startswith("set-")
     assert folder_of("some/folder", local) == Path("some/folder")
-    with pytest.raises(UsageError, match=r"ftp.*no URL of shards"):
+    with pytest.raises(UsageError, match=r"ftp.*no URL that can be read"):
         folder_of("ftp://host/set", local)
 
 

@@ -146,6 +146,6 @@ def test_a_server_that_is_none_is_one_sentence(url: str) -> None:
 
 
 def test_no_signature_is_shown_of_a_url_that_is_not_known() -> None:
-    with pytest.raises(UsageError, match="ftp://host/a is no URL of shards") as caught:
+    with pytest.raises(UsageError, match="ftp://host/a is no URL that can be read") as caught:
         Remote("ftp://who:S3CRET@host/a?b= c&sig=S3CRET")
     assert "S3CRET" not in str(caught.value)

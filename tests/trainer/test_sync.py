@@ -64,6 +64,27 @@ def test_faces_are_found_in_a_video(
     assert track["start_seconds"] < track["face"]["seconds"] < track["end_seconds"]
 
 
+def test_of_two_faces_it_says_who_speaks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Side by side, one sound; from standard input, by the package's network."""
+    monkeypatch.setenv("COLUMNS", "160")
+    (listener, _), (speaker, sound) = head(11, 100), head(12, 100)
+    path = write_video(tmp_path / "two.mp4", canvas([listener, speaker], 200, 400), sound)
+    out = tmp_path / "two.csv"
+    with path.open("rb") as piped:
+        monkeypatch.setattr("sys.stdin", io.TextIOWrapper(piped))
+        assert sync.main(["-", "--csv", str(out)]) == 0
+    rows = {row["speaker"]: row for row in csv.DictReader(out.read_text().splitlines())}
+    assert rows.keys() == {"speaks", "listens"} and rows["speaks"]["video"] == "stdin"
+    assert rows["speaks"]["offset_frames"] == "0" and rows["speaks"]["speaking_rank"] == "1"
+    assert float(rows["speaks"]["speaking"]) > 0.9 > 0.1 > float(rows["listens"]["speaking"])
+    assert "another face on screen speaks" in rows["listens"]["doubts"]
+    said = capsys.readouterr().out
+    assert f"stdin: who speaks: {rows['speaks']['track']} speaks (best fit" in said
+    assert f"{rows['listens']['track']} listens" in said
+
+
 @pytest.mark.parametrize(
     ("arguments", "status", "words"),
     [
@@ -100,6 +121,10 @@ def test_faces_are_found_in_a_video(
         (["--out", "o", "--ray-address", "x"], 2, "--ray-address needs --engine ray"),
         (["missing.mp4", "--out", "o"], 2, "missing.mp4 does not exist"),
         ([""], 2, "a file name is empty"),
+        (["-", "-"], 2, "- can be given once"),
+        (["https://u:pw@h/x.mp4", "--out", "o"], 2, "--out measures files: give https://h/x.mp4"),
+        (["--audio-stream", "-1"], 2, "counts from 0"),
+        (["--audio-stream", "klingon"], 2, "a language like en"),
     ],
 )
 def test_bad_usage_is_one_sentence(

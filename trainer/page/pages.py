@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from data_tools.atomic import atomic_path, finite
+from data_tools.elsewhere import Elsewhere
 from data_tools.errors import UsageError
 from data_tools.names import shown
 from trainer.page import charts
@@ -39,13 +40,15 @@ class PageOptions:
     embed: bool = False
 
 
-def check_embedded(videos: Iterable[Path]) -> None:
+def check_embedded(videos: Iterable[Path | Elsewhere]) -> None:
     """Whether these videos can be put into a page.
 
     Raises:
-        UsageError: one is too large.
+        UsageError: one is too large, or no file here.
     """
     for path in videos:
+        if not isinstance(path, Path):
+            raise UsageError(f"--embed puts files into pages: fetch {path} first")
         if path.is_file() and path.stat().st_size > EMBEDDED_MB << 20:
             raise UsageError(
                 f"--embed: {shown(path)} has {path.stat().st_size >> 20:,} MB, and a page holds a "

@@ -89,7 +89,8 @@ def score_centred_in_pieces(
     score = score_distances(distances_KS, fit_S=fit_S, null_z=null_z)
     if products_KS is None:
         return score
-    return replace(score, path=follow_offset(inside(products_KS)))
+    fits_KS = inside(products_KS)
+    return replace(score, path=follow_offset(fits_KS), fits_KS=fits_KS)
 
 
 def _with_centred(pieces: Iterable[torch.Tensor], count: int) -> Iterator[torch.Tensor]:

@@ -21,6 +21,7 @@ from data_tools.progress import progress, reading
 from trainer.model.network import Network
 from trainer.score.embed import Samples
 from trainer.score.options import MeasureOptions
+from trainer.score.speaking import overlapping, tell_speakers
 from trainer.score.track import CLIP_SECONDS, PIECE_FRAMES, TrackError, score_track
 from trainer.score.trust import Doubt, SyncError, TrackResult, judge_track
 
@@ -58,18 +59,22 @@ def measure_faces(
     noted, doubted = tuple(record.notes), tuple(Doubt(words) for words in record.doubts)
     clips = [row for row in rows if row.level == "clip" and row.kept]
     frames = sum(row.frames for row in clips)
+    # A long track lies on disk in clips that follow one another.
+    parts = [(name, list(own)) for name, own in groupby(clips, lambda row: row.item.split("-")[0])]
+    beside = overlapping([(own[0].start_seconds, own[-1].end_seconds) for _, own in parts])
     tracks = []
     with progress(f"{shown(path.name)}: scoring", frames, "frames") as done:
-        # A long track lies on disk in clips that follow one another.
-        for name, own in groupby(clips, lambda row: row.item.split("-")[0]):
+        for (name, own), is_beside in zip(parts, beside, strict=True):
             try:
-                track = _measure_track(path, name, list(own), network, options, work, done)
+                track = _measure_track(path, name, own, network, options, work, done)
             except TrackError as error:
                 left_out.append(f"track {name}: {error}")
                 continue
+            if not is_beside:  # of no other face is it asked which of them speaks
+                track = replace(track, score=replace(track.score, fits_KS=None))
             place = record.faces.get(int(name))
             tracks.append(replace(track, notes=noted, doubts=doubted + track.doubts, face=place))
-    return tracks, left_out
+    return tell_speakers(tracks), left_out
 
 
 def _measure_track(

@@ -28,8 +28,10 @@ class MeasureOptions:
         device: auto (default: a GPU if there is one), cpu or cuda[:n].
         bf16: compute in bfloat16 on a CPU, too: faster where it has AVX512-BF16 or AMX. A GPU that
             has bfloat16 uses it anyway. Not in parity mode, which is float32 on every device.
-        audio_stream: measure this audio stream, counted from 0 as in FFmpeg's a:N (default: the one
-            meant for everybody, no commentary, description or dubbing); --fix moves all of them.
+        audio_stream: measure this audio stream: its number, counted from 0 as in FFmpeg's a:N, or
+            its language, as en, eng or en-GB; a wrong one is answered by a list of those that there
+            are (default: the one meant for everybody, no commentary, description or dubbing); --fix
+            moves all of them.
     """
 
     prepared: bool = False
@@ -38,7 +40,7 @@ class MeasureOptions:
     max_shift: Annotated[int, Meta(ge=1, le=500)] = REACH
     device: str = "auto"
     bf16: bool = False
-    audio_stream: Annotated[int, Meta(ge=0)] | None = None
+    audio_stream: int | str | None = None
 
 
 def crop_note(network: Network, options: MeasureOptions) -> str:

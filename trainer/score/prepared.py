@@ -86,6 +86,7 @@ def _measure_part(
     speech = _speech(part.read, part.samples)
     start = part.begin / FPS
     span = start, start + part.samples / SAMPLE_RATE
+    score = replace(score, fits_KS=None)  # one face alone: nobody asks who speaks
     return judge_track(str(path), name, span, speech, score, network.calibration, mode)
 
 

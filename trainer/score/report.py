@@ -12,7 +12,7 @@ from rich.table import Table
 from data_tools.figure import save_figure
 from data_tools.mfcc import FPS
 from data_tools.names import shown
-from trainer.score import over_time
+from trainer.score import over_time, speaking
 from trainer.score.scoring import in_frames
 from trainer.score.trust import TrackResult, percent
 
@@ -21,6 +21,7 @@ COLUMNS = (
     *("confidence", "lse_d", "lse_c", "clearness", "probability", "windows", "speech", "trusted"),
     *("doubts", "notes"),
     *over_time.COLUMNS,
+    *speaking.COLUMNS,
 )
 
 _GAP = 2  # blanks between the columns of the table
@@ -42,7 +43,7 @@ def print_tracks(tracks: list[TrackResult], console: Console) -> None:
     console.print(legend, style="dim")
     for line in doubt_lines(tracks):
         console.print(line)
-    for line in [*path_lines(tracks), *note_lines(tracks)]:
+    for line in [*path_lines(tracks), *speaker_lines(tracks), *note_lines(tracks)]:
         console.print(line, soft_wrap=True)
 
 
@@ -145,6 +146,15 @@ def path_lines(tracks: list[TrackResult]) -> list[str]:
     ]
 
 
+def speaker_lines(tracks: list[TrackResult]) -> list[str]:
+    """Who speaks in each video that has several faces on screen at once."""
+    lines = []
+    for video, own in groupby(tracks, lambda track: track.video):
+        if words := speaking.in_words(own):
+            lines.append(f"{shown(Path(video).name)}: who speaks: {words}")
+    return lines
+
+
 def note_lines(tracks: list[TrackResult]) -> list[str]:
     """What happened to each video that its user should know, one line each."""
     lines = [f"{shown(Path(track.video).name)}: {note}" for track in tracks for note in track.notes]
@@ -173,6 +183,7 @@ def row(track: TrackResult) -> dict[str, Any]:
         "doubts": "; ".join(map(str, track.doubts)),
         "notes": "; ".join(track.notes),
         **over_time.columns(track),
+        **speaking.columns(track),
     }
 
 
@@ -218,7 +229,8 @@ def plot(tracks: list[TrackResult], path: Path) -> None:
         left.plot(offsets, score.curve_S if centred else score.means_S, "o-", ms=3)
         left.axvline(score.offset, color="#c8452f", lw=1)
         name = f"{shown(Path(track.video).name)} {track.track}".strip()
-        left.set_title(f"{name}: {track.meaning}", parse_math=False)
+        said = filter(None, (track.meaning, speaking.role_in_words(track)))
+        left.set_title(f"{name}: {', '.join(said)}", parse_math=False)
         left.set(
             xlabel="offset, frames (positive: audio early)",
             ylabel="fit (centred products)" if centred else "mean distance",

@@ -121,6 +121,9 @@ class Score:
         null_z: by how many deviations the found shift stands out of what chance gives on this very
             track; nan where that was not measured.
         path: the offset over time; None where that was not asked for.
+        fits_KS: (K, 2 reach + 1) float32, how well each window fits at each shift, on any scale,
+            nan where there is no such sound; kept where the path was asked for, until it is known
+            who speaks.
     """
 
     offset: int
@@ -131,6 +134,7 @@ class Score:
     fit_S: NDArray[np.float64] | None = None
     null_z: float = float("nan")
     path: OffsetPath | None = None
+    fits_KS: NDArray[np.float32] | None = None
 
     @property
     def curve_S(self) -> NDArray[np.float64]:

@@ -92,7 +92,8 @@ def score_track(
             return score_centred_in_pieces(*streams, reach, count, follow=True)
         distances = distances_in_pieces(*streams, reach, count)
     by_mode = score_distances_official if mode == "parity" else score_distances
-    return replace(by_mode(distances), path=follow_offset(-inside(distances)))
+    fits_KS = -inside(distances)
+    return replace(by_mode(distances), path=follow_offset(fits_KS), fits_KS=fits_KS)
 
 
 def _lengthened(read: Samples, samples: int) -> Samples:

@@ -1,6 +1,7 @@
 """What was found about a face track, and whether to trust it."""
 
 from dataclasses import dataclass
+from typing import Literal, TypeAlias
 
 from data_tools.errors import UserError
 from data_tools.mfcc import FPS, WINDOW_FRAMES
@@ -40,6 +41,24 @@ class Doubt:
         return self.words
 
 
+Role: TypeAlias = Literal["speaks", "listens", "not sure"]
+
+
+@dataclass(frozen=True)
+class Speaking:
+    """Whether a face speaks while others are on screen (`trainer.score.speaking`).
+
+    Attributes:
+        share: of its windows with others on screen, those in which it fits the sound best, 0..1.
+        role: what is certain of it.
+        rank: among the faces of the video that were on screen with others, 1: speaks most.
+    """
+
+    share: float
+    role: Role
+    rank: int = 0
+
+
 @dataclass(frozen=True)
 class TrackResult:
     """What was found about one face track.
@@ -55,6 +74,7 @@ class TrackResult:
         doubts: why not to trust it; empty if there is no reason.
         notes: what happened to the video that its user should know, in words.
         face: where its face is in one of its pictures; None where the picture is the face.
+        speaking: whether it is this face that speaks; None where no other was on screen.
     """
 
     video: str
@@ -67,6 +87,7 @@ class TrackResult:
     doubts: tuple[Doubt, ...] = ()
     notes: tuple[str, ...] = ()
     face: FacePlace | None = None
+    speaking: Speaking | None = None
 
     @property
     def offset_frames(self) -> int:

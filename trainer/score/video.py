@@ -1,10 +1,12 @@
 """From a video file to the offset of each of its face tracks."""
 
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 from data_tools.atomic import NO_ROOM
 from data_tools.cli import check_options
+from data_tools.elsewhere import Copies, Elsewhere, video_name
 from data_tools.errors import MissingPackage, UserError
 from data_tools.names import first_line, shown
 from trainer.model.device import is_device_fault
@@ -25,7 +27,7 @@ def measure_video(
     Tracks that cannot be scored are left out; `measure` says which and why.
 
     Args:
-        path: any video that FFmpeg's libraries read, with sound.
+        path: any video that FFmpeg's libraries read, with sound, or the URL of one.
         options: how it is measured.
         weights: a file of weights, the name of a network of the package ("mouth"), or
             `trainer.model.network.load_network`'s, read once for many videos; the package's
@@ -45,10 +47,12 @@ def measure_video(
     check_options(options)
     if not isinstance(weights, Network):
         weights = load_network(weights, options.device)
-    tracks, left_out = measure(Path(path), weights, options)
+    video = path if isinstance(path, Path) else video_name(path)
+    with Copies() as copies:
+        tracks, left_out = measure(copies.local(video), weights, options)
     if not tracks:
-        raise SyncError(f"{shown(path)}: {'; '.join(left_out)}")
-    return tracks
+        raise SyncError(f"{shown(video)}: {'; '.join(left_out)}")
+    return _named(tracks, video)
 
 
 def measure(
@@ -91,3 +95,28 @@ def try_measuring(
         if not isinstance(error, UserError) and not is_device_fault(error):
             raise
         return [], [first_line(error)]
+
+
+def measure_anywhere(
+    video: Path | Elsewhere, copies: Copies, network: Network, options: MeasureOptions
+) -> tuple[list[TrackResult], list[str]]:
+    """As `try_measuring`, also of a video that is no file here.
+
+    Raises:
+        MissingPackage: as `measure`, or a package that reads URLs is not installed.
+    """
+    try:
+        path = copies.local(video)
+    except MissingPackage:
+        raise
+    except UserError as error:
+        return [], [first_line(error)]
+    tracks, left_out = try_measuring(path, network, options)
+    return _named(tracks, video), left_out
+
+
+def _named(tracks: list[TrackResult], video: Path | Elsewhere) -> list[TrackResult]:
+    """Results of a video's copy by the video's own name."""
+    if isinstance(video, Path):
+        return tracks
+    return [replace(track, video=str(video)) for track in tracks]

@@ -349,6 +349,32 @@ def test_a_stream_that_is_not_there_is_refused_with_those_that_are(tmp_path):
     check_audio_stream(2, [path, path])  # said of each of several
 
 
+@pytest.mark.parametrize(
+    ("wanted", "taken"),
+    [("en", 1), ("eng", 1), ("en-GB", 1), ("EN", 1), ("de", 2), ("deu", 2), ("ger", 2), (2, 2)],
+)
+def test_a_stream_is_taken_by_its_language(wanted, taken, tmp_path):
+    streams = [
+        ("eng", "Director", KIND.comment | KIND.default),
+        ("eng", "", KIND(0)),
+        ("ger", "", KIND(0)),
+        ("", "", KIND(0)),
+    ]
+    path = with_streams(tmp_path / "v.mkv", streams, tmp_path)
+    chosen = Sound(tmp_path / "chosen.raw")
+    with Video(path, audio_stream=wanted) as video:
+        list(video.pictures(chosen))
+    assert (chosen.read(0, 20, Fraction(0)) == 1000 * (taken + 1)).all()
+    said = f"4 audio streams; took {taken} ({streams[taken][0]}, mono)"
+    assert video.choice == ("" if isinstance(wanted, int) else said)
+    for absent in ("fr", "und", "mul"):
+        with pytest.raises(VideoError, match=f"--audio-stream {absent} is none of 0 .eng"):
+            Video(path, audio_stream=absent)
+    for nonsense in ("klingon", "english", "1.5", "", "\n"):
+        with pytest.raises(ValueError, match="a language like en, eng or en-GB"):
+            check_audio_stream(nonsense, [path])
+
+
 # --- what is no file
 
 

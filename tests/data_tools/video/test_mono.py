@@ -130,6 +130,32 @@ def test_front_channels_of_5_1_that_cancel(tmp_path):
     assert abs(likeness(samples, made[0])) > 0.99
 
 
+@pytest.mark.parametrize(
+    ("centre", "sides", "taken"),
+    [
+        (1.0, 1.0, True),  # speech in the middle of music
+        (0.3, 1.0, True),
+        (0.02, 1.0, False),  # a leak
+        (0.0, 1.0, False),
+    ],
+)
+@pytest.mark.parametrize("layout", ["5.1", "3.0", "7.1"])
+def test_the_centre_of_surround_comes_first(layout, centre, sides, taken, tmp_path):
+    made = np.zeros((av.AudioLayout(layout).nb_channels, LENGTH))
+    made[0], made[1], made[2] = sides * voice(1), sides * voice(1), centre * voice()
+    samples, sound = heard(made, layout, tmp_path)
+    assert sound.centres() == [len(made)] * taken and sound.stand_ins() == {}
+    assert abs(likeness(samples, voice(0 if taken else 1))) > 0.98
+
+
+def test_a_centre_that_speaks_now_and_then_is_taken_throughout(tmp_path):
+    made = np.zeros((6, LENGTH))
+    made[0], made[1] = voice(1), voice(2)
+    made[2, : LENGTH // 4] = voice()[: LENGTH // 4]
+    samples, sound = heard(made, "5.1", tmp_path)
+    assert sound.centres() == [6] and not samples[LENGTH // 2 :].any()
+
+
 def test_layouts_that_change_are_judged_apart(tmp_path):
     """A stereo part that cancels itself between mono parts."""
     sound = Sound(tmp_path / "s.raw")

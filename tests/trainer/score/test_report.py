@@ -110,7 +110,7 @@ def test_notes_are_a_line_for_each_video_and_no_doubt() -> None:
     )
     assert note_lines([one, other]) == ["a.mp4: late", "a.mp4: chosen"]
     assert one.trusted and row(one)["notes"] == "late; chosen"
-    assert COLUMNS[-6:-4] == ("doubts", "notes") and list(row(one)) == list(COLUMNS)
+    assert COLUMNS[-9:-7] == ("doubts", "notes") and list(row(one)) == list(COLUMNS)
     doubt = "only 80 % of the sound could be used: 1.00 s of doubled sound"
     doubted = dataclasses.replace(track_result(0, doubts=(doubt,)), notes=("late",))
     assert row(doubted)["doubts"] == doubt
