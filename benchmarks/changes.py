@@ -159,7 +159,7 @@ class Tally:
 def _ppm(track: TrackResult) -> float:
     path = track.score.path
     assert path is not None
-    return path.drift_ppm
+    return float(path.drift_ppm)
 
 
 def _share(part: int, whole: int) -> float | None:
