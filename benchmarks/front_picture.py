@@ -15,9 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from jsonargparse.typing import restricted_number_type
-
 from benchmarks.draw import new_figure, plain, save_figure
+from benchmarks.options import VideoSeconds
 from benchmarks.result import RESULTS, try_writing
 from data_tools.cli import command, exit_status, parse
 from data_tools.errors import UserError
@@ -38,7 +37,6 @@ LOADERS = {  # as the README's table has them, and what lies between
     "ours": "this project",
 }
 _GREY, _RED, _BLUE = "#9aa5b1", "#c8452f", "#2f6f9f"
-_Seconds = restricted_number_type("VideoSeconds", float, (">=", 3))
 
 
 @dataclass(frozen=True)
@@ -144,7 +142,7 @@ def main(argv: list[str] | None = None) -> int:
     """Command line; 2 wrong usage, 1 if the picture cannot be made."""
     parser = command("python -m benchmarks.front_picture", __doc__ or "")
     parser.add_argument("--out", type=Path, default=PICTURE, help="PNG to write")
-    parser.add_argument("--seconds", type=_Seconds, default=12.0, help="of the video")
+    parser.add_argument("--seconds", type=VideoSeconds, default=12.0, help="of the video")
 
     def work() -> None:
         args = parse(parser, argv)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from jsonargparse import ArgumentParser, Namespace
+from jsonargparse.typing import restricted_number_type
 
 from benchmarks.result import try_writing
 from data_tools.cli import command, exit_status, parse, whole
@@ -14,6 +15,7 @@ from data_tools.errors import UsageError
 CACHE = Path(tempfile.gettempdir()) / "syncnet-bench"
 AtLeastOne = whole("AtLeastOne", 1)
 AtLeastTwo = whole("AtLeastTwo", 2)
+VideoSeconds = restricted_number_type("VideoSeconds", float, (">=", 3))
 
 
 def command_line(benchmark: str, description: str | None, cache: bool = True) -> ArgumentParser:

@@ -11,8 +11,8 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
-from jsonargparse.typing import restricted_number_type
 
+from benchmarks.options import VideoSeconds
 from benchmarks.result import try_writing
 from data_tools.atomic import atomic_path
 from data_tools.cli import command, exit_status, parse
@@ -23,7 +23,6 @@ PICTURE = Path(__file__).parents[1] / "docs" / "sync_page.png"
 EARLY, LATE = 2, 6  # frames
 WIDTH = 900  # pixels
 _BROWSERS = ("chromium", "chromium-browser", "google-chrome")
-_Seconds = restricted_number_type("PageSeconds", float, (">=", 3))
 
 
 def find_browser() -> str:
@@ -97,7 +96,7 @@ def main(argv: list[str] | None = None) -> int:
     """Command line; 2 wrong usage, 1 if the picture cannot be made."""
     parser = command("python -m benchmarks.sync_picture", __doc__ or "")
     parser.add_argument("--out", type=Path, default=PICTURE, help="PNG to write")
-    parser.add_argument("--seconds", type=_Seconds, default=20.0, help="of the video")
+    parser.add_argument("--seconds", type=VideoSeconds, default=20.0, help="of the video")
 
     def work() -> None:
         from trainer import sync

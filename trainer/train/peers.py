@@ -25,6 +25,8 @@ GRACE_SECONDS = 5.0
 # The same, where the other process ended by an error of its own and said so: this one may have met
 # the same error and be closing what it has open.
 LEAVING_SECONDS = 25.0
+# From the good end of this process to the others': they may still be saving, or wait for a core.
+_GOODBYE_SECONDS = 600.0
 # From an error of the main thread to hearing that a lost process was its cause.
 _HEARING_SECONDS = 2.0
 # gloo closes the connections of a group that waits longer, and this one waits as long as a run.
@@ -81,7 +83,7 @@ class _Watch:
             thread.start()
 
     def end(self, well: bool) -> None:
-        """Say goodbye to those who listen, and wait for theirs: a while, for they may hang.
+        """Say goodbye to those who listen, and wait for theirs: not for ever, for they may hang.
 
         A thread that still listens when the interpreter ends would abort the process.
 
@@ -92,7 +94,7 @@ class _Watch:
         for other in self._others:
             with suppress(RuntimeError):  # gone already
                 dist.send(torch.full((1,), float(well)), other, group=self._group)
-        deadline = time.monotonic() + GRACE_SECONDS
+        deadline = time.monotonic() + (_GOODBYE_SECONDS if well else GRACE_SECONDS)
         for thread in self._threads:
             thread.join(max(0.0, deadline - time.monotonic()))
 
