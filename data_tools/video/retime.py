@@ -34,6 +34,7 @@ _SILENT = -70.0  # dB: below that all is silence
 _FADE = 0.005  # seconds, against clicks
 _PPM = 1_000_000  # rates are set to a millionth
 _LOSSY_BITS = 96_000  # a second and channel, at least: it is encoded a second time
+_MOST_BITS = 256_000  # the most that Opus allows; sound without loss may have more
 _DOUBLE = ("s32", "s64", "dbl")  # more than a float holds
 _ROUNDING = 0.01  # seconds: sound moved by less is the rounding of timestamps
 _AROUND = 2  # hops to either side of a cut that are to be quiet as well
@@ -212,6 +213,9 @@ class _Voice:
         name = _encoder(before, form, made.supported_codecs)
         self._pieces, self._origin = list(pieces), origin
         self._rate, self._layout = codec.sample_rate, codec.layout.name
+        if self._layout == f"{codec.layout.nb_channels} channels":
+            # PCM need not say which they are; other encoders and MP4 must know.
+            self._layout = av.AudioLayout(f"{codec.layout.nb_channels}c").name
         precise = codec.format is not None and codec.format.packed.name in _DOUBLE
         self._format = "dbl" if precise else "flt"
         self._channels = codec.layout.nb_channels
@@ -226,6 +230,7 @@ class _Voice:
         self.words = f"the sound was encoded anew ({before} to {encoder.canonical_name}"
         if not name.startswith(_LOSSLESS):
             bits = max(codec.bit_rate or 0, _LOSSY_BITS * self._channels)
+            bits = min(bits, _MOST_BITS * self._channels)
             self._stream.bit_rate = bits
             self.words += f", {round(bits / 1000)} kb/s"
         self.words += "); the picture was copied"

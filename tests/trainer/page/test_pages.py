@@ -18,7 +18,7 @@ from PIL import Image
 
 from page_rows import EVIL, jumping_row, made_row
 from trainer import sync
-from trainer.page.content import video_view
+from trainer.page.content import video_verdict, video_view
 from trainer.page.pages import PageOptions, address_from, check_embedded, page_text, write_page
 from trainer.page.pictures import SIDE, face_pictures
 from trainer.score.tolerance import TOLERANCES, Judged
@@ -139,6 +139,7 @@ def test_the_verdict_is_said_in_words_and_by_a_sign(
     page = parsed(*rows, options=options)
     sign = next(about for tag, about in page.elements if about.get("class", "").startswith("sign"))
     assert sign["class"] == f"sign {status}" and words in page.text
+    assert video_verdict(rows, options.tolerance).words.startswith(words)
 
 
 def test_charts_hold_what_was_measured() -> None:
