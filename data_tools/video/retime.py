@@ -10,6 +10,7 @@ A jump is known to a part of a second only. Within that the sound is cut where i
 from __future__ import annotations
 
 from collections.abc import Iterator, Set
+from contextlib import suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from math import inf
@@ -215,7 +216,8 @@ class _Voice:
         self._rate, self._layout = codec.sample_rate, codec.layout.name
         if self._layout == f"{codec.layout.nb_channels} channels":
             # PCM need not say which they are; other encoders and MP4 must know.
-            self._layout = av.AudioLayout(f"{codec.layout.nb_channels}c").name
+            with suppress(ValueError):  # nothing is usual for so many
+                self._layout = av.AudioLayout(f"{codec.layout.nb_channels}c").name
         precise = codec.format is not None and codec.format.packed.name in _DOUBLE
         self._format = "dbl" if precise else "flt"
         self._channels = codec.layout.nb_channels
