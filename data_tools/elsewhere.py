@@ -15,7 +15,7 @@ from data_tools.atomic import NO_ROOM
 from data_tools.errors import UsageError, UserError
 from data_tools.names import first_line, shown
 from data_tools.progress import progress, still_alive
-from data_tools.remote import Remote, is_remote
+from data_tools.remote import Remote, RemoteResized, is_remote
 from data_tools.remote_errors import without_secrets
 
 STDIN = "-"
@@ -159,7 +159,12 @@ def _fetch(video: Elsewhere, into: Path) -> None:
             folder.fetch_unsized(name, into)
         else:
             with progress(f"{shown(video.name)}: fetching", max(1, size // 1000), "kB") as advance:
-                folder.fetch(name, size, into, _in_kb(advance))
+                try:
+                    folder.fetch(name, size, into, _in_kb(advance))
+                except RemoteResized:
+                    raise ElsewhereError(
+                        f"{video} was written to meanwhile; try again when it is complete"
+                    ) from None
     if not into.exists() or into.stat().st_size == 0:
         raise ElsewhereError(f"{video} is empty")
 
@@ -202,6 +207,13 @@ def check_videos(
         raise UsageError(f"--out measures files: give {elsewhere[0]} without it, or fetch it first")
     if sum(video.address == STDIN for video in elsewhere) > 1:
         raise UsageError("- can be given once: standard input holds one video")
+    named: dict[str, Path | Elsewhere] = {}
+    for video in videos if elsewhere else ():
+        if named.setdefault(str(video), video) != video:
+            raise UsageError(
+                f"two videos would both be called {shown(video)}, since what follows a ? in a URL "
+                "is not shown; measure them one by one"
+            )
     if audio_stream is not None and not batch:
         from data_tools.video.decode import check_audio_stream
 

@@ -59,6 +59,10 @@ class RemoteMissing(RemoteError):
     """There is no such file."""
 
 
+class RemoteResized(RemoteError):
+    """A file has another size than it should."""
+
+
 def is_remote(name: object) -> bool:
     """Whether `name` is a URL rather than a folder."""
     return isinstance(name, str) and _URL.match(name) is not None
@@ -214,12 +218,13 @@ class Remote:
             stopped: whether to leave off.
 
         Raises:
-            RemoteMissing, RemoteError: as `read`; or it has another size.
+            RemoteMissing, RemoteError: as `read`.
+            RemoteResized: it has another size.
             Stopped: as asked.
         """
         there = self.size(name)
         if there is not None and there != size:
-            raise RemoteError(
+            raise RemoteResized(
                 f"{self.file(name)} has {there} bytes, the manifest says {size}: a truncated or "
                 "stale copy; put the set there anew"
             )

@@ -9,7 +9,8 @@ A jump is known to a part of a second only. Within that the sound is cut where i
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
+from contextlib import suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from math import inf
@@ -22,6 +23,7 @@ from numpy.typing import NDArray
 
 from data_tools.names import address
 from data_tools.video.clock import Clock, demuxed, in_order, lacks_presentation
+from data_tools.video.containers import open_container
 from data_tools.video.course import Course, Line
 from data_tools.video.remux_copy import RemuxError
 from data_tools.video.sound import LONGEST_GAP, VideoError
@@ -33,12 +35,13 @@ _SILENT = -70.0  # dB: below that all is silence
 _FADE = 0.005  # seconds, against clicks
 _PPM = 1_000_000  # rates are set to a millionth
 _LOSSY_BITS = 96_000  # a second and channel, at least: it is encoded a second time
+_MOST_BITS = 256_000  # the most that Opus allows; sound without loss may have more
 _DOUBLE = ("s32", "s64", "dbl")  # more than a float holds
 _ROUNDING = 0.01  # seconds: sound moved by less is the rounding of timestamps
 _AROUND = 2  # hops to either side of a cut that are to be quiet as well
 
 # Encoders by the codec of the source, where they bear another name; and by the container where
-# there is none (FLAC loses nothing).
+# there is none that it takes (FLAC loses nothing).
 _ENCODERS = {"opus": "libopus", "mp3": "libmp3lame", "vorbis": "libopus"}
 _OTHERWISE = {"mp4": "aac", "mov": "aac", "matroska": "flac", "webm": "libopus"}
 _LOSSLESS = ("flac", "alac", "pcm_")
@@ -84,7 +87,7 @@ def encode_sound(source: Path, out: Path, form: str, course: Course) -> Encoded:
     origin = _origin(source)
     pieces = cut_up(course, _loudness(source), origin)
     with (
-        av.open(address(source), metadata_errors="replace") as given,
+        open_container(source) as given,
         av.open(address(out), "w", format=form) as made,
     ):
         voices = [_Voice(stream, made, form, pieces, origin) for stream in given.streams.audio]
@@ -126,7 +129,7 @@ def cut_up(course: Course, decibels: NDArray[np.float64], origin: float) -> list
 
 def _origin(source: Path) -> float:
     """When the first picture is shown, seconds of the file."""
-    with av.open(address(source)) as given:
+    with open_container(source) as given:
         picture = _picture(given)
         packets = Clock(given, from_zero=True).run(demuxed(given, picture, *given.streams.audio))
         frames = (
@@ -143,8 +146,9 @@ def _origin(source: Path) -> float:
 def _loudness(source: Path) -> NDArray[np.float64]:
     """(T,) decibels of full scale of all audio streams together, every 10 ms from 0 s on."""
     power = np.zeros(1)
+    until = 0.0  # seconds that were heard
     flat: dict[tuple[int, int, str, str], Any] = {}
-    with av.open(address(source)) as given:
+    with open_container(source) as given:
         for frame, number in _heard(given):
             rate = frame.sample_rate
             key = (number, rate, frame.format.name, frame.layout.name)
@@ -155,11 +159,16 @@ def _loudness(source: Path) -> NDArray[np.float64]:
             begin = float(frame.pts * frame.time_base)
             for mono in flat[key].resample(frame):
                 samples = mono.to_ndarray()[0].astype(np.float64)
+                if not len(samples) or begin > until + LONGEST_GAP:
+                    continue  # a stray time, which must not take hours of room
+                until = max(until, begin + len(samples) / rate)
                 hops = np.floor((begin + np.arange(len(samples)) / rate) / _HOP).astype(int)
-                own = np.bincount(np.maximum(hops, 0), np.nan_to_num(samples) ** 2)
-                if len(own) > len(power):
-                    power = np.pad(power, (0, 2 * len(own) - len(power)))
-                power[: len(own)] += own / (rate * _HOP)
+                hops = np.maximum(hops, 0)
+                first, end = hops[0], hops[-1] + 1
+                if end > len(power):
+                    power = np.pad(power, (0, 2 * end - len(power)))
+                own = np.bincount(hops - first, np.nan_to_num(samples) ** 2)
+                power[first:end] += own / (rate * _HOP)
     return np.asarray(10 * np.log10(np.maximum(power, 10 ** (_SILENT / 10))))
 
 
@@ -202,9 +211,13 @@ class _Voice:
         if codec is None or not codec.sample_rate:
             raise RemuxError(f"its audio stream {stream.index} cannot be decoded")
         before = codec.codec.canonical_name
-        name = _encoder(before, form)
+        name = _encoder(before, form, made.supported_codecs)
         self._pieces, self._origin = list(pieces), origin
         self._rate, self._layout = codec.sample_rate, codec.layout.name
+        if self._layout == f"{codec.layout.nb_channels} channels":
+            # PCM need not say which they are; other encoders and MP4 must know.
+            with suppress(ValueError):  # nothing is usual for so many
+                self._layout = av.AudioLayout(f"{codec.layout.nb_channels}c").name
         precise = codec.format is not None and codec.format.packed.name in _DOUBLE
         self._format = "dbl" if precise else "flt"
         self._channels = codec.layout.nb_channels
@@ -219,6 +232,7 @@ class _Voice:
         self.words = f"the sound was encoded anew ({before} to {encoder.canonical_name}"
         if not name.startswith(_LOSSLESS):
             bits = max(codec.bit_rate or 0, _LOSSY_BITS * self._channels)
+            bits = min(bits, _MOST_BITS * self._channels)
             self._stream.bit_rate = bits
             self.words += f", {round(bits / 1000)} kb/s"
         self.words += "); the picture was copied"
@@ -387,13 +401,16 @@ class _Voice:
         yield from self._stream.encode(frame)
 
 
-def _encoder(codec: str, form: str) -> str:
-    """The name of an encoder for the sound of a copy: of the source's codec, if there is one."""
+def _encoder(codec: str, form: str, supported: Set[str]) -> str:
+    """The name of an encoder for the sound of a copy: of the source's codec, if there is one.
+
+    supported: the names of codecs and encoders that the container takes.
+    """
     if form == "webm":
         return _OTHERWISE[form]
     name = _ENCODERS.get(codec, codec)
     try:
-        av.codec.Codec(name, "w")
+        experimental = av.codec.Codec(name, "w").experimental  # FFmpeg refuses to open it
     except ValueError:  # UnknownCodecError
         return _OTHERWISE[form]
-    return name
+    return _OTHERWISE[form] if experimental or name not in supported else name

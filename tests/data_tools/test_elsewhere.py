@@ -75,6 +75,17 @@ def test_a_url_is_copied_and_the_copy_removed(tmp_path: Path) -> None:
     assert not other.parent.exists()
 
 
+def test_a_file_that_grows_is_no_matter_of_manifests(tmp_path: Path, monkeypatch) -> None:
+    (tmp_path / "x.mp4").write_bytes(b"a" * 5000)
+    sizes = iter((4000, 5000))
+    monkeypatch.setattr(elsewhere.Remote, "size", lambda *_: next(sizes))
+    with (
+        Copies() as copies,
+        pytest.raises(ElsewhereError, match=r"x\.mp4 was written to meanwhile"),
+    ):
+        copies.local(video_name(f"file://{tmp_path}/x.mp4"))
+
+
 def test_a_size_that_is_not_known_is_no_hindrance(tmp_path: Path, monkeypatch) -> None:
     (tmp_path / "x.mp4").write_bytes(b"a" * 5000)
     monkeypatch.setattr(elsewhere.Remote, "size", lambda *_: None)
@@ -111,6 +122,11 @@ def test_videos_that_do_not_go_together() -> None:
     check_videos([url, Path("a.mp4"), Elsewhere("-")], None, batch=False)
     with pytest.raises(UsageError, match=r"give https://h\.org/x\.mp4 without it"):
         check_videos([Path("a.mp4"), url], None, batch=True)
+    signed = [video_name(f"https://h.org/x.mp4?id={number}") for number in (1, 2)]
+    check_videos([signed[0], signed[0]], None, batch=False)
+    for two in (signed, [Elsewhere("-"), Path("stdin")]):
+        with pytest.raises(UsageError, match=r"both be called (https://h\.org/x\.mp4|stdin)"):
+            check_videos(two, None, batch=False)
     with pytest.raises(UsageError, match="given once"):
         check_videos([Elsewhere("-"), Elsewhere("-")], None, batch=False)
     with pytest.raises(UsageError, match="or a language like en"):

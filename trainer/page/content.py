@@ -11,6 +11,7 @@ from trainer.page.charts import MS, parts_of
 from trainer.score.over_time import clock
 from trainer.score.report import COLUMNS
 from trainer.score.scoring import TOLERANCE
+from trainer.score.speaking import role_words
 from trainer.score.tolerance import Judged, Tolerance, track_verdict
 from trainer.score.trust import percent
 
@@ -81,8 +82,8 @@ class VideoView:
         seconds: of its timeline.
         verdict: on it.
         tracks: of it.
-        left_out: what was left out and why, and what became of its mend.
-        notes: what its user should know.
+        left_out: what was left out and why.
+        notes: what its user should know, and what became of its mend.
         mend: the offset that is to be mended: stretches of [from, to] seconds with milliseconds at
             either end, positive: delay the sound.
         mend_words: what it does, for a button.
@@ -154,8 +155,13 @@ def video_verdict(rows: Sequence[Mapping[str, Any]], tolerance: Tolerance | None
     if offsets and max(offsets) - min(offsets) > TOLERANCE:
         low, high = min(offsets) * MS, max(offsets) * MS
         return Verdict(status, f"Its faces differ: by {low:+d} to {high:+d} ms")
-    best_row = max(sure or rows, key=lambda row: row["clearness"] or 0.0)
-    return Verdict(status, _sure_words(best_row))
+    # The sign and the words are of one track.
+    alike = [row for row in sure or rows if track_status(row, tolerance) == status]
+    return Verdict(status, _sure_words(max(alike or sure or rows, key=_clearness)))
+
+
+def _clearness(row: Mapping[str, Any]) -> float:
+    return row["clearness"] or 0.0
 
 
 def video_view(
@@ -194,8 +200,8 @@ def _track_view(row: Mapping[str, Any], tolerance: Tolerance | None) -> TrackVie
         details.append(f"Jumps at {row['jumps']}")
     if row.get("drift_ppm"):
         details.append(f"Drift: {row['drift_ms_per_minute']:+.1f} ms a minute")
-    if isinstance(speaking := row.get("speaking"), int | float) and not isinstance(speaking, bool):
-        details.append(f"Speaks {percent(speaking)} of the time")
+    if said := _role(row):
+        details.append(said)
     doubts = row["doubts"].split("; ") if row["doubts"] else []
     return TrackView(
         row,
@@ -207,6 +213,16 @@ def _track_view(row: Mapping[str, Any], tolerance: Tolerance | None) -> TrackVie
         _figures(row),
         any(part["begin_offset_frames"] is not None for part in parts_of(row)),
     )
+
+
+def _role(row: Mapping[str, Any]) -> str:
+    """What a face does while others are on screen; "" where that is not known."""
+    role, share = row.get("speaker"), row.get("speaking")
+    if role == "not sure":
+        return "Not sure whether it speaks"
+    if role not in ("speaks", "listens") or not isinstance(share, int | float):
+        return ""
+    return role_words(role, share).capitalize()
 
 
 def _figures(row: Mapping[str, Any]) -> list[tuple[str, str]]:

@@ -86,7 +86,7 @@ def view_of(
         replace(track, picture=picture)
         for track, picture in zip(view.tracks, pictures, strict=True)
     ]
-    if not path.is_file():
+    if not path.is_file() or not tracks:  # without tracks no page plays it
         return replace(view, tracks=tracks)
     if options.embed and path.stat().st_size <= EMBEDDED_MB << 20:
         data = base64.b64encode(path.read_bytes()).decode()

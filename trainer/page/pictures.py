@@ -22,7 +22,8 @@ _MOST_DECODED = 600  # pictures from a key picture on; a longer way costs second
 def face_pictures(path: Path, rows: Sequence[Mapping[str, Any]]) -> tuple[list[str], float]:
     """A picture of each track's face as a data URI, and how long the file says that it lasts.
 
-    "" where there is none: the file is gone, or its clock runs so that the moment is not found.
+    "" where there is none: the file is gone, or its clock runs so that the moment is not found. Of
+    no tracks the file is not opened: what made a worker hang or crash may be in it.
 
     Args:
         rows: of the tracks, as `trainer.score.report.as_json`.
@@ -32,16 +33,17 @@ def face_pictures(path: Path, rows: Sequence[Mapping[str, Any]]) -> tuple[list[s
     """
     import av
 
-    from data_tools.names import address, is_unplain
+    from data_tools.names import is_unplain
+    from data_tools.video.containers import open_container
     from data_tools.video.decode import Converter
     from data_tools.video.sound import VideoError
     from data_tools.video.streams import choose_picture, promised_seconds
 
     none = [""] * len(rows)
-    if not path.exists() or is_unplain(path):
+    if not rows or not path.exists() or is_unplain(path):
         return none, 0.0
     try:
-        with av.open(address(path)) as container:
+        with open_container(path) as container:
             stream = choose_picture(container, silent=True)
             seconds = promised_seconds(container, stream, stream)
             converter = Converter(Fraction(stream.sample_aspect_ratio or 1))

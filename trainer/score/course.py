@@ -76,6 +76,8 @@ def parts_of(tracks: list[TrackResult]) -> list[tuple[float, float]]:
 
 def _checked(tracks: list[TrackResult]) -> list[_Part]:
     parts = _joined(sorted(_parts(tracks), key=lambda part: part.begin))
+    if not parts:  # a path that changes, no part of which is sure
+        raise SyncError("no offset can be trusted, so nothing was written")
     if len(parts) > 1:
         _check_sides(parts)
     return parts

@@ -96,8 +96,13 @@ def mend_video(
     except _NotKept:
         return replace(mended, against=f"{against}; so {shown(out)} was not written")
     except RemuxError as error:
-        return replace(mended, against=first_line(error))
+        return replace(mended, against=_by_its_name(first_line(error), path, tracks[0].video))
     return mended
+
+
+def _by_its_name(words: str, path: Path, video: str) -> str:
+    """Words about a video by the name that it was given: it may be a URL's temporary copy."""
+    return words.replace(shown(path), shown(video), 1)
 
 
 @contextmanager
@@ -197,8 +202,8 @@ def mended_as_json(mended: Mended) -> dict[str, Any]:
 def _pieces(mended: Mended) -> dict[str, Any]:
     """What was done piece by piece, as plain values; nothing where one shift did it."""
     course = mended.course
-    if course is None:
-        return {}
+    if course is None or len(mended.moments) != len(course.lines) - 1 or not mended.encoded:
+        return {}  # the copy could not be written, so nothing was cut
     bounds = [0.0, *mended.moments, _length(mended)]
     return {
         "pieces": [

@@ -49,7 +49,7 @@ def stretches(track: TrackResult) -> list[Stretch]:
             for segment in path.segments
         }
     else:
-        believed = {segment: segment.sure for segment in path.segments}
+        believed = {segment: segment.sure and track.followed for segment in path.segments}
     return [
         Stretch(
             _moment(track, segment.first, first=True),

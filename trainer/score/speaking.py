@@ -39,11 +39,14 @@ _BLOCK = 5  # windows added up before the search
 _PRICE = 8.0  # nats, of a change from one face to another; half of it from or to nobody
 _FIRST_MEAN, _MEANS = 1.0, (0.3, 3.0)
 _NEAR = 3  # shifts that fit in part, beside the one that fits
+_DISTRUSTED = 0.5  # of a track: so long it must be on screen with others, to be distrusted for it
 _OTHERS_SPEAK = Doubt("another face on screen speaks")
 
 
 def tell_speakers(tracks: Sequence[TrackResult]) -> list[TrackResult]:
-    """The tracks of one video, with who of them speaks; a listener's offset is not to be trusted.
+    """The tracks of one video, with who of them speaks.
+
+    The offset of who listens is not to be trusted, if that is for half of the track or more.
 
     Their scores' `fits_KS` are used up: they are None afterwards.
     """
@@ -56,7 +59,7 @@ def tell_speakers(tracks: Sequence[TrackResult]) -> list[TrackResult]:
         speaking = found.get(number)
         if speaking is not None:
             speaking = replace(speaking, rank=1 + shares.index(speaking.share))
-            if speaking.role == "listens":
+            if speaking.role == "listens" and speaking.together >= _DISTRUSTED:
                 track = replace(track, doubts=(*track.doubts, _OTHERS_SPEAK))
         told.append(replace(track, score=replace(track.score, fits_KS=None), speaking=speaking))
     return told
@@ -92,13 +95,12 @@ def in_words(tracks: Iterable[TrackResult]) -> str:
 def role_in_words(track: TrackResult) -> str:
     """What a face does: "speaks (best fit 92 % of the time)", "listens", "not sure"; or ""."""
     one = track.speaking
-    if one is None:
-        return ""
-    return (
-        f"speaks (best fit {100 * one.share:.0f} % of the time)"
-        if one.role == "speaks"
-        else one.role
-    )
+    return "" if one is None else role_words(one.role, one.share)
+
+
+def role_words(role: Role, share: float) -> str:
+    """The same of a role, and the share of the time in which the face fits best."""
+    return f"speaks (best fit {100 * share:.0f} % of the time)" if role == "speaks" else role
 
 
 def _groups(tracks: Sequence[TrackResult]) -> Iterator[list[int]]:
@@ -148,7 +150,8 @@ def _judge(tracks: Sequence[TrackResult]) -> list[Speaking]:
         role: Role = "speaks" if sure[face] else "not sure"
         if not sure[face] and others >= LISTENER and share <= _OWN:
             role = "listens"
-        judged.append(Speaking(share, role))
+        together = count / max(1, int(np.isfinite(z_TF[:, face]).sum()))
+        judged.append(Speaking(share, role, together))
     return judged
 
 

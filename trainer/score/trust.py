@@ -50,12 +50,14 @@ class Speaking:
 
     Attributes:
         share: of its windows with others on screen, those in which it fits the sound best, 0..1.
-        role: what is certain of it.
+        role: what is certain of it, in those.
+        together: share of all of its windows that have others on screen, 0..1.
         rank: among the faces of the video that were on screen with others, 1: speaks most.
     """
 
     share: float
     role: Role
+    together: float = 1.0
     rank: int = 0
 
 

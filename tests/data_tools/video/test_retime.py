@@ -1,5 +1,6 @@
 """Sound that is cut, padded or resampled lies where its course says; the picture is copied."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from data_tools.video import retime
 from data_tools.video.course import Course, Line
 from data_tools.video.remux import retimed
 from data_tools.video.remux_copy import RemuxError
@@ -55,9 +57,12 @@ def pictures(path: Path) -> list[bytes]:
 
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
 def test_jumps_are_cut_and_padded_in_the_pauses(source: Path, suffix: str, tmp_path: Path) -> None:
-    out = tmp_path / f"out{suffix}"
+    out, given = tmp_path / f"out{suffix}", tmp_path / "given.mp4"
+    content = source.read_bytes()
+    assert b"Lavf" in content
+    given.write_bytes(content.replace(b"Lavf", b"L\xffvf"))  # a tag that is no UTF-8
     course = Course((Line(0.12), Line(-0.08), Line(0.2)), ((4.3, 5.3), (8.4, 9.2)))
-    with retimed(source, out, course) as (partial, lacking, encoded):
+    with retimed(given, out, course) as (partial, lacking, encoded):
         assert partial != out and lacking == [] and not out.exists()
     found, codec = begins(out)
     due = np.arange(SECONDS) + np.repeat([0.12, -0.08, 0.2], [5, 4, 3])
@@ -106,6 +111,36 @@ def test_what_cannot_be_encoded_leaves_nothing(
     with pytest.raises(KeyError), retimed(source, out, course):
         raise KeyError
     assert out.read_text() == "dear" and list(tmp_path.iterdir()) == [out]
+
+
+def test_what_the_container_or_the_encoder_refuses_is_encoded_otherwise(
+    beeps: NDArray[np.int16], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given, out = tmp_path / "a.mkv", tmp_path / "out.mp4"
+    write_video(given, np.zeros((300, 48, 64, 3), np.uint8), beeps, sound_codec="pcm_u8")
+    with retimed(given, out, Course((Line(0.1, 0.001),))) as (_, _, encoded):
+        assert "pcm_u8 to aac" in encoded.words[0]
+    monkeypatch.delitem(retime._ENCODERS, "vorbis")  # FFmpeg's own is experimental
+    assert retime._encoder("vorbis", "matroska", {"vorbis"}) == "flac"
+    assert retime._encoder("alac", "mp4", {"alac"}) == "alac"
+
+
+def test_loudness_is_known_by_time_and_one_stray_time_takes_no_room(
+    source: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usual = retime._loudness(source)
+    seconds = usual[: SECONDS * 100].reshape(SECONDS, 100)
+    assert (seconds[:, 5:45] > -25).all() and (seconds[:, 55:95] < -50).all()
+    heard = retime._heard
+
+    def stray(given: Any) -> Iterator[tuple[Any, int]]:
+        for frame, number in heard(given):
+            yield frame, number
+        frame.pts = 100 * 3600 * RATE
+        yield frame, number
+
+    monkeypatch.setattr(retime, "_heard", stray)
+    np.testing.assert_array_equal(retime._loudness(source), usual)
 
 
 def test_a_cut_lies_where_it_is_quietest() -> None:

@@ -13,11 +13,13 @@ from data_tools.engines import RunOptions
 from in_process import InProcess
 from measured import track_result
 from trainer.batch import batch as batch_module
+from trainer.batch import mending
 from trainer.batch.batch import measure_batch
 from trainer.batch.folder import Batch
-from trainer.batch.inputs import batch_videos
+from trainer.batch.inputs import BatchVideo, batch_videos
 from trainer.batch.mending import mark_of
 from trainer.batch.report import write_reports
+from trainer.model.network import load_network
 from trainer.score import video as video_module
 from trainer.score.options import MeasureOptions
 
@@ -96,6 +98,24 @@ def test_what_can_be_trusted_is_mended_and_measured_again(
     rows = mend(videos, forced, again, retry_failed=True)
     assert sorted(again.measured) == ["far.mp4", "nothing.mp4", "stays.mp4"]
     assert rows["far.mp4"]["done"] == "mended" and (fixed / "far.mp4").stat().st_size > 1000
+
+
+def test_a_jump_whose_copy_cannot_be_written_is_a_failure(
+    video: Path, weights: Path, tmp_path: Path
+) -> None:
+    """H.264 that is called x.webm, which cannot hold it."""
+    given, target = tmp_path / "x.webm", tmp_path / "fixed" / "x.webm"
+    given.write_bytes(video.read_bytes())
+    one, two = (
+        replace(track_result(offset), start_seconds=start, end_seconds=start + 6, video=str(given))
+        for offset, start in ((3, 0.0), (-2, 6.0))
+    )
+    options = MeasureOptions(prepared=True, crop="mouth", device="cpu")
+    batch = Batch(tmp_path / "out", weights, options, target.parent)
+    network = load_network(weights, "cpu")
+    row = mending.mend(BatchVideo(given, target), batch, [one, two], network, options)
+    assert row is not None and row["done"] == "failed" and "pieces" not in row
+    assert f"{given} cannot be copied to x.webm" in row["words"] and not target.exists()
 
 
 class Killed(BaseException):

@@ -18,7 +18,7 @@ from PIL import Image
 
 from page_rows import EVIL, jumping_row, made_row
 from trainer import sync
-from trainer.page.content import video_view
+from trainer.page.content import video_verdict, video_view
 from trainer.page.pages import PageOptions, address_from, check_embedded, page_text, write_page
 from trainer.page.pictures import SIDE, face_pictures
 from trainer.score.tolerance import TOLERANCES, Judged
@@ -126,6 +126,7 @@ def test_what_files_say_is_escaped_everywhere() -> None:
         ([made_row(3)], "bt1359", "off", "Audio is 120 ms early; delay it by 120 ms"),
         ([made_row(2, trusted=False)], None, "unsure", "Not sure; best guess: +80 ms"),
         ([made_row(0), made_row(2, trusted=False)], None, "ok", "In sync"),
+        ([made_row(1, clearness=20.0), made_row(2)], None, "off", "Audio is 80 ms early"),
         ([made_row(5), made_row(-2)], None, "off", "Its faces differ: by -80 to +200 ms"),
         ([jumping_row("a", 6.0), made_row(0)], "netflix", "changes", "The offset changes: audio"),
         ([], None, "none", "No offset could be measured"),
@@ -138,6 +139,7 @@ def test_the_verdict_is_said_in_words_and_by_a_sign(
     page = parsed(*rows, options=options)
     sign = next(about for tag, about in page.elements if about.get("class", "").startswith("sign"))
     assert sign["class"] == f"sign {status}" and words in page.text
+    assert video_verdict(rows, options.tolerance).words.startswith(words)
 
 
 def test_charts_hold_what_was_measured() -> None:
@@ -155,14 +157,21 @@ def test_charts_hold_what_was_measured() -> None:
 
 
 def test_fields_that_it_does_not_know_are_listed_and_a_speaker_is_named() -> None:
-    page = parsed(made_row(speaking=0.834, mended_by="resampling", more=[1], flag=True))
-    assert "Speaks 83 % of the time" in page.text
+    page = parsed(
+        made_row(speaking=0.834, speaker="speaks", mended_by="resampling", more=[1], flag=True)
+    )
+    assert "Speaks (best fit 83 % of the time)" in page.text
     assert "mended by" in page.text and "resampling" in page.text
     bare = made_row(lse_c=None, lse_d=float("nan"), clearness=None, probability=None)
     del bare["face"], bare["segments"], bare["over_time"], bare["jumps"], bare["drift_ppm"]
     assert "not known" in parsed(bare).text  # of a version that followed no offset
-    silent = parsed(made_row(speaking=None), made_row(speaking="odd"))
-    assert "Speaks" not in silent.text
+    silent = parsed(made_row(speaking=None), made_row(speaking="odd", speaker="speaks"), bare)
+    assert "peaks" not in silent.text
+    others = parsed(
+        made_row(speaking=0.12, speaker="listens"), made_row(speaking=0.5, speaker="not sure")
+    )
+    assert "Listens" in others.text and "Not sure whether it speaks" in others.text
+    assert "of the time" not in others.text
 
 
 def test_a_face_is_shown_where_and_when_it_was(tmp_path: Path) -> None:
@@ -180,6 +189,7 @@ def test_a_face_is_shown_where_and_when_it_was(tmp_path: Path) -> None:
         assert image.size == (SIDE, SIDE)
         means.append(np.asarray(image).mean(axis=(0, 1)).round(-2).tolist())
     assert means[:3] == [[200, 0, 0], [0, 0, 200], [0, 0, 0]]
+    assert face_pictures(video, []) == ([], 0.0)  # not opened: it would know its length
     assert face_pictures(tmp_path / "gone.mp4", rows) == ([""] * 4, 0.0)
     (tmp_path / "bad.mp4").write_bytes(b"no video")
     assert face_pictures(tmp_path / "bad.mp4", rows) == ([""] * 4, 0.0)

@@ -72,6 +72,10 @@ def test_shots_of_their_own_offsets_follow_one_another() -> None:
             "no offset can be trusted",
         ),
         (
+            [following(Segment(0, 248, 3, 3, 0.1), Segment(248, 496, -2, -2, 0.1), ppm=900.0)],
+            "no offset can be trusted",
+        ),
+        (
             [
                 following(part(0, 248, 3), part(248, 496, -2)),
                 replace(track_result(0), end_seconds=9),

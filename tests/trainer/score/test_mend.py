@@ -111,3 +111,11 @@ def test_a_drift_and_a_jump_are_mended_in_the_file(
     assert again.score.path is not None
     for segment in again.score.path.segments:
         assert max(abs(segment.begin_frames), abs(segment.end_frames)) <= 1
+    # A copy that cannot be written: of a URL by its own name, not by that of its temporary copy.
+    out, url = tmp_path / "out.webm", video.as_uri()
+    arguments = [url, "--weights", str(weights), "--fix", str(out), "--json", str(report)]
+    assert sync.main(arguments) == 1
+    said = capsys.readouterr().err
+    assert f"--fix: {url} cannot be copied to out.webm" in said and "is a .mkv possible" in said
+    fix = json.loads(report.read_text())["fix"]
+    assert not fix["written"] and "pieces" not in fix and not out.exists()

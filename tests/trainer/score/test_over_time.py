@@ -10,7 +10,8 @@ from measured import track_result
 from trainer.score.offset_path import OffsetPath, Segment
 from trainer.score.over_time import as_json, changes_or_gaps, clock, columns, in_words, jumps
 from trainer.score.report import path_lines, plot, row
-from trainer.score.trust import TrackResult, doubts_about
+from trainer.score.tolerance import sure_offsets
+from trainer.score.trust import Doubt, TrackResult, doubts_about
 
 NAN = float("nan")
 
@@ -96,6 +97,15 @@ def test_what_is_not_trusted_is_not_told() -> None:
     without = following(None)
     assert columns(without) == dict.fromkeys(columns(track))
     assert as_json(without)["segments"] is None and path_lines([without]) == []
+
+
+def test_a_path_is_not_believed_where_something_speaks_against_it() -> None:
+    """As --fix does not follow it, so does --strict."""
+    track = following(OffsetPath((part(0, 250, 3), part(250, 500, 0))))
+    assert [one["sure"] for one in as_json(track)["segments"]] == [True, True]
+    heard = dataclasses.replace(track, doubts=(*track.doubts, Doubt("another face speaks")))
+    assert [one["sure"] for one in as_json(heard)["segments"]] == [False, False]
+    assert in_words(heard) == "not sure" and sure_offsets(row(heard) | as_json(heard)) == []
 
 
 def test_a_short_track_tells_no_drift() -> None:

@@ -100,6 +100,14 @@ def test_only_the_time_together_counts() -> None:
     assert roles(told) == ["speaks", "listens"]
 
 
+def test_who_listens_for_a_short_while_is_still_trusted() -> None:
+    alone = np.arange(FRAMES) < 110
+    told = tell_speakers([face("a", fits(1.5, 1), start=4.4), face("b", fits(alone, 2))])
+    assert roles(told) == ["speaks", "listens"]
+    assert told[1].trusted and told[1].speaking is not None
+    assert told[1].speaking.together == pytest.approx(0.45, abs=0.02)
+
+
 def test_the_sound_is_followed_where_it_jumps() -> None:
     offset = np.where(np.arange(FRAMES) < 100, 3, -8)
     path = OffsetPath((Segment(0, 100, 3, 3, 9.0), Segment(100, FRAMES, -8, -8, 9.0)))
