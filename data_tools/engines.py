@@ -119,7 +119,12 @@ def run_local(
                 # All at once, each poll would ask tens of thousands of them.
                 with _interrupts_held():
                     for task in islice(waiting, _AHEAD * workers - len(pending)):
-                        pending[pool.schedule(_call, (function, task))] = task
+                        try:
+                            pending[pool.schedule(_call, (function, task))] = task
+                        except RuntimeError:  # of a pool that has broken: no kind of its own
+                            if pool.active:
+                                raise
+                            raise BrokenProcessPool from None
                 if not pending:
                     break
                 done, _ = wait(pending, timeout=_POLL_SECONDS, return_when=FIRST_COMPLETED)

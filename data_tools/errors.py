@@ -3,6 +3,7 @@
 # In what libraries say when there is no memory left, be it of another kind than MemoryError.
 _NO_MEMORY = (
     "allocate memory",  # torch, and the system (ENOMEM)
+    "out of memory",  # torch, of a GPU
     "could not create a primitive",  # oneDNN
     "can't start new thread",
     "bad_alloc",

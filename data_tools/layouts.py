@@ -160,7 +160,7 @@ class OfficialLists:
                 allowed = ", ".join(SPLITS)
                 raise UsageError(f"--list {shown(word)}: SPLIT must be one of {allowed}")
             try:
-                names = listed(file)
+                names = listed(file, first_word=True)
             except OSError as error:
                 why = error.strerror
                 raise UsageError(f"cannot read the list {shown(file)}: {why}") from None
@@ -188,8 +188,8 @@ class OfficialLists:
         return len(self._split_of.keys() - found)
 
 
-def _bare(line: str) -> str:
-    """`a/b/c` of a list's line "./a/b/c.mp4 0.3"."""
-    name = line.split()[0].removeprefix("./").strip("/")
+def _bare(word: str) -> str:
+    """`a/b/c` of a list's "./a/b/c.mp4"."""
+    name = word.removeprefix("./").strip("/")
     path = PurePosixPath(name)
     return str(path.with_suffix("")) if re.fullmatch(r"\.[A-Za-z]\w{1,4}", path.suffix) else name

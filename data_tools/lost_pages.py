@@ -8,6 +8,7 @@ a handler in C is asked, which calls back: it says which file it was, and ends t
 import ctypes
 import os
 import signal
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from data_tools.names import shown
 
 _mapped: dict[Path, int] = {}  # their sizes as they were mapped
 _handler: Any = None  # kept, for C only has its address
+_lock = threading.Lock()
 
 
 def watch(path: Path, size: int) -> None:
@@ -24,7 +26,9 @@ def watch(path: Path, size: int) -> None:
     """
     global _handler
     _mapped[path] = size
-    if _handler is None:
+    with _lock:
+        if _handler is not None:
+            return
         _handler = ctypes.CFUNCTYPE(None, ctypes.c_int)(_end)
         set_handler = ctypes.CDLL(None).signal
         set_handler.restype, set_handler.argtypes = ctypes.c_void_p, [ctypes.c_int, ctypes.c_void_p]
@@ -35,14 +39,23 @@ def watch(path: Path, size: int) -> None:
 
 def _end(number: int) -> None:
     """Say what happened, and end: the access cannot be gone on with."""
-    cut = next((path for path, size in _mapped.items() if _size(path) != size), None)
-    words = (
-        "a file that is mapped cannot be read any more: its disk fails, or it was cut short"
-        if cut is None
-        else f"{shown(cut)} was changed while in use; start again"
-    )
-    os.write(2, os.fsencode(f"{words}\n"))
-    os._exit(1)
+    try:
+        # Of a file that is gone the pages are still there. Maps may have gone as well, of which
+        # nobody told; those made last are asked first.
+        cut = (
+            path
+            for path, size in reversed(list(_mapped.items()))
+            if _size(path) not in (None, size)
+        )
+        changed = next(cut, None)
+        words = (
+            "a file that is mapped cannot be read any more: its disk fails, or it was cut short"
+            if changed is None
+            else f"{shown(changed)} was changed while in use; start again"
+        )
+        os.write(2, os.fsencode(f"{words}\n"))
+    finally:  # ctypes passes over what is raised, and the access would be tried again, for ever
+        os._exit(1)
 
 
 def _size(path: Path) -> int | None:

@@ -136,7 +136,14 @@ class Mirror:
         remote: where the set lies.
         folder: for the copy, which may be there already.
         most: bytes that all copies beside it may take, its own among them; 0: no limit.
+
+    Attributes:
+        listed: all shards of the manifest; of one that kept no clip there are statistics alone.
+        entries: those that have a tar, by its name.
     """
+
+    listed: list[ShardEntry]
+    entries: dict[str, ShardEntry]
 
     def __init__(self, remote: Remote, folder: Path, most: int = 0) -> None:
         self.remote, self.folder, self.most = remote, folder, most
@@ -171,18 +178,20 @@ class Mirror:
             if not path.exists() or path.read_bytes() != content:
                 # Before the manifest goes that others may be at work with.
                 for entry in manifest.shards:
-                    if entry.clips:
-                        self._has_small(entry)
+                    self._has_small(entry)
             write_json(self._own / SOURCE, {"url": self.remote.shown})
             if not path.exists() or path.read_bytes() != content:
                 with atomic_path(path) as partial:
                     partial.write_bytes(content)
-        self.entries = {entry.name: entry for entry in manifest.shards if entry.clips}
+        self._list(manifest)
 
     def reopen(self) -> None:
         """As `refresh`, from the copy's manifest alone: in a worker of who has refreshed it."""
-        shards = read_manifest(self.folder).shards
-        self.entries = {entry.name: entry for entry in shards if entry.clips}
+        self._list(read_manifest(self.folder))
+
+    def _list(self, manifest: Manifest) -> None:
+        self.listed = manifest.shards
+        self.entries = {entry.name: entry for entry in manifest.shards if entry.clips}
 
     @property
     def scarce(self) -> bool:
@@ -357,7 +366,7 @@ class Mirror:
     def _has_small(self, entry: ShardEntry) -> bool:
         tar = self.folder / entry.name
         path = tar.with_suffix(".json")
-        if not path.exists() or not tar.with_suffix(".idx").exists():
+        if not path.exists() or (entry.clips and not tar.with_suffix(".idx").exists()):
             return False
         if (fault := check_statistics(entry, path.read_bytes())) is not None:
             raise ShardError(
@@ -376,9 +385,12 @@ class Mirror:
                 f"{entry.name} ({fault}): a damaged or stale copy; put the set there anew"
             )
         # The statistics last: they say that both are there.
-        for path, found in ((idx, self.remote.read(idx.name)), (statistics, content)):
-            with atomic_path(path) as partial:
+        if entry.clips:  # else there is neither tar nor idx
+            found = self.remote.read(idx.name)
+            with atomic_path(idx) as partial:
                 partial.write_bytes(found)
+        with atomic_path(statistics) as partial:
+            partial.write_bytes(content)
 
     def _mirror_of(self, folder: Path) -> "Mirror | None":
         """Who knows the source of a copy beside this one; it may need credentials we lack."""

@@ -76,11 +76,13 @@ def first_line(error: BaseException) -> str:
     return shown((str(error).strip() or type(error).__name__).splitlines()[0])
 
 
-def listed(file: Path) -> list[str]:
+def listed(file: Path, first_word: bool = False) -> list[str]:
     """The names in a list, a line each, but for empty lines and those that begin with #.
 
     Blanks around a name belong to it only if the file is called so; `./` names one that begins
     with #.
+
+    first_word: a name ends at a blank; what stands behind it is passed over.
 
     Raises:
         OSError: the list cannot be read, or a line of it can be no name of a file.
@@ -89,12 +91,15 @@ def listed(file: Path) -> list[str]:
     names = []
     for line in (line.removesuffix("\r") for line in lines):
         bare = line.strip()
+        if not bare or bare.startswith("#"):
+            continue
+        if first_word:
+            line = bare = bare.split(maxsplit=1)[0]
         # Whoever looks for patterns in names takes the square of the time for a longer one.
         if len(line) > _LONGEST_PATH or "\0" in line:
             raise OSError(errno.EINVAL, f"{shown(line[:40])!r} ... can be no name of a file")
-        if bare and not bare.startswith("#"):
-            exact = line == bare or (file.parent / line).exists() or Path(line).exists()
-            names.append(line if exact else bare)
+        exact = line == bare or (file.parent / line).exists() or Path(line).exists()
+        names.append(line if exact else bare)
     return names
 
 

@@ -4,7 +4,6 @@ The shards stay as they are: the outcome is a `keep.csv`. What is known of a cli
 report beside the shards; whether it is in sync, in the keep.csv of `trainer.refine --score-only`.
 """
 
-import csv
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -18,11 +17,12 @@ from data_tools.keep import KEEP, POOR, Row
 from data_tools.manifest import ClipRecord, ShardError, read_manifest, read_stats
 from data_tools.mfcc import FPS
 from data_tools.mirror import Mirror
-from data_tools.records import number
+from data_tools.records import RecordError, number, read_table
 from data_tools.remote import RemoteMissing
 
 _Measure = Annotated[float, Meta(ge=0, le=1e9)]
 _Share = Annotated[float, Meta(ge=0, le=1)]
+_NEEDED = ("video", "level", "item", "kept")  # columns of report.csv
 
 # As LatentSync's StableSyncNet filters its training set: clips of 5 to 10 s, sharp, in sync. The
 # paper's measure of sharpness is a network's; ours is the Laplacian's variance, blurred below 20.
@@ -60,7 +60,7 @@ def fetch_reports(mirror: Mirror) -> None:
     Raises:
         RemoteError, ShardError: it cannot be had, or is not what the manifest says.
     """
-    mirror.fetch_small(mirror.entries.values())
+    mirror.fetch_small(mirror.listed)
     for name in mirror.remote.names("report*.csv"):
         try:
             content = mirror.remote.read(name)
@@ -78,19 +78,28 @@ def read_measures(shards: Path) -> dict[str, Measures]:
 
     Raises:
         ShardError: there is no report: the shards were not made by `prepare --shards`.
+        RecordError: one is damaged, or of something else.
     """
     reports = sorted(shards.glob("report*.csv"))
     if not reports:
         raise ShardError(f"{shards} holds no report.csv: `prepare --shards` writes it")
     found: dict[str, Measures] = {}
     for report in reports:
-        with open(report, newline="", encoding="utf-8") as table:
-            for row in csv.DictReader(table):
-                if row.get("level") != "clip" or row.get("kept") != "True":
-                    continue
-                known = {name: number(text) for name, text in row.items() if text}
-                measures = {name: value for name, value in known.items() if value is not None}
-                found[f"{row['video']}/{row['item']}"] = measures
+        columns: list[str] = []
+        for where, fields in read_table(report, most=None):
+            if not columns:
+                columns = fields
+                if missing := [name for name in _NEEDED if name not in columns]:
+                    raise RecordError(
+                        f"{where}: no report of `prepare`: its head lacks {', '.join(missing)}"
+                    )
+                continue
+            row = dict(zip(columns, fields, strict=True))
+            if row["level"] != "clip" or row["kept"] != "True":
+                continue
+            known = {name: number(text) for name, text in row.items() if text}
+            measures = {name: value for name, value in known.items() if value is not None}
+            found[f"{row['video']}/{row['item']}"] = measures
     return found
 
 
@@ -105,6 +114,7 @@ def judge(
 
     Raises:
         ShardError: the shards are damaged, or have no report.
+        RecordError: as `read_measures`.
     """
     measures = read_measures(shards)
     rows: dict[str, Row] = {}

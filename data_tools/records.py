@@ -133,15 +133,19 @@ def read_lines(path: Path) -> Iterator[tuple[int, bytes]]:
             yield number, line
 
 
-def read_table(path: Path) -> Iterator[tuple[str, list[str]]]:
+def read_table(path: Path, most: int | None = LARGEST) -> Iterator[tuple[str, list[str]]]:
     """The rows of a CSV, empty ones left out, each after "<path>, line <n>"; the first is the head.
 
+    Args:
+        most: bytes that the file may have; None: any, for it is read row by row.
+
     Raises:
-        RecordError: the file is no CSV in UTF-8, or a row has another number of fields than the
-            head.
+        RecordError: the file is larger or no CSV in UTF-8, or a row has another number of fields
+            than the head.
         OSError: as `read_record`.
     """
-    with io.TextIOWrapper(io.BytesIO(read_whole(path)), encoding="utf-8-sig", newline="") as stream:
+    whole = open_regular(path) if most is None else io.BytesIO(read_whole(path, most=most))
+    with io.TextIOWrapper(whole, encoding="utf-8-sig", newline="") as stream:
         reader = csv.reader(stream, strict=True)
         columns = 0
         try:
@@ -170,15 +174,15 @@ def number(text: str) -> float | None:
     return value if abs(value) < float("inf") else None
 
 
-def read_whole(path: Path, error: type[RecordError] = RecordError) -> bytes:
-    """The bytes of a file of at most LARGEST.
+def read_whole(path: Path, error: type[RecordError] = RecordError, most: int = LARGEST) -> bytes:
+    """The bytes of a file of at most so many.
 
     Raises:
         RecordError, OSError: as `open_regular`; or it is larger.
     """
     with open_regular(path, error) as stream:
-        if os.fstat(stream.fileno()).st_size > LARGEST:
-            raise error(f"{path} cannot be read: it is larger than {LARGEST:,} bytes")
+        if os.fstat(stream.fileno()).st_size > most:
+            raise error(f"{path} cannot be read: it is larger than {most:,} bytes")
         return stream.read()
 
 

@@ -18,11 +18,11 @@ class NoRanges(Exception):
 
 
 class Part(Callback):
-    """Of a transfer of so many bytes: ends it as it begins, if others come instead."""
+    """Of a transfer of so many bytes: ends it as it begins, if others come instead, or more."""
 
     def __init__(self, asked: int) -> None:
         super().__init__()
-        self._asked = asked
+        self._asked, self._came = asked, 0
         self._coming: int | None = None
 
     def set_size(self, size: int | None) -> None:
@@ -31,7 +31,8 @@ class Part(Callback):
 
     def relative_update(self, inc: int = 1) -> None:
         """More was written."""
-        if inc and self._coming not in (None, self._asked):
+        self._came += inc
+        if inc and (self._coming not in (None, self._asked) or self._came > self._asked):
             raise NoRanges
 
 

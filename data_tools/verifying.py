@@ -41,7 +41,7 @@ def verify(folder: Path, workers: int = 1) -> list[str]:
     manifest, mirror = read_manifest(folder), mirror_at(folder)
     check: Callable[[Path], list[str]] = verify_shard
     if mirror is not None:
-        mirror.fetch_small(mirror.entries.values())
+        mirror.fetch_small(mirror.listed)
         check = partial(_verify_fetched, mirror.remote, mirror.most)
         workers = min(workers, mirror.at_once)  # each holds a shard; more would wait for room
     faults = []

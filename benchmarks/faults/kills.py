@@ -1,5 +1,6 @@
 """kill -9: at a random moment, and as a file is about to be put in its place."""
 
+import signal
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -9,6 +10,7 @@ import numpy as np
 from benchmarks.faults.lab import Kind, Lab, Outcome, Program
 
 _FILE_CALLS = 40
+_DRAWS = 12  # of moments for a kill, until it comes before the end
 NAMES = ("pack", "prepare --shards", "trainer.run", "trainer.refine", "syncnet --out")
 
 
@@ -22,30 +24,60 @@ def _half_a_file(lab: Lab, program: Program, out: Path) -> str:
     return ""
 
 
+def stopped(
+    lab: Lab,
+    program: Program,
+    rng: np.random.Generator,
+    times: int = 1,
+    share: tuple[float, float] = (0.0, 1.0),
+) -> tuple[Path, Outcome | None]:
+    """Kill a program at random moments, `times` in a row; its folder, and what was lost by then.
+
+    A kill that comes after the end is none: all of them are drawn again.
+
+    share: of the time that it takes undisturbed, within which it is killed.
+    """
+    _, seconds = lab.expected(program)
+    for _ in range(_DRAWS):
+        out, came = lab.new("out"), 0
+        while came < times:
+            after = float(rng.uniform(*share) * seconds)
+            done = lab.run(replace(program.job(out), kill_after=after))
+            if done.status == 0:
+                break
+            if done.status != -signal.SIGKILL or done.left:
+                return out, replace(lab.refused(done), verdict="lost")
+            if wrong := _half_a_file(lab, program, out):
+                return out, Outcome("lost", wrong)
+            came += 1
+        else:
+            return out, None
+    return out, Outcome("lost", "the benchmark: no kill came before the end")
+
+
 def at_a_moment(lab: Lab, seed: int, name: str) -> Outcome:
     """Kill it once or, one try of four, twice, at random moments, then let it end."""
     rng, program = np.random.default_rng(seed), lab.programs[name]
-    _, seconds = lab.expected(program)
-    out = lab.new("out")
-    for _ in range(2 if seed % 4 == 3 else 1):
-        done = lab.run(replace(program.job(out), kill_after=float(rng.uniform(0, seconds))))
-        if done.status not in (0, -9) or done.left:
-            return replace(lab.refused(done), verdict="lost")
-        if wrong := _half_a_file(lab, program, out):
-            return Outcome("lost", wrong)
-    return lab.again(program, out)
+    out, lost = stopped(lab, program, rng, times=2 if seed % 4 == 3 else 1)
+    return lost or lab.again(program, out)
 
 
 def at_a_file(lab: Lab, seed: int, name: str) -> Outcome:
     """Kill it as it begins a random one of its first calls that put files in place."""
     rng, program = np.random.default_rng(seed), lab.programs[name]
-    out, number = lab.new("out"), int(rng.integers(1, _FILE_CALLS + 1))
-    job = program.job(out)
-    disturbed = {**job.disturbed, "kill_at_file_call": {"number": number}}
-    done = lab.run(replace(job, disturbed=disturbed))
-    if done.status not in (0, -9) or done.left:
-        return replace(lab.refused(done), verdict="lost")
-    return Outcome("lost", w) if (w := _half_a_file(lab, program, out)) else lab.again(program, out)
+    number = _FILE_CALLS + 1
+    while number > 1:
+        number, out = int(rng.integers(1, number)), lab.new("out")
+        job = program.job(out)
+        disturbed = {**job.disturbed, "kill_at_file_call": {"number": number}}
+        done = lab.run(replace(job, disturbed=disturbed))
+        if done.status == 0:  # it has fewer such calls
+            continue
+        if done.status != -signal.SIGKILL or done.left:
+            return replace(lab.refused(done), verdict="lost")
+        wrong = _half_a_file(lab, program, out)
+        return Outcome("lost", wrong) if wrong else lab.again(program, out)
+    return Outcome("lost", "the benchmark: no kill came")
 
 
 def kinds() -> list[Kind]:

@@ -70,21 +70,17 @@ def _fork(job: dict[str, Any]) -> int:
 
 
 def _signal_worker(process: int, after: float, number: int) -> bool:
-    """Send a signal to a worker, `after` seconds after the first is there; whether it was."""
+    """Send a signal to a worker, `after` seconds after the first is there; whether it was sent."""
     try:
-        there = workers_of(process)
-    except OSError:
-        return False
-    if not there:
-        return False
-    time.sleep(after)
-    for worker in there:
-        try:
+        if not workers_of(process):
+            return False
+        time.sleep(after)
+        for worker in workers_of(process):
             os.kill(worker, number)
             return True
-        except ProcessLookupError:
-            continue
-    return True
+    except OSError:  # one has ended amid this
+        pass
+    return False
 
 
 def _wait(process: int, job: dict[str, Any]) -> dict[str, Any]:

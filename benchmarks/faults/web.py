@@ -150,8 +150,11 @@ def _fetched(lab: Lab, seed: int, url: str, copies: Path, environment: dict[str,
         return lab.refused(done)
     if job.program == "run" and (wrong := lab.same(program, out)):
         return Outcome("lost", wrong)
-    if {path.name for path in copies.rglob("*.tar")} < {n for n in wanted if n[:5] == "train"}:
-        return Outcome("lost", "not every shard was fetched")
+    # `verify` reads all splits, a training two
+    splits = ("train-", "val-") if job.program == "run" else ("",)
+    asked = {name for name in wanted if name.endswith(".tar") and name.startswith(splits)}
+    if missing := asked - {path.name for path in copies.rglob("*.tar")}:
+        return Outcome("lost", f"not fetched: {', '.join(sorted(missing))}")
     return Outcome("survived")
 
 
@@ -168,8 +171,13 @@ def throttled_bucket(fails: Callable[[], bool]) -> Iterator[dict[str, str]]:
 
     def app(environ: dict[str, Any], start: Callable[..., Any]) -> Any:
         if fails():
-            start("503 Slow Down", [("Content-Type", "application/xml")])
-            return [words]
+            # an answer to HEAD has no body: a client would take it for the next answer
+            body = b"" if environ["REQUEST_METHOD"] == "HEAD" else words
+            length = str(len(body))
+            start(
+                "503 Slow Down", [("Content-Type", "application/xml"), ("Content-Length", length)]
+            )
+            return [body]
         return inner(environ, start)
 
     class Quiet(WSGIRequestHandler):

@@ -7,9 +7,11 @@ from functools import partial
 
 import numpy as np
 
+from benchmarks.faults.kills import stopped
 from benchmarks.faults.lab import Kind, Lab, Outcome
 
 _WORKERS = ("prepare --shards", "syncnet --out")
+_DRAWS = 12  # of moments for a kill, until there is a worker
 _STALL = 15  # seconds: a busy machine must not make others look hung
 # In a worker: the first that opens a certain video sleeps, for ever.
 _HANGING = """
@@ -33,9 +35,16 @@ def killed(lab: Lab, seed: int, name: str) -> Outcome:
     """Kill a worker by -9, some moment after it is there."""
     program = lab.programs[name]
     _, seconds = lab.expected(program)
-    after = float(np.random.default_rng(seed).uniform(0, seconds))
-    out = lab.new("out")
-    done = lab.run(replace(program.job(out), worker=(after, int(signal.SIGKILL))))
+    rng = np.random.default_rng(seed)
+    for _ in range(_DRAWS):
+        out, after = lab.new("out"), float(rng.uniform(0, seconds))
+        done = lab.run(replace(program.job(out), worker=(after, int(signal.SIGKILL))))
+        if done.signalled:
+            break
+        if done.status != 0:
+            return replace(lab.refused(done), verdict="lost")
+    else:
+        return Outcome("lost", "the benchmark: no worker was killed")
     if done.status == 0 and not lab.same(program, out):
         return Outcome("survived")
     refusal = lab.refused(done)
@@ -64,11 +73,10 @@ def hung(lab: Lab, seed: int, name: str) -> Outcome:
 def set_back(lab: Lab, seed: int, name: str) -> Outcome:
     """Kill it, set the clock back by up to ten years, and go on; files are of the future then."""
     rng, program = np.random.default_rng(seed), lab.programs[name]
-    _, seconds = lab.expected(program)
-    out, back = lab.new("out"), float(10 ** rng.uniform(0, 8.5))
-    done = lab.run(replace(program.job(out), kill_after=float(rng.uniform(0.3, 0.9) * seconds)))
-    if done.status not in (0, -9):
-        return replace(lab.refused(done), verdict="lost")
+    back = float(10 ** rng.uniform(0, 8.5))
+    out, lost = stopped(lab, program, rng, share=(0.3, 0.9))
+    if lost:
+        return lost
     for path in out.rglob("*") if out.exists() else ():
         status = path.stat()
         os.utime(path, (status.st_atime + back, status.st_mtime + back))

@@ -27,6 +27,7 @@ class WebServer:
 
     Attributes:
         ranges: whether parts of files can be asked for.
+        lengths: whether answers say how long they are; else they end with the connection.
         fault: of each request: "", an HTTP status, "reset" or "truncate" (after half of the body).
         asked: requests by method and file name.
         bytes: of all bodies sent.
@@ -34,6 +35,7 @@ class WebServer:
 
     def __init__(self, folder: Path, ranges: bool = True, fault: Fault = no_fault) -> None:
         self.folder, self.ranges, self.fault = folder, ranges, fault
+        self.lengths = True
         self.asked: Counter[tuple[str, str]] = Counter()
         self.bytes = 0
         web = self
@@ -77,7 +79,10 @@ class WebServer:
         begin = int(part[1]) if part else 0
         end = min(len(content), int(part[2]) + 1 if part and part[2] else len(content))
         request.send_response(206 if part else 200)
-        request.send_header("Content-Length", str(end - begin))
+        if self.lengths:
+            request.send_header("Content-Length", str(end - begin))
+        else:
+            request.send_header("Connection", "close")
         if self.ranges:
             request.send_header("Accept-Ranges", "bytes")
         if part:

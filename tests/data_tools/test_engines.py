@@ -45,6 +45,25 @@ def test_a_worker_that_dies_between_tasks_is_told_in_a_sentence(
         list(run_local(dies, [(Path("x"), "well")], 1, lambda count: None))
 
 
+def test_a_pool_that_is_broken_when_a_task_is_given_is_told_in_the_same_sentence(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pebble = pytest.importorskip("pebble", reason="needs the extra [prepare]")
+    from pebble.pool.base_pool import PoolStatus
+
+    schedule = pebble.ProcessPool.schedule
+
+    def broken(pool: Any, *given: Any, **named: Any) -> Future[None]:
+        """As where a loop of the pool has ended before another task comes."""
+        future: Future[None] = schedule(pool, *given, **named)
+        pool._context.status = PoolStatus.ERROR
+        return future
+
+    monkeypatch.setattr(pebble.ProcessPool, "schedule", broken)
+    with pytest.raises(WorkerDied, match=r"was killed .* run the same command again"):
+        list(run_local(dies, [(Path("x"), "well")] * 2, 1, lambda count: None))
+
+
 def test_what_died_is_tried_once_more_counted_and_named(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

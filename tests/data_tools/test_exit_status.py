@@ -155,6 +155,8 @@ def test_an_empty_name_is_wrong_usage(
         (MemoryError(), True),
         (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried 9 bytes"), True),
         (RuntimeError("can't start new thread"), True),
+        (RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB."), True),
+        (RuntimeError("CUDA error: out of memory"), True),
         (RuntimeError("a bug"), False),
     ],
 )

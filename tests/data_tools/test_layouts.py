@@ -153,7 +153,7 @@ def test_official_lists_choose_videos_and_their_splits(tmp_path: Path) -> None:
     assert lists.missing(v.name for v in videos) == 1
     plain = OfficialLists([f"{tmp_path}/train.txt"])
     assert [v.split for v in planned(folder, ShardOptions(layout="lrs2"), plain)] == [None]
-    (tmp_path / "none.txt").write_text("a/b\n")
+    (tmp_path / "none.txt").write_text(f"a/b {'0.3 ' * 2000}\n")
     with pytest.raises(UsageError, match="--list names none of the videos"):
         planned(folder, ShardOptions(), OfficialLists([f"{tmp_path}/none.txt"]))
     with pytest.raises(UsageError, match="is in the lists of train and of val"):

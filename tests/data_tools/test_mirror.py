@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,8 @@ import pytest
 from data_tools import mirror_room, remote, verifying
 from data_tools.__main__ import main as data_tools
 from data_tools.errors import UsageError
-from data_tools.manifest import MANIFEST, ShardError, read_manifest
+from data_tools.keep import read_keep
+from data_tools.manifest import MANIFEST, ShardEntry, ShardError, read_manifest
 from data_tools.mirror import LocalOptions, Mirror, folder_of, mirror_at, open_set
 from data_tools.remote import Remote, RemoteError
 from data_tools.shards import open_shards
@@ -260,6 +262,29 @@ def test_no_more_shards_are_verified_at_once_than_there_is_room_for(
     for gb, workers in ((LIMIT, 2), (0.0, 4)):
         mirror = opened(f"file://{source}", tmp_path / str(workers), gb)
         assert verify(mirror.folder, 9) == [] and asked.pop() == workers
+
+
+def test_a_set_with_a_shard_that_kept_no_clip_is_verified_and_filtered(
+    source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    empty = source / "train-000099.tar"
+    stats = {"split": "train", "clips": [], "dropped": [], "tar_bytes": 0}
+    empty.with_suffix(".json").write_text(json.dumps(stats))
+    manifest = json.loads((source / MANIFEST).read_text())
+    manifest["shards"].append(asdict(ShardEntry.of(empty)[0]))
+    (source / MANIFEST).write_text(json.dumps(manifest))
+    (source / "report.csv").write_text("video,level,item,kept\n")
+    assert verify(source) == []
+    for command in (["verify"], ["filter", str(tmp_path / "keep.csv"), "--min-seconds", "1"]):
+        command.insert(1, f"file://{source}")
+        local = tmp_path / command[0]  # each from the beginning
+        assert data_tools([*command, "--local", str(local)]) == 0, capsys.readouterr().err
+    assert read_keep(tmp_path / "keep.csv")
+    mirror = opened(f"file://{source}", tmp_path / "verify")
+    mirror.fetch_small(mirror.listed)
+    (mirror.folder / empty.name).with_suffix(".json").write_text("{}")
+    with pytest.raises(ShardError, match="another hash"):
+        mirror.fetch_small(mirror.listed)
 
 
 @pytest.mark.slow

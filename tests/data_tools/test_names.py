@@ -104,6 +104,17 @@ def test_a_list_holds_any_name_but_line_ends(tmp_path):
         assert listed(file) == [*names, "absent.mkv", "./#1.mkv"]
 
 
+def test_a_comment_of_a_list_may_be_long_and_a_first_word_is_all_that_counts(tmp_path):
+    file = tmp_path / "list.txt"
+    file.write_text(f"# {'x' * 5000}\n#\0\na/b {'0.3 ' * 2000}\n")
+    assert listed(file, first_word=True) == ["a/b"]
+    with pytest.raises(OSError, match="can be no name of a file"):
+        listed(file)
+    file.write_text("y" * 5000 + " 0.3\n")
+    with pytest.raises(OSError, match="can be no name of a file"):
+        listed(file, first_word=True)
+
+
 def test_no_message_fails_for_what_a_terminal_lacks(monkeypatch):
     for stream in ("stdout", "stderr"):
         raw = io.BytesIO()

@@ -6,6 +6,7 @@ import csv
 import hashlib
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -111,6 +112,30 @@ def test_a_set_by_url_is_filtered_without_its_tars(
         argv = ["filter", web.url, str(tmp_path / "none"), "--local", str(tmp_path / "third")]
         assert main(argv) == 1
     assert "holds no report.csv" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (lambda text: text.replace(b"v,clip", b"\xff,clip", 1), "no text in UTF-8"),
+        (lambda text: text.replace(b",80,", b",80,,", 1), "line 2: 8 fields, not 7"),
+        (lambda text: text.replace(b"item", b"name", 1), "its head lacks item"),
+        (lambda text: text[:-9], "fields, not 7"),
+        (lambda text: b"\0" * 10, "report.csv"),
+    ],
+)
+def test_a_report_that_is_damaged_or_another_is_one_sentence(
+    shards: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    change: Callable[[bytes], bytes],
+    told: str,
+) -> None:
+    report = shards / "report.csv"
+    report.write_bytes(change(report.read_bytes()))
+    assert run(shards, tmp_path / "keep.csv", "--min-face", 5) == 1
+    said = capsys.readouterr().err
+    assert told in said and len(said.splitlines()) == 1 and not (tmp_path / "keep.csv").exists()
 
 
 def test_shards_without_a_report_are_refused(

@@ -54,8 +54,12 @@ def test_a_clip_comes_by_itself(shards_folder: Path, tmp_path: Path, protocol: s
     assert not list(tmp_path.rglob("*.tar"))
 
 
-def test_without_ranges_the_shard_comes_whole(shards_folder: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("lengths", [True, False])
+def test_without_ranges_the_shard_comes_whole(
+    shards_folder: Path, tmp_path: Path, lengths: bool
+) -> None:
     with serving(shards_folder, ranges=False) as web:
+        web.lengths = lengths
         shard = opened(web.url, tmp_path)
         check_same(shard, open_shards(shards_folder, "val")[0])
     assert [path.name for path in tmp_path.rglob("*.tar")] == [shard.tar.name]

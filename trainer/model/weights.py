@@ -29,8 +29,10 @@ _FLOATS = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
 _UNUSED = "num_batches_tracked"  # only training reads it; the published file has none
 _PREFIXES = ("module.", "model.", "_orig_mod.")  # of wrappers around a model when it was saved
 
+# Of all that the file holds, in the metadata of our safetensors; a `sha256` is of others' tools.
+DIGEST = "syncnet_sha256"
+
 # The networks that come with the package, by the names that stand for their files.
-DIGEST = "sha256"  # of our safetensors' metadata: of all that the file holds
 PACKAGED = {"mouth": "mouth.safetensors", "mouth-grid": "mouth-grid.safetensors"}
 DEFAULT = "mouth"
 
@@ -295,7 +297,10 @@ def _read_safetensors(path: Path) -> dict[str, torch.Tensor]:
     except Exception as error:  # the library raises many kinds
         raise WeightsError(f"{path} is damaged or no safetensors file: {_first(error)}") from None
     if DIGEST in told and told[DIGEST] != digest(state, told):
-        raise WeightsError(f"{path} is damaged: its content differs from its hash; fetch it again")
+        raise WeightsError(
+            f"{path} is damaged, or was edited since it was written: its content differs from its "
+            "hash; fetch or export it again"
+        )
     return state
 
 

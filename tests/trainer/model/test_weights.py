@@ -13,6 +13,8 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from safetensors import safe_open
+from safetensors.torch import save_file
 
 import hostile_weights as hostile
 from benchmarks.official import stand_in_state
@@ -23,6 +25,7 @@ from trainer.model.weights import (
     WeightsError,
     default_weights,
     load_model,
+    public_state,
     read_calibration,
     read_crop,
 )
@@ -69,6 +72,20 @@ def test_safetensors_load(tmp_path: Path) -> None:
     (tmp_path / "w.safetensors").write_bytes(whole[:1000])
     with pytest.raises(WeightsError, match="damaged"):
         load_model(tmp_path / "w.safetensors")
+
+
+def test_safetensors_with_a_hash_of_others_load_and_ours_are_compared(tmp_path: Path) -> None:
+    file, model = tmp_path / "w.safetensors", SyncNet("small")
+    state = public_state(model)
+    save_file(state, file, {"sha256": "0" * 64})
+    assert load_model(file).name == "small"
+    write_safetensors(model, file, crop="mouth")
+    assert load_model(file).name == "small"
+    with safe_open(file, "pt") as written:
+        told = written.metadata()
+    save_file(state, file, {**told, "crop": "face"})
+    with pytest.raises(WeightsError, match="damaged, or was edited since it was written"):
+        load_model(file)
 
 
 class _Evil:
