@@ -118,6 +118,7 @@ def work_folders(batch: Batch, part: str) -> Iterator[tuple[Path, Path]]:
     for old in batch.hidden.glob(f"work{part or '-all'}-*"):
         shutil.rmtree(old, ignore_errors=True)
     noted = batch.hidden / f"temporary{part or '-all'}"
+    remove_partials(batch.hidden, noted.name)
     if noted.exists():
         left = Path(noted.read_text(encoding="utf-8", errors="surrogateescape"))
         # Only what lies where this program makes such folders: the note is but a file.

@@ -152,7 +152,10 @@ def test_what_killed_runs_left_is_removed(weights: Path, tmp_path: Path, monkeyp
         assert all(folder.is_dir() for folder in old)
         dear = tmp_path / "dear"
         dear.mkdir()
+        half = batch.hidden / ".temporary-all.partial-1"  # killed as it was written
+        half.touch()
         with work_folders(batch, "") as new:
+            assert not half.exists()
             assert not any(folder.exists() for folder in old) and all(f.is_dir() for f in new)
             (batch.hidden / "temporary-all").write_text(str(dear))
         (batch.hidden / "temporary-all").write_text(str(dear))
