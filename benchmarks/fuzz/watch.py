@@ -76,6 +76,8 @@ class Watch:
         return _lies_in(os.path.realpath(os.fspath(file)), (self._folder,))
 
     def _run(self, event: str, given: Sequence[Any]) -> str:
+        if event == "ctypes.dlopen" and given[0] is None:
+            return ""  # this very process (data_tools.lost_pages): nothing is loaded
         if event == "ctypes.dlopen" and _lies_in(os.path.realpath(str(given[0])), self._readable):
             return ""
         return f"{event} {str(given[:1])[:200]}"
