@@ -73,6 +73,14 @@ def test_a_head_that_turns_hides_nothing() -> None:
     assert right.mean() > 0.7
 
 
+@pytest.mark.parametrize("short", [0, 1])
+def test_a_stream_that_ends_early_is_refused(short: int) -> None:
+    streams = [[part] for part in embeddings(0, 60, 0.5)]
+    streams[short] = [streams[short][0][:50]]
+    with pytest.raises(ValueError, match="50 of 60 windows came"):
+        score_centred_in_pieces(*streams, 15, 60)
+
+
 def test_shifts_of_few_windows_do_not_win() -> None:
     """The one window at the edge fits by chance; distances would not even count it."""
     lips, sound = torch.zeros(2, 16, 2)
