@@ -59,8 +59,8 @@ def main(study: Study, argv: list[str] | None = None) -> int:
         type=Path,
         nargs="+",
         default=[],
-        help="with --shards: other shards, of strangers, whose test splits are measured instead; all "
-        "of their clips count as in sync",
+        help="with --shards: other shards, of strangers, whose test splits are measured instead; "
+        "all of their clips count as in sync",
     )
     parser.add_argument(
         "--manifest",
