@@ -1,9 +1,11 @@
 """Files that appear whole or not at all: temporary name, fsync, rename."""
 
 import errno
+import glob
 import json
 import math
 import os
+import secrets
 import shutil
 import sys
 import tempfile
@@ -18,6 +20,7 @@ NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # of an OSError: the disk o
 
 _LONGEST_NAME = 255  # bytes
 _MARK = ".partial-"
+_LONGEST_MARK = 32  # bytes of a temporary name: dot, mark, process, random
 
 
 @contextmanager
@@ -40,8 +43,6 @@ def atomic_path(path: Path) -> Iterator[Path]:
     partial = _partial(path).absolute()
     try:
         with _naming(path, partial):
-            # Of a killed process with our number it may be one more name of a file that is needed.
-            partial.unlink(missing_ok=True)
             yield partial
             sync(partial)
             os.replace(partial, path)
@@ -64,8 +65,9 @@ def try_writing(path: Path) -> None:
         elif not path.parent.is_dir():
             why = "its folder is missing"
         elif _replaceable(path):
-            _partial(path).touch()
-            _partial(path).unlink()
+            partial = _partial(path)
+            partial.touch(exist_ok=False)
+            partial.unlink()
             return
         elif os.access(path if path.exists() else path.parent, os.W_OK):
             return
@@ -111,6 +113,12 @@ def remove_partials(folder: Path, *names: str) -> None:
             leftover.unlink(missing_ok=True)
 
 
+def remove_partials_of(path: Path) -> None:
+    """Remove what a killed process left of `path` under temporary names."""
+    if path.parent.is_dir():
+        remove_partials(path.parent, glob.escape(_shortened(path.name)))
+
+
 def sync(path: Path) -> None:
     """fsync a file or a folder (the latter makes a rename in it last)."""
     descriptor = os.open(path, os.O_RDONLY)
@@ -129,9 +137,14 @@ def finite(value: Any) -> Any:
 
 
 def _partial(path: Path) -> Path:
-    mark = f"{_MARK}{os.getpid()}"
-    name = os.fsdecode(os.fsencode(path.name)[: _LONGEST_NAME - 1 - len(mark)])
-    return path.with_name(f".{name}{mark}")
+    # Beside the process's number, which on other machines and in other containers others have, too.
+    mark = f"{_MARK}{os.getpid()}-{secrets.token_hex(4)}"
+    return path.with_name(f".{_shortened(path.name)}{mark}")
+
+
+def _shortened(name: str) -> str:
+    """As much of a name as leaves room for what a temporary one has more."""
+    return os.fsdecode(os.fsencode(name)[: _LONGEST_NAME - _LONGEST_MARK])
 
 
 def _replaceable(path: Path) -> bool:

@@ -29,12 +29,24 @@ _ORDINARY = re.compile(r"(?:(?!\./)[ -.0-~]{1,251}/)*(?!\.\Z)[ -.0-~]{1,251}")
 _SPECIAL = re.compile(rf"\.|report|montage(?:/|\Z)|(?:{'|'.join(SPLITS)})\Z")
 
 
-@no_collecting()
 def find_videos(inputs: list[Path]) -> tuple[list[tuple[str, str]], int]:
     """The files of videos that `inputs` name, with the names that their clips get, sorted by name.
 
+    Those are as in `find_named_videos`, made fit for folders of clips. Also returns how many files
+    of the folders are no videos by their suffix.
+
+    Raises:
+        UsageError: as `find_named_videos`.
+    """
+    videos, others = find_named_videos(inputs)
+    return [(path, name) for path, name, _ in videos], others
+
+
+@no_collecting()
+def find_named_videos(inputs: list[Path]) -> tuple[list[tuple[str, str, str]], int]:
+    """As `find_videos`, each with its own name besides.
+
     A DIR's videos are called by their path below it, a LIST's as listed, each without the suffix.
-    Also returns how many files of the folders are no videos by their suffix.
 
     Raises:
         UsageError: an input does not exist, a folder is named twice, or there is no video at all.
@@ -62,7 +74,7 @@ def find_videos(inputs: list[Path]) -> tuple[list[tuple[str, str]], int]:
         raise UsageError(
             "no video found; known by suffix in folders are " + ", ".join(sorted(SUFFIXES))
         )
-    named = [(path, _folder_name(name)) for path, name in videos]
+    named = [(path, _folder_name(name), name) for path, name in videos]
     return sorted(named, key=itemgetter(1, 0)), others
 
 
@@ -74,7 +86,9 @@ def _videos_below(folder: Path) -> tuple[list[tuple[str, str]], int]:
     videos: list[tuple[str, str]] = []
     others = 0
     top = os.fspath(folder)
-    for base, _, files in os.walk(top):
+    inside, seen = os.path.realpath(top), {same_file_key(top)}
+    for base, below_it, files in os.walk(top, followlinks=True):
+        below_it[:] = [each for each in sorted(below_it) if _is_new(f"{base}/{each}", inside, seen)]
         below = base[len(top) :].strip("/")
         prefix = f"{below}/" if below else ""
         parent = os.path.join(base, "").removeprefix("./")
@@ -87,6 +101,24 @@ def _videos_below(folder: Path) -> tuple[list[tuple[str, str]], int]:
             else:
                 others += 1
     return videos, others
+
+
+def _is_new(folder: str, inside: str, seen: set[object]) -> bool:
+    """Whether a folder is to be entered: links are followed, but to no folder twice.
+
+    inside: the folder that all of it lies below: what a link leads to within is found without it,
+        and what lies above was not asked for.
+    seen: which are entered; this one is added.
+    """
+    if os.path.islink(folder):
+        leads_to = os.path.realpath(folder)
+        longer, shorter = sorted((f"{leads_to}/", f"{inside}/"), key=len, reverse=True)
+        if longer.startswith(shorter.replace("//", "/")):
+            return False
+    key = same_file_key(folder)
+    new = key not in seen
+    seen.add(key)
+    return new
 
 
 def _listed_videos(file: Path) -> list[tuple[str, str]]:

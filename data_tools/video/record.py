@@ -14,7 +14,7 @@ from typing import Annotated, Any, Final, Literal
 
 from msgspec import Meta
 
-from data_tools.atomic import write_json
+from data_tools.atomic import NO_ROOM, write_json
 from data_tools.errors import MissingPackage
 from data_tools.records import Count, fields_of
 from data_tools.records import read_record as read_json_record
@@ -23,7 +23,7 @@ HIDDEN = ".prepare"  # records and work in progress, below the folder of clips
 KEPT: Final = "kept"
 DROPPED: Final = "dropped"
 FAILED: Final = "failed"
-_OF_THE_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
+_OF_THE_DISK = (*NO_ROOM, errno.EROFS, errno.EIO)
 
 Level = Literal["video", "shot", "track", "clip"]
 _Seconds = Annotated[float, Meta(ge=-1e9, le=1e9)]

@@ -11,7 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from data_tools.atomic import atomic_path, remove_partials, try_writing, write_json
+from data_tools.atomic import (
+    atomic_path,
+    remove_partials,
+    remove_partials_of,
+    try_writing,
+    write_json,
+)
 
 DIE_WHILE_WRITING = """
 import os, signal, sys
@@ -130,3 +136,24 @@ def test_json_has_no_nan_and_no_infinity(tmp_path: Path) -> None:
         "b": [None, 1.5, [None, 2]],
         "c": "NaN",
     }
+
+
+def test_two_machines_with_the_same_process_number_do_not_mix_their_files(tmp_path: Path) -> None:
+    out = tmp_path / "a.bin"
+    with atomic_path(out) as one:
+        with atomic_path(out) as other:
+            one.write_bytes(b"one")
+            other.write_bytes(b"other")
+        assert out.read_bytes() == b"other"
+    assert out.read_bytes() == b"one" and names(tmp_path) == ["a.bin"]
+
+
+@pytest.mark.parametrize("name", ["a[1].mp4", "x" * 251 + ".mp4"])
+def test_what_is_left_of_one_file_is_cleared_away(name: str, tmp_path: Path) -> None:
+    manager = atomic_path(tmp_path / name)
+    manager.__enter__().touch()
+    manager.gen = iter(())  # type: ignore[attr-defined, assignment]  # killed
+    (tmp_path / ".b.mp4.partial-1").touch()
+    remove_partials_of(tmp_path / name)
+    assert names(tmp_path) == [".b.mp4.partial-1"]
+    remove_partials_of(tmp_path / "missing" / name)

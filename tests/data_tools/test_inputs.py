@@ -104,3 +104,19 @@ def test_a_name_below_another_ones_is_refused_in_any_order(names):
         assert ("has the same name" in why) == (name in first)
         assert (now == name) == (why == "")
         first.add(name)
+
+
+def test_linked_folders_are_entered_once(tmp_path: Path) -> None:
+    for name in ("v/own/a.mp4", "elsewhere/b.mp4", "elsewhere/deep/c.mp4"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    for name, leads_to in {
+        "linked": "../elsewhere",
+        "again": "../elsewhere",
+        "within": "own",
+        "loop": ".",
+        "above": "../..",
+    }.items():
+        (tmp_path / "v" / name).symlink_to(leads_to)
+    videos, _ = find_videos([tmp_path / "v"])
+    assert [name for _, name in videos] == ["again/b", "again/deep/c", "own/a"]

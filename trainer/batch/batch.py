@@ -7,10 +7,11 @@ import os
 import shutil
 import sys
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from data_tools.atomic import atomic_path
+from data_tools.atomic import atomic_path, remove_partials_of
 from data_tools.engines import RunOptions
 from data_tools.names import shown
 from data_tools.progress import progress
@@ -18,7 +19,7 @@ from data_tools.records import decode_record
 from trainer.batch.folder import Batch, held, work_folders
 from trainer.batch.inputs import BatchVideo
 from trainer.batch.measuring import MeasureTask, dropped_result, measure_task
-from trainer.batch.mending import mark_of
+from trainer.batch.mending import MENDED, mark_of
 from trainer.batch.results import PATTERN, ResultFile, VideoResult, read_results
 
 Engine = Callable[
@@ -47,9 +48,10 @@ def measure_batch(
     own = videos[run.shard_id :: run.num_shards]
     with held(batch, run.part):
         file = batch.results(run.part)
-        _drop_due(file, {_key(video.path) for video in own}, batch, run)
+        due = _Due({_key(video.path): video for video in own}, run.retry_failed)
+        _drop_due(file, due, batch, run)
         with ResultFile(file) as results:
-            done = _known(batch, run, results)
+            done = _known(batch, run, results, due)
             todo = [video for video in own if _key(video.path) not in done]
             if len(todo) < len(own):
                 print(f"{len(own) - len(todo)} of {len(own)} videos are done", file=sys.stderr)
@@ -65,9 +67,27 @@ def measure_batch(
     return file
 
 
-def _is_due(result: VideoResult, retry_failed: bool) -> bool:
-    """Whether a video that has a result is to be measured all the same."""
-    return (retry_failed and result.failed) or not result.is_current()
+@dataclass(frozen=True)
+class _Due:
+    """Which videos that have a result are to be measured all the same.
+
+    Attributes:
+        own: the videos of this run, by their keys.
+        retry_failed: those that failed, too.
+    """
+
+    own: dict[str, BatchVideo]
+    retry_failed: bool
+
+    def has(self, result: VideoResult) -> bool:
+        """Whether the video of `result` is to be measured again."""
+        if (self.retry_failed and result.failed) or not result.is_current():
+            return True
+        video = self.own.get(_key(result.file.path))
+        if video is None or video.target is None or result.mend is None:
+            return False
+        # Its copy was taken away, or moved: the same command writes it again.
+        return result.mend["done"] == MENDED and not os.path.lexists(video.target)
 
 
 def _key(path: Path | str) -> str:
@@ -75,10 +95,10 @@ def _key(path: Path | str) -> str:
     return os.path.realpath(path)
 
 
-def _drop_due(file: Path, own: set[str], batch: Batch, run: RunOptions) -> None:
-    """Write the results anew without those that are due, of `own` videos, if there are.
+def _drop_due(file: Path, due: _Due, batch: Batch, run: RunOptions) -> None:
+    """Write the results anew without those that are due, if there are.
 
-    Due is what is to be measured again, and a failure where a part's run has succeeded since.
+    So is a failure where a part's run has succeeded since.
     """
     if not file.exists():
         return
@@ -92,8 +112,8 @@ def _drop_due(file: Path, own: set[str], batch: Batch, run: RunOptions) -> None:
     dropped = {
         begin
         for begin, _, result in read_results(file)
-        if (key := _key(result.file.path)) in own
-        and (_is_due(result, run.retry_failed) or (result.failed and key in better))
+        if (key := _key(result.file.path)) in due.own
+        and (due.has(result) or (result.failed and key in better))
     }
     if not dropped:
         return
@@ -104,7 +124,7 @@ def _drop_due(file: Path, own: set[str], batch: Batch, run: RunOptions) -> None:
                 new.write(old.read(end - begin))
 
 
-def _known(batch: Batch, run: RunOptions, results: ResultFile) -> set[str]:
+def _known(batch: Batch, run: RunOptions, results: ResultFile, due: _Due) -> set[str]:
     """The files of the videos that are done, by their keys.
 
     A run over all videos appends what other files know to its own.
@@ -116,7 +136,7 @@ def _known(batch: Batch, run: RunOptions, results: ResultFile) -> set[str]:
             continue
         for _, _, result in read_results(other):
             key = _key(result.file.path)
-            if key in known or _is_due(result, run.retry_failed):
+            if key in known or due.has(result):
                 continue
             known.add(key)
             if not run.part:
@@ -145,6 +165,8 @@ def _measure(tasks: list[MeasureTask], results: ResultFile, engine: Engine) -> N
                     name = shown(task.video.path)
                     print(f"{name}: {why}; trying once more", file=sys.stderr)
                     continue
+                if task.video.target is not None:
+                    remove_partials_of(task.video.target)
                 _finish(task, dropped_result(task, reason, f"{why}, twice"), results)
                 advance(1)
             if not tasks:

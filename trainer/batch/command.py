@@ -97,7 +97,7 @@ def measure_many(
         UsageError: there is no video, or the folder of results is not for these options.
         RecordError, MissingPackage, WeightsError, OSError: as `measure_batch`.
     """
-    videos, others = batch_videos(args.videos, args.out, args.fix_dir)
+    videos, notes = batch_videos(args.videos, args.out, args.fix_dir)
     if options.audio_stream is not None:
         from data_tools.video.decode import check_audio_stream
 
@@ -114,8 +114,8 @@ def measure_many(
     file = measure_batch(videos, batch, run)
     summary, written = write_reports(file, run.part, args.tolerance)
     print_summary(summary, console)
-    if others:
-        console.print(f"{others} files were not taken for videos, by their suffix")
+    for note in notes:
+        console.print(note, soft_wrap=True)
     if args.html is not None:
         written.append(write_pages(file, run.part, page_options(args)))
     objected = judge(lambda: (judged(result) for result in in_order(file)), args, console)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from data_tools.errors import UsageError
-from data_tools.inputs import find_videos, same_file_key
+from data_tools.inputs import find_named_videos, same_file_key
 from data_tools.names import shown
 
 _MENDABLE = (".mp4", ".m4v", ".mov", ".mkv", ".webm")  # as `data_tools.video.remux`
@@ -28,13 +28,14 @@ class BatchVideo:
 
 def batch_videos(
     given: list[Path], out: Path, fix_dir: Path | None
-) -> tuple[list[BatchVideo], int]:
+) -> tuple[list[BatchVideo], list[str]]:
     """The videos that folders, patterns, lists and names give, each file once, sorted by name.
 
-    Also how many files of the folders are no videos by their suffix. What lies below `out` or
-    `fix_dir` is not taken: those are results of this very batch. A copy lies in `fix_dir` as its
-    video lies below the folder that was given, x.avi as x.avi.mkv; decided from all names, so that
-    it is the same for every part of a run and every resume.
+    Also what else was found, in words: files that are no videos by their suffix, and second names
+    of one video, of which that is taken which is no link. What lies below `out` or `fix_dir` is not
+    taken: those are results of this very batch. A copy lies in `fix_dir` as its video lies below
+    the folder that was given, x.avi as x.avi.mkv; decided from all names, so that it is the same
+    for every part of a run and every resume.
 
     Raises:
         UsageError: one does not exist, a pattern fits nothing, or there is no video at all.
@@ -44,18 +45,23 @@ def batch_videos(
             raise UsageError(f"{option}: {shown(folder)} is where the videos are; name another")
         if folder is not None and (inside := [g for g in given if _below(g, folder)]):
             raise UsageError(f"{option}: {shown(folder)} holds {shown(inside[0])}; name another")
-    found, others = find_videos([path for name in given for path in _expanded(name)])
+    found, others = find_named_videos([path for name in given for path in _expanded(name)])
     ours = [folder.resolve() for folder in (out, fix_dir) if folder is not None]
     videos: list[BatchVideo] = []
-    files: set[object] = set()
     targets: dict[Path, Path] = {}
-    for file, name in found:
-        path = Path(file)
-        if any(path.resolve().is_relative_to(folder) for folder in ours):
+    outside = [
+        (Path(file), name)
+        for file, _, name in found
+        if not any(Path(file).resolve().is_relative_to(folder) for folder in ours)
+    ]
+    names: dict[object, Path] = {}
+    for path, _ in outside:
+        first = names.setdefault(same_file_key(path), path)
+        if first.is_symlink() and not path.is_symlink():
+            names[same_file_key(path)] = path
+    for path, name in outside:
+        if names[same_file_key(path)] is not path:
             continue
-        if (key := same_file_key(path)) in files:
-            continue
-        files.add(key)
         if fix_dir is None:
             videos.append(BatchVideo(path))
             continue
@@ -67,7 +73,10 @@ def batch_videos(
         videos.append(BatchVideo(path, target, clash))
     if not videos:
         raise UsageError("no video found but those that this batch wrote itself")
-    return videos, others
+    notes = [f"{others} files were not taken for videos, by their suffix"] if others else []
+    if again := len(outside) - len(videos):
+        notes.append(f"{again} names lead to videos that are taken by another name (links)")
+    return videos, notes
 
 
 def _below(name: Path, folder: Path) -> bool:

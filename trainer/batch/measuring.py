@@ -93,7 +93,7 @@ def _result(task: MeasureTask) -> VideoResult:
     options = replace(batch.options, mode=batch.options.mode or network.mode)
     found = VideoResult(str(path), file, options.mode or network.mode)
     try:
-        tracks, left_out = try_measuring(path, network, options)
+        tracks, left_out = try_measuring(path, network, options, full_disk_ends=True)
         mended = mend(task.video, batch, tracks, network, options)
     except Exception as error:
         # A bug of ours costs one video; its traceback is not lost.

@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from data_tools.atomic import sync
+from data_tools.atomic import remove_partials_of, sync
 from data_tools.errors import UsageError, UserError
 from data_tools.names import first_line, shown
 from trainer.batch.folder import Batch
@@ -66,6 +66,8 @@ def mend(
     if os.path.lexists(target) and not (batch.force or mark.exists()):
         why = f"{shown(target)} exists; give --force --retry-failed to overwrite it"
         return mended_row(FAILED, why)
+    if mark.exists():  # of a process that died: what it had of the copy
+        remove_partials_of(target)
     mark.parent.mkdir(parents=True, exist_ok=True)
     mark.touch()
     sync(mark.parent)

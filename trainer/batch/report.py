@@ -19,7 +19,7 @@ from data_tools.mfcc import FPS
 from data_tools.names import shown
 from data_tools.records import RecordError
 from trainer.batch.results import VideoResult, read_result, read_results
-from trainer.score.csv_file import csv_of_tracks
+from trainer.score.csv_file import as_cells, csv_of_tracks
 from trainer.score.scoring import TOLERANCE, in_words
 from trainer.score.tolerance import Counts, Judged, Tolerance
 
@@ -126,7 +126,7 @@ def _write_mends(file: Path, path: Path) -> None:
     """A row for each video that says what --fix-dir did with it."""
     with (
         atomic_path(path) as partial,
-        partial.open("w", encoding="utf-8", errors="surrogateescape", newline="") as text,
+        partial.open("w", encoding="utf-8", newline="") as text,
     ):
         writer = csv.DictWriter(text, MEND_COLUMNS, lineterminator="\n", extrasaction="ignore")
         writer.writeheader()
@@ -135,7 +135,7 @@ def _write_mends(file: Path, path: Path) -> None:
                 with _as_written(file, result):
                     moved = result.mend.get("moved_frames")
                     in_ms = {} if moved is None else {"moved_ms": moved * 1000 // FPS}
-                    writer.writerow({"video": result.video, **result.mend, **in_ms})
+                    writer.writerow(as_cells({"video": result.video, **result.mend, **in_ms}))
 
 
 @contextmanager

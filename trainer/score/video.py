@@ -75,12 +75,17 @@ def measure(
 
 
 def try_measuring(
-    path: Path, network: Network, options: MeasureOptions
+    path: Path, network: Network, options: MeasureOptions, full_disk_ends: bool = False
 ) -> tuple[list[TrackResult], list[str]]:
     """As `measure`, but of a video that cannot be used the reason is all that was left out.
 
+    Args:
+        full_disk_ends: a disk without room for temporary files is raised, not told as the video's
+            own fault.
+
     Raises:
         MissingPackage: as `measure`.
+        OSError: as `full_disk_ends` has it; its file is the folder that is full.
     """
     try:
         return measure(path, network, options)
@@ -88,8 +93,10 @@ def try_measuring(
         raise  # every video would say so
     except OSError as error:
         if error.errno in NO_ROOM:
-            folder = tempfile.gettempdir()
-            return [], [f"{folder} has no room for temporary files; TMPDIR names another folder"]
+            folder, why = tempfile.gettempdir(), "no room for temporary files"
+            if full_disk_ends:
+                raise OSError(error.errno, f"{why}; TMPDIR names another folder", folder) from None
+            return [], [f"{folder} has {why}; TMPDIR names another folder"]
         return [], [first_line(error)]
     except (UserError, RuntimeError) as error:
         if not isinstance(error, UserError) and not is_device_fault(error):

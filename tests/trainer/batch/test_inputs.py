@@ -1,5 +1,6 @@
 """Folders, patterns, lists and names: which videos a batch takes, where their copies go."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -22,7 +23,9 @@ def test_folders_patterns_and_lists_name_videos(folder: Path, tmp_path: Path) ->
         return [str(video.path).removeprefix(f"{tmp_path}/") for video in videos]
 
     every = ["v/a.mp4", "v/sub/b.mkv", "v/sub/b.mp4"]
-    assert found(folder) == every and batch_videos([folder], tmp_path / "o", None)[1] == 1
+    assert found(folder) == every and batch_videos([folder], tmp_path / "o", None)[1] == [
+        "1 files were not taken for videos, by their suffix"
+    ]
     assert found(folder / "**" / "*.m[pk][4v]") == [every[0], *every[1:]]
     (tmp_path / "list.txt").write_text("v/a.mp4\n# not\nv/gone.mp4\n")
     assert found(tmp_path / "list.txt") == ["v/a.mp4", "v/gone.mp4"]
@@ -30,6 +33,9 @@ def test_folders_patterns_and_lists_name_videos(folder: Path, tmp_path: Path) ->
     assert found(folder / "[1].mp4") == ["v/[1].mp4"]
     (folder / "link.mp4").symlink_to(folder / "a.mp4")
     assert len(found(folder / "a.mp4", folder / "link.mp4", folder / "a.mp4")) == 1
+    (folder / "a link.mp4").symlink_to(folder / "sub" / "b.mp4")
+    assert [name for name in found(folder) if "link" in name] == []  # the files themselves are
+    assert "2 names lead to videos" in batch_videos([folder], tmp_path / "o", None)[1][1]
     with pytest.raises(UsageError, match="fits no file"):
         found(folder / "*.avi")
     with pytest.raises(UsageError, match="does not exist"):
@@ -45,6 +51,12 @@ def test_copies_lie_as_their_videos_do(folder: Path, tmp_path: Path) -> None:
         fixed / name for name in ("a.mp4", "sub/b.mkv", "sub/b.mp4")
     ]
     assert [video.clash for video in videos] == ["", "", ""]
+    odd = ["report_1.mp4", os.fsdecode(b"latin\xe9.mp4"), "new\nline.mp4", "test.mp4"]
+    for name in odd:
+        (folder / "odd").mkdir(exist_ok=True)
+        (folder / "odd" / name).write_bytes(os.fsencode(name))
+    named, _ = batch_videos([folder / "odd"], out, fixed)
+    assert {video.target for video in named} == {fixed / name for name in odd}
     (tmp_path / "w").mkdir()
     (tmp_path / "w" / "a.mp4").write_text("another")
     both, _ = batch_videos([folder, tmp_path / "w"], out, fixed)

@@ -98,6 +98,10 @@ def test_what_can_be_trusted_is_mended_and_measured_again(
     rows = mend(videos, forced, again, retry_failed=True)
     assert sorted(again.measured) == ["far.mp4", "nothing.mp4", "stays.mp4"]
     assert rows["far.mp4"]["done"] == "mended" and (fixed / "far.mp4").stat().st_size > 1000
+    (fixed / "early.mkv").unlink()  # what is taken away is due again
+    once_more = InProcess()
+    assert mend(videos, batch, once_more)["early.mkv"]["done"] == "mended"
+    assert once_more.measured == ["early.mkv"] and (fixed / "early.mkv").stat().st_size > 1000
 
 
 def test_a_jump_whose_copy_cannot_be_written_is_a_failure(
@@ -141,7 +145,10 @@ def test_a_copy_of_a_run_that_was_killed_is_made_again(
     copy = tmp_path / "fixed" / "far.mp4"
     assert copy.exists() and mark_of(batch.hidden, copy).exists()
     monkeypatch.setattr(batch_module, "_finish", whole)
+    half = copy.with_name(f".{copy.name}.partial-1-5eed")
+    half.touch()
     again = InProcess()
     rows = mend(videos, batch, again)
     assert rows["far.mp4"]["done"] == "mended" and len(rows) == 8
     assert "early.mkv" not in again.measured and "far.mp4" in again.measured
+    assert not half.exists()

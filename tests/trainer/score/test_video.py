@@ -1,5 +1,6 @@
 """From a video to its tracks, in Python."""
 
+import errno
 from fractions import Fraction
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import numpy as np
 import pytest
 
 from data_tools.errors import UsageError, UserError
+from data_tools.video.record import fault_in_words
 from trainer.model.network import load_network
 from trainer.model.weights import WeightsError
 from trainer.score import video as module
@@ -73,3 +75,19 @@ def test_a_bug_of_ours_is_not_taken_for_a_bad_video(
     monkeypatch.setattr(module, "measure", broken)
     with pytest.raises(RuntimeError, match="ours"):
         try_measuring(video, load_network(weights, "cpu"), MeasureOptions())
+
+
+def test_a_full_disk_is_the_videos_fault_only_if_asked(
+    video: Path, weights: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", "/somewhere/x.wav")
+
+    monkeypatch.setattr(module, "measure", full)
+    network = load_network(weights, "cpu")
+    tracks, why = try_measuring(video, network, MeasureOptions())
+    assert not tracks and "has no room for temporary files; TMPDIR names another" in why[0]
+    with pytest.raises(OSError, match="no room for temporary files; TMPDIR names") as raised:
+        try_measuring(video, network, MeasureOptions(), full_disk_ends=True)
+    with pytest.raises(OSError):  # a batch ends by it, and goes on when there is room
+        fault_in_words(raised.value)
