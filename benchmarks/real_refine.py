@@ -116,7 +116,9 @@ def judge(keep: Path, secret: dict[str, str], shards: Path) -> dict[str, Any]:
     }
 
 
-def measure(work: Path, epochs: int, seed: int, quick: bool = False) -> dict[str, Any]:
+def measure(
+    work: Path, epochs: int, seed: int, precision: str, quick: bool = False
+) -> dict[str, Any]:
     """Spoil, refine, judge."""
     spoilt = work / f"spoilt-{seed}"
     if spoilt.exists() and not (spoilt / "secret.csv").exists():
@@ -132,9 +134,7 @@ def measure(work: Path, epochs: int, seed: int, quick: bool = False) -> dict[str
     # a network of one step knows no offset: all clips stay, so that there is a second training
     command += ["--threshold=-1e9"] if quick else ["--realign"]
     command += ["--train.epochs", str(epochs), "--train.val_every", str(epochs)]
-    command += ["--train.seed", str(seed)]
-    if quick:  # bfloat16, as configured, takes minutes where the processor has none
-        command += ["--train.precision", "fp32"]
+    command += ["--train.seed", str(seed), "--train.precision", precision]
     if subprocess.run(command).returncode:
         raise UserError("the refinement failed; see above")
     rounds = json.loads((out / "refine.json").read_text())["rounds"]
@@ -143,6 +143,7 @@ def measure(work: Path, epochs: int, seed: int, quick: bool = False) -> dict[str
     return judge(keep, secret, spoilt / "shards") | {
         "epochs": epochs,
         "seed": seed,
+        "precision": precision,
         "before": {name: round(rounds[0][name], 4) for name in names},
         "after": {name: round(rounds[1][name], 4) for name in names},
     }
@@ -188,13 +189,19 @@ def main(argv: list[str] | None = None) -> int:
         "--epochs", type=AtLeastOne, default=20, help="of each of the two trainings"
     )
     parser.add_argument("--seed", type=int, default=0)
-    return run("real_refine", parser, argv, _measure, {"epochs": 1})
+    parser.add_argument(
+        "--precision",
+        choices=("bf16", "fp32"),
+        default="bf16",
+        help="of the trainings; fp32 is faster on a processor that does not multiply bfloat16",
+    )
+    return run("real_refine", parser, argv, _measure, {"epochs": 1, "precision": "fp32"})
 
 
 def _measure(args: Namespace) -> None:
     if not (args.work / "grid" / "shards").is_dir():
         raise UserError(f"{args.work} holds no grid/shards: run benchmarks.real_speech first")
-    figures = measure(args.work, args.epochs, args.seed, args.quick)
+    figures = measure(args.work, args.epochs, args.seed, args.precision, args.quick)
     report("real_refine", figures, args.json, quick=args.quick)
 
 
