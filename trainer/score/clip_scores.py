@@ -43,7 +43,7 @@ SCORES, PARTIAL = "scores.jsonl", "scores.jsonl.partial"
 MIN_WINDOWS = 21  # a second of video; fewer average too little to be judged
 _APART = 3  # frames: offsets nearer than this belong to the same peak
 _TRIM = 0.1  # share of the windows left out at each end
-_VERSION = 3  # raise when the same files come to give other scores
+_VERSION = 4  # raise when the same files come to give other scores
 
 
 @dataclass(frozen=True)
