@@ -14,6 +14,21 @@ from data_tools.errors import UsageError
 from data_tools.versions import versions
 
 RESULTS = Path(__file__).parent / "results"
+_PLACES = {  # options whose values say where files lie
+    "--cache",
+    "--json",
+    "--shards",
+    "--unseen",
+    "--unseen-offsets",
+    "--manifest",
+    "--more",
+    "--more-manifest",
+    "--out",
+    "--clips-dir",
+    "--work",
+    "--data",
+    "--findings",
+}
 _PACKAGES = ("torch", "nvidia-dali-cuda120", "nvidia-dali-cuda130", "simplejpeg", "numpy")
 
 
@@ -97,21 +112,10 @@ def try_writing(path: Path) -> None:
 
 def told(arguments: list[str]) -> str:
     """The arguments that bear on the figures: where files lie on this machine does not."""
-    places = {
-        i
-        for i, word in enumerate(arguments)
-        if word
-        in (
-            "--cache",
-            "--json",
-            "--shards",
-            "--out",
-            "--clips-dir",
-            "--work",
-            "--data",
-            "--findings",
-        )
-    }
-    return " ".join(
-        word for i, word in enumerate(arguments) if i not in places and i - 1 not in places
-    )
+    words, place = [], False
+    for word in arguments:
+        if word.startswith("--"):
+            place = word.split("=")[0] in _PLACES
+        if not place:
+            words.append(word)
+    return " ".join(words)

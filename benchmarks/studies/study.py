@@ -15,6 +15,7 @@ from benchmarks.result import Result, told
 from benchmarks.studies.training import Figures, Say, Sizes, Source
 from data_tools.cli import whole
 from data_tools.errors import UsageError
+from trainer.config.settings import NO_MANIFEST
 
 _AtLeastEight = whole("AtLeastEight", 8)
 
@@ -60,24 +61,52 @@ def main(study: Study, argv: list[str] | None = None) -> int:
         nargs="+",
         default=[],
         help="with --shards: other shards, of strangers, whose test splits are measured instead; "
-        "all of their clips count as in sync",
+        "all of their clips count as in sync, but see --unseen-offsets",
+    )
+    parser.add_argument(
+        "--unseen-offsets",
+        nargs="+",
+        default=[],
+        metavar="CSV",
+        help=f"one for each of --unseen, in their order, {NO_MANIFEST} for a set in sync: by how "
+        "much its clips are off themselves, which is then right instead of 0; the keep.csv of "
+        "`trainer.refine --realign`, or a CSV with columns clip and offset_frames. Clips that it "
+        "does not list, or would leave out, are not measured",
     )
     parser.add_argument(
         "--manifest",
         type=Path,
         help="with --shards: keep.csv of what to train on, as trainer.refine writes",
     )
+    parser.add_argument(
+        "--more",
+        type=Path,
+        help="with --shards: shards of other speakers, which trainings may mix in (studies.unseen)",
+    )
+    parser.add_argument("--more-manifest", type=Path, help="keep.csv of --more")
     arguments = sys.argv[1:] if argv is None else argv
 
     def work(args: Namespace) -> None:
         if args.past:
             _redraw(study, args.past)
         else:
-            if (args.unseen or args.manifest) and not args.shards:
-                raise UsageError("--unseen and --manifest need --shards to train on")
+            _check(args)
             _measure(study, args, told(arguments))
 
     return run(study.name, parser, argv, work)
+
+
+def _check(args: Namespace) -> None:
+    """Refuse options that do not go together."""
+    if (args.unseen or args.manifest or args.more) and not args.shards:
+        raise UsageError("--unseen, --manifest and --more need --shards to train on")
+    if args.unseen_offsets and len(args.unseen_offsets) != len(args.unseen):
+        raise UsageError(
+            f"--unseen-offsets has {len(args.unseen_offsets)} value(s) for {len(args.unseen)} "
+            f"set(s) of --unseen: give one for each, or {NO_MANIFEST} where a set is in sync"
+        )
+    if args.more_manifest and not args.more:
+        raise UsageError("--more-manifest is of --more, which is missing")
 
 
 def _redraw(study: Study, past: Path) -> None:
@@ -100,7 +129,15 @@ def _measure(study: Study, args: Namespace, command: str) -> None:
         console.print(text, highlight=False, soft_wrap=True)
 
     args.cache.mkdir(parents=True, exist_ok=True)
-    source = Source(args.cache, args.shards, tuple(args.unseen), args.manifest)
+    source = Source(
+        args.cache,
+        args.shards,
+        tuple(args.unseen),
+        args.manifest,
+        tuple(None if path == NO_MANIFEST else Path(path) for path in args.unseen_offsets),
+        args.more,
+        args.more_manifest,
+    )
     figures = study.measure(sizes, source, say)
     written = Result(
         f"studies.{study.name}", figures, "warm", sizes.seeds, args.quick, command

@@ -2,7 +2,8 @@
 
 The clips are synthetic heads, or those of shards made elsewhere (`--shards`, real speech). A sample
 is a window or a run of windows, as the pairing has it; so that trainings can be compared, every
-step decodes the same number of frames and every training takes the same number of steps.
+step decodes the same number of frames and every training takes the same number of steps, over the
+same number of clips.
 """
 
 import gc
@@ -17,6 +18,8 @@ import numpy as np
 from rich.console import Console
 
 from benchmarks.processes import cpu_seconds
+from benchmarks.studies.offsets import count_unseen, own_offsets
+from data_tools.errors import UsageError, UserError
 from data_tools.keep import KEEP, Row, read_keep, write_keep
 from data_tools.mfcc import WINDOW_FRAMES
 from data_tools.packing import pack
@@ -37,6 +40,7 @@ RUN_FRAMES = 20  # of multiway: 16 windows, whose shifts reach as far as offsets
 CLIP_FRAMES = 40  # decoded of each clip an epoch: two runs or eight windows
 NODES = 4  # of trials by blocks
 UNSEEN_SEED = 1000  # of the heads that no training sees
+MIXED_SEED = 2000  # of those that are mixed in
 
 Say = Callable[[str], None]
 Figures = dict[str, Any]
@@ -74,6 +78,8 @@ class Trial:
 
     `per_clip`: windows of each clip an epoch; None: as many as decode `CLIP_FRAMES`.
     `block_share`: of the shards whose samples are shuffled together; 1: those of all.
+    `heads`, `more`: shares of the clips, and of the samples, that are synthetic heads and that come
+    from the study's `--more` shards, in place of so many others.
     """
 
     loss: str = "contrastive"
@@ -88,6 +94,8 @@ class Trial:
     windows_per_run: int = 1
     per_clip: int | None = None
     block_share: float = 1.0
+    heads: float = 0.0
+    more: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -100,12 +108,19 @@ class Source:
         unseen: shards whose test splits the accuracy is measured on, of all together; by default
             that of `shards`.
         manifest: a keep.csv of `shards`: which clips to train on, and how their sound is moved.
+        offsets: for each of `unseen` a CSV of by how much its clips are off themselves
+            (`own_offsets`), or None: all are in sync; () likewise for all of them.
+        more: other shards that trials mix in, of other speakers.
+        more_manifest: a keep.csv of those.
     """
 
     cache: Path
     shards: Path | None = None
     unseen: tuple[Path, ...] = ()
     manifest: Path | None = None
+    offsets: tuple[Path | None, ...] = ()
+    more: Path | None = None
+    more_manifest: Path | None = None
 
 
 def heads(
@@ -176,14 +191,21 @@ def learn(config: Config) -> float:
     return cpu_seconds() - begin
 
 
-def accuracy(weights: Path, *unseen: Path) -> dict[str, float]:
-    """Share of offsets within a frame from 5 and from 15 frames, and AUC, on clips never seen."""
+def accuracy(
+    weights: Path, *unseen: Path, offsets: tuple[Path | None, ...] = ()
+) -> dict[str, float]:
+    """Share of offsets within a frame from 5 and from 15 frames, and AUC, on clips never seen.
+
+    Args:
+        offsets: as `Source.offsets`; a clip that its set's CSV does not list is left out.
+    """
     device = find_device("auto", "device")
     options = EvaluationOptions(resamples=1)  # intervals come from seeds here
     model = fold(load_model(weights)).to(device)
-    measured = [
-        clip for shards in unseen for clip in evaluate(shards, model, options, device=device)[0]
-    ]
+    measured = []
+    for shards, path in zip(unseen, offsets or (None,) * len(unseen), strict=True):
+        own = None if path is None else own_offsets(path)
+        measured += evaluate(shards, model, options, own=own, device=device)[0]
     found = summarise(measured, options)
     figures = {"k5": found.accuracy["k5"], "k15": found.accuracy["k15"], "auc": found.auc}
     values = {name: figure.value for name, figure in figures.items()}
@@ -205,17 +227,22 @@ def compare(
     Returns:
         trials: name -> one entry a seed: seed, cpu_s, curve (step, k5, k15, auc); sizes; clips:
         what they are, in words.
+
+    Raises:
+        UserError: a file of `source` cannot be read, or does not fit its shards.
+        UsageError: no trial trains on `source.more`.
     """
     if source.shards:
         shards, unseen = source.shards, source.unseen or (source.shards,)
         sizes = replace(
             sizes,
             clips=min(sizes.clips, len(usable_clips(shards, source.manifest))),
-            unseen=sum(len(Dataset(folder, "test")) for folder in unseen),
+            unseen=count_unseen(unseen, source.offsets),
         )
     else:
         shards = heads(source.cache, sizes.clips, 0, "train", shard_mb=shard_mb) / "shards"
         unseen = (heads(source.cache, sizes.unseen, UNSEEN_SEED, "test") / "shards",)
+    _check_more(trials, sizes.clips, source)
     found: dict[str, list[Figures]] = {name: [] for name in trials}
     total = sizes.seeds * len(trials)
     # seeds outside: what slows the machine down for a while then slows all trials alike
@@ -224,13 +251,15 @@ def compare(
         with tempfile.TemporaryDirectory(dir=source.cache) as folder:
             run = Path(folder) / "run"
             config = settings(trials[name], sizes, seed, shards, run)
-            if source.shards:
-                manifest = Path(folder) / "keep.csv"
-                some_clips(shards, sizes.clips, manifest, source.manifest)
-                config = replace(config, data=replace(config.data, manifest=str(manifest)))
+            config = replace(
+                config, data=_drawn(config.data, trials[name], sizes.clips, source, Path(folder))
+            )
             cpu_s = learn(config)
             curve = [
-                {"step": int(kept.stem.removeprefix("step-")), **accuracy(kept, *unseen)}
+                {
+                    "step": int(kept.stem.removeprefix("step-")),
+                    **accuracy(kept, *unseen, offsets=source.offsets),
+                }
                 for kept in sorted(run.glob("step-*.pt"))
             ]
         found[name].append({"seed": seed, "cpu_s": round(cpu_s, 1), "curve": curve})
@@ -241,6 +270,49 @@ def compare(
         )
     clips = "clips of real speech" if source.shards else "synthetic heads"
     return {"trials": found, "sizes": asdict(sizes), "clips": clips}
+
+
+def _check_more(trials: dict[str, Trial], clips: int, source: Source) -> None:
+    """Refuse other speakers that no trial trains on, or that are too few."""
+    most = max(trial.more for trial in trials.values())
+    if source.more is None:
+        assert not most, "a trial mixes --more in, which is not given"
+        return
+    if not most:
+        raise UsageError("--more: no training of this study mixes other shards in")
+    there = len(usable_clips(source.more, source.more_manifest))
+    if there < (needed := round(clips * most)):
+        raise UserError(f"--more has {there:,} usable training clips, not {needed:,} of {clips:,}")
+
+
+def _drawn(data: Data, trial: Trial, clips: int, source: Source, folder: Path) -> Data:
+    """Which clips a trial draws from: so many in all, out of one set or several.
+
+    Args:
+        data: of the trial's own shards.
+        folder: for lists of clips.
+    """
+    shares = {"own": 1 - trial.heads - trial.more, "more": trial.more, "heads": trial.heads}
+    counts = {name: round(clips * share) for name, share in shares.items()}
+    sets = {"own": (Path(str(data.shards)), source.manifest)}
+    if source.more and trial.more:
+        sets["more"] = source.more, source.more_manifest
+    if trial.heads:
+        sets["heads"] = heads(source.cache, counts["heads"], MIXED_SEED, "train") / "shards", None
+    if len(sets) == 1 and source.shards is None:
+        return data
+    manifests = [
+        str(some_clips(shards, counts[name], folder / f"keep-{name}.csv", manifest))
+        for name, (shards, manifest) in sets.items()
+    ]
+    if len(sets) == 1:
+        return replace(data, manifest=manifests[0])
+    return replace(
+        data,
+        shards=tuple(str(shards) for shards, _ in sets.values()),
+        manifest=tuple(manifests),
+        weights=tuple(shares[name] for name in sets),
+    )
 
 
 def usable_clips(shards: Path, manifest: Path | None) -> dict[str, Row]:

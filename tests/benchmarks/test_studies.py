@@ -7,13 +7,14 @@ from typing import Any
 
 import pytest
 
-from benchmarks import report
+from benchmarks import report, result
 from benchmarks.result import RESULTS
 from benchmarks.studies import (
     augmentation,
     loss,
     margin,
     min_shift,
+    offsets,
     order,
     pairing,
     refinement,
@@ -30,6 +31,7 @@ from trainer.config.checks import check
 from trainer.config.settings import Config
 from trainer.data.augment import Augment
 from trainer.data.dataset import Dataset
+from trainer.score import evaluation
 
 MODULES = [
     augmentation, loss, margin, min_shift, order, pairing, refinement, unseen, windows_per_run,
@@ -47,7 +49,7 @@ class OncePerKind:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._cost: dict[str, float] = {}
-        self._accuracy: dict[tuple[bytes, tuple[Path, ...]], dict[str, float]] = {}
+        self._accuracy: dict[tuple[Any, ...], dict[str, float]] = {}
         self._learn, self._measure = training.learn, training.accuracy
 
     @property
@@ -69,10 +71,12 @@ class OncePerKind:
             shutil.copytree(self._folder / str(hash(kind)), run)
         return self._cost[kind]
 
-    def accuracy(self, weights: Path, *unseen: Path) -> dict[str, float]:
-        key = weights.read_bytes(), unseen
+    def accuracy(
+        self, weights: Path, *unseen: Path, offsets: tuple[Path | None, ...] = ()
+    ) -> dict[str, float]:
+        key = weights.read_bytes(), unseen, offsets
         if key not in self._accuracy:
-            self._accuracy[key] = self._measure(weights, *unseen)
+            self._accuracy[key] = self._measure(weights, *unseen, offsets=offsets)
         return self._accuracy[key]
 
 
@@ -150,14 +154,25 @@ def test_a_study_trains_on_shards_made_elsewhere(
     assert "not known; see real_refine" in capsys.readouterr().err
 
 
-def test_a_study_is_measured_on_strangers_and_heeds_a_manifest(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    for name, clips, ratios in (("own", 12, (90, 0, 10)), ("strangers", 4, (0, 0, 100))):
-        synthesize(tmp_path / name / "clips", clips, 5, size=64, workers=1)
+@pytest.fixture(scope="module")
+def sets(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Shards by name: own and more to train on, strangers to measure on."""
+    folder = tmp_path_factory.mktemp("sets")
+    kinds = {"own": (12, (90, 0, 10)), "more": (6, (100, 0, 0)), "strangers": (4, (0, 0, 100))}
+    for seed, (name, (clips, ratios)) in enumerate(kinds.items()):
+        synthesize(folder / name / "clips", clips, seed, size=64, seconds=2.0, workers=1)
         options = PackOptions(gray=True, ratios=ratios)
-        pack(tmp_path / name / "clips", tmp_path / name / "shards", options)
-    shards, strangers = tmp_path / "own" / "shards", tmp_path / "strangers" / "shards"
+        pack(folder / name / "clips", folder / name / "shards", options)
+    return {name: folder / name / "shards" for name in kinds}
+
+
+def test_a_study_heeds_manifests_mixes_sets_and_measures_strangers_by_their_offsets(
+    sets: dict[str, Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    shards, strangers = sets["own"], sets["strangers"]
     keys = list(training.usable_clips(shards, None))
     rows = {key: Row(REALIGN, 0.5, 2) for key in keys[:8]} | {keys[8]: Row(SHIFTED, 0.1, 9)}
     manifest = tmp_path / "keep.csv"
@@ -167,11 +182,88 @@ def test_a_study_is_measured_on_strangers_and_heeds_a_manifest(
     more = ["--unseen", str(strangers), "--manifest", str(manifest)]
     assert study.main(margin.STUDY, ["--quick", *more]) == 2
     assert "need --shards" in capsys.readouterr().err
-    trial = training.Trial("infonce", "multiway", others=0.1)
-    source = training.Source(tmp_path, shards, (strangers, strangers), manifest)
+
+    unseen = Dataset(strangers, "test").keys
+    keep = tmp_path / "strangers.csv"
+    rows_of = (Row(REALIGN, 0.5, -3), Row(KEEP, 0.5, 1), Row(NO_MINIMUM, 0.1, 7))
+    write_keep(keep, dict(zip(unseen, rows_of, strict=False)))
+    drawn, asked = [], []
+    learn = training.learn
+
+    def watch(config: Config) -> float:
+        check(config)
+        clips = [len(read_keep(path)) for path in config.data.manifests if path]
+        drawn.append((config.data.folders, clips, config.data.weights))
+        return learn(config)
+
+    def evaluate(*args: Any, own: Any, **more: Any) -> Any:
+        found = evaluation.evaluate(*args, own=own, **more)
+        asked.append({clip.record.key: clip.own for clip in found[0]})
+        return found
+
+    monkeypatch.setattr(training, "learn", watch)
+    monkeypatch.setattr(training, "evaluate", evaluate)
+    trial = training.Trial("infonce", "multiway", others=0.1, heads=0.25, more=0.5)
+    source = training.Source(
+        tmp_path, shards, (strangers, strangers), manifest, (keep, None), sets["more"]
+    )
     found = training.compare({"one": trial}, margin.STUDY.sizes.quick, source, print)
-    assert found["sizes"]["clips"] == 8 and found["sizes"]["unseen"] == 8
+    heads = training.heads(tmp_path, 2, training.MIXED_SEED, "train") / "shards"
+    assert drawn == [((shards, sets["more"], heads), [2, 4, 2], (0.25, 0.5, 0.25))]
+    # of the clips that are not used no offset is known
+    assert asked == [{unseen[0]: -3, unseen[1]: 0}, dict.fromkeys(unseen, 0)]
+    assert found["sizes"]["clips"] == 8 and found["sizes"]["unseen"] == 6
     assert 0 <= found["trials"]["one"][0]["curve"][-1]["k5"] <= 1
+
+
+def test_offsets_of_strangers_that_fit_nothing_are_refused_before_any_training(
+    sets: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    own, strangers = str(sets["own"]), str(sets["strangers"])
+    files = {
+        "far": "clip,score,offset,verdict,reason\nx,0.5,40,realign,\n",
+        "elsewhere": "clip,offset_frames\nx,4\n",
+        "neither": "clip,frames\nx,4\n",
+    }
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
+    tried = {
+        ("none", "none"): "has 2 value(s) for 1 set(s)",
+        (str(tmp_path / "far"),): "x is off by more than 15 frames",
+        (str(tmp_path / "elsewhere"),): "lists no clip of the test split",
+        (str(tmp_path / "neither"),): "has no column offset_frames",
+        (str(tmp_path / "missing"),): "cannot be read",
+    }
+    assert offsets.own_offsets(tmp_path / "elsewhere") == {"x": 4}
+    args = ["--quick", "--cache", str(tmp_path), "--json", str(tmp_path / "x.json")]
+    args += ["--shards", own, "--unseen", strangers]
+    for number, (given, words) in enumerate(tried.items()):
+        assert study.main(unseen.STUDY, [*args, "--unseen-offsets", *given]) == (1 if number else 2)
+        said = capsys.readouterr()
+        assert words in said.err and said.err.count("\n") == 1 and "K=5" not in said.out
+
+
+def test_other_speakers_that_nothing_trains_on_or_that_are_few_are_refused(
+    sets: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    args = ["--quick", "--cache", str(tmp_path), "--shards", str(sets["own"])]
+    args += ["--json", str(tmp_path / "x.json")]
+    few = tmp_path / "keep.csv"
+    write_keep(few, {Dataset(sets["more"], "train").keys[0]: Row(KEEP)})
+    more = ["--more", str(sets["more"])]
+    assert study.main(margin.STUDY, [*args, *more]) == 2
+    assert study.main(unseen.STUDY, [*args, *more, "--more-manifest", str(few)]) == 1
+    assert study.main(unseen.STUDY, [*args, "--more-manifest", str(few)]) == 2
+    error = capsys.readouterr().err
+    assert "no training of this study mixes other shards in" in error
+    assert "--more has 1 usable training clips, not 4 of 8" in error
+    assert "--more-manifest is of --more" in error and error.count("\n") == 3
+
+
+def test_where_files_lie_is_no_part_of_the_command_that_is_kept() -> None:
+    words = ["--quick", "--unseen", "/a", "/b", "--unseen-offsets", "none", "c.csv", "--seeds", "2"]
+    words += ["--shards=/d", "--more", "e"]
+    assert result.told(words) == "--quick --seeds 2"
 
 
 def test_trainings_of_a_study_decode_and_step_alike() -> None:
