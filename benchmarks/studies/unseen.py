@@ -51,8 +51,8 @@ def told(result: Figures) -> str:
     found = ", ".join(
         f"{name} {100 * (at_end(result, name, 'k5') - base['k5']):+.1f} / "
         f"{100 * (at_end(result, name, 'k15') - base['k15']):+.1f}"
-        for name in result["trials"]
-        if name != BASE
+        for name in TRIALS | MORE
+        if name != BASE and name in result["trials"]
     )
     return (
         f"**What helps strangers?** Multi-way after {extent(result)}, K=5 / K=15: "
