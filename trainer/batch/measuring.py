@@ -6,14 +6,16 @@ import tempfile
 import time
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from itertools import count
 from pathlib import Path
 
 import torch
 
 from data_tools.atomic import atomic_path
+from data_tools.lock import locked_file
 from data_tools.progress import heard_by
 from data_tools.video.record import fault_in_words, identity
 from trainer.batch.folder import Batch
@@ -24,6 +26,7 @@ from trainer.model.network import Network, load_network
 from trainer.score.report import as_json
 from trainer.score.video import try_measuring
 
+_place = ExitStack()  # what this process holds until it ends
 _EACH = 1.0  # seconds from one sign of life to the next, at least: each starts a thread
 
 
@@ -89,8 +92,9 @@ def _result(task: MeasureTask) -> VideoResult:
     path, batch = task.video.path, task.batch
     # Before it is read: if it changes meanwhile, the next run measures it again.
     file = identity(path)
-    network = _network(batch.weights, batch.options.device)
-    options = replace(batch.options, mode=batch.options.mode or network.mode)
+    device = _device(batch.options.device, task.run_temporary)
+    network = _network(batch.weights, device)
+    options = replace(batch.options, mode=batch.options.mode or network.mode, device=device)
     found = VideoResult(str(path), file, options.mode or network.mode)
     try:
         tracks, left_out = try_measuring(path, network, options, full_disk_ends=True)
@@ -102,6 +106,34 @@ def _result(task: MeasureTask) -> VideoResult:
         return replace(found, left_out=[words], failure="internal error")
     failure = "" if tracks else "no offset"
     return replace(found, tracks=as_json(tracks), left_out=left_out, failure=failure, mend=mended)
+
+
+@lru_cache(maxsize=1)
+def _device(asked: str, folder: Path | None) -> str:
+    """Where this process computes, as long as it lives."""
+    # A Ray cluster's nodes have GPUs of their own, and Ray says who gets which.
+    return asked if folder is None else own_device(asked, folder / "places", _place)
+
+
+def own_device(asked: str, places: Path, held: ExitStack) -> str:
+    """The device of one process of several: of "cuda" the GPUs in turn, any other as it is.
+
+    Args:
+        places: a folder on this machine, alike for all of them. Process i, the first number that no
+            other holds, takes GPU i modulo how many there are; a process that dies frees its own.
+        held: as long as it is open, the number is held.
+    """
+    gpus = torch.cuda.device_count() if asked == "cuda" else 0
+    if gpus < 2:
+        return asked
+    places.mkdir(parents=True, exist_ok=True)
+    for number in count():
+        try:
+            held.enter_context(locked_file(places / str(number)))
+        except BlockingIOError:
+            continue
+        return f"cuda:{number % gpus}"
+    raise AssertionError  # there is always a next number
 
 
 @lru_cache(maxsize=1)
