@@ -325,6 +325,8 @@ def _write(
             ),
             encoding="utf-8",
         )
+    if profile_page.charts_missing():
+        console.print(profile_page.NO_CHARTS, soft_wrap=True, highlight=False, markup=False)
     if args.quick:
         console.print(profile_page.QUICK)
     for path in [*written, page]:

@@ -2,14 +2,17 @@
 
 import json
 import re
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from benchmarks import profile_page, profile_steps, profiling
+from benchmarks import profile_charts, profile_page, profile_steps, profiling
 from benchmarks.attribute import ALONE, LADDER, Causes
 from benchmarks.result import Result
+from benchmarks.sync_picture import find_browser
+from data_tools.errors import UserError
 from trainer.train.timing import PHASES, StepRow
 
 
@@ -62,16 +65,64 @@ def test_the_end_of_an_epoch_counts_to_the_next_first_step() -> None:
     assert moved[2]["total_ms"] == 115
 
 
+def made_profile(name: str, epochs: int = 3) -> profiling.Profile:
+    rows = steps_of(make_rows(50, 1, epochs))
+    return profiling.Profile(name, "as it was", rows, profiling.figures(rows, 8))
+
+
 def test_the_page_needs_no_network_and_escapes() -> None:
-    rows = steps_of(make_rows(50, 1))
-    made = profiling.Profile("<torch>", "as it was", rows, profiling.figures(rows, 8))
     remedies = [["remedy", "wait"], ["<small>", "1 ms"]]
-    text = profile_page.page([made], Result("profile_steps", {}), ["Main cause: <b>."], remedies)
-    assert "default-src 'none'" in text and "<small>" not in text
-    assert text.count("<svg") == 5 and "<torch>" not in text and "&lt;torch&gt;" in text
-    linked = re.findall(r'(?:src|href)="([^"]*)"', text)
-    assert [link for link in linked if not link.startswith("#")] == []
-    assert "<script" not in text and "@import" not in text
+    result = Result("profile_steps", {})
+    text = profile_page.page([made_profile("<torch>")], result, ["Main cause: <b>."], remedies)
+    assert text.count('class="chart"') == 5 and profile_page.NO_CHARTS not in text
+    own, script = text.split("<script nonce=", 1)
+    assert "default-src 'none'" in own and "<small>" not in text
+    assert "<torch>" not in text and "&lt;torch&gt;" in own and "\\u003ctorch>" in script
+    assert re.findall(r'(?:src|href)="', own) == [] and "@import" not in own
+    nonce = re.findall("'nonce-([0-9a-f]+)'", own)
+    assert script.count(f'<script nonce="{nonce[0]}">') == 1 and "<script src" not in script
+
+
+def test_its_charts_are_valid_and_hold_every_step() -> None:
+    vl_convert = pytest.importorskip("vl_convert")
+    profiles = [made_profile("a"), made_profile("b", epochs=1)]
+    shown = profile_charts.sections(profiles)
+    for spec in (spec for section in shown for _, spec in section.charts):
+        assert "marks" in vl_convert.vegalite_to_vega(spec)
+    (first, _), others = shown[0].charts, shown[1].charts[0][1]["data"]["values"]
+    bars = first[1]["data"]["values"]
+    assert [bar["ms"] for bar in bars] == [50, 10, *[1, 10] * 3]
+    assert [bar["from"] for bar in bars[:3]] == [0, 0.05, 0.06] and bars[-1]["step"] == 4
+    assert [row["ms"] for row in others if row["loader"] == "b"] == [50, 1]
+
+
+def test_its_charts_answer_in_a_browser(tmp_path: Path) -> None:
+    try:
+        found = find_browser()
+    except UserError as none:
+        pytest.skip(str(none))
+    playwright = pytest.importorskip("playwright.sync_api", reason="needs the extra [browser-test]")
+    file = tmp_path / "page.html"
+    names = "</script><img src=x onerror=alert(1)>", "b"
+    profiles = [made_profile(name) for name in names]
+    file.write_text(profile_page.page(profiles, Result("profile_steps", {}), [], []))
+    said: list[str] = []
+    with playwright.sync_playwright() as running:
+        browser = running.chromium.launch(executable_path=found)
+        page = browser.new_page(viewport={"width": 390, "height": 800})
+        page.on("console", lambda message: said.append(message.text))
+        page.on("pageerror", lambda error: said.append(str(error)))
+        page.on("request", lambda request: said.append(request.url))
+        page.goto(file.as_uri())
+        page.wait_for_selector("html[data-drawn]")
+        assert page.locator(".chart svg").count() == 6
+        page.locator('.chart path[aria-roledescription="rect mark"]').first.hover(force=True)
+        told = page.locator("#vg-tooltip-element.visible")
+        told.wait_for()
+        assert "waiting for data" in told.inner_text() and "50.0" in told.inner_text()
+        assert page.evaluate("document.documentElement.scrollWidth") <= 390
+        browser.close()
+    assert said == [file.as_uri()]
 
 
 def past_run(folder: Path, rows: list[dict[str, Any]], batch_size: int = 8) -> Path:
@@ -92,7 +143,19 @@ def test_past_runs_are_compared(tmp_path: Path, capsys: pytest.CaptureFixture[st
     written = json.loads((out / "profile.json").read_text())
     assert written["loaders"]["a"]["first_step_wait_ms"] == 90
     assert written["loaders"]["b"]["first_step_share"] == 0.25
-    assert (out / "profile.html").read_text().count("<svg") == 5
+    assert (out / "profile.html").read_text().count('class="chart"') == 6
+    assert profile_page.NO_CHARTS not in shown
+
+
+def test_without_the_extra_it_says_what_to_install(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "vl_convert", None)
+    run, out = past_run(tmp_path / "a", make_rows(90, 10)), tmp_path / "out"
+    assert profile_steps.main(["--from", str(run), "--out", str(out)]) == 0
+    text = (out / "profile.html").read_text()
+    assert "syncnet-trainer[html]" in text and "<script" not in text and "90.0 ms" in text
+    assert profile_page.NO_CHARTS in capsys.readouterr().out
 
 
 def test_two_runs_of_one_name_stay_apart(tmp_path: Path) -> None:

@@ -92,7 +92,7 @@ def curve(row: Mapping[str, Any], tolerance: Tolerance | None) -> dict[str, Any]
         {"field": "y", "type": "quantitative", "title": title, "format": ".3f"},
     ]
     found = {"values": [{"ms": row["offset_ms"]}]}
-    return _chart(
+    return chart(
         [
             *_band("x", tolerance),
             {
@@ -126,7 +126,7 @@ def confidence(row: Mapping[str, Any], seconds: float) -> dict[str, Any]:
         {"field": "c", "type": "quantitative", "title": "confidence", "format": ".2f"},
     ]
     line = {"color": "var(--ink)", "strokeWidth": 1.2}
-    return _chart(
+    return chart(
         [
             _zero(),
             {
@@ -173,7 +173,7 @@ def course(row: Mapping[str, Any], seconds: float, tolerance: Tolerance | None) 
         {"field": "said", "title": "that is"},
     ]
     sure = {"test": "datum.said === 'sure'"}
-    return _chart(
+    return chart(
         [
             *_band("y", tolerance),
             _zero(),
@@ -234,7 +234,7 @@ def histogram(tracks_by_frames: Mapping[int, int]) -> dict[str, Any]:
             ],
         },
     }
-    return _chart([bars], values, 150)
+    return chart([bars], values, 150)
 
 
 def parts_of(row: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -266,10 +266,17 @@ def _thinned(row: Mapping[str, Any]) -> list[tuple[float, float | None]]:
     return points
 
 
-def _chart(
+def chart(
     layers: list[dict[str, Any]], values: list[dict[str, Any]], height: int, timed: bool = False
 ) -> dict[str, Any]:
-    """A chart as wide as its place. timed: it has the parameter `now`, for `_cursor`."""
+    """A chart as wide as its place.
+
+    Args:
+        layers: of Vega-Lite, drawn one over the other.
+        values: rows of their data.
+        height: of the plot, pixels.
+        timed: it has the parameter `now`, seconds, at which a cursor may stand.
+    """
     return {
         "params": [{"name": "now", "value": 0}] if timed else [],
         "data": {"values": values},
