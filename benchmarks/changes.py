@@ -19,7 +19,6 @@ from 4 to 3 deviations after a first run had called right jumps of one video fro
 
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -34,13 +33,12 @@ from benchmarks.options import command_line, run
 from benchmarks.planted import Take, alike, head, measure, pause, read_take
 from benchmarks.result import report
 from benchmarks.strangers.groups import listed, prepare
+from benchmarks.told import PPM, Drift, Tally, told_ppm
 from data_tools.errors import UsageError
 from data_tools.mfcc import FPS
 from data_tools.progress import progress
 from trainer.model.network import Network, load_network
 from trainer.model.weights import find_weights
-from trainer.score.over_time import jumps
-from trainer.score.trust import TrackResult
 
 TUNED = ("talkvid", "example")
 WORDS = {
@@ -52,8 +50,6 @@ WORDS = {
     "example": "the official clip (for tuning)",
 }
 SPEECH_SECONDS = 4.0  # on either side of a jump
-WITHIN_SECONDS, NEAR_SECONDS, WITHIN_FRAMES, WITHIN_DRIFT = 0.5, 1.0, 1.5, 0.1
-PPM = (1000, 2000, 5000, 8000)  # 1000: 23.976 against 24 frames a second
 MENDED_PPM = (1000, 5000)
 BOTH = ((2000, 6), (-2000, -6))  # a drift and a jump together: ppm, frames
 DRIFT_SECONDS = 56.0
@@ -62,7 +58,8 @@ _PART_SECONDS = 9.0, 20.0
 _WORDS = (
     "\nJumps of 3 to 12 frames, found within half a second, with 4 s of speech or more on either "
     "side. Drifts of a minute or two: how many were found within a tenth of their rate, and the "
-    "median error (100%: not told). GRID's joined sentences begin and end in silence, where lips "
+    "median error (100%: not told); after a bar the same beside what the take drifts by itself. "
+    "GRID's joined sentences begin and end in silence, where lips "
     "do not tell the moment."
 )
 _PAUSES = (
@@ -72,113 +69,6 @@ _PAUSES = (
 _LOOK = " One threshold was lowered after a first look at the videos from the wild.\n"
 _MENDED = "given", "truly within: median, least", "not given"
 _TRIES = 20
-
-
-@dataclass
-class Tally:
-    """What was found in one group.
-
-    Attributes:
-        planted, hits, found: jumps; all changes said of those tracks are `found`.
-        near: jumps of the right size within a second.
-        paused: jumps of the right size within half a second of the pause that they lie in, if they
-            lie in one: while nobody speaks an offset has no meaning, and so its change no moment.
-        moments: seconds by which hits are off.
-        constant, changed: tracks without a change, and those said to have one.
-        drifts: (ppm planted, ppm found, seconds) of each.
-        mends: what --fix made of jumps, drifts and both together.
-    """
-
-    planted: int = 0
-    hits: int = 0
-    near: int = 0
-    paused: int = 0
-    found: int = 0
-    moments: list[float] = field(default_factory=list)
-    constant: int = 0
-    changed: int = 0
-    drifts: list[tuple[int, float, float]] = field(default_factory=list)
-    mends: dict[str, Mends] = field(default_factory=dict)
-
-    def jump(
-        self,
-        track: TrackResult,
-        moment: float,
-        frames: int,
-        silent: tuple[float, float] | None = None,
-    ) -> None:
-        """Count what was said of a track with one jump.
-
-        Args:
-            silent: between which seconds nobody speaks around it; None: somebody does.
-        """
-        said = [
-            jump
-            for jump in jumps(track)
-            if abs(jump.to_frames - jump.from_frames - frames) <= WITHIN_FRAMES
-        ]
-        begin, end = silent or (moment, moment)
-        self.paused += any(
-            begin - WITHIN_SECONDS <= jump.seconds <= end + WITHIN_SECONDS for jump in said
-        )
-        off = [abs(jump.seconds - moment) for jump in said]
-        off = [one for one in off if one <= NEAR_SECONDS]
-        self.planted += 1
-        self.near += bool(off)
-        off = [one for one in off if one <= WITHIN_SECONDS]
-        self.hits += bool(off)
-        self.moments += [min(off)] if off else []
-        self.found += len(jumps(track)) + (_ppm(track) != 0)
-
-    def none(self, track: TrackResult) -> None:
-        """Count what was said of a track without a change."""
-        self.constant += 1
-        self.changed += bool(jumps(track)) or _ppm(track) != 0
-
-    def figures(self) -> dict[str, Any]:
-        """Plain values."""
-        return {
-            "jumps": self.planted,
-            "recall": _share(self.hits, self.planted),
-            "within_a_second": _share(self.near, self.planted),
-            "beside_the_pause": _share(self.paused, self.planted),
-            "precision_beside_the_pause": _share(self.paused, self.found),
-            "precision": _share(self.hits, self.found),
-            "median_seconds_off": _rounded(np.median(self.moments)) if self.moments else None,
-            "constant": self.constant,
-            "false_changes": _share(self.changed, self.constant),
-            "drifts": {
-                str(ppm): _drift_figures([one for one in self.drifts if abs(one[0]) == ppm])
-                for ppm in PPM
-                if any(abs(one[0]) == ppm for one in self.drifts)
-            },
-            "mended": {kind: mends.figures() for kind, mends in self.mends.items()},
-        }
-
-
-def _ppm(track: TrackResult) -> float:
-    path = track.score.path
-    assert path is not None
-    return float(path.drift_ppm)
-
-
-def _share(part: int, whole: int) -> float | None:
-    return round(part / whole, 4) if whole else None
-
-
-def _rounded(value: Any) -> float:
-    return round(float(value), 4)
-
-
-def _drift_figures(drifts: list[tuple[int, float, float]]) -> dict[str, Any]:
-    off = [abs(found / planted - 1) for planted, found, _ in drifts]
-    return {
-        "tracks": len(drifts),
-        "within_a_tenth": _share(sum(one <= WITHIN_DRIFT for one in off), len(drifts)),
-        "not_told": sum(found == 0 for _, found, _ in drifts),
-        "median_off": _rounded(np.median(off)),
-        "found_ppm": [[planted, round(found), round(long, 1)] for planted, found, long in drifts],
-    }
 
 
 def parts(take: Take, rng: np.random.Generator) -> Iterator[tuple[Take, float]]:
@@ -218,7 +108,7 @@ def plant(take: Take, network: Network, rng: np.random.Generator, tally: Tally) 
         if abs(rate) * take.seconds <= _MOST_FRAMES:
             drifting = take.heard((take.moments - middle) * rate)
             track = measure(drifting, network)
-            tally.drifts.append((ppm, _ppm(track), take.seconds))
+            tally.drifts.append(Drift(take.name, ppm, told_ppm(track), take.seconds))
             if abs(ppm) not in MENDED_PPM:
                 continue
             early_T = (_times(take) - middle) * rate + own.offset_frames
@@ -321,11 +211,26 @@ def readme(result: dict[str, Any]) -> str:
     named.append(("**all, but those for tuning**", result["all"]))
     # Results of an older version lack the count by pauses and the mends.
     pauses = "beside_the_pause" in result["all"]
-    rows = [_row(words, figures, pauses) for words, figures in named]
+    ranges = "in_the_range_told" in result["all"]
+    rows = [_row(words, figures, pauses, ranges) for words, figures in named]
     head_row = ["tracks", "jumps", "found", *(["found, by the pause"] if pauses else [])]
     head_row += ["within 1 s", "right of what is said"]
+    head_row += ["in the range told", "its width"] if ranges else []
     head_row += ["median off", "constant", "false changes", *(f"{ppm} ppm" for ppm in PPM)]
-    return table(head_row, rows) + _WORDS + (_PAUSES if pauses else "") + _LOOK + _mended(named)
+    text = table(head_row, rows) + _WORDS + (_PAUSES if pauses else "") + _LOOK
+    return text + _own_words(result) + _mended(named)
+
+
+def _own_words(result: dict[str, Any]) -> str:
+    """How takes drift by themselves, as far as the planted ones tell."""
+    drifts = result["all"]["drifts"].values()
+    own = [ppm for figures in drifts for ppm in figures.get("own_ppm", [])]
+    if not own:
+        return ""
+    return (
+        f"\nBy themselves takes drift by {min(own):+d} to {max(own):+d} ppm, each measured by the "
+        "other drifts planted in it.\n"
+    )
 
 
 def _mended(named: list[tuple[str, dict[str, Any]]]) -> str:
@@ -358,7 +263,7 @@ def _mended_rows(named: list[tuple[str, dict[str, Any]]]) -> list[Row]:
     return rows
 
 
-def _row(words: str, figures: dict[str, Any], pauses: bool) -> Row:
+def _row(words: str, figures: dict[str, Any], pauses: bool, ranges: bool) -> Row:
     def share(name: str) -> str:
         return "" if figures.get(name) is None else f"{figures[name]:.1%}"
 
@@ -366,6 +271,9 @@ def _row(words: str, figures: dict[str, Any], pauses: bool) -> Row:
     row = [words, str(figures["jumps"]), share("recall")]
     row += [share("beside_the_pause")] if pauses else []
     row += [share("within_a_second"), share("precision")]
+    if ranges:
+        wide = figures["median_range_seconds"]
+        row += [share("in_the_range_told"), "" if wide is None else f"{wide:.2f} s"]
     row += ["" if off is None else f"{off:.2f} s", str(figures["constant"]), share("false_changes")]
     for ppm in PPM:
         drift = figures["drifts"].get(str(ppm))
@@ -374,8 +282,11 @@ def _row(words: str, figures: dict[str, Any], pauses: bool) -> Row:
 
 
 def _drift_cell(drift: dict[str, Any]) -> str:
-    found = round(drift["within_a_tenth"] * drift["tracks"])
-    return f"{found} of {drift['tracks']}, {drift['median_off']:.0%}"
+    def told(which: str) -> str:
+        found = round(drift[f"within_a_tenth{which}"] * drift["tracks"])
+        return f"{found} of {drift['tracks']}, {drift[f'median_off{which}']:.0%}"
+
+    return told("") + (f" \\| {told('_beside_own')}" if "median_off_beside_own" in drift else "")
 
 
 def main(argv: list[str] | None = None) -> int:

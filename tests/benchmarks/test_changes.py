@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks.changes import Tally, main, readme
+from benchmarks.changes import main, readme
 from benchmarks.planted import Take, head
+from benchmarks.told import Drift, Tally
 from measured import track_result
 from trainer.model.network import Network
 from trainer.model.syncnet import SyncNet
@@ -56,14 +57,22 @@ def test_what_is_said_is_counted() -> None:
     tally.jump(said(jumped), 10.0, -4)
     tally.none(said(jumped))
     tally.none(said(OffsetPath((Segment(0, 496, 1, 1, 9.0),))))
-    tally.drifts += [(1000, 1050.0, 60.0), (-1000, 0.0, 60.0)]
+    tally.drifts += [Drift("a", 1000, 1110.0, 60.0), Drift("a", -1000, 0.0, 60.0)]
+    tally.drifts += [Drift("a", 5000, 5075.0, 60.0), Drift("b", 5000, 4975.0, 60.0)]
     figures = tally.figures()
     assert (figures["jumps"], figures["recall"], figures["within_a_second"]) == (3, 0.3333, 0.6667)
     assert (figures["precision"], figures["false_changes"]) == (0.3333, 0.5)
     drift = figures["drifts"]["1000"]
-    assert (drift["within_a_tenth"], drift["not_told"], drift["tracks"]) == (0.5, 1, 2)
+    assert (drift["within_a_tenth"], drift["not_told"], drift["tracks"]) == (0.0, 1, 2)
+    # "a" drifts by 100 ppm itself, as its others say: 5,000 of the sound's are 4,975 of the
+    # picture's. The one that was not told stays missed.
+    assert drift["own_ppm"] == [100, 105] and drift["within_a_tenth_beside_own"] == 0.5
+    assert figures["drifts"]["5000"]["own_ppm"] == [111, 0]
+    # the range of a jump without one is its moment
+    assert figures["in_the_range_told"] == 0.0 and figures["median_range_seconds"] == 0.0
     table = readme({"groups": {"talking": figures}, "all": figures})
-    assert "| 3 | 33.3% | 33.3% | 66.7% | 33.3% | 0.30 s | 2 | 50.0% | 1 of 2, 52% |" in table
+    told = "| 3 | 33.3% | 33.3% | 66.7% | 33.3% | 0.0% | 0.00 s | 0.30 s | 2 | 50.0% |"
+    assert f"{told} 0 of 2, 56% \\| 1 of 2, 50% |" in table
 
 
 def test_it_needs_something_to_plant_in(capsys: pytest.CaptureFixture[str]) -> None:

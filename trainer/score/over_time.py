@@ -11,6 +11,7 @@ from trainer.score.trust import TrackResult
 
 # Between sentences nobody speaks: shorter stretches without an answer are not worth a word.
 TELL_SECONDS = 5.0
+TELL_BETWEEN = 1.0  # seconds: a jump is said to be at a moment if it is known to half of that
 COLUMNS = ("over_time", "jumps", "drift_ppm", "drift_ms_per_minute")
 
 _MS = 1000 // FPS  # of a frame
@@ -25,6 +26,8 @@ class Stretch:
         begin_frames, end_frames: its offset at either end, positive: the audio is early. They
             differ where it drifts, and are None where nothing can be told.
         sure: whether to believe that.
+        begin_between: between which seconds its offset takes over from another one, in 19 cases of
+            20; None: none was before it.
     """
 
     begin_seconds: float
@@ -32,6 +35,7 @@ class Stretch:
     begin_frames: float | None
     end_frames: float | None
     sure: bool
+    begin_between: tuple[float, float] | None = None
 
 
 def stretches(track: TrackResult) -> list[Stretch]:
@@ -57,6 +61,7 @@ def stretches(track: TrackResult) -> list[Stretch]:
             segment.begin_frames if segment.known else None,
             segment.end_frames if segment.known else None,
             believed[segment],
+            _between(track, segment.begins),
         )
         for segment in path.segments
     ]
@@ -69,26 +74,50 @@ def _moment(track: TrackResult, window: int, first: bool) -> float:
     return track.start_seconds + (window + WINDOW_FRAMES // 2) / FPS
 
 
+def _between(track: TrackResult, windows: tuple[int, int] | None) -> tuple[float, float] | None:
+    if windows is None:
+        return None
+    earliest, latest = (_moment(track, window, first=True) for window in windows)
+    return earliest, latest
+
+
 @dataclass(frozen=True)
 class Jump:
-    """A change of the offset: when, seconds of the video, from what and to what, frames."""
+    """A change of the offset.
+
+    Attributes:
+        seconds: of the video, when it most likely is.
+        from_frames, to_frames: the offset before it and behind it.
+        between: seconds between which it surely is. Where nobody speaks, silence has no offset.
+    """
 
     seconds: float
     from_frames: float
     to_frames: float
+    between: tuple[float, float]
+
+    @property
+    def told_between(self) -> str:
+        """Those, in words, where they are further apart than the moment of a jump is known to."""
+        earliest, latest = self.between
+        if latest - earliest <= TELL_BETWEEN:
+            return ""
+        return f"between {earliest:.1f} and {latest:.1f} s"
 
 
 def jumps(track: TrackResult) -> list[Jump]:
     """Where a track's offset jumps; where nothing can be told around it, in the middle of that."""
     path = track.score.path
-    return [
-        Jump(
-            (_moment(track, one.last, first=False) + _moment(track, two.first, first=True)) / 2,
-            one.end_frames,
-            two.begin_frames,
-        )
-        for one, two in (path.jumps if path else ())
-    ]
+    found = []
+    for one, two in path.jumps if path else ():
+        end, begin = _moment(track, one.last, first=False), _moment(track, two.first, first=True)
+        # unsure ones between them have moments of their own
+        alone = not any(part.known and one.last <= part.first < two.first for part in path.segments)
+        seconds = (end + begin) / 2
+        earliest, latest = (alone and _between(track, two.begins)) or (end, begin)
+        between = min(earliest, seconds), max(latest, seconds)
+        found.append(Jump(seconds, one.end_frames, two.begin_frames, between))
+    return found
 
 
 def in_words(track: TrackResult) -> str:
@@ -109,7 +138,18 @@ def in_words(track: TrackResult) -> str:
             span = f"from {clock(part.begin_seconds)} to {clock(part.end_seconds)}"
             said.append(state if number and number == len(parts) - 1 else f"{state} {span}")
         words = ", then ".join(said) if len(said) > 1 else _lines(parts[0])
+        unclear = [
+            jump.told_between
+            for jump in jumps(track)
+            if jump.told_between and not any(_holds(part, jump) for part in parts if not part.sure)
+        ]
+        if unclear:
+            words += f" (it changes somewhere {', and '.join(unclear)})"
     return words + _drift(path)
+
+
+def _holds(part: Stretch, jump: Jump) -> bool:
+    return part.begin_seconds < jump.seconds < part.end_seconds
 
 
 def changes_or_gaps(track: TrackResult) -> bool:
@@ -130,7 +170,8 @@ def columns(track: TrackResult) -> dict[str, Any]:
     return {
         "over_time": in_words(track),
         "jumps": "; ".join(
-            f"{jump.seconds:.1f} s: {jump.from_frames:+.0f} to {jump.to_frames:+.0f} frames"
+            f"{jump.seconds:.1f} s{f' ({jump.told_between})' if jump.told_between else ''}: "
+            f"{jump.from_frames:+.0f} to {jump.to_frames:+.0f} frames"
             for jump in jumps(track)
         ),
         "drift_ppm": round(path.drift_ppm) if tells else None,
@@ -149,6 +190,8 @@ def as_json(track: TrackResult) -> dict[str, Any]:
             {
                 "begin_seconds": round(part.begin_seconds, 2),
                 "end_seconds": round(part.end_seconds, 2),
+                "begin_between_seconds": part.begin_between
+                and [round(seconds, 2) for seconds in part.begin_between],
                 "begin_offset_frames": _rounded(part.begin_frames),
                 "end_offset_frames": _rounded(part.end_frames),
                 "sure": part.sure,

@@ -62,7 +62,9 @@ def test_a_jump_is_found_within_half_a_second(
     ((one, two),) = path.jumps
     assert (one.end_frames, two.begin_frames) == (offset, other)
     assert abs(one.last - before) <= FPS / 2 and abs(two.first - before) <= FPS / 2
-    assert path.drift_ppm == 0
+    assert path.drift_ppm == 0 and two.begins is not None
+    assert two.begins[0] <= two.first <= two.begins[1]
+    assert two.begins[0] - 5 <= before <= two.begins[1] + 5 <= two.begins[0] + 2 * FPS
     backwards = follow_offset(fits(offsets, seed=seed)[::-1])
     ((one, two),) = backwards.jumps
     assert (one.end_frames, two.begin_frames) == (other, offset)
@@ -80,6 +82,18 @@ def test_a_drift_is_found_with_its_sign_and_its_rate(ppm: int, half: int, seed: 
     assert not path.jumps
     assert path.segments[0].begin_frames == pytest.approx(line[0], abs=0.6)
     assert path.segments[-1].end_frames == pytest.approx(line[-1], abs=0.6)
+
+
+def test_a_jump_where_nobody_speaks_lies_anywhere_in_the_silence() -> None:
+    for seed, silent in enumerate((25, 50, 75)):
+        for at in (300, 300 + silent // 2, 300 + silent):
+            offsets = np.r_[np.full(at, 1.0), np.full(600 + silent - at, 6.0)]
+            rows = fits(offsets, seed=seed)
+            rows[300 : 300 + silent] = fits(np.full(silent, np.nan), seed=seed + 50)
+            ((one, two),) = follow_offset(rows).jumps
+            first, last = two.begins or (one.last, two.first)
+            assert 300 - FPS <= first <= at + 5 and at - 5 <= last <= 300 + silent + FPS
+            assert last - first >= silent / 2
 
 
 def test_a_drift_that_jumps_is_both() -> None:

@@ -50,6 +50,25 @@ def test_a_jump_in_words_and_columns() -> None:
     assert [one["begin_offset_frames"] for one in segments] == [0, -5]
 
 
+def test_a_jump_in_silence_is_said_to_lie_between_two_moments() -> None:
+    late = dataclasses.replace(part(998, 1500, -5), begins=(973, 1023))
+    track = following(OffsetPath((part(0, 998, 0), late)))
+    words = "in sync from 0:00 to 0:40, then audio is 200 ms late"
+    assert in_words(track) == f"{words} (it changes somewhere between 39.0 and 41.0 s)"
+    assert columns(track)["jumps"] == "40.0 s (between 39.0 and 41.0 s): +0 to -5 frames"
+    segments = as_json(track)["segments"]
+    assert [one["begin_between_seconds"] for one in segments] == [None, [39.0, 41.0]]
+    known = dataclasses.replace(late, begins=(986, 1011))
+    assert in_words(following(OffsetPath((part(0, 998, 0), known)))) == words
+    # where nothing is known between, that is the range; it is said once
+    gap = OffsetPath((part(0, 900, 0), part(900, 1000, NAN), part(1000, 1500, -5)))
+    assert "(it changes somewhere between 36.1 and 40.1 s)" in in_words(following(gap))
+    long = OffsetPath((part(0, 800, 0), part(800, 1000, NAN), part(1000, 1500, -5)))
+    assert "not sure from 0:32 to 0:40" in in_words(following(long))
+    assert "somewhere" not in in_words(following(long))
+    assert "(between 32.1 and 40.1 s)" in columns(following(long))["jumps"]
+
+
 def test_moments_are_those_of_the_video_not_of_the_track() -> None:
     track = following(OffsetPath((part(0, 250, 3), part(250, 500, 0))), start=60.0)
     (jump,) = jumps(track)
