@@ -58,7 +58,7 @@ _PART_SECONDS = 9.0, 20.0
 _WORDS = (
     "\nJumps of 3 to 12 frames, found within half a second, with 4 s of speech or more on either "
     "side. Drifts of a minute or two: how many were found within a tenth of their rate, and the "
-    "median error (100%: not told); after a bar the same beside what the take drifts by itself. "
+    "median error (100%: not told). "
     "GRID's joined sentences begin and end in silence, where lips "
     "do not tell the moment."
 )
@@ -228,8 +228,9 @@ def _own_words(result: dict[str, Any]) -> str:
     if not own:
         return ""
     return (
-        f"\nBy themselves takes drift by {min(own):+d} to {max(own):+d} ppm, each measured by the "
-        "other drifts planted in it.\n"
+        "\nDrifts after the bar: the same beside what the take drifts by itself, which is "
+        f"{min(own):+d} to {max(own):+d} ppm, as what was found of the other drifts planted in it "
+        "says. In the range told: jumps that lie between the two moments that were told of them.\n"
     )
 
 

@@ -82,7 +82,8 @@ def steps(profile: Profile, longest: float) -> dict[str, Any]:
     Args:
         longest: seconds of the axis.
     """
-    values, begin = [], 0.0
+    values: list[dict[str, Any]] = []
+    begin = 0.0
     for number, row in enumerate(profile.typical(), 1):
         at = begin
         for phase in PHASES:

@@ -108,8 +108,10 @@ class Jump:
 def jumps(track: TrackResult) -> list[Jump]:
     """Where a track's offset jumps; where nothing can be told around it, in the middle of that."""
     path = track.score.path
-    found = []
-    for one, two in path.jumps if path else ():
+    found: list[Jump] = []
+    if path is None:
+        return found
+    for one, two in path.jumps:
         end, begin = _moment(track, one.last, first=False), _moment(track, two.first, first=True)
         # unsure ones between them have moments of their own
         alone = not any(part.known and one.last <= part.first < two.first for part in path.segments)
