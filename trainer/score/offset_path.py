@@ -344,7 +344,7 @@ def _fit(gains: _Gains, shifts_T: NDArray[np.int64], slope: float, price: float)
     near = np.arange(-_NEAR - 2, _NEAR + 3)
     rows = _Gains(gains.gains_TS[known_T], gains.nothing, centres_T)
     base_T = np.round(height_T + slope * centres_T)
-    from scipy.interpolate import CubicSpline  # slow to import, for tracks that drift alone
+    from scipy.interpolate import CubicSpline  # slow to import, for long tracks alone
 
     spline = CubicSpline(near, rows.at(base_T[:, None] + near), axis=1)
     beside_T = centres_T - (np.bincount(piece_T, centres_T) / np.bincount(piece_T))[piece_T]
