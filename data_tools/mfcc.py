@@ -9,8 +9,6 @@ from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
-from python_speech_features import base, sigproc
-from scipy.fftpack import dct
 
 FPS = 25
 SAMPLE_RATE = 16_000
@@ -36,6 +34,10 @@ def mfcc(audio: NDArray[np.int16]) -> NDArray[np.float32]:
     """
     if audio.dtype != np.int16 or audio.ndim != 1:
         raise TypeError(f"audio must be one-dimensional int16, not {audio.dtype} {audio.shape}")
+    # who trains reads features, and needs none of what these import
+    from python_speech_features import base, sigproc
+    from scipy.fftpack import dct
+
     # python_speech_features.mfcc to the bit, but for its filters, which it makes anew every time.
     signal = sigproc.preemphasis(audio, 0.97)
     power = sigproc.powspec(sigproc.framesig(signal, *_WINDOW), _FFT)
@@ -50,6 +52,8 @@ def mfcc(audio: NDArray[np.int16]) -> NDArray[np.float32]:
 @cache
 def _filters() -> NDArray[np.float64]:
     """Mel filters, (26, 257)."""
+    from python_speech_features import base
+
     return np.asarray(base.get_filterbanks(_FILTERS, _FFT, SAMPLE_RATE))
 
 

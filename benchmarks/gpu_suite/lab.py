@@ -12,8 +12,8 @@ from benchmarks.loaders.ours import open_loader
 from benchmarks.sources import synthetic_shards
 from trainer.data.batch import Batch
 from trainer.data.dataset import Dataset
+from trainer.data.decoding import Decoder
 from trainer.data.loader import Loader
-from trainer.data.pipeline import Decoder
 from trainer.data.sampler import TrainSampler
 from trainer.model.syncnet import PRESETS
 

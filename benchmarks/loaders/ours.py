@@ -8,8 +8,8 @@ from benchmarks.loaders.batches import Epochs, Settings, epochs_of
 from benchmarks.sources import Source, frame_shape
 from trainer.data.batch import Shape
 from trainer.data.dataset import Dataset
+from trainer.data.decoding import Decoder
 from trainer.data.loader import Loader
-from trainer.data.pipeline import Decoder
 from trainer.data.sampler import TrainSampler
 from trainer.model.syncnet import PRESETS
 

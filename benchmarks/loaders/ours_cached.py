@@ -14,8 +14,8 @@ from trainer.data.batch import Shape
 from trainer.data.cache import FrameCache
 from trainer.data.cached import HostStore
 from trainer.data.dataset import Dataset
+from trainer.data.decoding import Decoder
 from trainer.data.loader import Loader
-from trainer.data.pipeline import Decoder
 from trainer.data.sampler import Segments
 from trainer.train.caching import look_of
 

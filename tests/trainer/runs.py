@@ -46,7 +46,7 @@ class Done:
 # Reads lines: a job and where it shall write what it says, or the number of a process to wait for.
 _FORKING = """
 import json, os, resource, signal, sys
-import torch._dynamo  # the optimizer's, late and dear
+import torch
 import trainer.run as run
 from trainer import calibrate, evaluate, export
 from trainer.score import answers, evaluation

@@ -61,3 +61,20 @@ def test_the_version_is_that_of_the_package() -> None:
 def test_a_name_that_is_not_there_is_an_attribute_error() -> None:
     with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
         _ = trainer.nonsense
+
+
+def test_a_command_and_a_step_load_nothing_that_they_can_do_without() -> None:
+    # a training has one more step of the optimizer than this, a measurement more of SciPy
+    modules = loaded_by(
+        "import trainer.run, trainer.sync, torch\n"
+        "from trainer.train.optimizer import AdamW\n"
+        "weight = torch.nn.Parameter(torch.ones(2))\n"
+        "optimizer = AdamW([weight], fused=True)\n"
+        "weight.sum().backward()\n"
+        "optimizer.step()\n"
+        "optimizer.zero_grad()\n"
+        "optimizer.load_state_dict(optimizer.state_dict())"
+    )
+    assert {"torch", "trainer.train.trainer", "trainer.score.scoring"} <= modules
+    dear = {"torch._dynamo", "nvidia.dali", "matplotlib", "scipy.signal", "scipy.ndimage", "ray"}
+    assert not dear & modules

@@ -28,8 +28,8 @@ from trainer.train import checkpoint
 # that of a process whose exit status is printed, null while it lives.
 _STARTER = """
 import json, os, signal, sys, time
-import torch._dynamo  # the optimizer's, late and dear
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+import torch._dynamo  # DistributedDataParallel's, late and dear
 import trainer.run as run
 from trainer.data.loader import Loader
 from trainer.train import distributed, peers, timing

@@ -11,23 +11,13 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from nvidia.dali import fn
-from nvidia.dali import types as dali_types
 
 from data_tools.errors import UsageError
 from trainer.data.draws import Ints, uniform
 from trainer.data.vocal_tract import warp_matrices
 
-dali: Any = dali_types  # its members are made at import time, unseen by type checkers
 Floats = NDArray[np.float32]
 
-# Type and axes of what the pipeline is fed with for each frame.
-_ARGUMENTS = {
-    "matrix": (dali.FLOAT, 2),
-    "brightness": (dali.FLOAT, 0),
-    "contrast": (dali.FLOAT, 0),
-    "quality": (dali.INT32, 0),
-}
 _NO_JPEG = 100
 _MOST_WARP = 0.3
 
@@ -69,8 +59,8 @@ class Augment:
     vocal_tract: float = 0.0
 
     @property
-    def pictures(self) -> dict[str, tuple[Any, int]]:
-        """What `augmented` takes, by name: type and axes; empty if no picture is changed."""
+    def pictures(self) -> tuple[str, ...]:
+        """What `trainer.data.pipeline` varies frames by; empty if no picture is changed."""
         moved = self.flip or self.shift or self.zoom or self.turn or self.stretch or self.shear
         wanted = {
             "matrix": moved,
@@ -78,7 +68,7 @@ class Augment:
             "contrast": self.brightness or self.contrast,
             "quality": self.jpeg,
         }
-        return {name: kind for name, kind in _ARGUMENTS.items() if wanted[name]}
+        return tuple(name for name, on in wanted.items() if on)
 
     @property
     def sound(self) -> bool:
@@ -110,7 +100,7 @@ def check(augment: Augment) -> None:
 def picture_arguments(
     augment: Augment, key: Ints, sample_frames: int, size: int
 ) -> dict[str, NDArray[Any]]:
-    """What `augmented` takes for N segments, one row per frame, by the names of `Augment.pictures`.
+    """What varies the frames of N segments, one row per frame, by the names of `Augment.pictures`.
 
     matrix: (N R, 2, 3) float32 from output to input pixels; brightness, contrast: (N R,) float32;
     quality: (N R,) int32, of JPEG.
@@ -141,29 +131,6 @@ def picture_arguments(
         "quality": quality,
     }
     return {name: np.repeat(rows[name], sample_frames, axis=0) for name in augment.pictures}
-
-
-def augmented(frames: Any, arguments: dict[str, Any], size: int, channels: int) -> Any:
-    """DALI's operators over a batch of uint8 frames of size x size, on whatever device it is."""
-    if "matrix" in arguments:
-        # without a fill value the border is repeated
-        frames = fn.warp_affine(frames, matrix=arguments["matrix"], size=[size, size])
-    if "brightness" in arguments:
-        frames = fn.brightness_contrast(
-            frames,
-            brightness_shift=arguments["brightness"],
-            contrast=arguments["contrast"],
-            contrast_center=128.0,
-            dtype=dali.UINT8,
-        )
-    if "quality" in arguments:
-        # the operator takes colour only
-        if channels == 1:
-            frames = fn.color_space_conversion(frames, image_type=dali.GRAY, output_type=dali.RGB)
-        frames = fn.jpeg_compression_distortion(frames, quality=arguments["quality"])
-        if channels == 1:
-            frames = fn.color_space_conversion(frames, image_type=dali.RGB, output_type=dali.GRAY)
-    return frames
 
 
 def change_sound(augment: Augment, key: Ints, sound_NFC: Floats) -> None:

@@ -12,8 +12,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from trainer.data.batch import Batch
+from trainer.data.decoding import Decoder
 from trainer.data.loader import Loader
-from trainer.data.pipeline import Decoder
 
 Clock = Callable[[], float]
 WARM_UP = 2  # batches, while a pipeline fills and the GPU wakes

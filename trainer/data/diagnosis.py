@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 
 from data_tools.clips import ClipError
 from data_tools.jpeg import decode_jpeg
-from trainer.data.pipeline import decode_pipeline
 
 Jpegs = Sequence[NDArray[np.uint8]]
 MOST_BUILDS = 100  # pipelines of one diagnosis, a second or two
@@ -90,6 +89,8 @@ def _is_clean(jpeg: NDArray[np.uint8]) -> bool:
 
 
 def _decodes(jpegs: Jpegs, channels: int, threads: int) -> bool:
+    from trainer.data.pipeline import decode_pipeline
+
     pipeline: Any = decode_pipeline(
         lambda: list(jpegs),
         channels,

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from trainer.data.batch import Shape, Whole
 from trainer.data.cached import Found
-from trainer.data.pipeline import Decoding, augment_pipeline, to_torch
+from trainer.data.decoding import Decoding
 from trainer.data.sampler import Segments
 
 Part = TypeVar("Part")
@@ -106,6 +106,9 @@ class Augmenter:
     """
 
     def __init__(self, shape: Shape, decoding: Decoding, threads: int) -> None:
+        from trainer.data.pipeline import augment_pipeline, to_torch
+
+        self._to_torch = to_torch
         self._given: list[Any] = []
         self._on_gpu = decoding.device is not None
         self._pipeline: Any = augment_pipeline(
@@ -130,6 +133,6 @@ class Augmenter:
             arguments: of `picture_arguments`, M rows each.
         """
         self._given = [frames if self._on_gpu else frames.numpy(), *arguments]
-        varied = to_torch(self._pipeline.run()[0])
+        varied = self._to_torch(self._pipeline.run()[0])
         self._given = []
         return varied

@@ -27,17 +27,16 @@ from trainer.data.augment import change_sound, picture_arguments
 from trainer.data.batch import Batch, Shape, Whole, shape_of
 from trainer.data.cached import Queue, Store
 from trainer.data.dataset import Dataset
+from trainer.data.decoding import Decoder, Decoding
 from trainer.data.diagnosis import NoFrameToBlame, good_jpeg, undecodable
 from trainer.data.handover import InUse, Marker, cuda_marker
 from trainer.data.jobs import Asked, Augmenter, Jobs, Step
-from trainer.data.pipeline import Decoder, Decoding, missing_pipeline, to_torch, training_pipeline
 from trainer.data.sampler import Segments, TrainSampler
 from trainer.data.turbo import BadFrames, LibraryChoice, Turbo, choose
 
 log = logging.getLogger(__name__)
 
 Requests = Callable[[int, Mapping[int, int]], Segments]
-_PREFETCH = 2  # batches inside DALI
 _ADVICE = (
     ". The GPU, its driver or its memory is at fault, or its decoder refuses what a CPU takes: if "
     "it happens again, try `--data.decode_device cpu`"
@@ -133,6 +132,10 @@ class Loader:
         )
         known = (self._resize, store is not None, number is not None)
         self.taken = choose(decoder, decoding_on, shape, *known)
+        if self.taken.library == "dali":
+            from trainer.data import pipeline  # loads DALI: here, rather than in the feeder thread
+
+            self._dali = pipeline
         self._in_flight: deque[Asked] = deque()
         self._planned: dict[int, Segments] = {}
         self._parts = parts
@@ -204,19 +207,8 @@ class Loader:
             with Turbo(self._source, shape, self._threads, self._copies) as turbo:
                 yield turbo
             return
-        pipeline = (training_pipeline if self.store is None else missing_pipeline)(
-            self._source,
-            shape,
-            self._resize,
-            self._decoding,
-            batch_size=shape.samples * shape.sample_frames,
-            num_threads=self._threads,
-            device_id=self._decoding.device,
-            exec_dynamic=True,
-            prefetch_queue_depth=_PREFETCH,
-        )
-        pipeline.build()
-        yield pipeline
+        asked = (self._source, shape, self._resize, self._decoding)
+        yield self._dali.built(*asked, threads=self._threads, cached=self.store is not None)
 
     def _source(self) -> Any:
         """The decoder's source: called once a batch, some batches ahead of the output."""
@@ -379,7 +371,7 @@ class Loader:
                 ]
             )
             return None
-        return tuple(map(to_torch, outputs))
+        return tuple(map(self._dali.to_torch, outputs))
 
     def _find_bad_frames(self, error: RuntimeError) -> None:
         """Learn which frames of the failed batch are to blame, and exclude them.

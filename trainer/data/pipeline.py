@@ -1,44 +1,25 @@
 """DALI's graph: what happens to a batch of JPEGs on its way to frames."""
 
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from nvidia.dali import fn, pipeline_def
 from nvidia.dali import types as dali_types
 
-from trainer.data.augment import augmented
 from trainer.data.batch import Shape
+from trainer.data.decoding import ON_CPU, Decoding
 
 dali: Any = dali_types  # its members are made at import time, unseen by type checkers
 
 
-Decoder = Literal["cpu", "gpu"]
-
-
-@dataclass(frozen=True)
-class Decoding:
-    """How frames are decoded, and where they then lie.
-
-    Attributes:
-        decoder: "gpu" is DALI's mixed decoder, nvJPEG; "cpu" is libjpeg-turbo. Their pixels differ
-            by a level or two.
-        device: number of the GPU where the outputs lie; None: in the host's memory.
-        hw_decoder_load: share of the frames that the hardware of a GPU's decoder gets.
-        pinned: copy the JPEGs into pinned memory before a GPU's decoder fetches them.
-    """
-
-    decoder: Decoder = "cpu"
-    device: int | None = None
-    hw_decoder_load: float = 0.65
-    pinned: bool = False
-
-    def __post_init__(self) -> None:
-        if self.decoder == "gpu" and self.device is None:
-            raise ValueError("a GPU's decoder needs a GPU")
-
-
-ON_CPU = Decoding()
+_PREFETCH = 2  # batches inside DALI
+# Type and axes of what varies each frame, by the names of `Augment.pictures`.
+_ARGUMENTS = {
+    "matrix": (dali.FLOAT, 2),
+    "brightness": (dali.FLOAT, 0),
+    "contrast": (dali.FLOAT, 0),
+    "quality": (dali.INT32, 0),
+}
 
 
 def to_torch(output: Any) -> torch.Tensor:
@@ -62,6 +43,25 @@ def to_torch(output: Any) -> torch.Tensor:
     return tensor
 
 
+def built(
+    source: Any, shape: Shape, resize: bool, decoding: Decoding, *, threads: int, cached: bool
+) -> Any:
+    """A `training_pipeline`, or beside a cache a `missing_pipeline`, that is ready to run."""
+    pipeline = (missing_pipeline if cached else training_pipeline)(
+        source,
+        shape,
+        resize,
+        decoding,
+        batch_size=shape.samples * shape.sample_frames,
+        num_threads=threads,
+        device_id=decoding.device,
+        exec_dynamic=True,
+        prefetch_queue_depth=_PREFETCH,
+    )
+    pipeline.build()
+    return pipeline
+
+
 @pipeline_def
 def training_pipeline(source: Any, shape: Shape, resize: bool, decoding: Decoding) -> Any:
     """From JPEGs, MFCC columns and arguments of the augmentation to frames and MFCC.
@@ -75,8 +75,8 @@ def training_pipeline(source: Any, shape: Shape, resize: bool, decoding: Decodin
     Returns:
         (H, W, C) uint8 and (columns per frame, 13) float32 of each frame.
     """
-    varied = {} if shape.augment is None else shape.augment.pictures
-    kinds = [(dali.UINT8, 1), (dali.FLOAT, 2), *varied.values()]
+    varied = () if shape.augment is None else shape.augment.pictures
+    kinds = [(dali.UINT8, 1), (dali.FLOAT, 2), *(_ARGUMENTS[name] for name in varied)]
     jpegs, sound, *arguments = fn.external_source(
         source=source,
         num_outputs=len(kinds),
@@ -89,7 +89,7 @@ def training_pipeline(source: Any, shape: Shape, resize: bool, decoding: Decodin
     frames = _as_taken(jpegs, shape, resize, decoding)
     if decoding.device is not None:
         sound = sound.gpu()
-    frames = augmented(
+    frames = _augmented(
         frames, dict(zip(varied, arguments, strict=True)), shape.size, shape.channels
     )
     return frames, sound
@@ -128,7 +128,7 @@ def augment_pipeline(source: Any, shape: Shape, decoding: Decoding) -> Any:
         ndim=3,
         layout="HWC",
     )
-    kinds = list(varied.values())
+    kinds = [_ARGUMENTS[name] for name in varied]
     arguments = fn.external_source(
         source=lambda: source()[1:],
         num_outputs=len(kinds),
@@ -136,7 +136,7 @@ def augment_pipeline(source: Any, shape: Shape, decoding: Decoding) -> Any:
         dtype=[kind for kind, _ in kinds],
         ndim=[axes for _, axes in kinds],
     )
-    return augmented(frames, dict(zip(varied, arguments, strict=True)), shape.size, shape.channels)
+    return _augmented(frames, dict(zip(varied, arguments, strict=True)), shape.size, shape.channels)
 
 
 def _as_taken(jpegs: Any, shape: Shape, resize: bool, decoding: Decoding) -> Any:
@@ -179,3 +179,26 @@ def _decoded(jpegs: Any, channels: int, decoding: Decoding) -> Any:
             **upright,
         )
     return fn.decoders.image(jpegs, device="cpu", output_type=output, **upright)
+
+
+def _augmented(frames: Any, arguments: dict[str, Any], size: int, channels: int) -> Any:
+    """DALI's operators over a batch of uint8 frames of size x size, on whatever device it is."""
+    if "matrix" in arguments:
+        # without a fill value the border is repeated
+        frames = fn.warp_affine(frames, matrix=arguments["matrix"], size=[size, size])
+    if "brightness" in arguments:
+        frames = fn.brightness_contrast(
+            frames,
+            brightness_shift=arguments["brightness"],
+            contrast=arguments["contrast"],
+            contrast_center=128.0,
+            dtype=dali.UINT8,
+        )
+    if "quality" in arguments:
+        # the operator takes colour only
+        if channels == 1:
+            frames = fn.color_space_conversion(frames, image_type=dali.GRAY, output_type=dali.RGB)
+        frames = fn.jpeg_compression_distortion(frames, quality=arguments["quality"])
+        if channels == 1:
+            frames = fn.color_space_conversion(frames, image_type=dali.RGB, output_type=dali.GRAY)
+    return frames

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from data_tools.errors import UsageError
 from trainer.data.batch import Shape
 from trainer.data.cached import Buffers, Queue
-from trainer.data.pipeline import Decoder
+from trainer.data.decoding import Decoder
 
 Library = Literal["dali", "turbo"]
 LibraryChoice = Literal["auto", "dali", "turbo"]

@@ -11,7 +11,6 @@ from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import minimize
 
 from data_tools.errors import UserError
 from trainer.model.calibration import TERMS, LogisticCalibration, Mode, Reliability, sigmoid
@@ -151,6 +150,8 @@ def _fit(table: _Table, chosen_N: NDArray[np.bool_]) -> NDArray[np.float64]:
         (0.0 if term in _RISING else -np.inf, np.inf) if used else (0.0, 0.0)
         for term, used in zip(TERMS, table.used_T, strict=True)
     ]
+    from scipy.optimize import minimize  # slow to import, and who measures fits nothing
+
     found = minimize(loss, np.zeros(len(TERMS)), jac=True, bounds=bounds, method="L-BFGS-B")
     return np.asarray(found.x, np.float64)
 

@@ -26,7 +26,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.interpolate import CubicSpline
 
 from data_tools.mfcc import FPS
 from trainer.score.jump_moment import NOWHERE, refine
@@ -348,6 +347,8 @@ def _fit(gains: _Gains, shifts_T: NDArray[np.int64], slope: float, price: float)
     near = np.arange(-_NEAR - 2, _NEAR + 3)
     rows = _Gains(gains.gains_TS[known_T], gains.nothing, centres_T)
     base_T = np.round(height_T + slope * centres_T)
+    from scipy.interpolate import CubicSpline  # slow to import, for long tracks alone
+
     spline = CubicSpline(near, rows.at(base_T[:, None] + near), axis=1)
     beside_T = centres_T - (np.bincount(piece_T, centres_T) / np.bincount(piece_T))[piece_T]
     reach = max(float(np.abs(beside_T).max()), 1.0)
@@ -368,8 +369,8 @@ def _fit(gains: _Gains, shifts_T: NDArray[np.int64], slope: float, price: float)
     return _Line(slope, error, float(value_T.sum()) - price * int(piece_T.max()))
 
 
-def _along(spline: CubicSpline, at_T: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(3, T) value, first and second derivative of curve t at its own place."""
+def _along(spline: Any, at_T: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(3, T) value, first and second derivative of curve t of a `CubicSpline` at its own place."""
     knots = spline.x
     at_T = np.clip(at_T, knots[0], knots[-1])
     left = np.minimum((at_T - knots[0]).astype(int), len(knots) - 2)

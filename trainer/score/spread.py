@@ -20,7 +20,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import gaussian_filter1d
 
 from data_tools.mfcc import FPS
 from trainer.score.clip_scores import ClipScore
@@ -143,6 +142,8 @@ def find_spread(scores: Sequence[ClipScore], least: float = CLEAR) -> Spread:
         if one.chance_offset is not None and one.chance_score is not None
     ]
     chance = _histogram([offset for offset, score in others if score > least])
+    from scipy.ndimage import gaussian_filter1d  # a third of a second to import, for sets alone
+
     chance = gaussian_filter1d((chance + chance[::-1]) / 2, _SMOOTH, mode="nearest")
     low, high, by_chance = _range(counts, chance)
     sure = float(np.quantile([score for _, score in others], _SURE)) if others else least

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import nvidia.dali
 import simplejpeg
 import torch
 
@@ -21,7 +20,7 @@ from trainer.data.cache import Filled, FrameCache
 from trainer.data.cache_room import LEFT_FREE, available_memory, free_bytes
 from trainer.data.cached import DeviceStore, HostStore, Store
 from trainer.data.dataset import Dataset
-from trainer.data.pipeline import Decoder
+from trainer.data.decoding import Decoder
 from trainer.model.syncnet import PRESETS
 
 _OF_MEMORY = 0.75  # of what is available; more, and frames would push each other out
@@ -197,6 +196,8 @@ def look_of(size: int, channels: Any, decoder: Decoder, dataset: Dataset, on_gpu
 
     DALI's CPU decoder and `trainer.data.turbo` give the same bits, and so share their files.
     """
+    import nvidia.dali  # most of a second, which a run without a cache need not wait for
+
     name = f"DALI {nvidia.dali.__version__} {decoder}"
     resized = any(shape[:2] != (size, size) for shape in dataset.frame_shapes)
     if resized and on_gpu:

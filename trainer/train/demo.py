@@ -9,7 +9,6 @@ from rich.console import Console
 from data_tools.manifest import MANIFEST, ShardError
 from data_tools.packing import pack
 from data_tools.plan import PackOptions
-from data_tools.synth.clips import synthesize
 from data_tools.verifying import verify
 from trainer.config.settings import Data, Options
 from trainer.train.distributed import Processes
@@ -52,6 +51,8 @@ def _make_demo(cache: Path, console: Console) -> None:
     )
     if not (clips / "truth.csv").exists():
         cache.mkdir(parents=True, exist_ok=True)
+        from data_tools.synth.clips import synthesize  # scipy's filters: slow to import
+
         synthesize(clips, DEMO_CLIPS, seed=0, size=DEMO_SIZE, seconds=DEMO_SECONDS)
     _pack(clips, cache / "shards", PackOptions(gray=True, size=DEMO_SIZE), console)
 

@@ -24,8 +24,8 @@ from trainer.data.batch import Batch, Shape
 from trainer.data.cached import counted
 from trainer.data.dataset import Dataset
 from trainer.data.decode_choice import Rates, measure
+from trainer.data.decoding import Decoder
 from trainer.data.loader import Loader, Requests
-from trainer.data.pipeline import Decoder
 from trainer.data.sampler import Segments, TrainSampler
 from trainer.model.syncnet import PRESETS
 from trainer.model.transfer import Start

@@ -28,6 +28,7 @@ from trainer.train.checkpoint import Resumed
 from trainer.train.compiling import compile_forward, naming_compiler_faults
 from trainer.train.distributed import Processes
 from trainer.train.guard import Guard
+from trainer.train.optimizer import AdamW
 from trainer.train.stream import upload
 from trainer.train.timing import StepClock
 
@@ -97,7 +98,7 @@ class TrainStep:
         if config.train.compile:
             compile_forward(self._parallel)
         groups, self._kinds = self._groups()
-        self.optimizer = torch.optim.AdamW(
+        self.optimizer = AdamW(
             groups,
             lr=config.train.lr,
             weight_decay=config.train.weight_decay,

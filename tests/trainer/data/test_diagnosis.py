@@ -10,7 +10,7 @@ import pytest
 import simplejpeg
 from numpy.typing import NDArray
 
-from trainer.data import diagnosis
+from trainer.data import diagnosis, pipeline
 from trainer.data.diagnosis import MOST_BUILDS, NoFrameToBlame, undecodable
 
 pytestmark = pytest.mark.timeout(60)
@@ -38,13 +38,13 @@ PNG = cv2.imencode(".png", picture())[1]
 def builds(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """The batch sizes of the pipelines that are built."""
     sizes: list[int] = []
-    real = diagnosis.decode_pipeline
+    real = pipeline.decode_pipeline
 
     def counted(*args: Any, **options: Any) -> Any:
         sizes.append(options["batch_size"])
         return real(*args, **options)
 
-    monkeypatch.setattr(diagnosis, "decode_pipeline", counted)
+    monkeypatch.setattr(pipeline, "decode_pipeline", counted)
     return sizes
 
 

@@ -21,7 +21,7 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional
 
-import trainer.data.loader as loader_module
+from trainer.data import pipeline
 from trainer.data.augment import Augment
 from trainer.data.batch import Shape, shape_of
 from trainer.data.dataset import Dataset
@@ -415,7 +415,7 @@ class Broken:
 def test_an_error_that_no_frame_is_to_blame_for_ends_the_loader_at_once(
     dataset: Dataset, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(loader_module, "training_pipeline", Broken)
+    monkeypatch.setattr(pipeline, "training_pipeline", Broken)
     with (
         small(dataset, decoder="dali") as loader,
         pytest.raises(LoaderError, match=r"not by its frames.*an illegal memory access") as caught,

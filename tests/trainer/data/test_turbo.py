@@ -26,8 +26,8 @@ from trainer.data.augment import Augment
 from trainer.data.batch import Shape
 from trainer.data.cached import Queue
 from trainer.data.dataset import Dataset
-from trainer.data.diagnosis import decode_pipeline
 from trainer.data.loader import Loader
+from trainer.data.pipeline import decode_pipeline
 from trainer.data.sampler import TrainSampler
 from trainer.data.turbo import BadFrames, Turbo, choose, decode
 

@@ -17,6 +17,7 @@ from trainer.score.scoring import (
     mean_over_windows,
     offsets,
     score,
+    score_distances_official,
     shift_distances,
     track_distances,
     valid_shifts,
@@ -106,6 +107,15 @@ def test_a_flat_curve_is_not_clear() -> None:
     assert score(lips, sound, 15).clearness < 4
     with pytest.raises(ValueError, match="5 frames"):
         score(lips[:0], sound[:0], 15)
+
+
+@pytest.mark.parametrize("windows", [1, 3, 8, 9, 40])
+def test_the_official_score_of_a_frame_is_the_median_of_nine(windows: int) -> None:
+    distances = np.random.default_rng(windows).random((windows, 31), np.float32)
+    found = score_distances_official(distances)
+    single = np.median(found.means_S) - distances[:, 15 - found.offset].astype(np.float64)
+    around = np.pad(single, 4)  # zeros beyond the ends
+    assert found.frames_K.tolist() == [sorted(around[at : at + 9])[4] for at in range(windows)]
 
 
 def test_a_short_track_is_not_judged_by_a_window_or_two() -> None:
