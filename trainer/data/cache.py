@@ -172,26 +172,28 @@ class FrameCache:
         """
         count, length, _ = out.shape
         run_bytes = length * self.look.frame_bytes
-        shard = self._shard_of(first)
-        there = np.zeros(len(self._files), np.bool_)
-        for number in set(shard.tolist()):
-            there[number] = self._is_there(number)
         frames = first[:, None] + np.arange(length)
-        missing = ~(self._good[frames] & there[shard][:, None])
+        missing = ~self._good[frames]
+        shard = self._shard_of(first)
+        used = (0,) if len(self._files) == 1 else np.unique(shard).tolist()
+        lost = [number for number in used if not self._is_there(number)]
+        if lost:
+            missing |= np.isin(shard, lost)[:, None]
+        if not missing.any() and len(used) == 1 and run_bytes < _SHORT:
+            [number] = used
+            rows = frames if number == 0 else frames - self.first_frame[number]
+            self._files[number].rows.take(rows, 0, out, "clip")
+            return missing
         whole = ~missing.any(1)
         within = first - self.first_frame[shard]
         source = self._address[shard] + within * self.look.frame_bytes
         target = out.ctypes.data + np.arange(count) * run_bytes
-        if run_bytes < _SHORT and whole.all() and (shard == shard[0]).all():
-            file = self._files[shard[0]]
-            np.take(file.rows, frames - self.first_frame[shard[0]], 0, out, "clip")
-            return missing
         self._share(
             lambda rows: _copy(target[rows].tolist(), source[rows].tolist(), run_bytes),
             np.flatnonzero(whole),
             run_bytes,
         )
-        unsure = np.flatnonzero(~whole & there[shard])
+        unsure = np.flatnonzero(~whole & ~np.isin(shard, lost))
         if len(unsure):
             self._share(
                 lambda rows: self._compare(rows, shard, within, out, missing), unsure, run_bytes
@@ -200,6 +202,8 @@ class FrameCache:
         return missing
 
     def _shard_of(self, frames: Ints) -> Ints:
+        if len(self._files) == 1:
+            return np.zeros(len(frames), np.int64)
         return np.asarray(np.searchsorted(self.first_frame, frames, side="right") - 1)
 
     def advise(self, first: Ints, length: int) -> Bools:
@@ -209,7 +213,10 @@ class FrameCache:
             (N,) bool: which are not, as far as the maps say.
         """
         # What was read before is in memory, or the kernel's own reading ahead has to do.
-        absent = ~self._good[first[:, None] + np.arange(length)].all(1)
+        good = self._good[first[:, None] + np.arange(length)]
+        if good.all():
+            return np.zeros(len(first), np.bool_)
+        absent = ~good.all(1)
         unsure = np.flatnonzero(absent)
         shard = self._shard_of(first[unsure])
         starts = (first[unsure] - self.first_frame[shard]).tolist()

@@ -1,6 +1,6 @@
 """The clips of one split, over all of its shards: what the loader slices frames and sound from."""
 
-import ctypes
+import resource
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import cached_property
@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.lib.stride_tricks import as_strided
 from numpy.typing import NDArray
 
 from data_tools.jpeg import MAX_SIDE, jpeg_size
@@ -77,12 +78,16 @@ class Dataset:
         self._skip_sound = np.where(self.used, np.maximum(-early, 0), 0)
         self.windows = np.where(self.used, self._windows(), 0)
         self._loud: dict[int, float] = {}
+        self._rows: dict[int, NDArray[np.uint8]] = {}  # of `_memory`
         self._shape = _shape_codes(clips)
         self.frame_shapes = _shapes(self._shape)
         self._tallest = min(MAX_SIDE, max(height for height, _, _ in self.frame_shapes))
         self._widest = min(MAX_SIDE, max(width for _, width, _ in self.frame_shapes))
         # Zeros take memory only where they are written to, as training goes.
         self._fits = np.zeros(len(self._frames), np.bool_)  # frames: looked at, and not too large
+        # runs, by their first frame: of which round of asking the kernel for them (`advise`)
+        self._asked_for = np.zeros(len(self._frames), np.uint8)
+        self._round, self._faults = 1, 0
         self._heads: dict[int, frozenset[bytes]] = {}  # by their length
         self.remote = any(shard.mirror is not None for shard in self.shards)
 
@@ -147,16 +152,19 @@ class Dataset:
         A JPEG that is larger than any frame of the records, and would take memory to match, is
         given as bytes that no decoder takes.
         """
-        frame = self.first_frames(segments)[:, None] + np.arange(sample_frames)
-        begins, sizes = self._places(frame.ravel())
+        frame = (self.first_frames(segments)[:, None] + np.arange(sample_frames)).ravel()
+        begins, sizes = self._places(frame)
         begin, end = begins.tolist(), (begins + sizes).tolist()
-        shard = np.repeat(self._shard[segments.clip], sample_frames).tolist()
+        if self.remote or len(self.shards) > 1:
+            shard = np.repeat(self._shard[segments.clip], sample_frames).tolist()
         if self.remote:
             views = self._fetched(shard, begin, end)
-        else:
+        elif len(self.shards) > 1:
             tars = self._bytes
             views = [tars[s][b:e] for s, b, e in zip(shard, begin, end, strict=True)]
-        frame = frame.ravel()
+        else:
+            tar = self._bytes[0]
+            views = [tar[b:e] for b, e in zip(begin, end, strict=True)]
         fit = self._fits[frame]
         if not fit.all():
             for at in self._too_large(frame, views, np.flatnonzero(~fit).tolist()):
@@ -239,12 +247,14 @@ class Dataset:
             self._fill_fetched(sound, clips, starts)
             return
         within = (starts >= 0) & (starts + span <= self._columns[clips])
-        # A plain copy from the mapped tar, for nearly all of them: arrays cost several times more.
+        # All of them in one call, straight from the mapped tars.
         row_bytes = 4 * span * CEPSTRA
-        target = (sound.ctypes.data + np.arange(len(sound)) * sound.strides[0])[within]
+        if within.all():
+            rows = self._memory(row_bytes)[self._sound_at[clips] + 4 * CEPSTRA * starts]
+            sound[:] = rows.view(np.float32).reshape(sound.shape)
+            return
         source = self._sound_at[clips[within]] + 4 * CEPSTRA * starts[within]
-        for to, begin in zip(target.tolist(), source.tolist(), strict=True):
-            ctypes.memmove(to, begin, row_bytes)
+        sound[within] = self._memory(row_bytes)[source].view(np.float32).reshape(-1, span, CEPSTRA)
         outside = np.flatnonzero(~within)
         rows = zip(outside.tolist(), clips[outside].tolist(), starts[outside].tolist(), strict=True)
         for row, clip, start in rows:
@@ -274,10 +284,23 @@ class Dataset:
 
     @cached_property
     def _sound_at(self) -> NDArray[np.int64]:
-        """(clips,) int64: where in memory each clip's features begin."""
+        """(clips,) int64: where each clip's features begin, from the lowest mapping on in bytes."""
         base = np.array([each.ctypes.data for each in self._bytes], np.int64)
         within = BLOCK * self._mfcc_block.astype(np.int64) + NPY_HEADER
-        return np.asarray(base[self._shard] + within)
+        return np.asarray(base[self._shard] - base.min() + within)
+
+    def _memory(self, row_bytes: int) -> NDArray[np.uint8]:
+        """(anything, row_bytes) uint8: row i is what begins at place i of `_sound_at`.
+
+        Between the mapped tars there is nothing: no row may be read that is not within one.
+        """
+        if row_bytes not in self._rows:
+            lowest = min(self._bytes, key=lambda each: each.ctypes.data)
+            last = max(each.ctypes.data + len(each) for each in self._bytes) - lowest.ctypes.data
+            self._rows[row_bytes] = as_strided(
+                lowest, (last - row_bytes + 1, row_bytes), (1, 1), writeable=False
+            )
+        return self._rows[row_bytes]
 
     def _features(self, clip: int) -> NDArray[np.float32]:
         shard = self._shard[clip]
@@ -315,19 +338,38 @@ class Dataset:
         return self._loud[clip]
 
     def advise(self, segments: Segments, sample_frames: int) -> None:
-        """Ask the kernel to read the segments ahead: one range each, since frames lie in a row."""
+        """Ask the kernel to read the segments ahead: one range each, since frames lie in a row.
+
+        Those that were asked for before are in memory, unless this process has since had to wait
+        for a page of any file.
+        """
         if self.remote:
             for number in np.unique(self._shard[segments.clip]).tolist():
                 if (source := self.shards[number].source) is not None:
                     source[0].want(source[1])
             return
         first = self.first_frames(segments)
+        new = np.flatnonzero(self._asked_for[first] != self._asking())
+        if not len(new):
+            return
+        first = first[new]
+        self._asked_for[first] = self._round
         begin = self._places(first)[0] // PAGESIZE * PAGESIZE
         last, size = self._places(first + sample_frames - 1)
         length = last + size - begin
-        shards = self._shard[segments.clip].tolist()
+        shards = self._shard[segments.clip[new]].tolist()
         for shard, at, size in zip(shards, begin.tolist(), length.tolist(), strict=True):
             self.shards[shard].map.madvise(MADV_WILLNEED, at, size)
+
+    def _asking(self) -> int:
+        """The round of asking: another one whenever a page had to be waited for."""
+        faults = resource.getrusage(resource.RUSAGE_SELF).ru_majflt
+        if faults != self._faults:
+            self._faults = faults
+            self._round += 1
+            if self._round > 255:
+                self._round, self._asked_for[:] = 1, 0
+        return self._round
 
     def frame_name(self, clip: int, frame: int) -> str:
         """Where a frame of a run lies, for people: shard and member."""

@@ -8,6 +8,11 @@ from numpy.typing import NDArray
 
 Ints = NDArray[np.int64]
 
+# of splitmix64
+_GOLDEN = np.uint64(0x9E3779B97F4A7C15)
+_FACTORS = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
+_SHIFTS = np.uint64(30), np.uint64(27), np.uint64(31)
+
 
 def shuffled(position: Ints, length: int, key: int) -> Ints:
     """The elements at `position` of a pseudo-random permutation of range(length).
@@ -52,12 +57,17 @@ def hash_key(key: int, value: int) -> int:
 
 def mixed_with(value: NDArray[np.uint64], key: int) -> NDArray[np.uint64]:
     """splitmix64 of (value, key): the finaliser of Steele, Lea and Flood 2014, applied twice."""
-    mixed = value
-    for add in (key, 0x9E3779B97F4A7C15):
-        mixed = mixed + np.uint64(add)
-        mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-        mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-        mixed = mixed ^ (mixed >> np.uint64(31))
+    mixed = value + np.uint64(key)
+    shifted = np.empty_like(mixed)
+    # In place, with constants made once: of a batch's few numbers calls cost more than sums.
+    for turn in range(2):
+        if turn:
+            mixed += _GOLDEN
+        mixed ^= np.right_shift(mixed, _SHIFTS[0], out=shifted)
+        mixed *= _FACTORS[0]
+        mixed ^= np.right_shift(mixed, _SHIFTS[1], out=shifted)
+        mixed *= _FACTORS[1]
+        mixed ^= np.right_shift(mixed, _SHIFTS[2], out=shifted)
     return mixed
 
 

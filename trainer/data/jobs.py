@@ -22,15 +22,6 @@ _AHEAD = 2  # parts without a missing frame that are planned to find one with
 
 
 @dataclass(frozen=True)
-class Step:
-    """A step whose parts are being asked for."""
-
-    step: int
-    whole: Whole
-    sound: NDArray[np.float32]
-
-
-@dataclass(frozen=True)
 class Asked:
     """A batch that DALI has been given and has not returned yet."""
 

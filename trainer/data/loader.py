@@ -23,25 +23,24 @@ from numpy.typing import NDArray
 from data_tools.errors import UserError
 from data_tools.mfcc import CEPSTRA, COLUMNS_PER_FRAME
 from data_tools.prefetch import Prefetcher
-from trainer.data.augment import change_sound, picture_arguments
+from trainer.data.augment import picture_arguments
 from trainer.data.batch import Batch, Shape, Whole, shape_of
 from trainer.data.cached import Queue, Store
 from trainer.data.dataset import Dataset
 from trainer.data.decoding import Decoder, Decoding
 from trainer.data.diagnosis import NoFrameToBlame, good_jpeg, undecodable
 from trainer.data.handover import InUse, Marker, cuda_marker
-from trainer.data.jobs import Asked, Augmenter, Jobs, Step
-from trainer.data.sampler import Segments, TrainSampler
+from trainer.data.jobs import Asked, Augmenter, Jobs
+from trainer.data.sampler import TrainSampler
+from trainer.data.steps import Requests, Step, Steps
 from trainer.data.turbo import BadFrames, LibraryChoice, Turbo, choose
 
 log = logging.getLogger(__name__)
 
-Requests = Callable[[int, Mapping[int, int]], Segments]
 _ADVICE = (
     ". The GPU, its driver or its memory is at fault, or its decoder refuses what a CPU takes: if "
     "it happens again, try `--data.decode_device cpu`"
 )
-_ADVISE_AHEAD = 2  # batches whose pages are asked for before DALI is
 
 
 class LoaderError(UserError, RuntimeError):
@@ -118,7 +117,6 @@ class Loader:
         self.dataset = dataset
         self.shape = shape
         self.quarantine = dict(quarantine or {})
-        self._requests = requests
         self._threads = threads or len(os.sched_getaffinity(0))
         where = torch.device(device)
         number = None
@@ -137,13 +135,13 @@ class Loader:
 
             self._dali = pipeline
         self._in_flight: deque[Asked] = deque()
-        self._planned: dict[int, Segments] = {}
         self._parts = parts
         self._next = start * parts  # the next part to ask for, counted over all steps
         self._asked: Step | None = None  # the step whose parts are being asked for
         self._in_use: InUse[Batch] | None = None if marker is None else InUse(marker)
         self._request_failed: Exception | None = None
         self.store, self._copies = store, Queue(where)
+        self._steps = Steps(dataset, requests, shape, None if store is None else store.ahead)
         self._jobs = Jobs[Asked](self._next_part, lambda asked: asked.lacks)
         self._augmenter: Augmenter | None = None
         if store is not None and shape.augment is not None and shape.augment.pictures:
@@ -239,29 +237,26 @@ class Loader:
         """Plan the next part, and find those of its frames that the store has."""
         shape, (step, part) = self.shape, divmod(self._next, self._parts)
         if self._asked is None or self._asked.step != step:
-            self._asked = self._plan(step)
-        asked = self._asked
-        rows = _rows(len(asked.whole.segments), part, self._parts, shape.windows)
+            self._asked = self._steps.plan(step, self.quarantine)
+        asked = self._asked if self._parts == 1 else self._share(self._asked, part)
         self._next += 1
-        segments = asked.whole.segments[rows]
-        runs = shape.runs(segments)
-        sound = asked.sound[rows.start // shape.windows : rows.stop // shape.windows]
+        runs = shape.runs(asked.whole.segments)
         arguments: tuple[Any, ...] = ()
         if shape.augment is not None:
             assert runs.key is not None  # the sampler of training gives one
             pictures = picture_arguments(shape.augment, runs.key, shape.sample_frames, shape.size)
             arguments = tuple(pictures.values())
-        sound = sound.reshape(-1, shape.columns_per_frame, CEPSTRA)
+        sound = asked.sound.reshape(-1, shape.columns_per_frame, CEPSTRA)
         found = None
         if self.store is not None:
-            found = self.store.find(self.dataset.first_frames(runs), shape.sample_frames)
+            found = self.store.find(asked.first, shape.sample_frames)
         # DALI reads the arrays later and does not own them: they live here until the batch is out.
         part_asked = Asked(
             self._next - 1,
             step,
-            segments,
-            asked.whole.quiet_NA[rows],
-            asked.whole if self._parts > 1 else None,
+            asked.whole.segments,
+            asked.whole.quiet_NA,
+            self._asked.whole if self._parts > 1 else None,
             runs,
             (sound, *arguments),
             found,
@@ -269,30 +264,20 @@ class Loader:
         self._in_flight.append(part_asked)
         return part_asked
 
-    def _plan(self, step: int) -> Step:
-        """The samples of a step, with their sound, which is little beside their frames."""
-        shape = self.shape
-        segments = self._planned.pop(step, None)
-        if segments is None:
-            segments = self._requests(step, self.quarantine)
-        ahead = self._requests(step + _ADVISE_AHEAD, self.quarantine)
-        self._planned[step + _ADVISE_AHEAD] = ahead
-        ahead = shape.runs(ahead)
-        if self.store is not None:
-            ahead = ahead[self.store.ahead(self.dataset.first_frames(ahead), shape.sample_frames)]
-        self.dataset.advise(ahead, shape.sample_frames)
-        columns = shape.sample_frames * shape.columns_per_frame
-        own = columns if shape.windows == 1 else COLUMNS_PER_FRAME * shape.sound_frames
-        sound = self.dataset.mfcc(segments, shape.sound_frames, own)
-        heard = COLUMNS_PER_FRAME * shape.sound_frames if shape.quiet else 0
-        quiet = self.dataset.quiet(segments, sound, heard)
-        if shape.augment is not None and shape.augment.sound:
-            assert segments.key is not None
-            change_sound(shape.augment, segments.key, sound)
-        if shape.windows > 1:  # the sounds of a run's windows, one after another
-            sound = sound.reshape(-1, shape.windows * own, CEPSTRA)
-            sound = np.pad(sound, ((0, 0), (0, columns - sound.shape[1]), (0, 0)))
-        return Step(step, Whole(segments, quiet), sound)
+    def _share(self, asked: Step, part: int) -> Step:
+        """A part of a step, runs of windows undivided.
+
+        Raises:
+            ValueError: the parts are not equal.
+        """
+        samples = len(asked.whole.segments)
+        if samples % (self._parts * self.shape.windows):
+            raise ValueError(f"{samples} samples do not make {self._parts} equal parts")
+        share = samples // self._parts
+        rows = slice(part * share, (part + 1) * share)
+        runs = slice(rows.start // self.shape.windows, rows.stop // self.shape.windows)
+        whole = Whole(asked.whole.segments[rows], asked.whole.quiet_NA[rows])
+        return Step(asked.step, whole, asked.sound[runs], asked.first[runs])
 
     def _run(self, pipeline: Any) -> Batch | None:
         """The next batch; None if the pipeline has to be built anew without a bad clip."""
@@ -421,22 +406,10 @@ class Loader:
             )
         self._in_flight.clear()
         self._jobs.clear()
-        self._planned.clear()
+        self._steps.clear()
         self._asked = None
         self._next = number
 
 
 def _whole_batches(sampler: TrainSampler) -> Requests:
     return lambda step, quarantine: sampler.batch(step, quarantine=quarantine)
-
-
-def _rows(samples: int, part: int, parts: int, windows: int) -> slice:
-    """Where a part's samples lie among a step's, runs of `windows` samples undivided.
-
-    Raises:
-        ValueError: the parts are not equal.
-    """
-    if samples % (parts * windows):
-        raise ValueError(f"{samples} samples do not make {parts} equal parts")
-    share = samples // parts
-    return slice(part * share, (part + 1) * share)

@@ -29,7 +29,8 @@ Pairing = Literal["independent", "paired", "multiway"]
 
 # streams of random numbers
 _START, _SIDE, _REPLACEMENT, _KEY, _PARTNER, _PHASE = 0, 1, 2, 3, 4, 5
-_BLOCK, _MOST_BLOCKS = 16, 4  # steps that are drawn at once, and how many of these are kept
+# Runs that are drawn at once, of so many steps, and how many of these blocks are kept.
+_BLOCK_RUNS, _BLOCK_STEPS, _MOST_BLOCKS = 4096, range(16, 129), 4
 _SET, _SLOT = -1, -2  # keys of several sets: no epoch has such a number
 
 
@@ -285,10 +286,11 @@ class TrainSampler:
             return self._mixed(step, slot, least, barred)
         epoch, i = divmod(step, self.steps_per_epoch)
         # Several steps at once: numbers of one step are so few that each call costs more than they.
-        begin = i - i % _BLOCK
+        many = min(max(_BLOCK_RUNS // share, _BLOCK_STEPS[0]), _BLOCK_STEPS[-1])
+        begin = i - i % many
         drawn = self._blocks.get(what := (epoch, begin, rank, world, tuple(barred)))
         if drawn is None:
-            steps = np.arange(begin, min(begin + _BLOCK, self.steps_per_epoch))
+            steps = np.arange(begin, min(begin + many, self.steps_per_epoch))
             position = (steps[:, None] * self._runs + slot).ravel()
             kind = position
             if self._runs // self.nodes % 2:  # a node would give one kind alone, at places of it

@@ -13,8 +13,8 @@ from data_tools.mirror import mirror_at
 from data_tools.remote import Stopped
 from data_tools.shards import open_shards
 from trainer.data.dataset import Dataset
-from trainer.data.loader import Requests
 from trainer.data.sampler import Segments
+from trainer.data.steps import Requests
 
 _PATIENCE = 5.0  # seconds for threads to leave off; one that waits for a server may die
 _POLL = 0.1  # seconds

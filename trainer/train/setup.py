@@ -25,8 +25,9 @@ from trainer.data.cached import counted
 from trainer.data.dataset import Dataset
 from trainer.data.decode_choice import Rates, measure
 from trainer.data.decoding import Decoder
-from trainer.data.loader import Loader, Requests
+from trainer.data.loader import Loader
 from trainer.data.sampler import Segments, TrainSampler
+from trainer.data.steps import Requests
 from trainer.model.syncnet import PRESETS
 from trainer.model.transfer import Start
 from trainer.score.scoring import REACH

@@ -8,6 +8,7 @@ import shutil
 import tarfile
 from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace as Namespace
 
 import numpy as np
 import pytest
@@ -113,6 +114,34 @@ def test_advising_is_fine_at_both_ends_of_every_clip(several_shards: Path) -> No
     dataset.advise(runs_of(range(12), [0] * 12), 50)
     dataset.advise(runs_of(range(12), [0] * 12), 1)
     dataset.advise(runs_of(range(12), [49] * 12), 1)
+
+
+def test_what_was_asked_of_the_kernel_is_asked_again_once_a_page_was_waited_for(
+    several_shards: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[int, int]] = []
+
+    class Map:
+        def madvise(self, advice: int, at: int, size: int) -> None:
+            asked.append((at, size))
+
+    faults = [5]
+    monkeypatch.setattr(
+        "trainer.data.dataset.resource.getrusage", lambda who: Namespace(ru_majflt=faults[0])
+    )
+    dataset = Dataset(several_shards, "train")
+    for shard in dataset.shards:
+        monkeypatch.setattr(shard, "map", Map(), raising=False)
+    dataset.advise(runs_of([0, 3, 7], [0, 5, 9]), 5)
+    assert len(asked) == 3
+    dataset.advise(runs_of([3, 7, 8], [5, 9, 1]), 5)
+    assert len(asked) == 4  # the new one
+    for turn in range(300):  # more than there are numbers of rounds
+        faults[0] += 1
+        dataset.advise(runs_of([0, 3], [0, 5]), 5)
+        dataset.advise(runs_of([0, 3], [0, 5]), 5)
+        assert len(asked) == 6 + 2 * turn
+    assert set(asked[:3]) == set(asked[:3] + asked[4:])
 
 
 def test_no_runs_give_nothing(several_shards: Path) -> None:
