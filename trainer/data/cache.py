@@ -173,7 +173,7 @@ class FrameCache:
         count, length, _ = out.shape
         run_bytes = length * self.look.frame_bytes
         frames = first[:, None] + np.arange(length)
-        missing = ~self._good[frames]
+        missing = ~self._good.take(frames)
         shard = self._shard_of(first)
         used = (0,) if len(self._files) == 1 else np.unique(shard).tolist()
         lost = [number for number in used if not self._is_there(number)]

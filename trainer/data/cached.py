@@ -187,7 +187,8 @@ class HostStore:
     def __init__(self, cache: FrameCache, device: torch.device) -> None:
         self._cache = cache
         self._queue = Queue(device)
-        self._buffers = Buffers(pinned=device.type == "cuda")
+        self._on_gpu = device.type == "cuda"
+        self._buffers = Buffers(pinned=self._on_gpu)
         self._copying: list[NDArray[np.uint8]] = []  # of what is queued
 
     @property
@@ -197,17 +198,21 @@ class HostStore:
 
     def find(self, first: Ints, length: int) -> Found:
         """As `Store` says."""
-        rows = self._buffers.take(len(first) * length, self.look.frame_bytes)
-        missing = self._cache.read(first, rows.reshape(len(first), length, -1))
-        pixels = torch.from_numpy(rows[: 0 if missing.all() else len(rows)])
-        if self._queue.device.type == "cuda" and len(pixels):
+        frames = _numbers(first, length)
+        rows = self._buffers.take(len(frames), self.look.frame_bytes)
+        absent = self._cache.read(first, rows.reshape(len(first), length, -1))
+        missing = np.flatnonzero(absent)
+        pixels = torch.from_numpy(rows if len(missing) < len(rows) else rows[:0])
+        if self._on_gpu and len(pixels):
             with self._queue.work():
                 pixels = pixels.to(self._queue.device, non_blocking=True)
             self._copying.append(rows)
-        return Found(_numbers(first, length), pixels, np.flatnonzero(missing))
+        return Found(frames, pixels, missing)
 
     def complete(self, found: Found, decoded: torch.Tensor | None) -> torch.Tensor:
         """As `Store` says."""
+        if decoded is None and not self._on_gpu:
+            return found.pixels
         with self._queue.work():
             if decoded is not None:
                 frames = found.frames[found.missing]

@@ -23,6 +23,7 @@ from trainer.data.sampler import Segments
 _QUIET = 40 / 10 * np.log(10)
 # Beginnings of JPEGs, up to their size, that are worth remembering.
 _LONG_HEAD, _MANY_HEADS = 2048, 1000
+_GATHERED = 2**16  # bytes of sound that one call copies, of about the processor's fastest memory
 _NO_JPEG = np.zeros(1, np.uint8)
 _NOT_USED = np.iinfo(np.int64).min  # no clip is as late
 
@@ -146,29 +147,44 @@ class Dataset:
         more_descriptors(len(self.shards))
         return [shard.bytes for shard in self.shards]
 
+    @cached_property
+    def _buffers(self) -> list[memoryview]:
+        return [each.data for each in self._bytes]
+
     def jpegs(self, segments: Segments, sample_frames: int) -> list[NDArray[np.uint8]]:
         """The JPEGs of all segments, frame by frame: N * sample_frames views, nothing is copied.
 
         A JPEG that is larger than any frame of the records, and would take memory to match, is
         given as bytes that no decoder takes.
         """
+        return self._cut(segments, sample_frames, buffers=False)
+
+    def buffers(self, segments: Segments, sample_frames: int) -> list[memoryview]:
+        """As `jpegs`, but no arrays: these cost half as much to cut, and less to read."""
+        return self._cut(segments, sample_frames, buffers=True)
+
+    def _cut(self, segments: Segments, sample_frames: int, buffers: bool) -> list[Any]:
         frame = (self.first_frames(segments)[:, None] + np.arange(sample_frames)).ravel()
         begins, sizes = self._places(frame)
         begin, end = begins.tolist(), (begins + sizes).tolist()
-        if self.remote or len(self.shards) > 1:
-            shard = np.repeat(self._shard[segments.clip], sample_frames).tolist()
+        shards = self._shard[segments.clip]
+        views: list[Any]
         if self.remote:
-            views = self._fetched(shard, begin, end)
-        elif len(self.shards) > 1:
-            tars = self._bytes
-            views = [tars[s][b:e] for s, b, e in zip(shard, begin, end, strict=True)]
+            views = self._fetched(np.repeat(shards, sample_frames).tolist(), begin, end)
+            if buffers:
+                views = [view.data for view in views]
         else:
-            tar = self._bytes[0]
-            views = [tar[b:e] for b, e in zip(begin, end, strict=True)]
+            tars: Any = self._buffers if buffers else self._bytes
+            if len(tars) == 1:
+                views = [tars[0][b:e] for b, e in zip(begin, end, strict=True)]
+            else:
+                each = np.repeat(shards, sample_frames).tolist()
+                views = [tars[s][b:e] for s, b, e in zip(each, begin, end, strict=True)]
         fit = self._fits[frame]
         if not fit.all():
+            no_jpeg: Any = _NO_JPEG.data if buffers else _NO_JPEG
             for at in self._too_large(frame, views, np.flatnonzero(~fit).tolist()):
-                views[at] = _NO_JPEG
+                views[at] = no_jpeg
         return views
 
     def _fetched(
@@ -190,9 +206,7 @@ class Dataset:
         rows = self._frames[frame].astype(np.int64)
         return BLOCK * rows[:, 0], rows[:, 1]
 
-    def _too_large(
-        self, frame: NDArray[np.int64], views: list[NDArray[np.uint8]], left: list[int]
-    ) -> list[int]:
+    def _too_large(self, frame: NDArray[np.int64], views: list[Any], left: list[int]) -> list[int]:
         """Which of the JPEGs at the places `left` are larger than the records say.
 
         The others are not asked about again. An encoder begins all frames of a size alike, so that
@@ -204,7 +218,7 @@ class Dataset:
         for length, heads in self._heads.items():
             left = [at for at in left if views[at][:length].tobytes() not in heads]
         for at in left:
-            size = jpeg_size(views[at])
+            size = jpeg_size(np.asarray(views[at]))
             if size is None or size[0] > self._tallest or size[1] > self._widest:
                 found.append(at)
             elif size[2] < _LONG_HEAD:
@@ -247,14 +261,17 @@ class Dataset:
             self._fill_fetched(sound, clips, starts)
             return
         within = (starts >= 0) & (starts + span <= self._columns[clips])
-        # All of them in one call, straight from the mapped tars.
+        inside = np.flatnonzero(within)
+        source = self._sound_at[clips[inside]] + 4 * CEPSTRA * starts[inside]
+        # Many in one call, straight from the mapped tars; fresh memory for all would cost more.
         row_bytes = 4 * span * CEPSTRA
-        if within.all():
-            rows = self._memory(row_bytes)[self._sound_at[clips] + 4 * CEPSTRA * starts]
-            sound[:] = rows.view(np.float32).reshape(sound.shape)
-            return
-        source = self._sound_at[clips[within]] + 4 * CEPSTRA * starts[within]
-        sound[within] = self._memory(row_bytes)[source].view(np.float32).reshape(-1, span, CEPSTRA)
+        memory, many = self._memory(row_bytes), max(1, _GATHERED // row_bytes)
+        for at in range(0, len(inside), many):
+            rows = memory[source[at : at + many]].view(np.float32).reshape(-1, span, CEPSTRA)
+            if len(inside) == len(sound):
+                sound[at : at + many] = rows
+            else:
+                sound[inside[at : at + many]] = rows
         outside = np.flatnonzero(~within)
         rows = zip(outside.tolist(), clips[outside].tolist(), starts[outside].tolist(), strict=True)
         for row, clip, start in rows:

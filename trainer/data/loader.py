@@ -16,9 +16,7 @@ from functools import partial
 from types import TracebackType
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from data_tools.errors import UserError
 from data_tools.mfcc import CEPSTRA, COLUMNS_PER_FRAME
@@ -134,6 +132,8 @@ class Loader:
             from trainer.data import pipeline  # loads DALI: here, rather than in the feeder thread
 
             self._dali = pipeline
+        turbo = self.taken.library == "turbo"
+        self._jpegs: Callable[..., list[Any]] = dataset.buffers if turbo else dataset.jpegs
         self._in_flight: deque[Asked] = deque()
         self._parts = parts
         self._next = start * parts  # the next part to ask for, counted over all steps
@@ -219,18 +219,18 @@ class Loader:
     def _request(self) -> tuple[Any, ...]:
         """The next part: its JPEGs, its sound and how its pictures are varied."""
         asked = self._next_part()
-        return self.dataset.jpegs(asked.runs, self.shape.sample_frames), *asked.arrays
+        return self._jpegs(asked.runs, self.shape.sample_frames), *asked.arrays
 
-    def _request_missing(self) -> list[NDArray[np.uint8]]:
+    def _request_missing(self) -> list[Any]:
         """The JPEGs of those frames of a part that the store lacks."""
         asked = self._jobs.next()
         if asked is None:  # DALI has to be given something
             return [] if self.taken.library == "turbo" else [good_jpeg()]
         return self._to_decode(asked)
 
-    def _to_decode(self, asked: Asked) -> list[NDArray[np.uint8]]:
+    def _to_decode(self, asked: Asked) -> list[Any]:
         """The JPEGs of a part's frames that the decoder is given."""
-        jpegs = self.dataset.jpegs(asked.runs, self.shape.sample_frames)
+        jpegs = self._jpegs(asked.runs, self.shape.sample_frames)
         return jpegs if asked.found is None else [jpegs[at] for at in asked.found.missing]
 
     def _next_part(self) -> Asked:
@@ -309,7 +309,7 @@ class Loader:
         return None if outputs is None else (outputs[0], outputs[1])
 
     def _look_up(self, pipeline: Any) -> tuple[torch.Tensor, torch.Tensor] | None:
-        """As `_decode`, out of the store; what it lacks is decoded."""
+        """As `_decode`, out of the store; what it lacks is decoded. Frames may be (N R, bytes)."""
         assert self.store is not None
         asked = self._in_flight[0] if self._in_flight else self._jobs.plan()
         assert asked.found is not None
@@ -320,15 +320,16 @@ class Loader:
                 return None
             decoded = outputs[0].flatten(1)
         pixels = self.store.complete(asked.found, decoded)
-        size = self.shape.size
-        frames = pixels.view(-1, size, size, self.shape.channels)
         sound, *arguments = asked.arrays
         if self._augmenter is not None:
-            frames = self._augmenter(frames, arguments)
-        with self._copies.work():
-            features = torch.from_numpy(sound).to(frames.device)
-        self._copies.wait()
-        return frames, features
+            size = self.shape.size
+            pixels = self._augmenter(pixels.view(-1, size, size, self.shape.channels), arguments)
+        features = torch.from_numpy(sound)
+        if self._decoding.device is not None:
+            with self._copies.work():
+                features = features.to(pixels.device)
+            self._copies.wait()
+        return pixels, features
 
     def _outputs(self, run: Callable[[], Any]) -> tuple[torch.Tensor, ...] | None:
         """The decoder's outputs, first of them frames of the right size; None as in `_decode`."""

@@ -26,6 +26,7 @@ Library = Literal["dali", "turbo"]
 LibraryChoice = Literal["auto", "dali", "turbo"]
 Fault = tuple[int, str]  # place of a frame in its batch, and what is wrong, in words
 Pixels = NDArray[np.uint8]
+Jpeg = Pixels | memoryview | bytes  # (bytes,) of uint8
 
 _AHEAD = 2  # batches given to the threads besides the one that is waited for
 # Bytes of a frame, name, rate of DALI's CPU decoder over that of libjpeg-turbo from run to run.
@@ -200,11 +201,11 @@ class Turbo:
         return _Part(rows, results, arrays)
 
 
-def decode(jpegs: Sequence[Pixels], rows: Pixels, places: Iterator[int]) -> list[Fault]:
+def decode(jpegs: Sequence[Jpeg], rows: Pixels, places: Iterator[int]) -> list[Fault]:
     """Decode some of the JPEGs of a batch into its rows.
 
     Args:
-        jpegs: (bytes,) uint8 each.
+        jpegs: (bytes,) uint8 each; memoryviews cost least.
         rows: (len(jpegs), H, W, C) uint8, RGB or gray.
         places: which of them, as long as there are any.
 
@@ -212,23 +213,22 @@ def decode(jpegs: Sequence[Pixels], rows: Pixels, places: Iterator[int]) -> list
         What is wrong with which; their rows hold anything.
     """
     colour = "RGB" if rows.shape[-1] == 3 else "GRAY"
+    shape, take = rows.shape[1:], simplejpeg.decode_jpeg  # looked up once
     faults = []
     for at in places:
         row = rows[at]
         try:
             # The most exact ways, which are DALI's as well.
-            found = simplejpeg.decode_jpeg(
-                jpegs[at], colour, fastdct=False, fastupsample=False, buffer=row
-            )
+            found = take(jpegs[at], colour, fastdct=False, fastupsample=False, buffer=row)
         except Exception as error:  # whatever a decoder may meet in bytes from outside
             faults.append((at, _fault(jpegs[at], row, error)))
             continue
-        if found.shape != row.shape:  # smaller: it went into the row's beginning
+        if found.shape != shape:  # smaller: it went into the row's beginning
             faults.append((at, _wrong_size(found.shape, row)))
     return faults
 
 
-def _fault(jpeg: Pixels, row: Pixels, error: Exception) -> str:
+def _fault(jpeg: Jpeg, row: Pixels, error: Exception) -> str:
     """What is wrong with a JPEG that was refused for `error`, perhaps for want of room."""
     try:
         height, width, _, _ = simplejpeg.decode_jpeg_header(jpeg)
