@@ -58,6 +58,7 @@ def test_the_curves_are_measured_and_drawn(tmp_path: Path) -> None:
     assert [point["x"] for point in curves["shards"]] == [1, 3, 10]
     frames = [point["frames"] for point in curves["shards"]]
     assert frames == [frames[0], 3 * frames[0], 10 * frames[0]]
+    assert all(0 <= point["left_in_memory"] <= 1 for point in curves["shards"])
     assert [point["x"] for point in curves["cache"]] == [0, 25, 50, 75, 100]
     assert file.with_suffix(".png").read_bytes().startswith(b"\x89PNG")
 
