@@ -8,6 +8,7 @@ from functools import cache
 from typing import cast
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 FPS = 25
@@ -38,15 +39,25 @@ def mfcc(audio: NDArray[np.int16]) -> NDArray[np.float32]:
     from python_speech_features import base, sigproc
     from scipy.fftpack import dct
 
-    # python_speech_features.mfcc to the bit, but for its filters, which it makes anew every time.
+    # python_speech_features.mfcc to the bit, but for its filters, which it makes anew every time,
+    # and its windows, which it gathers sample by sample.
     signal = sigproc.preemphasis(audio, 0.97)
-    power = sigproc.powspec(sigproc.framesig(signal, *_WINDOW), _FFT)
+    power = sigproc.powspec(_windows(signal), _FFT)
     energy, bands = power.sum(axis=1), power @ _filters().T
     smallest = np.finfo(float).eps  # silence has a logarithm, too
     logs = np.log(np.where(bands == 0, smallest, bands))
     cepstra = base.lifter(dct(logs, type=2, axis=1, norm="ortho")[:, :CEPSTRA])
     cepstra[:, 0] = np.log(np.where(energy == 0, smallest, energy))
     return cast(NDArray[np.float32], cepstra.astype(np.float32))
+
+
+def _windows(signal: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The (T, 400) windows of `signal`, (n,), as `sigproc.framesig` cuts them; views."""
+    length, step = _WINDOW
+    count = column_count(len(signal))
+    padded = np.zeros((count - 1) * step + length)
+    padded[: len(signal)] = signal
+    return sliding_window_view(padded, length)[::step]
 
 
 @cache

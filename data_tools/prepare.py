@@ -39,7 +39,13 @@ from data_tools.video.record import (
 )
 
 FORMAT = "syncnet-clips/1"
-_FORMER = {"audio_stream": None, "box": None, "face_crops": False, "no_shots": False}
+_FORMER = {
+    "audio_stream": None,
+    "box": None,
+    "face_crops": False,
+    "face_search": "thorough",
+    "no_shots": False,
+}
 _NOT_OURS = "is not empty and was not made by prepare; choose another folder"
 
 
@@ -156,6 +162,8 @@ def claim(out: Path, options: PrepareOptions) -> None:
             file, dict[str, Any], "does not hold the options of prepare", "choose another folder"
         )
         before = _FORMER | before  # a folder from before there was a choice
+        if not options.windowed:  # it decides nothing
+            before["face_search"] = chosen["face_search"]
         if before != chosen:
             differing = [key for key in chosen | before if before.get(key) != chosen.get(key)]
             raise UsageError(

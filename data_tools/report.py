@@ -76,22 +76,29 @@ def tally(records: Iterable[tuple[str, VideoRecord]]) -> Tally:
     return counted
 
 
-def write_report(out: Path, records: list[tuple[str, VideoRecord]], part: str = "") -> Path:
+def write_report(
+    out: Path, records: list[tuple[str, VideoRecord]], part: str = "", faces: str = ""
+) -> Path:
     """Write report.csv, a row for each video, shot, track and clip, and report.json; atomically.
 
-    part: put before the suffix, for a run over a part of the videos. Returns the CSV's path.
+    Args:
+        part: put before the suffix, for a run over a part of the videos.
+        faces: how they were found, in words.
+
+    Returns the CSV's path.
     """
     file, counted = _write_table(out, iter(records), part)
     videos = {
         name: {key: value for key, value in record.as_dict().items() if key != "file"}
         for name, record in records
     }
-    write_json(out / f"report{part}.json", {"videos": videos, "dropped": counted.reasons()})
+    report = {"videos": videos, "dropped": counted.reasons(), "faces": faces}
+    write_json(out / f"report{part}.json", report)
     return file
 
 
 def write_large_report(
-    out: Path, records: Iterator[tuple[str, VideoRecord]], part: str = ""
+    out: Path, records: Iterator[tuple[str, VideoRecord]], part: str = "", faces: str = ""
 ) -> tuple[Path, Tally]:
     """As `write_report` of any number of videos, one at a time; report.json has sums alone."""
     file, counted = _write_table(out, records, part)
@@ -101,6 +108,7 @@ def write_large_report(
         "clips": counted.clips,
         "clip_seconds": round(counted.clip_seconds, 3),
         "dropped": counted.reasons(),
+        "faces": faces,
     }
     write_json(out / f"report{part}.json", sums)
     return file, counted

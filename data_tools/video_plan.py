@@ -256,7 +256,8 @@ def record_video_plan(
     recorded = before.options.get("expansion")
     if not isinstance(recorded, int | float):
         raise UsageError(f"{out} holds what `pack` made; choose another output folder")
-    old = {**before.options, "videos": before.clips, "list": before.clips_sha256}
+    former = {"face_search": "thorough"} if prepare.windowed else {}  # before there was a choice
+    old = {**former, **before.options, "videos": before.clips, "list": before.clips_sha256}
     new = {**chosen, "expansion": recorded, "videos": len(videos), "list": digest.hexdigest()}
     changed = sorted(name for name in old | new if old.get(name) != new.get(name))
     if changed:
@@ -272,6 +273,8 @@ def manifest_options(options: ShardOptions, prepare: PrepareOptions) -> dict[str
     """What decided the bytes of the shards, as plan.json and manifest.json hold it."""
     both = {**asdict(prepare), **asdict(options), "size": prepare.side}
     both.pop("montage")
+    if not prepare.windowed:  # it decides nothing
+        both.pop("face_search")
     chosen: dict[str, Any] = json.loads(json.dumps(both))  # lists, no tuples
     return chosen
 

@@ -100,7 +100,14 @@ def _parser() -> ArgumentParser:
     add_options(
         find,
         PrepareOptions,
-        only=("detector", "detector_model", "detect_every", "detect_size", "shot_threshold"),
+        only=(
+            "face_search",
+            "detector",
+            "detector_model",
+            "detect_every",
+            "detect_size",
+            "shot_threshold",
+        ),
     )
     scale = parser.add_argument_group("scale")
     add_options(scale, WorkerOptions)
@@ -312,7 +319,7 @@ def _run(
             [] if run.part else earlier_records(out, names),
         )
         earlier = [] if run.part else earlier_records(out, {name for name, _ in records})
-        report = write_report(out, sorted(records + earlier), run.part)
+        report = write_report(out, sorted(records + earlier), run.part, options.search_words)
     return tally(records), len(earlier), report
 
 
@@ -344,7 +351,9 @@ def _run_shards(
             run.stall_limit,
             run.retry_failed,
         )
-        report, counted = write_large_report(out, shard_records(out, own), run.part)
+        report, counted = write_large_report(
+            out, shard_records(out, own), run.part, options.search_words
+        )
         if all(is_done(out, shard) for shard in shards):
             merge_shards(out, shards, sharing, options)
     return counted, report

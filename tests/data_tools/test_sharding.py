@@ -126,6 +126,16 @@ def test_what_is_done_is_not_done_again(
     capsys.readouterr()
     assert run(*arguments, "--seed", 1) == 2
     assert "was begun with another seed" in capsys.readouterr().err
+    # Other ways of finding faces do not mix; a folder of before there was a choice is thorough.
+    assert run(*arguments, "--face-search", "quick") == 2
+    assert "was begun with another face_search" in capsys.readouterr().err
+    assert read_manifest(out).options["face_search"] == "thorough"
+    plan = json.loads((out / "plan.json").read_text())
+    del plan["options"]["face_search"]
+    (out / "plan.json").write_text(json.dumps(plan))
+    assert run(*arguments, "--face-search", "quick") == 2
+    assert "was begun with another face_search" in capsys.readouterr().err
+    assert run(*arguments) == 0
 
 
 def test_a_failed_video_that_was_replaced_is_tried_again(

@@ -10,6 +10,7 @@ from data_tools.video.decode import Converter, Picture
 from data_tools.video.faces import open_detector
 from data_tools.video.options import PrepareOptions
 from data_tools.video.search import Gap, Search
+from data_tools.video.tracks import iou
 from videos import canvas, head
 
 
@@ -33,11 +34,15 @@ def as_pictures(frames: np.ndarray) -> list[Picture]:
     ]
 
 
-@pytest.fixture
-def search() -> Search:
-    found = Search(Converter(), PrepareOptions())
+def searching(how: str) -> Search:
+    found = Search(Converter(), PrepareOptions(face_search=how))
     found._detector = Counting()
     return found
+
+
+@pytest.fixture
+def search() -> Search:
+    return searching("thorough")
 
 
 @pytest.fixture(scope="module")
@@ -59,9 +64,29 @@ def test_windows_show_the_faces_of_the_whole_picture(search: Search, pictures: l
         assert face.score == pytest.approx(expected.score, abs=0.05)
 
 
-def test_a_face_that_is_gone_or_comes_is_looked_for_everywhere(
-    search: Search, pictures: list[Picture]
-):
+def test_a_quick_search_sees_faces_of_96_pixels_where_they_are(pictures: list[Picture]):
+    search = searching("quick")
+    whole = search.everywhere(pictures)
+    search._detector.areas.clear()
+    found = search.between([Gap(pictures[1:2], whole[0], whole[2])])
+    assert list(found) == [1] and len(found[1]) == len(whole[1]) == 2
+    # faces of 96 pixels and some more, with a quarter of that on every side
+    assert sum(search._detector.areas) <= 2 * 192**2 and len(search._detector.areas) == 2
+    for face, expected in zip(
+        *(sorted(faces, key=lambda face: face.box) for faces in (found[1], whole[1])), strict=True
+    ):
+        assert iou(face.box, expected.box) > 0.7  # drawn faces differ by size
+        assert face.score == pytest.approx(expected.score, abs=0.05)
+    # not above the size that is asked for
+    few = Search(Converter(), PrepareOptions(face_search="quick", detect_size=100))
+    few._detector = Counting()
+    few.between([Gap(pictures[1:2], whole[0], whole[2])])
+    assert max(few._detector.areas) <= 100 * 150
+
+
+@pytest.mark.parametrize("how", ["quick", "thorough"])
+def test_a_face_that_is_gone_or_comes_is_looked_for_everywhere(how: str, pictures: list[Picture]):
+    search = searching(how)
     faces = search.everywhere(pictures[:1])[0]
     one = as_pictures(canvas([head(1, 25)[0][:3]], 320, 960))
     for gap in (
@@ -72,7 +97,7 @@ def test_a_face_that_is_gone_or_comes_is_looked_for_everywhere(
         expected = search.everywhere(gap.pictures)
         search._detector.areas.clear()
         assert search.between([gap]) == expected
-        assert search._detector.areas[-1] == 320 * 960
+        assert max(search._detector.areas) == 320 * 960
 
 
 def test_detectors_of_the_users_own_see_whole_pictures_in_one_batch(
