@@ -16,7 +16,7 @@ import os
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Annotated, Final, Literal
 
@@ -63,7 +63,8 @@ class Head:
     """What a map says of itself.
 
     Attributes:
-        shard: path of the tar, for people and to find what is stale.
+        shard: path of the tar, for people and to find what is stale; of copies that share the file
+            (`cp -p`, `rsync -a`), the first that was read.
         key: of `content_key`.
         frames: in the shard.
         look: how they are kept.
@@ -249,7 +250,9 @@ class ShardFrames:
             sizes = self.path.stat().st_size, beside.stat().st_size
         except OSError:
             return False
-        return sizes == (self._bytes, self._map_bytes) and read_head(beside) == head
+        if sizes != (self._bytes, self._map_bytes) or (found := read_head(beside)) is None:
+            return False
+        return replace(found, shard=head.shard) == head
 
     def _make(self, head: Head) -> None:
         with self.path.open("wb") as stream:

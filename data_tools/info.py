@@ -101,12 +101,13 @@ def summarise_cache(manifest: Manifest, out: Path, folder: Path, console: Consol
         soft_wrap=True,
     )
     found: Counter[Look] = Counter()
+    frames_of = {entry.name: entry.frames for entry in manifest.shards}
     for path in sorted(folder.glob(f"*{MAP}")):
         head = read_head(path)
-        if head is None or Path(head.shard).parent != out.resolve():
+        if head is None or frames_of.get(tar := Path(head.shard).name) != head.frames:
             continue
-        try:
-            current = content_key(Shard(Path(head.shard)), head.look) == head.key
+        try:  # the path may be that of a copy, which shares the file
+            current = content_key(Shard(out / tar), head.look) == head.key
         except (ShardError, OSError):
             current = False
         if current:

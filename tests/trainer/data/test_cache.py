@@ -363,6 +363,25 @@ def test_what_is_stale_goes_and_what_is_in_use_stays(
         assert before.isdisjoint(folder.glob(f"*{FRAMES}"))
 
 
+def test_copies_of_a_set_share_its_frames(
+    tmp_path: Path, shards_folder: Path, pixels: NDArray[np.uint8]
+) -> None:
+    one, copy = (
+        Dataset(shutil.copytree(shards_folder, tmp_path / name), "train") for name in ("a", "b")
+    )
+    folder = tmp_path / "cache"
+    with open_cache(folder, one) as first:
+        first.offer(np.arange(20), pixels[:20])
+        first.flush()
+        with open_cache(folder, copy) as second:
+            assert (second.summary().there, second.summary().rebuilt) == (20, 0)
+            first.offer(np.arange(len(pixels)), pixels)  # still into the file that both have open
+            first.flush()
+            assert not missing_and_right(second, pixels).any()
+    with open_cache(folder, one) as first:
+        assert first.summary().rebuilt == 0 and not missing_and_right(first, pixels).any()
+
+
 @pytest.mark.parametrize("look", [Look(64, 1, LOOK.decoder), Look(64, 3, "another decoder")])
 def test_other_frames_yield_when_room_is_short_unless_they_are_in_use(
     tmp_path: Path, dataset: Dataset, pixels: NDArray[np.uint8], look: Look

@@ -160,6 +160,9 @@ def test_info_says_how_much_is_cached(
     assert "2.5 MB as 64 gray" in said and "of 600 frames as 64 RGB (test)" in said
     there = int(said.split("cached in ")[1].split(": ")[1].split(" ")[0])
     assert len(np.unique(_asked(dataset, 4))) <= there <= len(dataset.shards[0].offset)
+    twin = shutil.copytree(copied, tmp_path / "twin")  # with its times: it shares the frames
+    assert info([arguments[0], str(twin), *arguments[2:]]) == 0
+    assert f"{there} of 600 frames as 64 RGB (test)" in capsys.readouterr().out
     (path,) = (tmp_path / "cache").glob(f"*{FRAMES}")
     path.with_suffix(MAP).write_bytes(b"nonsense")
     assert info(arguments) == 0
