@@ -106,6 +106,15 @@ class Shard:
         """
         return [record.key for record in self.__dict__.get("records") or self._read_records()]
 
+    @property
+    def hashes(self) -> list[str]:
+        """Of the clips' content, in order; read as `keys` are, and not held.
+
+        Raises:
+            ShardError: as `records`.
+        """
+        return [record.hash for record in self.__dict__.get("records") or self._read_records()]
+
     @cached_property
     def first_frame(self) -> NDArray[np.int64]:
         """(clips + 1,) int64: clip c owns the frames first_frame[c]..first_frame[c+1]-1."""

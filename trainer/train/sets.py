@@ -1,6 +1,6 @@
 """The sets of clips of a training, opened: which clips of each are used, mixed in which order."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from functools import partial
 from itertools import zip_longest
@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from rich.console import Console
 
 from data_tools.errors import UsageError
 from data_tools.keep import Row, read_keep
 from data_tools.mirror import shown_name
 from data_tools.remote import is_remote
+from data_tools.shards import Shard, open_split
 from trainer.config.settings import Config, several
 from trainer.data.dataset import Dataset
 from trainer.data.sampler import TrainSampler
@@ -38,13 +40,16 @@ def open_dataset(config: Config, console: Console) -> Dataset:
 
     Raises:
         ShardError: shards are missing or damaged, or a manifest is.
-        UsageError: a manifest is of other shards, or the sets cannot be mixed.
+        UsageError: a manifest is of other shards, or the sets cannot be mixed: their pictures
+            differ, one is named twice, or one trains on what another measures.
     """
     folders, manifests = config.data.folders, config.data.manifests
     rows = [None if path is None else read_keep(path) for path in manifests]
     keep = [None if each is None else _offsets(each) for each in rows]
     dataset = Dataset(folders, "train", keep)
     _check_alike(dataset)
+    if len(folders) > 1:
+        _check_apart(dataset, console)
     for number, each in enumerate(rows):
         if each is not None:
             _announce_manifest(each, dataset, number, manifests[number], console)
@@ -71,6 +76,44 @@ def _check_alike(dataset: Dataset) -> None:
                     f"of {in_words(shape)}; pack both alike with `data_tools pack --size` and "
                     "`--gray`"
                 )
+
+
+def _check_apart(dataset: Dataset, console: Console) -> None:
+    """Refuse sets of which one trains on what another measures; say which train on the same clips.
+
+    Clips are the same whose content is, whatever their names.
+    """
+    hashes = _hashes(dataset.shards)
+    for number, folder in enumerate(dataset.folders):
+        if folder.resolve() in [other.resolve() for other in dataset.folders[:number]]:
+            raise UsageError(
+                f"data.shards names {folder} twice; data.weights says how much of the training "
+                "each set gives"
+            )
+        for split in ("val", "test"):
+            measured = np.isin(hashes, _hashes(open_split(folder, split).shards))
+            trained = np.flatnonzero(measured & dataset.used & (dataset.sets != number))
+            if len(trained):
+                other = dataset.folders[dataset.sets[trained[0]]]
+                raise UsageError(
+                    f"data.shards: {len(trained):,} training clip(s) of other sets are {split} "
+                    f"clips of {folder} ({dataset.name(int(trained[0]))} of {other}, for one), "
+                    "which would measure what was learnt by heart; pack the sets alike (the same "
+                    "clips, --seed and --ratios), or leave these out by a keep.csv (data.manifest)"
+                )
+        own = dataset.used & (dataset.sets == number)
+        before = dataset.used & (dataset.sets < number)
+        if again := int(np.isin(hashes[own], hashes[before]).sum()):
+            console.print(
+                f"note: {again:,} training clip(s) of {folder} are in a set before it, too: they "
+                "count twice",
+                soft_wrap=True,
+            )
+
+
+def _hashes(shards: Iterable[Shard]) -> NDArray[np.bytes_]:
+    """(clips,) of 64 hex digits: of each clip's content."""
+    return np.array([each for shard in shards for each in shard.hashes], "S64")
 
 
 def in_words(shape: tuple[int, int, int]) -> str:

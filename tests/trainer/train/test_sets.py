@@ -11,14 +11,17 @@ import tarfile
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from rich.console import Console
 
+from data_tools.errors import UsageError
 from data_tools.keep import KEEP, NO_MINIMUM, REALIGN, Row, write_keep
 from data_tools.packing import pack
 from data_tools.plan import PackOptions
+from data_tools.shards import open_shards
 from data_tools.synth.clips import synthesize
 from runs import TINY, Forking, Job, losses, train_rows
 from tests.conftest import MakeClip
@@ -147,6 +150,45 @@ def test_sets_of_other_pictures_are_refused_in_one_sentence(
     said = capsys.readouterr().err
     assert f"{shards_folder} holds frames of 64x64 colour, but {tmp_path / 'small'}" in said
     assert "of 32x32 colour; pack both alike" in said and said.count("\n") == 1
+
+
+def test_what_one_set_measures_no_other_may_train_on(
+    clips_folder: Path, shards_folder: Path, tmp_path: Path
+) -> None:
+    """The same clips twice: split otherwise, copied, and named twice."""
+    pack(clips_folder, tmp_path / "other", PackOptions(ratios=(60, 20, 20), seed=1))
+    copy = shutil.copytree(shards_folder, tmp_path / "copy")
+    console = Console(record=True, width=300, file=io.StringIO())
+
+    def opened(*folders: Path, **more: Any) -> Dataset:
+        data = Data(shards=tuple(map(str, folders)), **more)
+        return open_dataset(Config(data=data), console)
+
+    with pytest.raises(UsageError, match=r"training clip\(s\) of other sets are (val|test) clips"):
+        opened(shards_folder, tmp_path / "other")
+    with pytest.raises(UsageError, match=r"names .* twice"):
+        opened(shards_folder, tmp_path / "copy" / ".." / "copy", copy)
+    own = len(opened(shards_folder, copy)) // 2
+    assert f"note: {own} training clip(s) of {copy} are in a set before it" in console.export_text()
+    # what a keep.csv leaves out is not trained on
+    measured = {
+        each
+        for folder in (shards_folder, tmp_path / "other")
+        for split in ("val", "test")
+        for shard in open_shards(folder, split)
+        for each in shard.hashes
+    }
+    keeps = []
+    for folder in (shards_folder, tmp_path / "other"):
+        (shard,) = open_shards(folder, "train")
+        rows = {
+            key: Row(NO_MINIMUM if each in measured else KEEP)
+            for key, each in zip(shard.keys, shard.hashes, strict=True)
+        }
+        write_keep(tmp_path / f"{folder.name}.csv", rows)
+        keeps.append(str(tmp_path / f"{folder.name}.csv"))
+    dataset = opened(shards_folder, tmp_path / "other", manifest=tuple(keeps))
+    assert 0 < dataset.used.sum() < len(dataset)
 
 
 @pytest.mark.slow
