@@ -22,6 +22,7 @@ from data_tools.remote import RemoteMissing
 
 _Measure = Annotated[float, Meta(ge=0, le=1e9)]
 _Share = Annotated[float, Meta(ge=0, le=1)]
+NOT_SCORED = "not scored"  # among what removes clips: scores are given, but none of this one
 _NEEDED = ("video", "level", "item", "kept")  # columns of report.csv
 
 # As LatentSync's StableSyncNet filters its training set: clips of 5 to 10 s, sharp, in sync. The
@@ -109,8 +110,8 @@ def judge(
     """A row of keep.csv for each clip, and how many clips of each split a rule removes.
 
     A clip that several rules remove is counted by the first, in the order of the options. Clips
-    that `scores` rejects stay rejected, for its reason; where scores are given, a clip without one
-    (of another split than was scored) has no row in the outcome, as there.
+    that `scores` rejects stay rejected, for its reason; where scores are given, a clip without a
+    row there (of another split than was scored) has none in the outcome: it is NOT_SCORED.
 
     Raises:
         ShardError: the shards are damaged, or have no report.
@@ -120,10 +121,11 @@ def judge(
     rows: dict[str, Row] = {}
     removed: dict[str, Counter[str]] = {}
     for split, record in _clips(shards):
+        counts = removed.setdefault(split, Counter())
         own = scores.get(record.key) if scores is not None else Row(KEEP)
         if own is None:
+            counts[NOT_SCORED] += 1
             continue
-        counts = removed.setdefault(split, Counter())
         if own.used:
             rule, words = fault(record, measures.get(record.clip, {}), own.score, options)
             if rule:
@@ -140,7 +142,8 @@ def fault(
 ) -> tuple[str, str]:
     """Why a clip is not good enough: the rule, and in words; or two empty ones.
 
-    What was not measured (of pictures that were taken whole, the face) is no reason.
+    What was not measured (of pictures that were taken whole, the face) is no reason, but a score
+    that is asked for and not there is: nothing says that the clip is in sync.
     """
     seconds = record.frames / FPS
     if options.max_seconds and seconds > options.max_seconds:
@@ -156,6 +159,8 @@ def fault(
         least = getattr(options, rule)
         if least and value is not None and value < least:
             return rule, f"{rule.removeprefix('min_')} {value:g} < {least:g}"
+    if options.min_score and score is None:
+        return "min_score", "no score"
     return "", ""
 
 

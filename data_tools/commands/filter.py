@@ -24,10 +24,10 @@ from data_tools.cli import (
     read_options,
 )
 from data_tools.clips import SPLITS
-from data_tools.errors import UserError
+from data_tools.errors import UsageError, UserError
 from data_tools.keep import KEEP, VERDICTS, read_keep, write_keep
 from data_tools.mirror import mirror_at, open_set, shown_name
-from data_tools.quality import RECIPES, QualityOptions, fetch_reports, judge
+from data_tools.quality import NOT_SCORED, RECIPES, QualityOptions, fetch_reports, judge
 from data_tools.remote_options import add_local_options, local_options, set_name
 
 PROGRAM = "python -m data_tools filter"
@@ -65,15 +65,17 @@ def _parser() -> ArgumentParser:
 
 
 def _filter(argv: list[str]) -> None:
-    args = parse(_parser(), argv)
+    parser = _parser()
+    args = parse(parser, argv)
+    if args.recipe:  # its rules in the place of defaults: whatever is given counts, be it 0
+        parser.set_defaults(**RECIPES[args.recipe])
+        args = parse(parser, argv)
     inputs = {"the scores": [args.scores] if args.scores else []}
     check_outputs({"KEEP.csv": args.keep}, inputs)
-    given = read_options(QualityOptions, args)
-    unset = {rule.name for rule in fields(given) if not getattr(given, rule.name)}
-    recipe = RECIPES[args.recipe] if args.recipe else {}
-    rules = {rule: value for rule, value in recipe.items() if rule in unset}
-    options = read_options(QualityOptions, args, **rules)
+    options = read_options(QualityOptions, args)
     check_options(options)
+    if options.min_score and args.scores is None:
+        raise UsageError("--min-score needs --scores")
     scores = None if args.scores is None else read_keep(args.scores)
     folder = open_set(args.shards, local_options(args))
     if (mirror := mirror_at(folder)) is not None:
@@ -84,14 +86,18 @@ def _filter(argv: list[str]) -> None:
     for split in SPLITS:
         table.add_column(split, justify="right")
     counts = {split: removed.get(split, Counter()) for split in SPLITS}
-    names = [KEEP, *(rule.name for rule in fields(options)), *VERDICTS[1:]]
+    names = [KEEP, *(rule.name for rule in fields(options)), *VERDICTS[1:], NOT_SCORED]
     for name in names:
         numbers = [counts[split][name] for split in SPLITS]
         if name == KEEP or any(numbers):
             table.add_row(name, *(f"{number:,}" for number in numbers))
     Console(markup=False, highlight=False).print(table)
-    if not any(row.used for row in rows.values()):
+    if args.recipe and scores is None:
+        print("note: whether clips are in sync was not looked at: --scores says it")
+    kept = sum(row.used for row in rows.values())
+    if not kept:
         raise UserError("no clip is left; lower the rule that removes most")
     write_keep(args.keep, rows)
+    print(f"wrote {args.keep}: {kept:,} clips to train on, of {len(rows):,} looked at")
     shards = shown_name(args.shards)
     print(f"next: python -m trainer.run --data.shards {shards} --data.manifest {args.keep}")

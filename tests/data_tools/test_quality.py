@@ -63,9 +63,17 @@ def test_each_rule_removes_what_it_says(
     assert "no clip is left" in capsys.readouterr().err
     assert run(shards, out, "--recipe", "stablesyncnet", "--min-seconds", 1) == 0
     assert sum(row.used for row in read_keep(out).values()) == 9  # sharpness 20 and more
+    shown = capsys.readouterr().out
+    assert "in sync was not looked at: --scores" in shown
+    assert f"wrote {out}: 9 clips to train on, of 12" in shown
+    assert run(shards, out, "--recipe", "stablesyncnet", "--min-seconds", 0) == 0  # 0 counts, too
+    assert run(shards, out, "--min-score", 5) == 2
+    assert "--min-score needs --scores" in capsys.readouterr().err
 
 
-def test_scores_are_honoured(shards: Path, tmp_path: Path) -> None:
+def test_scores_are_honoured(
+    shards: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     keys = sorted(
         record.key
         for entry in read_manifest(shards).shards
@@ -81,6 +89,16 @@ def test_scores_are_honoured(shards: Path, tmp_path: Path) -> None:
     assert sorted(rows) == keys
     assert rows[keys[-1]] == scored[keys[-1]]
     assert [rows[key].verdict for key in keys[:3]] == [POOR, POOR, KEEP]
+    # of the others nothing is known: neither of those not listed nor of one without a score
+    (line,) = [each for each in capsys.readouterr().out.splitlines() if "not scored" in each]
+    assert sum(int(cell) for cell in line.split("│")[2:5]) == 12 - len(keys)
+    scored[keys[2]] = Row(KEEP, reason="too short to be judged")
+    write_keep(tmp_path / "scores.csv", scored)
+    assert run(shards, out, "--scores", tmp_path / "scores.csv") == 0
+    assert read_keep(out)[keys[2]] == scored[keys[2]]
+    assert run(shards, out, "--scores", tmp_path / "scores.csv", "--min-score", 0.15) == 0
+    last = read_keep(out)[keys[2]]
+    assert (last.verdict, last.reason) == (POOR, "no score")
 
 
 def test_a_set_by_url_is_filtered_without_its_tars(
