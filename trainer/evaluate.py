@@ -16,6 +16,7 @@ and LSE-D of whole clips. The 95 % intervals come from resampled sources, since 
 are alike. The same command gives the same files.
 """
 
+import re
 import sys
 from pathlib import Path
 
@@ -28,7 +29,8 @@ from data_tools.atomic import try_folder
 from data_tools.errors import UsageError
 from data_tools.fetch_ahead import fetching_splits, note
 from data_tools.lock import locked
-from data_tools.mirror import open_set
+from data_tools.mirror import open_set, shown_name
+from data_tools.remote import is_remote
 from data_tools.remote_options import add_local_options, local_options, set_name
 from trainer.config.crops import measured_notes
 from trainer.model.device import find_device, naming_device_faults
@@ -57,7 +59,7 @@ from trainer.score.speakers import speaker_finder
 _EPILOG = """\
 examples:
   python -m trainer.evaluate --weights runs/x/best.pt --data.shards shards
-      every clip of the test split, into evaluations/best-test
+      every clip of the test split, into evaluations/x-best-shards-test
   python -m trainer.evaluate --weights runs/x/best.pt --data.shards shards --split val --shift-test
       does the offset follow when the sound is moved?
   python -m trainer.evaluate --weights runs/x/best.pt --data.shards shards --swapped --out control
@@ -91,7 +93,8 @@ def _parser() -> ArgumentParser:
     add(
         "--out",
         type=cli.file_name,
-        help="folder for the files; default evaluations/<weights>-<split>",
+        help="folder for the files; default evaluations/<weights>-<shards>-<split>, with the run's "
+        "name before its best, last or step-*",
     )
     cli.add_options(parser, EvaluationOptions)
     add(
@@ -121,8 +124,7 @@ def _run(argv: list[str] | None) -> int:
         raise UsageError(f"{option} needs each clip's own sound: leave out --swapped")
     speaker_finder(options.speakers)  # a mistake is told before hours of measuring
     device = find_device(args.device, "--device")
-    kind = "-swapped" if options.swapped else ""
-    out = args.out or Path("evaluations") / f"{args.weights.stem}-{options.split}{kind}"
+    out = args.out or default_folder(args.weights, args.data.shards, options)
     try:
         try_folder(out)
     except OSError as error:
@@ -130,6 +132,22 @@ def _run(argv: list[str] | None) -> int:
     with locked(out, "evaluate"), naming_device_faults():
         evaluation, protocol, left_out = _measure(args, options, device, out)
     return _show(evaluation, protocol, left_out, options, out)
+
+
+def default_folder(weights: Path, shards: str, options: EvaluationOptions) -> Path:
+    """Where the files go unless it is said: by another name for each network and each set.
+
+    Args:
+        weights: their file; all runs call theirs alike, so that of one is named by its folder.
+        shards: folder or URL of the set.
+    """
+    network, of = weights.stem, weights.resolve().parent.name
+    if re.fullmatch(r"best|last|step-\d+", network) and of:
+        network = f"{of}-{network}"
+    name = shown_name(shards).rstrip("/") if is_remote(shards) else str(Path(shards).resolve())
+    held = re.sub(r"[^\w.-]+", "_", name.rpartition("/")[2]) or "shards"
+    kind = "-swapped" if options.swapped else ""
+    return Path("evaluations") / f"{network}-{held}-{options.split}{kind}"
 
 
 def _measure(

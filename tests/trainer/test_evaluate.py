@@ -12,11 +12,11 @@ import pytest
 
 from data_tools.lock import locked
 from trainer.data.dataset import Dataset
-from trainer.evaluate import main
+from trainer.evaluate import default_folder, main
 from trainer.model.syncnet import SyncNet
 from trainer.score import evaluation as module
 from trainer.score.clip_distances import Embedded
-from trainer.score.evaluation import MOVES
+from trainer.score.evaluation import MOVES, EvaluationOptions
 
 
 def command(shards: Path, weights: Path, out: Path, *more: str) -> list[str]:
@@ -149,6 +149,20 @@ def test_bad_input_is_one_sentence(
         assert left.code == status
     shown = capsys.readouterr().err
     assert problem in shown and "Traceback" not in shown
+
+
+def test_each_network_and_set_has_a_folder_of_its_own() -> None:
+    def named(weights: str, shards: str, **options: Any) -> str:
+        return str(default_folder(Path(weights), shards, EvaluationOptions(**options)))
+
+    assert named("runs/a/best.pt", "sets/grid/") == "evaluations/a-best-grid-test"
+    assert named("runs/b/best.pt", "sets/grid") == "evaluations/b-best-grid-test"
+    assert named("runs/a/step-00000010.pt", "lrw", split="val") == (
+        "evaluations/a-step-00000010-lrw-val"
+    )
+    assert named("w/mouth.safetensors", "s3://bucket/my set/", swapped=True) == (
+        "evaluations/mouth-my_set-test-swapped"
+    )
 
 
 def test_a_folder_that_another_is_writing_to_is_refused(
