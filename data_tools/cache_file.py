@@ -129,15 +129,19 @@ def read_head(path: Path) -> Head | None:
         return None
 
 
-def count_filled(path: Path, head: Head) -> int:
-    """How many frames a map says are there; 0 if it was cut."""
+def read_entries(path: Path, head: Head) -> NDArray[np.uint64]:
+    """(frames,) the entries of a map; (0,) if it was cut or cannot be read."""
     try:
         if path.stat().st_size < HEAD + 8 * head.frames:  # before so much is allocated
-            return 0
-        entries = np.fromfile(path, np.uint64, head.frames, offset=HEAD)
+            return np.zeros(0, np.uint64)
+        return np.fromfile(path, np.uint64, head.frames, offset=HEAD)
     except OSError:
-        return 0
-    return int(filled(entries).sum())
+        return np.zeros(0, np.uint64)
+
+
+def count_filled(path: Path, head: Head) -> int:
+    """How many frames a map says are there; 0 if it was cut."""
+    return int(filled(read_entries(path, head)).sum())
 
 
 def reserved(path: Path) -> int:

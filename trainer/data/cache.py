@@ -39,10 +39,10 @@ from data_tools.shards import more_descriptors
 from trainer.data.cache_room import (
     BLOCK,
     LEFT_FREE,
-    clip_cost,
+    clip_costs,
     free_bytes,
+    kept_clips,
     make_room,
-    which_fit,
 )
 from trainer.data.dataset import Dataset
 
@@ -66,7 +66,7 @@ class Filled:
     """What a cache holds of a set.
 
     Attributes:
-        frames: in the set.
+        frames: in the clips of the set that are used.
         kept: of them may be kept: what fits.
         there: of them are there.
         frame_bytes: of each.
@@ -119,16 +119,15 @@ class FrameCache:
             Head(str(each.tar.resolve()), content_key(each, look), int(each.first_frame[-1]), look)
             for each in shards
         ]
-        records = [record for each in shards for record in each.records]
-        costs = [clip_cost(record.frames, look.frame_bytes) for record in records]
+        costs = clip_costs(dataset.frames, look.frame_bytes)
+        wanted = int(costs[dataset.used].sum())
         try:
             folder.mkdir(parents=True, exist_ok=True)
             with folder_lock(folder):
                 maps = len(heads) * (HEAD + BLOCK)
-                room = make_room(folder, heads, budget, sum(costs) + maps) - maps
-                fits = which_fit(costs, [record.hash for record in records], room)
-                number = np.repeat(np.arange(len(shards)), [len(each) for each in shards])
-                reserve = np.bincount(number, np.where(fits, costs, 0), len(shards)).tolist()
+                room = make_room(folder, heads, budget, wanted + maps) - maps
+                fits = kept_clips(folder, heads, dataset, costs, room)
+                reserve = np.bincount(dataset.shard, costs * fits, len(shards)).tolist()
                 self._files = [
                     ShardFrames(folder, head, int(share))
                     for head, share in zip(heads, reserve, strict=True)
@@ -138,7 +137,8 @@ class FrameCache:
                 f"{folder} cannot hold a cache of frames: {error.strerror or error}; "
                 "name another folder (data.cache) or do without (off)"
             ) from error
-        self.kept = np.repeat(fits, [record.frames for record in records])
+        self.kept = np.repeat(fits, dataset.frames)
+        self._dataset = dataset
         self._good = np.zeros(len(self.kept), np.bool_)  # compared with their checksum
         self._offered = ~self.kept
         self._address = np.array([each.address for each in self._files])
@@ -155,10 +155,15 @@ class FrameCache:
 
     def summary(self) -> Filled:
         """What is there, as the maps say; frames are compared when they are read."""
-        there = sum(int(filled(each.entries).sum()) for each in self._files)
+        used, frames = self._dataset.used, self._dataset.frames
+        if used.all():
+            there = sum(int(filled(each.entries).sum()) for each in self._files)
+        else:
+            each_filled = np.concatenate([filled(each.entries) for each in self._files])
+            there = int((each_filled & np.repeat(used, frames)).sum())
         rebuilt = sum(each.rebuilt for each in self._files)
         kept = int(self.kept.sum())
-        return Filled(len(self.kept), kept, there, self.look.frame_bytes, rebuilt)
+        return Filled(int(frames[used].sum()), kept, there, self.look.frame_bytes, rebuilt)
 
     def read(self, first: Ints, out: Bytes) -> Bools:
         """Copy runs of consecutive frames out of the cache.

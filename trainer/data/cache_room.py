@@ -3,7 +3,8 @@
 What fits is decided once, when a run begins: clips in the order of their content's hash, as many as
 the room holds. That order is as good as any, and it is the same for every process, run and budget:
 a smaller budget keeps a part of what a larger one keeps, and nothing is thrown out to let in what
-was read last, which would be thrown out before it is read again.
+was read last, which would be thrown out before it is read again. Clips that a keep.csv leaves out
+are not read, and so not kept.
 """
 
 import shutil
@@ -13,8 +14,19 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from data_tools.cache_file import FRAMES, MAP, Head, allocated, frames_path, read_head, remove
+from data_tools.cache_file import (
+    FRAMES,
+    MAP,
+    Head,
+    allocated,
+    filled,
+    frames_path,
+    read_entries,
+    read_head,
+    remove,
+)
 from data_tools.cache_file import reserved as reserved_by
+from trainer.data.dataset import Dataset
 
 LEFT_FREE = 10**9  # bytes of the disk that are never taken
 BLOCK = 4096  # of a file system: a clip's frames may touch one more at either end
@@ -47,25 +59,74 @@ def free_bytes(folder: Path) -> int:
     return shutil.disk_usage(nearest).free
 
 
-def which_fit(costs: Sequence[int], hashes: Sequence[str], room: int) -> NDArray[np.bool_]:
+def which_fit(
+    costs: NDArray[np.int64], hashes: Sequence[str], room: int, used: NDArray[np.bool_]
+) -> NDArray[np.bool_]:
     """(clips,) bool: the clips that are kept, by their hashes' order until the first too many.
 
     Args:
-        costs: bytes of each clip.
+        costs: (clips,) bytes of each clip.
         hashes: of its content.
         room: bytes.
+        used: (clips,) bool: which are read at all; no other is kept.
     """
-    order = sorted(range(len(hashes)), key=lambda clip: hashes[clip])
+    order = np.array(sorted(np.flatnonzero(used).tolist(), key=lambda clip: hashes[clip]), np.int64)
     kept = np.zeros(len(hashes), np.bool_)
-    if order:
-        fits = np.cumsum(np.array(costs, np.int64)[order]) <= room
-        kept[np.array(order)[fits]] = True
+    kept[order[np.cumsum(costs[order]) <= room]] = True
     return kept
 
 
-def clip_cost(frames: int, frame_bytes: int) -> int:
-    """Bytes of the disk that a clip's frames take at most, with their entries in the map."""
-    return -(-frames * frame_bytes // BLOCK) * BLOCK + BLOCK + 8 * frames
+def clip_costs(frames: NDArray[np.int64], frame_bytes: int) -> NDArray[np.int64]:
+    """(clips,) bytes of the disk that clips' frames take at most, with their entries in the map."""
+    return np.asarray(-(-frames * frame_bytes // BLOCK) * BLOCK + BLOCK + 8 * frames)
+
+
+def kept_clips(
+    folder: Path, heads: Sequence[Head], dataset: Dataset, costs: NDArray[np.int64], room: int
+) -> NDArray[np.bool_]:
+    """(clips,) bool: which clips a cache keeps.
+
+    Frames that are there of clips that are no more kept, since the keep.csv is another, stay where
+    the room holds them as well. Else the files with most of them go, unless a process uses them.
+
+    Args:
+        folder: of the cache, locked.
+        heads: of the files of the dataset's shards.
+        costs: of `clip_costs`.
+        room: of `make_room`.
+    """
+    hashes = [each for shard in dataset.shards for each in shard.hashes]
+    wanted = which_fit(costs, hashes, room, dataset.used)
+    files = [frames_path(folder, head) for head in heads]
+    if costs[wanted].sum() + sum(map(allocated, files)) <= room:
+        return wanted
+    there = _begun(files, heads, dataset.frames, dataset.shard)
+    needless = np.bincount(dataset.shard, costs * (there & ~wanted), len(files))
+    for number in np.argsort(-needless, kind="stable").tolist():
+        if not needless[number] or costs[there | wanted].sum() <= room:
+            break
+        if remove(files[number]):
+            there[dataset.shard == number] = False
+    left = room - int(costs[there].sum())
+    return which_fit(np.where(there, 0, costs), hashes, left, dataset.used)
+
+
+def _begun(
+    files: Sequence[Path],
+    heads: Sequence[Head],
+    frames: NDArray[np.int64],
+    shard: NDArray[np.int64],
+) -> NDArray[np.bool_]:
+    """(clips,) bool: of which clips any frame is there."""
+    found = np.zeros(len(frames), np.bool_)
+    first = np.searchsorted(shard, np.arange(len(files) + 1))
+    for number, (path, head) in enumerate(zip(files, heads, strict=True)):
+        clips = slice(first[number], first[number + 1])
+        entries = read_entries(path.with_suffix(MAP), head)
+        if len(entries):
+            begins = np.cumsum(frames[clips]) - frames[clips]
+            found[clips] = np.logical_or.reduceat(filled(entries), begins)
+    return found
 
 
 def make_room(folder: Path, heads: Sequence[Head], budget: int, wanted: int) -> int:
@@ -77,7 +138,7 @@ def make_room(folder: Path, heads: Sequence[Head], budget: int, wanted: int) -> 
 
     Args:
         folder: of the cache, locked.
-        wanted: bytes of all of the frames.
+        wanted: bytes of all of the frames that are read.
 
     Raises:
         OSError: the folder cannot be read.

@@ -249,12 +249,10 @@ class DeviceStore:
 
     def __init__(self, dataset: Dataset, look: Look, budget: int, device: torch.device) -> None:
         self._look = look
-        records = [record for shard in dataset.shards for record in shard.records]
-        counts = [record.frames for record in records]
-        fits = which_fit(
-            [count * look.frame_bytes for count in counts], [each.hash for each in records], budget
-        )
-        self._kept = np.repeat(fits, counts)
+        hashes = [each for shard in dataset.shards for each in shard.hashes]
+        fits = which_fit(dataset.frames * look.frame_bytes, hashes, budget, dataset.used)
+        self._kept = np.repeat(fits, dataset.frames)
+        self._frames = int(dataset.frames[dataset.used].sum())
         self._slot: Ints = np.full(len(self._kept), -1)  # of each frame's place; -1: not there
         self._used = 0
         self._queue = Queue(device)
@@ -307,7 +305,7 @@ class DeviceStore:
     def summary(self) -> Filled:
         """As `Store` says."""
         kept = int(self._kept.sum())
-        return Filled(len(self._kept), kept, self._used, self._look.frame_bytes)
+        return Filled(self._frames, kept, self._used, self._look.frame_bytes)
 
     def close(self) -> None:
         """As `Store` says."""

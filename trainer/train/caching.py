@@ -89,10 +89,10 @@ def cache_of(
     if data.cache == "off":
         return None
     look = look_of(preset.size, preset.channels, decoder, dataset, device.type == "cuda")
-    frames = int(dataset.frames.sum())
+    frames = int(dataset.frames[dataset.used].sum())
     runs = config.train.batch_size // data.windows_per_run
     asked_for = steps * runs * data.sample_frames
-    reads = asked_for / max(1, int(dataset.frames[dataset.used].sum()))
+    reads = asked_for / max(1, frames)
     room = Room(available_memory(), free_bytes, _free_on(device))
     choice = choose(data, frames * look.frame_bytes, reads, room)
     if choice.where == "off":
@@ -119,7 +119,7 @@ def choose(data: Data, wanted: int, reads: float, room: Room) -> Choice:
 
     Args:
         data: cache and cache_gb.
-        wanted: bytes of all frames.
+        wanted: bytes of all frames of the clips that are used.
         reads: how often a frame is asked for in what is left of the training, on average.
         room: what there is.
 

@@ -15,12 +15,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import simplejpeg
+import torch
 from numpy.typing import NDArray
 
 from data_tools.cache_file import FRAMES, HEAD, MAP, Look, allocated
 from trainer.data import cache as cache_module
 from trainer.data import cache_room
 from trainer.data.cache import CacheError, FrameCache
+from trainer.data.cached import DeviceStore
 from trainer.data.dataset import Dataset
 
 pytestmark = pytest.mark.timeout(60)
@@ -380,6 +382,39 @@ def test_copies_of_a_set_share_its_frames(
             assert not missing_and_right(second, pixels).any()
     with open_cache(folder, one) as first:
         assert first.summary().rebuilt == 0 and not missing_and_right(first, pixels).any()
+
+
+def test_the_budget_goes_to_clips_that_are_read(
+    tmp_path: Path, shards_folder: Path, dataset: Dataset, pixels: NDArray[np.uint8]
+) -> None:
+    last = dict(sorted(zip(dataset.shards[0].hashes, dataset.keys, strict=True))[-2:])
+    some = Dataset(shards_folder, "train", dict.fromkeys(last.values(), 0))
+    used = np.repeat(some.used, some.frames)
+    one = pixels.nbytes // len(dataset)
+    budget = HEAD + 2 * 4096 + 3 * (one + 4096 + 8 * len(pixels))  # of three clips
+
+    def fill(clips: Dataset) -> NDArray[np.bool_]:
+        """Frames that are kept, which is all that is there of the clips that are used."""
+        with open_cache(tmp_path, clips, budget=budget) as cache:
+            cache.offer(np.arange(len(pixels)), pixels)
+            cache.flush()
+            found = cache.summary()
+            assert found.kept == found.there == cache.kept.sum()
+            assert found.frames == clips.frames[clips.used].sum()
+            assert sum(allocated(each) for each in tmp_path.glob(f"*{FRAMES}")) <= budget
+            return cache.kept
+
+    assert np.array_equal(fill(some), used)
+    # with other clips the same files keep others, within the budget
+    every = fill(dataset)
+    assert every.any() and not (every & used).any()
+    with open_cache(tmp_path, dataset, budget=budget) as other:
+        with open_cache(tmp_path, some, budget=budget) as cache:
+            assert not cache.kept.any()  # as long as a process reads those others
+        assert np.array_equal(other.kept, every)
+    assert np.array_equal(fill(some), used)
+    held = DeviceStore(some, LOOK, 2 * one, torch.device("cpu")).summary()
+    assert held.kept == held.frames == used.sum()
 
 
 @pytest.mark.parametrize("look", [Look(64, 1, LOOK.decoder), Look(64, 3, "another decoder")])
