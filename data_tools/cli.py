@@ -212,7 +212,18 @@ def parse(parser: ArgumentParser, argv: list[str] | None = None) -> Namespace:
         options = {action.dest: action.option_strings for action in parser._actions}
         names = [(options.get(name) or [name.upper()])[-1] for name in missing[1].split(", ")]
         problem = f"{', '.join(names)} must be given"
-    raise UsageError(f"{sentence(problem)} (see --help)")
+    raise UsageError(f"{sentence(problem)}{_more_than_one(parser, argv, problem)} (see --help)")
+
+
+def _more_than_one(parser: ArgumentParser, argv: list[str] | None, problem: str) -> str:
+    """What to say where words too many follow an option that takes one, as in --ratios 8 1 1."""
+    _, told, listed = problem.partition("unrecognized arguments: ")
+    given, words = sys.argv[1:] if argv is None else argv, listed.split()
+    for at in range(2, len(given)) if told else ():
+        action = parser._option_string_actions.get(given[at - 2])
+        if given[at : at + len(words)] == words and action and action.nargs is None:
+            return f"; {given[at - 2]} takes one value, for example {action.default}"
+    return ""
 
 
 def parted(parser: ArgumentParser, argv: list[str]) -> tuple[list[str], list[str]]:

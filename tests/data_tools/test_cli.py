@@ -50,6 +50,15 @@ def test_bad_value_is_one_line_and_status_2(
             "python -m data_tools pack: --split-by must be one of 'source', 'clip', not moon",
         ),
         (["verify"], "python -m data_tools verify: OUT must be given"),
+        (
+            ["pack", "a", "b", "--ratios", "8", "1", "1"],
+            "python -m data_tools pack: unrecognized arguments: 1 1; --ratios takes one value, for "
+            "example 80:10:10 (see --help)",
+        ),
+        (
+            ["pack", "a", "b", "c", "--gray"],
+            "python -m data_tools pack: unrecognized arguments: c (see --help)",
+        ),
     ],
 )
 def test_bad_usage_names_the_error_in_its_last_line(

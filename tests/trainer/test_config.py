@@ -387,6 +387,18 @@ def test_a_file_is_no_folder_for_a_run(
     assert main(["--data.shards", str(shards_folder), "--run.dir", str(tmp_path / "run")]) == 2
     said = capsys.readouterr().err
     assert "is a file, not a folder" in said and said.count("\n") == 1
+    assert main(["--data.shards", str(shards_folder), "--run.dir", "/proc/x"]) == 2
+    assert "run.dir /proc/x cannot be made or written to: No such" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("text", ["nan", "-inf"])
+def test_a_word_for_no_number_is_a_plain_sentence(
+    text: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["--data.shards", "s", f"--train.lr={text}"]) == 2
+    assert (
+        capsys.readouterr().err == f"trainer.run: --train.lr must be a finite number, not {text}\n"
+    )
 
 
 def test_what_is_no_utf8_or_commands_a_terminal_is_one_sentence(

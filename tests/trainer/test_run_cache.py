@@ -127,6 +127,7 @@ def test_settings_of_no_use_are_refused(
         (2, ["--data.decoder", "turbo", "--data.decode_device", "gpu"]),
         (2, ["--data.decoder", "turbo", "--augment.turn", "5"]),
         (2, ["--data.cache", "gpu", "--train.device", "cpu"]),
+        (2, ["--data.cache", str(tmp_path / "file")]),
         (1, ["--data.cache", str(tmp_path / "file" / "below")]),
     ):
         assert main(command(shards_folder, tmp_path / "run", *more)) == status

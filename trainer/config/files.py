@@ -209,9 +209,11 @@ def check_value(name: str, kind: Any, text: str) -> None:
     except yaml.YAMLError:
         value = text
     try:
-        convert(value, kind, strict=False)
+        number = convert(value, kind, strict=False)
     except RecordError as error:
         raise UsageError(f"--{name}: {error} {plain_name(text)}") from None
+    if isinstance(value, str) and isinstance(number, float) and not math.isfinite(number):
+        raise UsageError(f"--{name} must be a finite number, not {text}")
 
 
 def _text(name: str) -> str:

@@ -82,7 +82,7 @@ def cache_of(
         stack: closes the cache, after what is opened later.
 
     Raises:
-        UsageError: there is no GPU to hold frames.
+        UsageError: there is no GPU to hold frames, or the folder is a file.
         CacheError: the folder cannot be used.
     """
     data, preset = config.data, PRESETS[config.model.name]
@@ -103,6 +103,8 @@ def cache_of(
         store = DeviceStore(dataset, look, choice.budget, device)
     else:
         folder = Path(choice.where).expanduser()
+        if folder.exists() and not folder.is_dir():
+            raise UsageError(f"data.cache {folder} is a file, not a folder")
         threads = min(_COPIERS, len(os.sched_getaffinity(0)))
         store = HostStore(FrameCache(folder, dataset, look, choice.budget, threads), device)
     stack.callback(store.close)

@@ -4,6 +4,7 @@ from contextlib import ExitStack
 from datetime import datetime
 from pathlib import Path
 
+from data_tools.atomic import NO_ROOM
 from data_tools.errors import UsageError
 from data_tools.lock import locked
 from trainer.config.command import saved_config
@@ -30,8 +31,8 @@ def open_folder(
 
     Raises:
         InUse: another process is writing there.
-        UsageError: it holds a run that is not to be gone on with, or a setting that must not
-            change differs from the checkpoint's.
+        UsageError: it cannot be written to, it holds a run that is not to be gone on with, or a
+            setting that must not change differs from the checkpoint's.
         CheckpointError: there is no such checkpoint, or it is damaged.
     """
     asked = Path(config.run.dir) if config.run.dir else None
@@ -43,7 +44,14 @@ def open_folder(
     def claim() -> Path | None:
         if folder.exists() and not folder.is_dir():
             raise UsageError(f"run.dir {folder} is a file, not a folder")
-        stack.enter_context(locked(folder, "run"))
+        try:
+            stack.enter_context(locked(folder, "run"))
+        except OSError as error:
+            if error.errno in NO_ROOM:
+                raise
+            raise UsageError(
+                f"run.dir {folder} cannot be made or written to: {error.strerror or error}"
+            ) from None
         checkpoint.clear(folder)
         # Now that nobody writes any more; one may just have been saved by whoever did.
         path = checkpoint.find(options.resume, folder) if options.resume else None
