@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from array import array
 from dataclasses import dataclass, field
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,11 @@ from data_tools.video.containers import open_container
 def kind_of(stream: Any) -> str:
     """Of which kind a stream is: video, cover, audio, subtitle, attachment, ..."""
     return "cover" if stream.type == "video" and is_cover(stream) else str(stream.type)
+
+
+def pixel_aspect(stream: Any) -> Fraction:
+    """Width of a pixel over its height; 1 where it is not said, and of what is no picture."""
+    return (stream.sample_aspect_ratio or Fraction(1)) if stream.type == "video" else Fraction(1)
 
 
 def read_packets(path: Path, **options: str) -> tuple[list[StreamPackets], float]:
@@ -44,6 +50,7 @@ class StreamPackets:
     shown: array[int] = field(default_factory=lambda: array("b"))  # 0: not to be presented
     decoded: int | None = None  # the last time of decoding, in the stream's own unit
     decoding: float = 0.0  # seconds, when that packet's time ends
+    aspect: Fraction = Fraction(1)  # width of a pixel over its height, of what was sent
 
     def count(self, packet: Any) -> None:
         """One more packet was read."""

@@ -15,7 +15,7 @@ from data_tools.video.course import Course
 try:
     import av
 
-    from data_tools.video.remux_check import difference
+    from data_tools.video.remux_check import difference, reshaped
     from data_tools.video.remux_copy import RemuxError, Unfit, copy_shifted
     from data_tools.video.retime import Encoded, encode_sound
 except ImportError as error:
@@ -62,8 +62,8 @@ def shifted(source: Path, out: Path, seconds: Fraction) -> Iterator[tuple[Path, 
     before the first sample): it is played, and what follows it is in its place.
 
     Before it is yielded the copy is read again and compared with what was read of the source:
-    every picture and every packet of sound is there, and what is presented is at its time but for
-    the shift (Vorbis that an edit list of MP4 cuts: within 20 ms).
+    every picture and every packet of sound is there, pictures keep their shape, and what is
+    presented is at its time but for the shift (Vorbis that an edit list of MP4 cuts: within 20 ms).
 
     Raises:
         UsageError: as `check_target`.
@@ -106,8 +106,9 @@ def _written(
                 source, partial, _FORMATS[out.suffix.lower()], seconds, course
             )
         except RemuxError as error:
-            fits_elsewhere = isinstance(error, Unfit) and out.suffix.lower() != ".mkv"
-            hint = "; is a .mkv possible?" if fits_elsewhere else ""
+            others = error.others if isinstance(error, Unfit) else ()
+            fits_elsewhere = others and out.suffix.lower() not in others
+            hint = f"; is a {' or '.join(others)} possible?" if fits_elsewhere else ""
             raise RemuxError(f"{source} cannot be copied to {out.name}: {error}{hint}") from None
         yield partial, lacking, encoded
 
@@ -141,6 +142,8 @@ def _proven_copy(
             lacking, sent = copy_shifted(source, out, form, seconds, sound)
         if _state(source) != before:
             raise RemuxError("it was written to meanwhile; try again when it is complete")
+        if wrong := reshaped(out, sent):  # PyAV does not let Matroska be told of it
+            raise Unfit(wrong, (".mp4", ".mov"))
         wrong = difference(out, form, sent, seconds)
     except (
         av.error.ArgumentError,

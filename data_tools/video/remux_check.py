@@ -10,10 +10,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from data_tools.video.packets import StreamPackets, read_packets
+from data_tools.video.containers import open_container
+from data_tools.video.packets import StreamPackets, kind_of, pixel_aspect, read_packets
 
 _ROUNDING = 0.003  # seconds: Matroska counts milliseconds
 _CUT = 0.02  # seconds: where an edit list cuts sound, Vorbis begins up to a packet from its place
+_SHAPE = 0.004  # of an aspect: whole pixels and short fractions round it; FFmpeg allows as much
 _SLACK = 1.0  # seconds that edit lists, priming and last packets may add to a length
 
 
@@ -33,6 +35,18 @@ def difference(copy: Path, form: str, sent: list[StreamPackets], seconds: Fracti
         or _misplaced(sent, there, whole)
         or _wrong_length(there, lasts, abs(seconds) + _SLACK)
     )
+
+
+def reshaped(copy: Path, sent: list[StreamPackets]) -> str:
+    """How the shape of a copy's pictures differs from what was sent, in words; empty if not."""
+    with open_container(copy) as made:
+        now = [pixel_aspect(stream) for stream in made.streams if kind_of(stream) == "video"]
+    before = [stream.aspect for stream in sent if stream.kind == "video"]
+    for was, would in zip(before, now, strict=False):  # a missing stream is seen elsewhere
+        if abs(would / was - 1) > _SHAPE:
+            these, those = (f"{a.numerator}:{a.denominator}" for a in (would, was))
+            return f"its picture would have another shape (pixels of {these}, not {those})"
+    return ""
 
 
 def _missing_streams(sent: list[StreamPackets], there: list[StreamPackets]) -> str:

@@ -16,7 +16,7 @@ from data_tools.errors import UserError
 from data_tools.names import address
 from data_tools.video.clock import Clock, demuxed, in_order, lacks_presentation
 from data_tools.video.containers import open_container
-from data_tools.video.packets import StreamPackets, kind_of
+from data_tools.video.packets import StreamPackets, kind_of, pixel_aspect
 
 _COVERS = {"mjpeg": ("jpg", "image/jpeg"), "png": ("png", "image/png")}
 
@@ -26,7 +26,15 @@ class RemuxError(UserError):
 
 
 class Unfit(RemuxError):
-    """The container cannot hold the streams; another one perhaps can."""
+    """The container cannot hold the streams; another one perhaps can.
+
+    Attributes:
+        others: the suffixes of those.
+    """
+
+    def __init__(self, words: str, others: tuple[str, ...] = (".mkv",)) -> None:
+        super().__init__(words)
+        self.others = others
 
 
 def copy_shifted(
@@ -110,12 +118,14 @@ def _open_streams(
             or (kind == "cover" and form == "mp4")
             or (kind == "attachment" and form == "matroska")
         ):
-            sent[stream.index] = StreamPackets(kind)
+            sent[stream.index] = StreamPackets(kind, aspect=pixel_aspect(stream))
             # opaque: the decoder's parameters, since not every codec has an encoder
             template = stream
             if apart is not None and kind == "audio":
                 template = apart.streams.audio[given.streams.audio.index(stream)]
             copy: Any = made.add_stream_from_template(template, opaque=True)
+            if kind == "video":  # what the container says of it, which `opaque` leaves behind
+                copy.codec_context.sample_aspect_ratio = stream.sample_aspect_ratio or 0
             copy.disposition = stream.disposition
             copy.metadata.update(stream.metadata)
             streams[stream.index] = copy

@@ -525,3 +525,30 @@ def test_sound_moved_by_one_picture_too_much_is_seen(
                 shift_sound(source, tmp_path / f"out{suffix}", Fraction(frames, FPS))
             assert str(said.value).endswith("is a .mkv possible?") == (suffix != ".mkv")
     assert list(tmp_path.iterdir()) == [source]
+
+
+def wide_by_its_container(source: Path, out: Path, aspect: Fraction) -> Path:
+    """The same H.264, whose own headers say square pixels, in a container that says otherwise."""
+    with av.open(str(source)) as given, av.open(str(out), "w") as made:
+        streams = [made.add_stream_from_template(stream, opaque=True) for stream in given.streams]
+        streams[0].codec_context.sample_aspect_ratio = aspect
+        for packet in given.demux():
+            if packet.size:
+                packet.stream = streams[packet.stream.index]
+                made.mux(packet)
+    return out
+
+
+def test_the_shape_of_pixels_that_the_container_alone_states_is_kept_or_refused(
+    video: Path, tmp_path: Path
+) -> None:
+    wide = Fraction(64, 45)
+    for suffix in (".mp4", ".mov"):
+        source = wide_by_its_container(video, tmp_path / f"wide{suffix}", wide)
+        out = tmp_path / f"out{suffix}"
+        assert shift_sound(source, out, Fraction(-5, FPS)) == []
+        with av.open(str(out)) as container:
+            assert container.streams.video[0].sample_aspect_ratio == wide
+    with pytest.raises(RemuxError, match=r"another shape \(pixels of 1:1, not 64:45\)") as said:
+        shift_sound(source, tmp_path / "out.mkv", Fraction(-5, FPS))
+    assert str(said.value).endswith("; is a .mp4 or .mov possible?")
