@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import nullcontext
 from fractions import Fraction
 from heapq import merge
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -126,12 +127,31 @@ def _open_streams(
             copy: Any = made.add_stream_from_template(template, opaque=True)
             if kind == "video":  # what the container says of it, which `opaque` leaves behind
                 copy.codec_context.sample_aspect_ratio = stream.sample_aspect_ratio or 0
+                if _takes_tag(stream, given, form):
+                    copy.codec_context.codec_tag = stream.codec_context.codec_tag
             copy.disposition = stream.disposition
             copy.metadata.update(stream.metadata)
             streams[stream.index] = copy
         else:
             lacking.append(f"stream {stream.index} ({kind}) is not copied")
     return streams, sent, lacking
+
+
+def _takes_tag(stream: Any, given: Any, form: str) -> bool:
+    """Whether MP4 or MOV may call a stream's codec what the source, one of them too, calls it.
+
+    FFmpeg's own choice among several names is not always played: hev1 of HEVC not by QuickTime.
+    """
+    if form not in ("mp4", "mov") or form not in given.format.name.split(","):
+        return False
+    with av.open(BytesIO(), "w", format=form) as trial:
+        copy = trial.add_stream_from_template(stream, opaque=True)
+        copy.codec_context.codec_tag = stream.codec_context.codec_tag
+        try:
+            trial.start_encoding()
+        except av.error.FFmpegError:
+            return False
+    return True
 
 
 def _cover(source: Path, index: int) -> bytes:

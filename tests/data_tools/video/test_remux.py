@@ -552,3 +552,42 @@ def test_the_shape_of_pixels_that_the_container_alone_states_is_kept_or_refused(
     with pytest.raises(RemuxError, match=r"another shape \(pixels of 1:1, not 64:45\)") as said:
         shift_sound(source, tmp_path / "out.mkv", Fraction(-5, FPS))
     assert str(said.value).endswith("; is a .mp4 or .mov possible?")
+
+
+@pytest.mark.parametrize(
+    ("codec", "suffix", "pixels", "tag"),
+    [("libx265", ".mp4", "yuv420p", "hvc1"), ("prores_ks", ".mov", "yuv422p10le", "apcs")],
+)
+def test_a_codec_is_called_what_the_source_calls_it(
+    codec: str, suffix: str, pixels: str, tag: str, tmp_path: Path
+) -> None:
+    """Players go by it: QuickTime takes no hev1, and editors ask it for the kind of ProRes."""
+    if codec not in av.codecs_available:
+        pytest.skip(f"this PyAV has no encoder {codec}")
+    sound = flashes(tmp_path / "sound.mp4", 0.2)
+    source, out = tmp_path / f"source{suffix}", tmp_path / f"out{suffix}"
+    with av.open(str(sound)) as given, av.open(str(source), "w") as made:
+        picture = made.add_stream(codec, FPS, width=64, height=64, pix_fmt=pixels)
+        picture.options = {"x265-params": "log-level=none"} if tag == "hvc1" else {"profile": "1"}
+        picture.codec_context.codec_tag = tag
+        audio = made.add_stream_from_template(given.streams.audio[0], opaque=True)
+        for number in range(75):
+            frame = av.VideoFrame(64, 64, pixels)
+            frame.pts = number
+            made.mux(picture.encode(frame))
+        made.mux(picture.encode(None))
+        for packet in given.demux(audio=0):
+            if packet.size:
+                packet.stream = audio
+                made.mux(packet)
+    assert shift_sound(source, out, Fraction(-5, FPS)) == []
+    for path in (source, out):
+        with av.open(str(path)) as container:
+            assert container.streams.video[0].codec_context.codec_tag == tag
+
+
+def test_a_name_that_the_container_does_not_take_is_left_to_ffmpeg(tmp_path: Path) -> None:
+    source = flashes(tmp_path / "a.mp4", 0.2, codec="mpeg2video", tick=Fraction(1, FPS))
+    with av.open(str(source)) as container:
+        assert container.streams.video[0].codec_context.codec_tag == "mp4v"  # no tag of MOV's
+    assert shift_sound(source, tmp_path / "out.mov", Fraction(-5, FPS)) == []
