@@ -12,6 +12,8 @@ from data_tools.progress import still_alive
 from data_tools.video.clock import is_cover
 from data_tools.video.containers import open_container
 
+_DISCARD_ALL = 48  # AVDISCARD_ALL
+
 
 def kind_of(stream: Any) -> str:
     """Of which kind a stream is: video, cover, audio, subtitle, attachment, ..."""
@@ -21,6 +23,26 @@ def kind_of(stream: Any) -> str:
 def pixel_aspect(stream: Any) -> Fraction:
     """Width of a pixel over its height; 1 where it is not said, and of what is no picture."""
     return (stream.sample_aspect_ratio or Fraction(1)) if stream.type == "video" else Fraction(1)
+
+
+def time_code(container: Any) -> str:
+    """Where a recording says that it begins, "01:00:00:00"; empty if it does not."""
+    for metadata in (container.metadata, *(stream.metadata for stream in container.streams)):
+        for key, value in metadata.items():
+            if key.lower() == "timecode":  # Matroska shouts
+                return str(value)
+    return ""
+
+
+def made_anew(stream: Any) -> bool:
+    """Whether a stream is MP4's or MOV's track of the time code, or of the titles of chapters.
+
+    Titles are told from other data by FFmpeg's reading them as chapters, not as a stream.
+    """
+    if stream.type != "data":
+        return False
+    passed_over = getattr(stream, "discard", 0) == _DISCARD_ALL  # which PyAV 14 does not tell
+    return "timecode" in stream.metadata or (stream.name == "bin_data" and passed_over)
 
 
 def read_packets(path: Path, **options: str) -> tuple[list[StreamPackets], float]:

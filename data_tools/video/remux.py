@@ -15,7 +15,7 @@ from data_tools.video.course import Course
 try:
     import av
 
-    from data_tools.video.remux_check import difference, reshaped
+    from data_tools.video.remux_check import difference, lost, reshaped
     from data_tools.video.remux_copy import RemuxError, Unfit, copy_shifted
     from data_tools.video.retime import Encoded, encode_sound
 except ImportError as error:
@@ -145,6 +145,7 @@ def _proven_copy(
         if wrong := reshaped(out, sent):  # PyAV does not let Matroska be told of it
             raise Unfit(wrong, (".mp4", ".mov"))
         wrong = difference(out, form, sent, seconds)
+        lacking += lost(source, out)
     except (
         av.error.ArgumentError,
         av.error.PatchWelcomeError,

@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from data_tools.names import shown
 from data_tools.video.containers import open_container
-from data_tools.video.packets import StreamPackets, kind_of, pixel_aspect, read_packets
+from data_tools.video.packets import StreamPackets, kind_of, pixel_aspect, read_packets, time_code
 
 _ROUNDING = 0.003  # seconds: Matroska counts milliseconds
 _CUT = 0.02  # seconds: where an edit list cuts sound, Vorbis begins up to a packet from its place
@@ -47,6 +48,18 @@ def reshaped(copy: Path, sent: list[StreamPackets]) -> str:
             these, those = (f"{a.numerator}:{a.denominator}" for a in (would, was))
             return f"its picture would have another shape (pixels of {these}, not {those})"
     return ""
+
+
+def lost(source: Path, copy: Path) -> list[str]:
+    """What a container says of the whole and its copy does not, in words: time code, chapters."""
+    with open_container(source) as given, open_container(copy) as made:
+        words = []
+        if (code := time_code(given)) and time_code(made) != code:
+            words.append(f"the time code {shown(code)} is lost")
+        before, now = (len(container.chapters()) for container in (given, made))
+        if now < before:
+            words.append(f"{before - now} of {before} chapters are lost")
+    return words
 
 
 def _missing_streams(sent: list[StreamPackets], there: list[StreamPackets]) -> str:

@@ -17,7 +17,7 @@ from data_tools.errors import UserError
 from data_tools.names import address
 from data_tools.video.clock import Clock, demuxed, in_order, lacks_presentation
 from data_tools.video.containers import open_container
-from data_tools.video.packets import StreamPackets, kind_of, pixel_aspect
+from data_tools.video.packets import StreamPackets, kind_of, made_anew, pixel_aspect, time_code
 
 _COVERS = {"mjpeg": ("jpg", "image/jpeg"), "png": ("png", "image/png")}
 
@@ -106,6 +106,8 @@ def _open_streams(
     lacking = []
     for stream in given.streams:
         kind = kind_of(stream)
+        if made_anew(stream):
+            continue  # FFmpeg's writers make such tracks of what the container says
         if stream.codec_context is None:
             lacking.append(f"stream {stream.index} ({kind} of an unknown codec) is not copied")
         elif kind == "cover" and form == "matroska" and stream.codec_context.name in _COVERS:
@@ -129,6 +131,8 @@ def _open_streams(
                 copy.codec_context.sample_aspect_ratio = stream.sample_aspect_ratio or 0
                 if _takes_tag(stream, given, form):
                     copy.codec_context.codec_tag = stream.codec_context.codec_tag
+                if form != "matroska" and time_code(given) and stream.average_rate:
+                    copy.codec_context.framerate = stream.average_rate  # which its track counts in
             copy.disposition = stream.disposition
             copy.metadata.update(stream.metadata)
             streams[stream.index] = copy

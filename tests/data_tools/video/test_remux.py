@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from data_tools.mfcc import FPS
 from data_tools.video import remux
 from data_tools.video.clock import Clock, is_cover
+from data_tools.video.packets import time_code
 from data_tools.video.remux import shift_sound, shifted
 from data_tools.video.remux_copy import RemuxError
 from videos import FLASHES, earliness, flashes, head, write_video
@@ -591,3 +592,33 @@ def test_a_name_that_the_container_does_not_take_is_left_to_ffmpeg(tmp_path: Pat
     with av.open(str(source)) as container:
         assert container.streams.video[0].codec_context.codec_tag == "mp4v"  # no tag of MOV's
     assert shift_sound(source, tmp_path / "out.mov", Fraction(-5, FPS)) == []
+
+
+def test_the_tracks_of_time_code_and_chapters_are_made_anew_or_said_to_be_lost(
+    tmp_path: Path,
+) -> None:
+    plain = flashes(tmp_path / "plain.mp4", 0.2, tick=Fraction(1, FPS))
+    for code, suffix, lacking in (
+        ("01:00:00:00", ".mov", []),
+        ("01:00:00:00", ".mkv", []),
+        ("01:00:00;02", ".mov", ["the time code 01:00:00;02 is lost"]),  # not at 25 a second
+    ):
+        source, out = tmp_path / f"source{'.mov' if ':00:00:' in code else '.mkv'}", tmp_path / "o"
+        with av.open(str(plain)) as given, av.open(str(source), "w") as made:
+            streams = [made.add_stream_from_template(s, opaque=True) for s in given.streams]
+            streams[0].codec_context.framerate = FPS
+            streams[0].metadata["timecode"] = code
+            chapter = {"id": 1, "start": 0, "end": 1000, "time_base": Fraction(1, 1000)}
+            made.set_chapters([chapter | {"metadata": {"title": "first"}}])
+            for packet in given.demux():
+                if packet.size:
+                    packet.stream = streams[packet.stream.index]
+                    made.mux(packet)
+        assert shift_sound(source, out.with_suffix(suffix), Fraction(-5, FPS)) == lacking
+        with av.open(str(source)) as given, av.open(str(out.with_suffix(suffix))) as made:
+            if source.suffix == ".mov":
+                assert [s.type for s in given.streams][2:] == ["data", "data"]
+            kept = [s.type for s in made.streams][2:]
+            assert kept == ["data"] * (0 if suffix == ".mkv" else 1 if lacking else 2)
+            assert (time_code(made) == code) != bool(lacking)
+            assert len(made.chapters()) == 1
