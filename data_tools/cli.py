@@ -28,6 +28,7 @@ from msgspec import Meta
 
 from data_tools.atomic import try_writing
 from data_tools.errors import UsageError, UserError, out_of_memory
+from data_tools.inputs import SUFFIXES
 from data_tools.names import first_line, print_anything, shown
 
 Settings = TypeVar("Settings")
@@ -248,12 +249,20 @@ def parted(parser: ArgumentParser, argv: list[str]) -> tuple[list[str], list[str
     return options, arguments + argv[end + 1 :]
 
 
-def check_outputs(outputs: Mapping[str, Path | None], inputs: Mapping[str, Iterable[Path]]) -> None:
+def check_outputs(
+    outputs: Mapping[str, Path | None],
+    inputs: Mapping[str, Iterable[Path]],
+    videos: Collection[str] = (),
+) -> None:
     """Whether every output can be written and is no input and no other output.
+
+    None but videos may be called like one: in `--html a.mp4 b.mp4` the name of the page was left
+    out, and it would take the place of a.mp4.
 
     Args:
         outputs: by the option that names them; None is not to be written.
         inputs: by what they are, "the weights" for one.
+        videos: options that write a video.
 
     Raises:
         UsageError: one cannot.
@@ -262,6 +271,11 @@ def check_outputs(outputs: Mapping[str, Path | None], inputs: Mapping[str, Itera
     for option, out in outputs.items():
         if out is None:
             continue
+        if option not in videos and out.suffix.lower() in SUFFIXES:
+            raise UsageError(
+                f"{option}: {shown(out)} is called like a video; {option} takes the name of the "
+                "file to write, and the videos follow it"
+            )
         try:
             known = [what for what, files in taken.items() if any(_same(out, f) for f in files)]
             if not known:

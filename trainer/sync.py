@@ -164,7 +164,7 @@ def _check(args: Namespace) -> Path:
     outputs["--junit"] = args.junit
     if args.out and args.junit and args.junit.parent.resolve() == args.out.resolve():
         del outputs["--junit"]  # its folder is still to be made
-    cli.check_outputs(outputs, {"a video": files, "the weights": [weights]})
+    cli.check_outputs(outputs, {"a video": files, "the weights": [weights]}, ["--fix"])
     if args.plot and args.plot.suffix.lower() != ".png":
         raise UsageError(f"--plot: {shown(args.plot)} must end in .png, which is what is drawn")
     if args.fix:

@@ -204,14 +204,16 @@ def test_outputs_are_no_inputs_and_can_be_written(tmp_path: Path) -> None:
     (tmp_path / "link.mp4").symlink_to(video)
     cli.check_outputs({"--csv": tmp_path / "a.csv", "--json": None}, {"a video": [video]})
     assert [path.name for path in sorted(tmp_path.iterdir())] == ["a.mp4", "link.mp4"]
+    cli.check_outputs({"--fix": tmp_path / "b.mkv"}, {}, videos=["--fix"])
     for outputs, said in (
+        ({"--html": tmp_path / "b.MKV"}, r"b.MKV is called like a video; --html takes the name of"),
         ({"--fix": tmp_path / "link.mp4"}, "link.mp4 is a video, which is never overwritten"),
         ({"--csv": tmp_path / "a", "--json": tmp_path / "x/../a"}, "is what --csv writes"),
         ({"--csv": tmp_path / "no" / "a"}, "--csv: .* cannot be written: its folder is missing"),
         ({"--csv": tmp_path / (300 * "a")}, "--csv: .* file name too long"),
     ):
         with pytest.raises(UsageError, match=said):
-            cli.check_outputs(outputs, {"a video": [video]})
+            cli.check_outputs(outputs, {"a video": [video]}, videos=["--fix"])
 
 
 def test_help_teaches(capsys: pytest.CaptureFixture[str]) -> None:
