@@ -9,6 +9,7 @@ import sys
 from argparse import SUPPRESS, Action, ArgumentTypeError, RawDescriptionHelpFormatter
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Mapping
+from contextlib import nullcontext, suppress
 from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
@@ -29,6 +30,7 @@ from msgspec import Meta
 from data_tools.atomic import try_writing
 from data_tools.errors import UsageError, UserError, out_of_memory
 from data_tools.inputs import SUFFIXES
+from data_tools.interrupt import Stop, stopping_signals
 from data_tools.names import first_line, print_anything, shown
 
 Settings = TypeVar("Settings")
@@ -343,31 +345,39 @@ def sentence(problem: str) -> str:
 
 
 def exit_status(
-    program: str, work: Callable[[], int | None], interrupted: str = "interrupted"
+    program: str,
+    work: Callable[[], int | None],
+    interrupted: str = "interrupted",
+    own_signals: bool = False,
 ) -> int:
     """Do `work`; its exit status, after one sentence on standard error if it failed.
 
-    0 done, 1 the data are bad or there is no memory left, 2 the command line is wrong, 130 Ctrl-C.
-    What is no `UserError` and no `OSError` (a missing file, a full disk) else is a bug of ours and
-    passes through.
+    0 done, 1 the data are bad or there is no memory left, 2 the command line is wrong, 130 Ctrl-C,
+    143 SIGTERM, 129 the terminal was closed. What is no `UserError` and no `OSError` (a missing
+    file, a full disk) else is a bug of ours and passes through.
 
     Args:
         program: what the sentence begins with.
-        interrupted: the sentence after Ctrl-C.
+        interrupted: the sentence after Ctrl-C and the like.
+        own_signals: `work` handles all signals but Ctrl-C itself, or is to die of them.
     """
     print_anything()
-    try:
-        return work() or 0
-    except UsageError as error:
-        status, words = 2, str(error)
-    except (UserError, OSError) as error:
-        status, words = 1, str(error)
-    except KeyboardInterrupt:
-        status, words = 130, interrupted
-    except (MemoryError, RuntimeError) as error:
-        if not out_of_memory(error):
-            raise
-        status = 1
-        words = f"out of memory ({first_line(error)}); what was saved before is whole"
-    print(f"{program}: {words}", file=sys.stderr)
+    with nullcontext(Stop()) if own_signals else stopping_signals() as stop:
+        try:
+            return work() or 0
+        except UsageError as error:
+            status, words = 2, str(error)
+        except (UserError, OSError) as error:
+            status, words = 1, str(error)
+        except KeyboardInterrupt:
+            status, words = 130, interrupted
+        except (MemoryError, RuntimeError) as error:
+            if not out_of_memory(error):
+                raise
+            status = 1
+            words = f"out of memory ({first_line(error)}); what was saved before is whole"
+        if stop.number is not None:  # whatever came of it: no terminal to write to, for one
+            status, words = 128 + stop.number, interrupted
+        with suppress(OSError):
+            print(f"{program}: {words}", file=sys.stderr)
     return status

@@ -44,7 +44,9 @@ def main(argv: list[str] | None = None) -> int:
             return 1
         return 0
 
-    return exit_status("trainer.run", work, "interrupted; --resume auto goes on if it had begun")
+    stopped = "interrupted; --resume auto goes on if it had begun"
+    # A training saves when it is told to stop; what waits for other processes dies at once.
+    return exit_status("trainer.run", work, stopped, own_signals=True)
 
 
 def _width() -> int | None:

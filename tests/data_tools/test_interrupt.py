@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from data_tools.interrupt import stopping_signals
+
 REPOSITORY = Path(__file__).parents[2]
 
 
@@ -31,3 +33,68 @@ def test_ctrl_c_amid_the_imports_is_one_sentence(module: str, loading: str) -> N
         said = [line for line in process.stderr if not line.startswith("import time:")]
     assert process.returncode == 130
     assert said == [f"{module}: interrupted\n"]
+
+
+_WRITING = """
+import sys, time
+from pathlib import Path
+from data_tools.atomic import atomic_path
+from data_tools.cli import exit_status
+
+def work():
+    with atomic_path(Path(sys.argv[1])) as partial:
+        partial.write_text("half")
+        try:
+            print("begun", flush=True)
+            time.sleep(60)
+        finally:
+            print("cleaning", flush=True)
+            time.sleep(0.5)
+
+sys.exit(exit_status("test", work, "interrupted; nothing was written"))
+"""
+
+
+def test_sigterm_and_a_closed_terminal_clean_up_and_are_one_sentence(tmp_path: Path) -> None:
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+    cases = (
+        (signal.SIGTERM, signal.SIG_DFL, 143),
+        (signal.SIGHUP, signal.SIG_DFL, 129),
+        (signal.SIGHUP, signal.SIG_IGN, 143),  # under nohup it is ignored
+    )
+    running = [
+        subprocess.Popen(
+            [sys.executable, "-c", _WRITING, tmp_path / f"{number}"],
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            preexec_fn=lambda handler=hup: signal.signal(signal.SIGHUP, handler),  # type: ignore[misc]
+        )
+        for number, (_, hup, _) in enumerate(cases)
+    ]
+    for process, (first, hup, status) in zip(running, cases, strict=True):
+        with process:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "begun\n"
+            process.send_signal(first)
+            if hup == signal.SIG_DFL:
+                assert process.stdout.readline() == "cleaning\n"
+            process.send_signal(signal.SIGTERM)  # a second one does not break off the cleaning
+            _, said = process.communicate()
+            assert (process.returncode, said) == (
+                status,
+                "test: interrupted; nothing was written\n",
+            )
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_forked_child_dies_of_its_signals_as_ever() -> None:
+    with stopping_signals() as stop:
+        child = os.fork()
+        if child == 0:
+            os.kill(os.getpid(), signal.SIGTERM)
+            os._exit(0)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGTERM
+    assert stop.number is None
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
