@@ -205,6 +205,9 @@ def check_videos(
     elsewhere = [video for video in videos if isinstance(video, Elsewhere)]
     if batch and elsewhere:
         raise UsageError(f"--out measures files: give {elsewhere[0]} without it, or fetch it first")
+    folders = [each for each in videos if isinstance(each, Path) and each.is_dir()]
+    if folders and not batch:
+        raise UsageError(f"{shown(folders[0])} is a folder, which needs --out RESULTS")
     if sum(video.address == STDIN for video in elsewhere) > 1:
         raise UsageError("- can be given once: standard input holds one video")
     named: dict[str, Path | Elsewhere] = {}

@@ -131,3 +131,9 @@ def test_videos_that_do_not_go_together() -> None:
         check_videos([Elsewhere("-"), Elsewhere("-")], None, batch=False)
     with pytest.raises(UsageError, match="or a language like en"):
         check_videos([url], "klingon", batch=False)
+
+
+def test_a_folder_is_for_many_videos(tmp_path: Path) -> None:
+    check_videos([tmp_path], None, batch=True)
+    with pytest.raises(UsageError, match="is a folder, which needs --out RESULTS"):
+        check_videos([Path("a.mp4"), tmp_path], None, batch=False)
