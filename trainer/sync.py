@@ -101,7 +101,7 @@ def _parser() -> ArgumentParser:
         ("json", "write everything, curves included"),
         ("csv", "write one row per track"),
         ("plot", "draw the curves, as PNG"),
-        ("fix", "write a copy of the one video, its sound in place; nothing where it is in sync"),
+        ("fix", "write a copy of the one video, its sound in place; none if at most a frame off"),
     ):
         parser.add_argument(f"--{option}", type=cli.file_name, help=words)
     parser.add_argument(

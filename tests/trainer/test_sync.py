@@ -299,9 +299,9 @@ def test_a_mended_copy_is_measured_again(
     status, said, _ = run(5, 0)
     assert status == 0 and "200 ms later (+5 frames); measured again" in said and out.exists()
     assert f"wrote {out}" in said
-    status, said, _ = run(1, 0)
-    assert "40 ms later (+1 frame); measured again" in said
     copy = out.read_bytes()
+    status, said, _ = run(1)  # which may be the error of the measurement
+    assert status == 0 and "in sync within a frame" in said and out.read_bytes() == copy
     status, said, wrong = run(5, 5)
     assert status == 1 and "still off: audio is 200 ms early" in wrong
     assert "out.mp4 was not written" in wrong and f"wrote {out}" not in said

@@ -42,8 +42,8 @@ def add_batch_options(parser: Any) -> None:
         ),
         (
             "fix-dir",
-            "with --out: a folder of copies, sound in place, of all videos that are off and can be "
-            "trusted, each measured again; mends.csv says what was done",
+            "with --out: a folder of copies, sound in place, of all videos that are off by more "
+            "than a frame and can be trusted, each measured again; mends.csv says what was done",
         ),
     ):
         batch.add_argument(f"--{option}", type=cli.file_name, metavar="DIR", help=words)

@@ -55,7 +55,7 @@ def mend(
         return mended_row(FAILED, video.clash)
     try:
         if plan_mend(tracks) == 0:
-            return mended_row(IN_SYNC, "in sync, so nothing was written")
+            return mended_row(IN_SYNC, "in sync within a frame, so nothing was written")
     except SyncError as error:
         return mended_row(NOT_MENDED, first_line(error))
     mark = mark_of(batch.hidden, target)

@@ -39,18 +39,24 @@ class _Part:
 def plan_mend(tracks: list[TrackResult]) -> int | Course:
     """What mends a video: frames by which all of its sound is to be later, or a course.
 
+    0 where it is in sync within a frame all along: so much is the error of the measurement, and a
+    copy could be worse.
+
     Raises:
         SyncError: nothing can be trusted, tracks disagree, or a change is not certain enough; says
             why.
     """
     if not any(track.followed for track in tracks):
         offsets = [track.offset_frames for track in tracks if track.trusted]
+        if offsets and max(map(abs, offsets)) <= TOLERANCE:
+            return 0
         if not offsets or max(offsets) - min(offsets) <= TOLERANCE:
             return offset_to_mend(tracks)
     parts = _checked(tracks)
     lines = tuple(part.line for part in parts)
     if len(lines) == 1 and lines[0].growth == 0:
-        return round(lines[0].early * FPS)
+        moved = round(lines[0].early * FPS)
+        return 0 if abs(moved) <= TOLERANCE else moved
     (only, *more) = parts
     ends = (only.line.at(only.begin), only.line.at(only.end))
     if not more and max(map(abs, ends)) * FPS <= _IN_SYNC:

@@ -28,8 +28,8 @@ class Mended:
     """What became of a mend.
 
     Attributes:
-        moved_frames: by which the sound is later in the copy; 0: in sync, so nothing was written;
-            None: it was put in its place piece by piece.
+        moved_frames: by which the sound is later in the copy; 0: in sync within a frame, so nothing
+            was written; None: it was put in its place piece by piece.
         lacking: what the copy lacks of the video, in words.
         tracks: of the copy, measured again.
         left_out: tracks of it that could not be measured and why, in words.
@@ -68,7 +68,7 @@ def mend_video(
     """Write a copy of a video with its sound in place, measured again; kept only if that agrees.
 
     Where one shift mends it nothing is encoded anew; where its offset jumps or drifts its sound is.
-    Where the sound is in place already nothing is written.
+    Where the sound is in place within a frame already nothing is written.
 
     Args:
         out: .mp4, .m4v, .mov, .mkv or .webm; an existing file is overwritten, the video never.
@@ -160,7 +160,7 @@ def print_mended(mended: Mended, out: Path, console: Console) -> None:
     """What was done, and what the copy is found to be; on standard error what it lacks."""
     moved = mended.moved_frames
     if moved == 0:
-        console.print("--fix: in sync, nothing to mend, so nothing was written")
+        console.print("--fix: in sync within a frame, nothing to mend, so nothing was written")
     if not (mended.tracks or mended.left_out):
         return
     done = "; ".join([done_in_words(mended), *mended.encoded])

@@ -49,6 +49,14 @@ def test_a_drift_becomes_a_line_and_jumps_with_it_too() -> None:
     assert plan_mend([following(part(0, 1496, -0.4, 0.4), ppm=530.0)]) == 0
 
 
+def test_what_is_in_sync_within_a_frame_is_not_mended() -> None:
+    assert plan_mend([track_result(1)]) == plan_mend([track_result(-1), track_result(1)]) == 0
+    assert plan_mend([track_result(1, 5.0), track_result(2, 8.0)]) == 2
+    course = plan_mend([following(part(0, 248, 1), part(248, 496, 5))])  # the whole needs it
+    assert isinstance(course, Course)
+    assert [round(line.early * 25) for line in course.lines] == [1, 5]
+
+
 def test_shots_of_their_own_offsets_follow_one_another() -> None:
     one = replace(track_result(3), start_seconds=0.0, end_seconds=6.0)
     two = replace(track_result(-2), start_seconds=6.0, end_seconds=12.0)
