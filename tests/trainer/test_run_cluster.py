@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from data_tools.packing import pack
 from data_tools.plan import PackOptions
@@ -22,7 +23,10 @@ from runs import REPOSITORY, command, train_rows
 from servers import s3_serving, serving
 from trainer.data.dataset import Dataset
 from trainer.data.sampler import TrainSampler
+from trainer.model.syncnet import SyncNet
 from trainer.train import checkpoint
+from trainer.train.distributed import Processes
+from two_processes import validated
 
 # Reads lines: {"kind", "said", ...}; prints the number of the process that does it. A number is
 # that of a process whose exit status is printed, null while it lives.
@@ -88,6 +92,17 @@ def watcher(said, rank, port, ends):
         time.sleep(ends[rank])
     distributed.leave()
 
+def shared(said, work, rank, port, given):
+    redirect(said)
+    os.environ.update(
+        RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE="2", MASTER_ADDR="127.0.0.1",
+        MASTER_PORT=str(port),
+    )
+    import two_processes
+    processes = distributed.setup("cpu")
+    getattr(two_processes, work)(processes, **given)
+    distributed.leave()
+
 def redirect(said):
     os.dup2(os.open(said, os.O_WRONLY | os.O_CREAT | os.O_APPEND), 1)
     os.dup2(1, 2)
@@ -117,7 +132,8 @@ class Starter:
     """Starts processes that have the libraries already."""
 
     def __init__(self) -> None:
-        environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"}
+        ours = f"{REPOSITORY}{os.pathsep}{Path(__file__).parent}"
+        environment = {**os.environ, "PYTHONPATH": ours, "OMP_NUM_THREADS": "1"}
         self._process = subprocess.Popen(
             [sys.executable, "-c", _STARTER],
             env=environment,
@@ -214,6 +230,29 @@ def test_who_computes_hears_of_a_lost_process_in_seconds(
             assert "Traceback" not in text and text.count("\n") == 1
         else:
             assert "is gone" not in text
+
+
+def by_two(starter: Starter, folder: Path, work: str, **given: Any) -> list[Any]:
+    """What two processes of one training (`two_processes`) have found."""
+    port, said = free_port(), [folder / f"{work}-{rank}" for rank in range(2)]
+    given = {name: str(value) for name, value in given.items()} | {"folder": str(folder)}
+    started = [
+        starter.start("shared", said[rank], work=work, rank=rank, port=port, given=given)
+        for rank in range(2)
+    ]
+    assert [starter.wait(each, 60) for each in started] == [0, 0], said[0].read_text()
+    return [torch.load(folder / f"{work}-{rank}.pt", weights_only=True) for rank in range(2)]
+
+
+def test_a_validation_measures_one_network_the_one_that_is_saved(
+    starter: Starter, shards_folder: Path, tmp_path: Path
+) -> None:
+    """Batch norm has seen other samples in each process since its buffers were last alike."""
+    (figures, saved), other = by_two(starter, tmp_path, "validate", shards=shards_folder)
+    assert other[0] == figures and all(torch.equal(other[1][k], v) for k, v in saved.items())
+    model = SyncNet("small")
+    model.load_state_dict(saved)
+    assert validated(shards_folder, model, Processes()) == pytest.approx(figures)
 
 
 SENTENCE = "another process of this training is gone"

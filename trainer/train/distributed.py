@@ -1,7 +1,7 @@
 """One process or several: what torchrun's environment says, and the few collectives needed."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, TypeVar
@@ -85,6 +85,15 @@ class Processes:
             raise Elsewhere
         result: T = value
         return result
+
+    def as_first(self, tensors: Iterable[torch.Tensor]) -> None:
+        """Give tensors of the training's device the first process's values, in place.
+
+        Every process must call it, with tensors of the same shapes and types in the same order.
+        """
+        if self.world > 1:
+            for tensor in tensors:  # the default group's: NCCL where they lie on GPUs
+                dist.broadcast(tensor, 0)
 
     def barrier(self) -> None:
         """Wait until all processes are here."""

@@ -206,8 +206,12 @@ class Validation:
         loss (over all shifts); genuine_distance and false_distance (means); auc; accuracy_k5 and
         accuracy_k15 (share of offsets within +-1 frame over +-15, shifts outside the clip masked;
         chance is 3/31); segments and clips measured. Those of each set are then in `by_set`.
+
+        The model's buffers become those of the first process: each has seen other samples since
+        they were last alike, and it is the first one's that are saved.
         """
         clock.interrupt()
+        self._processes.as_first(model.buffers())
         model.eval()
         device = next(model.parameters()).device
         parts: list[_Part] = []
