@@ -26,7 +26,7 @@ from trainer.data.sampler import TrainSampler
 from trainer.model.syncnet import SyncNet
 from trainer.train import checkpoint
 from trainer.train.distributed import Processes
-from two_processes import validated
+from two_processes import stepped, validated
 
 # Reads lines: {"kind", "said", ...}; prints the number of the process that does it. A number is
 # that of a process whose exit status is printed, null while it lives.
@@ -253,6 +253,19 @@ def test_a_validation_measures_one_network_the_one_that_is_saved(
     model = SyncNet("small")
     model.load_state_dict(saved)
     assert validated(shards_folder, model, Processes()) == pytest.approx(figures)
+
+
+def test_a_step_of_two_processes_is_that_of_the_whole_batch(
+    starter: Starter, tmp_path: Path
+) -> None:
+    """But for batch norm; they have unequally many false pairs, or genuine ones."""
+    one, other = by_two(starter, tmp_path, "steps")
+    alone, (_, fresh) = stepped(Processes()), one["fresh"]
+    assert torch.equal(alone.pop("fresh")[1], fresh)
+    for name, (loss, weights) in alone.items():
+        assert one[name][0] == other[name][0] == pytest.approx(loss, rel=1e-5), name
+        assert torch.equal(one[name][1], other[name][1])
+        assert (weights - one[name][1]).norm() < 1e-3 * (weights - fresh).norm(), name
 
 
 SENTENCE = "another process of this training is gone"

@@ -27,7 +27,8 @@ class Pairs:
         genuine_BKL, false_BKL: bool; at most one genuine pair in each row and column.
         strange_BKBL: bool, which lips of one sample are false with which sound of another; None
             where samples are not compared with each other. Only "infonce" heeds it.
-        genuine_of, false_of: scalars, how many pairs the means are of; None: those of this batch.
+        genuine_of, false_of: positive scalars, how many pairs the means are of; None: those of
+            this batch.
     """
 
     genuine_BKL: torch.Tensor
@@ -38,7 +39,15 @@ class Pairs:
 
     def as_part_of(self, whole: "Pairs") -> "Pairs":
         """The same pairs, some of the pairs of `whole`."""
-        return replace(self, genuine_of=whole.genuine_BKL.sum(), false_of=whole.false_BKL.sum())
+        return self.of(whole.counts().clamp(min=1))
+
+    def counts(self) -> torch.Tensor:
+        """(2,) int64: how many pairs are genuine, and how many false."""
+        return torch.stack([self.genuine_BKL.sum(), self.false_BKL.sum()])
+
+    def of(self, counts: torch.Tensor) -> "Pairs":
+        """The same pairs, with means over so many genuine and false ones: (2,), positive."""
+        return replace(self, genuine_of=counts[0], false_of=counts[1])
 
 
 def labelled(label_B: torch.Tensor) -> Pairs:
@@ -87,8 +96,8 @@ def masked_mean(
 
     With `of`, the share of these values in a mean over so many, of which the others are elsewhere.
     """
-    count = chosen.sum() if of is None else of
-    return torch.where(chosen, values, 0).sum() / count.clamp(min=1)
+    count = chosen.sum().clamp(min=1) if of is None else of
+    return torch.where(chosen, values, 0).sum() / count
 
 
 def distance(lips: torch.Tensor, sound: torch.Tensor) -> torch.Tensor:

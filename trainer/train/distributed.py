@@ -86,6 +86,17 @@ class Processes:
         result: T = value
         return result
 
+    def total(self, counts: torch.Tensor) -> torch.Tensor:
+        """Elementwise sum over all processes, on the training's device; waits for no GPU.
+
+        Every process must call it, with a tensor of the same shape and type.
+        """
+        if self.world == 1:
+            return counts
+        counts = counts.clone()
+        dist.all_reduce(counts)  # the default group's: NCCL where it lies on a GPU
+        return counts
+
     def as_first(self, tensors: Iterable[torch.Tensor]) -> None:
         """Give tensors of the training's device the first process's values, in place.
 

@@ -45,7 +45,8 @@ class TrainStep:
         config: model, loss, optimizer and pairing.
         device: where to compute; batches lie there.
         total: steps of the whole training, for the schedule of the learning rate.
-        processes: gradients are means over all of them.
+        processes: gradients are means over all of them, of a loss that is each one's share in the
+            loss of the whole batch.
         min_shift_at: the smallest shift of false pairs at a step ("multiway" only); default:
             config.data.nearest.
         guard: looks at the embeddings of each step (of its last part), if given.
@@ -75,6 +76,10 @@ class TrainStep:
         self.config, self.device, self.total = config, device, total
         self._min_shift_at = min_shift_at or (lambda step: config.data.nearest)
         self._guard = guard
+        # Where processes have unequally many pairs, and the loss heeds how many there are.
+        uneven = config.data.pairing == "independent" or config.data.skip_quiet
+        several = processes is not None and processes.world > 1
+        self._among = processes if several and uneven and config.loss.name != "infonce" else None
         preset = PRESETS[config.model.name]
         margin = preset.margin if config.loss.margin is None else config.loss.margin
         torch.manual_seed(config.train.seed)
@@ -93,7 +98,7 @@ class TrainStep:
         decay = config.train.average
         self.average = average(self.model, decay) if decay else None
         self._parallel: nn.Module = self.model
-        if processes is not None and processes.world > 1:
+        if several:
             self._share_gradients()
         if config.train.compile:
             compile_forward(self._parallel)
@@ -238,13 +243,21 @@ class TrainStep:
         return lips.reshape(samples, -1, width), sound.reshape(samples, -1, width)
 
     def pairs(self, batch: Batch, step: int) -> Pairs:
-        """Which pairs of the batch are genuine and which false, on the device."""
+        """Which pairs of the batch are genuine and which false, on the device.
+
+        Of several processes, all must call it: they add up how many pairs they have.
+        """
         pairs = self._pairs(batch.segments, batch.quiet_NA, step)
         if self.config.loss.others:  # multiway; of a part, the others of that part
             pairs = replace(pairs, strange_BKBL=self._strange(batch))
-        if batch.whole is None:
-            return pairs
-        return pairs.as_part_of(self._pairs(batch.whole.segments, batch.whole.quiet_NA, step))
+        own = pairs
+        if batch.whole is not None:
+            own = self._pairs(batch.whole.segments, batch.whole.quiet_NA, step)
+        if self._among is not None:
+            # the mean over processes of sums over so many pairs is the mean over all pairs
+            total = self._among.total(own.counts()).clamp(min=1)
+            return pairs.of(total / self._among.world)
+        return pairs if batch.whole is None else pairs.as_part_of(own)
 
     def _pairs(self, segments: Segments, quiet_NA: NDArray[np.bool_], step: int) -> Pairs:
         data, samples = self.config.data, len(segments)
