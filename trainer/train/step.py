@@ -336,15 +336,18 @@ class TrainStep:
             torch.cuda.set_rng_state(cuda_rng, self.device)
 
     def _apply_given_lr(self) -> None:
-        """Let the settings' learning rate and weight decay hold instead of the checkpoint's."""
+        """Let the settings' rates, schedule and length hold instead of the checkpoint's.
+
+        The first step's rate among them, which the checkpoint was given by its own run's length.
+        """
         config, schedule = self.config.train, self.schedule
         rates = [self._rate(kind) for kind in self._kinds]
+        factor = lr_factor(schedule.last_epoch, config, self.total)
         for group, rate in zip(self.optimizer.param_groups, rates, strict=True):
             group["weight_decay"] = config.weight_decay
-            if group["initial_lr"] != rate:
-                group["initial_lr"] = rate
-                group["lr"] = rate * lr_factor(schedule.last_epoch, config, self.total)
+            group["initial_lr"], group["lr"] = rate, rate * factor
         schedule.base_lrs = [*rates]
+        schedule._last_lr = [group["lr"] for group in self.optimizer.param_groups]
 
     @property
     def _bare_loss(self) -> nn.Module:

@@ -123,6 +123,28 @@ def test_a_saved_step_goes_on_to_the_bit(tmp_path: Path) -> None:
         assert torch.equal(value, state["model"][name])
 
 
+def test_a_longer_schedule_holds_from_the_first_step_after_a_resume(tmp_path: Path) -> None:
+    def rates(step: TrainStep) -> list[float]:
+        step.optimizer.step()
+        step.schedule.step()
+        return [step.optimizer.param_groups[0]["lr"], *step.schedule.get_last_lr()]
+
+    config = Config(train=Train(warmup_steps=2, lr=1e-3))
+    step = TrainStep(config, CPU, 4)
+    for _ in range(4):
+        last = rates(step)
+    assert last == [0.0, 0.0]
+    progress = {"step": 4, "best": 0.5, "seconds": 1.0, "quarantine": {}}
+    torch.save({**step.state_dict(), **progress, "config": config.as_dict()}, tmp_path / "last.pt")
+    for total in (4, 40):
+        again = TrainStep(config, CPU, total)
+        again.load_state_dict(checkpoint.resume(tmp_path / "last.pt"))
+        wanted = 1e-3 * lr_factor(4, config.train, total)
+        assert again.optimizer.param_groups[0]["lr"] == wanted == again.schedule.get_last_lr()[0]
+        assert wanted > 9e-4 or total == 4
+        assert rates(again)[0] == 1e-3 * lr_factor(5, config.train, total)
+
+
 def test_the_learning_rate_rises_then_falls() -> None:
     config = Train(warmup_steps=4)
     factors = [lr_factor(step, config, 20) for step in range(21)]
