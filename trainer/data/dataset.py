@@ -108,6 +108,11 @@ class Dataset:
         columns = self._columns - COLUMNS_PER_FRAME * self._skip_sound
         return window_counts(self.frames - self._skip_frames, columns)
 
+    @property
+    def early(self) -> NDArray[np.int64]:
+        """(clips,) int64, by how many frames `keep` says that each clip's sound is early."""
+        return np.asarray(self._skip_frames - self._skip_sound)
+
     def __len__(self) -> int:
         return len(self.frames)
 

@@ -42,6 +42,36 @@ class _Misfit(Exception):
     """What is wrong with an entry, as a clause that begins with the entry's name."""
 
 
+_Digest = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}\Z")]
+
+
+@dataclass(frozen=True)
+class SplitClips:
+    """What identifies the clips of a split.
+
+    Attributes:
+        sizes: digest of the clips, frames and bytes of each shard.
+        hashes: digest of the shards' hashes; None: an older set, which has none.
+    """
+
+    sizes: _Digest
+    hashes: _Digest | None
+
+
+@dataclass(frozen=True)
+class SetClips:
+    """What identifies the clips that a run takes of a set.
+
+    Attributes:
+        train, val: of the splits.
+        used: digest of the windows of each training clip, and by how much it is moved.
+    """
+
+    train: SplitClips
+    val: SplitClips
+    used: _Digest
+
+
 @dataclass(frozen=True)
 class Progress:
     """How far a run had come.
@@ -52,6 +82,7 @@ class Progress:
         seconds: that it has taken.
         quarantine: clip (`Dataset.name`) -> step from which on it is left out.
         init: the weights that it began with, if not with random ones.
+        clips: of each set; None: a run of an earlier version.
     """
 
     step: Count
@@ -59,6 +90,7 @@ class Progress:
     seconds: Annotated[float, Meta(ge=0, le=1e10)]
     quarantine: dict[str, Count]
     init: Origin | None = None
+    clips: list[SetClips] | None = None
 
 
 @dataclass(frozen=True)
@@ -186,7 +218,7 @@ def resume(path: Path) -> Resumed:
         CheckpointError: as `load`; or how far the run had come is nonsense.
     """
     state = load(path)
-    names = ("step", "best", "seconds", "quarantine", "init")
+    names = ("step", "best", "seconds", "quarantine", "init", "clips")
     try:
         progress = convert({name: state[name] for name in names if name in state}, Progress)
     except RecordError as error:

@@ -5,6 +5,7 @@ from typing import Any
 from trainer.config.crops import crop_of
 from trainer.train import checkpoint
 from trainer.train.ending import end_blown_up
+from trainer.train.same_clips import state_of
 from trainer.train.setup import Opened
 
 
@@ -14,6 +15,7 @@ class Saver:
     def __init__(self, opened: Opened) -> None:
         self._opened = opened
         self._crop = crop_of(opened.config.data.folders)
+        self._clips = state_of(opened.dataset)
         self._told = False  # that the weights are no numbers
 
     def save(self, step: int, best_accuracy: float, best: bool = False) -> None:
@@ -69,6 +71,7 @@ class Saver:
             "best": best,
             "seconds": self._opened.seconds(),
             "quarantine": quarantine,
+            "clips": self._clips,
             "config": self._opened.config.as_dict(),
         }
         # Only where it is known: other checkpoints are what they have always been.

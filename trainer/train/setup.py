@@ -40,6 +40,7 @@ from trainer.train.fetching import fetching
 from trainer.train.guard import Guard
 from trainer.train.peers import watching
 from trainer.train.resume import first_step, open_folder
+from trainer.train.same_clips import check_same_clips
 from trainer.train.sets import (
     check_share,
     make_sampler,
@@ -161,6 +162,7 @@ def _open(
     total = config.train.total(sampler.steps_per_epoch)
     start = first_step(resumed, sampler, total)
     say = partial(console.print, highlight=False, soft_wrap=True)
+    check_same_clips(resumed, dataset, say)
     weights = open_start(config.model, resumed, processes, say)
     requests = _requests(sampler, options.overfit, processes)
     block_steps = sampler.block_steps if config.data.order == "blocks" else None
