@@ -182,7 +182,7 @@ def test_a_training_that_fails_has_said_why_itself(
 
 @pytest.mark.slow
 def test_the_loop_trains_scores_and_trains_on_what_is_kept(
-    shards_folder: Path, tmp_path: Path
+    shards_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "out"
     args = ["--data.shards", str(shards_folder), "--out", str(out), "--reject-share", "0.3"]
@@ -197,6 +197,10 @@ def test_the_loop_trains_scores_and_trains_on_what_is_kept(
     before = (out / "round-2" / "run" / "best.pt").stat().st_mtime_ns
     assert main(args) == 0  # nothing is done again
     assert (out / "round-2" / "run" / "best.pt").stat().st_mtime_ns == before
+    assert main([*args, "--train.epochs", "2"]) == 2
+    assert "round-1/run was trained with train.epochs 1, not 2" in capsys.readouterr().err
+    assert main([*args, "--reject-share", "0.1"]) == 2
+    assert "keeps or moves other training clips of" in capsys.readouterr().err
 
 
 @pytest.mark.slow

@@ -13,17 +13,32 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from rich.console import Console
+
 from data_tools.atomic import remove_partials, write_json
+from data_tools.errors import UsageError
 from data_tools.mirror import argument_of
 from data_tools.records import Count, read_record
 from data_tools.workers import PARENT
+from trainer.config.command import parse, saved_config
 from trainer.config.settings import NO_MANIFEST
 from trainer.score.verdicts import KEEP_FILE, RefineError, VerdictOptions, score_and_judge
 from trainer.train import checkpoint
+from trainer.train.checkpoint import Resumed
+from trainer.train.same_clips import other_clips
+from trainer.train.sets import open_dataset
 
 RESULT = "refine.json"
 # What a refinement says to `trainer.run` itself.
 OWN_OPTIONS = ("--run.dir", "--resume", "--data.manifest", "--data.clips")
+# Settings that say where files lie and how fast it goes, not which network comes of it.
+_FREE = {
+    "data": (
+        "shards", "local", "local_gb", "clips", "manifest", "threads", "ready", "decode_device",
+        "decoder", "cache", "cache_gb", "hw_decoder_load",
+    ),
+    "train": ("device", "compile", "deterministic", "accumulate"),
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -111,7 +126,10 @@ def refine(
 
     Raises:
         RefineError: a training failed; and as `score_and_judge`.
+        UsageError: a training that is there, done or not, is of other options or labels.
     """
+    for number in range(1, rounds + 1):
+        check_options(sets, round_folder(folder, number) / "run", training)
     remove_partials(folder, RESULT)  # of one that was killed
     summary: list[dict[str, Any]] = []
     manifest: Path | None = None
@@ -146,16 +164,62 @@ def training_arguments(
     Args:
         manifest: keep.csv of the set to be refined.
     """
+    own = ["--run.dir", str(run), "--resume", "auto"]
+    return [*training, *_data_arguments(sets, manifest), *own]
+
+
+def _data_arguments(sets: Sets, manifest: Path | None) -> list[str]:
     folders = [argument_of(folder) for folder in (sets.shards, *sets.beside)]
-    own = ["--data.shards", *folders, "--run.dir", str(run), "--resume", "auto"]
+    own = ["--data.shards", *folders]
     if manifest is not None:
         own += ["--data.manifest", str(manifest), *(NO_MANIFEST for _ in sets.beside)]
-    return [*training, *own]
+    return own
+
+
+def check_options(sets: Sets, run: Path, training: Sequence[str]) -> None:
+    """Refuse a training, done or stopped, that was begun with other options than `training`.
+
+    Raises:
+        UsageError: names the setting and the way out.
+        CheckpointError: what it saved is damaged.
+    """
+    if (saved := _saved(run)) is None:
+        return
+    before = saved_config(saved.path, saved.state).as_dict()
+    now = parse([*training, *_data_arguments(sets, None)])[0].as_dict()
+    for group in ("data", "model", "loss", "augment", "train"):
+        for name, value in now[group].items():
+            if name not in _FREE.get(group, ()) and value != before[group][name]:
+                raise UsageError(
+                    f"{run} was trained with {group}.{name} {before[group][name]}, not {value}: "
+                    "give the options of before or another --out, or delete it to train anew"
+                )
+
+
+def _check_labels(sets: Sets, run: Path, manifest: Path | None, training: Sequence[str]) -> None:
+    """Refuse a training, done or stopped, on other clips or other labels of them."""
+    if (saved := _saved(run)) is None or saved.progress.clips is None:
+        return
+    config, _ = parse([*training, *_data_arguments(sets, manifest)])
+    what = other_clips(open_dataset(config, Console(quiet=True)), saved.progress.clips)
+    if what is not None:
+        raise UsageError(
+            f"{what} those {run} was trained with: give another --out, or delete it to train anew"
+        )
+
+
+def _saved(run: Path) -> Resumed | None:
+    """What a training last saved; None where it has saved nothing yet."""
+    for name in (checkpoint.LAST, checkpoint.BEST):
+        if (run / name).exists():
+            return checkpoint.resume(run / name)
+    return None
 
 
 def _train(sets: Sets, run: Path, manifest: Path | None, training: list[str]) -> Path:
     """Train in a process of its own, going on where one was stopped; returns the best weights."""
     best = run / checkpoint.BEST
+    _check_labels(sets, run, manifest, training)
     if _finished(run):
         return best
     arguments = training_arguments(sets, run, training, manifest)

@@ -1,7 +1,7 @@
 """Whether a run goes on with the clips that it began with: what a checkpoint says of each set."""
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -66,23 +66,24 @@ def check_same_clips(resumed: Resumed | None, dataset: Dataset, say: Callable[[s
             "on: that these are the same is not checked"
         )
         return
-    # as many as there are sets: that was compared before
-    for folder, now, before in zip(
-        dataset.folders, clips_of(dataset), resumed.progress.clips, strict=False
-    ):
-        if not _same(now.train, before.train):
-            what = f"{folder} holds other training clips than"
-        elif not _same(now.val, before.val):
-            what = f"{folder} holds other validation clips than"
-        elif now.used != before.used:
-            what = f"data.manifest keeps or moves other training clips of {folder} than"
-        else:
-            continue
+    if what := other_clips(dataset, resumed.progress.clips):
         raise UsageError(
             f"{what} those {resumed.path} was trained with: the samples would not go on where they "
             "stopped, nor could accuracies be compared. Give the clips of before, or begin a run "
             f"of its own with these weights: --model.init {resumed.path} and another run.dir"
         )
+
+
+def other_clips(dataset: Dataset, before: Sequence[SetClips]) -> str | None:
+    """What is another than in the same number of sets `before`: "... other ... than"; or None."""
+    for folder, now, each in zip(dataset.folders, clips_of(dataset), before, strict=False):
+        if not _same(now.train, each.train):
+            return f"{folder} holds other training clips than"
+        if not _same(now.val, each.val):
+            return f"{folder} holds other validation clips than"
+        if now.used != each.used:
+            return f"data.manifest keeps or moves other training clips of {folder} than"
+    return None
 
 
 def _same(now: SplitClips, before: SplitClips) -> bool:
