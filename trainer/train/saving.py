@@ -9,6 +9,20 @@ from trainer.train.same_clips import state_of
 from trainer.train.setup import Opened
 
 
+def barred(opened: Opened) -> dict[str, int]:
+    """The clips in quarantine on any process, by name, each with the first step without it.
+
+    Every process must call it. While a run goes on, a clip is left out where its fault was met:
+    the others go on with its whole frames, until they resume from a checkpoint that names it.
+    """
+    everywhere: dict[str, int] = {}
+    for each in opened.processes.gather(dict(opened.loader.quarantine)):
+        for clip, since in each.items():
+            name = opened.dataset.name(clip)
+            everywhere[name] = min(since, everywhere.get(name, since))
+    return everywhere
+
+
 class Saver:
     """Writes the checkpoints of a run; every process calls it, the first writes."""
 
@@ -33,9 +47,7 @@ class Saver:
             OSError: the checkpoint cannot be written.
         """
         opened = self._opened
-        quarantine: dict[str, int] = {}
-        for barred in opened.processes.gather(dict(opened.loader.quarantine)):
-            quarantine |= {opened.dataset.name(clip): since for clip, since in barred.items()}
+        quarantine = barred(opened)
 
         def write() -> bool:
             state = self._state(step, best_accuracy, quarantine)

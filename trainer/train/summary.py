@@ -12,6 +12,7 @@ from data_tools.progress import progress
 from data_tools.versions import versions
 from trainer.model.syncnet import parameter_count
 from trainer.train import checkpoint, display, timing
+from trainer.train.saving import barred
 from trainer.train.setup import Opened, open_validation
 from trainer.train.stop import StopRequest
 from trainer.train.timing import StepClock
@@ -44,7 +45,7 @@ def finish(opened: Opened, scores: Scores, finished: bool, stop: StopRequest) ->
     Returns:
         What summary.json holds.
     """
-    quarantined = len(opened.loader.quarantine)
+    quarantined = len(barred(opened))
     opened.loader.close()
     if finished and not any(opened.processes.gather(bool(stop))):
         scores = scores | _evaluate(opened, stop)

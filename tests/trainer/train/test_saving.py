@@ -1,4 +1,4 @@
-"""A checkpoint says which crop its network was trained on, and every command compares it."""
+"""What a checkpoint says of its run: of which crop its pictures were, which clips are barred."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -16,6 +18,7 @@ from trainer.config.settings import Config
 from trainer.model.network import load_network
 from trainer.model.weights import read_crop
 from trainer.train import checkpoint
+from trainer.train.saving import barred
 
 
 def cropped(shards: Path, folder: Path, crop: str) -> Path:
@@ -24,6 +27,16 @@ def cropped(shards: Path, folder: Path, crop: str) -> Path:
     content = json.loads((folder / "manifest.json").read_text())
     (folder / "manifest.json").write_text(json.dumps(content | {"crop": crop}))
     return folder
+
+
+def test_a_clip_is_barred_from_the_first_step_that_any_process_met_its_fault_at() -> None:
+    everyone = [{3: 7, 1: 4}, {}, {3: 5}, {3: 9, 2: 6}]
+    opened: Any = SimpleNamespace(
+        processes=SimpleNamespace(gather=lambda own: everyone),
+        loader=SimpleNamespace(quarantine=everyone[0]),
+        dataset=SimpleNamespace(name=str),
+    )
+    assert barred(opened) == {"3": 5, "1": 4, "2": 6}
 
 
 def test_the_crop_of_the_shards_travels_with_the_weights(
