@@ -19,6 +19,7 @@ import torch
 
 from data_tools.packing import pack
 from data_tools.plan import PackOptions
+from data_tools.synth.clips import synthesize
 from runs import REPOSITORY, command, train_rows
 from servers import s3_serving, serving
 from trainer.data.dataset import Dataset
@@ -385,13 +386,15 @@ def test_killed_at_any_moment_a_run_from_buckets_has_the_samples_that_were_due(
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_machines_come_and_die_and_no_sample_is_lost(
-    starter: Starter, shards_folder: Path, clips_folder: Path, tmp_path: Path
+    starter: Starter, shards_folder: Path, tmp_path: Path
 ) -> None:
     """Two weighted sets; one machine, then two, then one: joined and killed in mid-epoch."""
-    pack(clips_folder, tmp_path / "other", PackOptions(ratios=(80, 10, 10), seed=5))
+    other = tmp_path / "other"  # of its own clips: no set may train on what another measures
+    synthesize(tmp_path / "clips", clips=12, seed=5, size=64, seconds=2.0, workers=1)
+    pack(tmp_path / "clips", other, PackOptions(ratios=(80, 10, 10)))
     run, (a, b) = tmp_path / "run", (tmp_path / "A", tmp_path / "B")
     argv = command(shards_folder, run, *ENDLESS, "--train.device", "cpu", "--resume", "auto")
-    argv[2:2] = [str(tmp_path / "other"), "--data.weights", "0.7", "0.3"]
+    argv[2:2] = [str(other), "--data.weights", "0.7", "0.3"]
     job = {"endpoint": f"127.0.0.1:{free_port()}", "argv": argv, "nodes": 1, "share": False}
 
     one = starter.start("agent", a, **job)
@@ -409,7 +412,7 @@ def test_machines_come_and_die_and_no_sample_is_lost(
     assert a.read_text().count(SENTENCE) == 1 and "failed to connect" not in a.read_text()
 
     given = [*samples(a, 1), *samples(a, 2), *samples(b, 2)]
-    per_epoch = check_order(given, (shards_folder, tmp_path / "other"))
+    per_epoch = check_order(given, (shards_folder, other))
     seen: dict[tuple[int, int], set[int]] = {}
     for step, rank, world, *_ in given:
         seen.setdefault((step, world), set()).add(rank)
