@@ -9,7 +9,6 @@ rate of this machine's best matrix product in float32.
 import sys
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 from statistics import median
 from typing import Any
 
@@ -26,17 +25,12 @@ from benchmarks.result import report
 from benchmarks.step import batch_of
 from trainer.config.settings import Config, Data, Loss, Model, Train
 from trainer.data.batch import Batch
+from trainer.model.device import has_bf16
 from trainer.model.syncnet import PRESETS
 from trainer.train.step import TrainStep
 from trainer.train.timing import StepClock
 
 CPU = torch.device("cpu")
-
-
-def multiplies_bf16() -> bool:
-    """Whether this processor multiplies bfloat16 by itself, as Linux says; else it is emulated."""
-    flags = Path("/proc/cpuinfo").read_text(encoding="utf-8").split()
-    return "amx_bf16" in flags or "avx512_bf16" in flags
 
 
 @dataclass(frozen=True)
@@ -85,6 +79,7 @@ WAYS = {
 }
 _BF16 = {
     "bfloat16": Way(bf16=True),
+    "bfloat16, channels last, fused": Way(channels_last=True, fused=True, bf16=True),
     "all four": Way(channels_last=True, planes=True, fused=True, bf16=True),
 }
 AS_IT_IS = "as it is"
@@ -92,7 +87,7 @@ AS_IT_IS = "as it is"
 
 def ways() -> dict[str, Way | None]:
     """By name; those in bfloat16 where the processor multiplies it. None: nothing is changed."""
-    return WAYS | (_BF16 if multiplies_bf16() else {}) | {AS_IT_IS: None}
+    return WAYS | (_BF16 if has_bf16(CPU) else {}) | {AS_IT_IS: None}
 
 
 def batch(recipe: Recipe) -> Batch:
@@ -108,11 +103,11 @@ def batch(recipe: Recipe) -> Batch:
 
 def step_of(recipe: Recipe, way: Way | None) -> TrainStep:
     """The trainer's own step, computed in a way; None: as it is."""
-    if way is None:
-        return TrainStep(recipe.config, CPU, total=1)
-    train = replace(recipe.config.train, precision="bf16" if way.bf16 else "fp32")
+    precision = "auto" if way is None else "bf16" if way.bf16 else "fp32"
+    train = replace(recipe.config.train, precision=precision)
     step = TrainStep(replace(recipe.config, train=train), CPU, total=1)
-    compute(step, way)
+    if way is not None:
+        compute(step, way)
     return step
 
 
@@ -210,7 +205,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _measure(args: Namespace) -> None:
-    figures = {"rows": measure(args.rounds, args.quick), "bf16": multiplies_bf16()}
+    figures = {"rows": measure(args.rounds, args.quick), "bf16": has_bf16(CPU)}
     report("cpu_step", figures, args.json, args.rounds, quick=args.quick)
 
 

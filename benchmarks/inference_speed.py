@@ -33,6 +33,7 @@ from data_tools.cli import whole
 from data_tools.errors import UserError
 from data_tools.mfcc import FPS, SAMPLES_PER_FRAME, mfcc
 from data_tools.synth.clips import render_clip
+from trainer.model.device import Precision
 from trainer.model.fold import fold
 from trainer.model.syncnet import SyncNet
 from trainer.score.embed import embed_lips, embed_sound
@@ -58,11 +59,11 @@ def published_model() -> SyncNet:
     return fold(model.eval())
 
 
-def ours(model: SyncNet, track: Track, bf16: bool = False) -> Embeddings:
+def ours(model: SyncNet, track: Track, precision: Precision = "fp32") -> Embeddings:
     """One pass over the track."""
     frames, audio = track
-    sound = embed_sound(model, mfcc(audio), bf16=bf16)
-    return embed_lips(model, [frames], bf16=bf16), sound
+    sound = embed_sound(model, mfcc(audio), precision=precision)
+    return embed_lips(model, [frames], precision=precision), sound
 
 
 def flops_per_window(model: SyncNet) -> int:
@@ -103,10 +104,10 @@ def speed(frames: int, rounds: int) -> dict[str, Any]:
     ways: dict[str, Callable[[], Embeddings]] = {
         "official": lambda: official.embed(state, bgr, track[1]),
         "ours": lambda: ours(model, track),
-        "ours, bf16": lambda: ours(model, track, bf16=True),
+        "ours, bf16": lambda: ours(model, track, "bf16"),
     }
-    for bf16 in (False, True):  # torch picks its kernels
-        ours(model, (track[0][:40], track[1][: 40 * SAMPLES_PER_FRAME]), bf16)
+    for precision in ("fp32", "bf16"):  # torch picks its kernels
+        ours(model, (track[0][:40], track[1][: 40 * SAMPLES_PER_FRAME]), precision)
     seconds: dict[str, list[float]] = {name: [] for name in ways}
     rates = [product_rate() for _ in range(3)][1:]
     for _ in range(rounds):
@@ -225,7 +226,7 @@ def readme(result: dict[str, Any]) -> str:
     peaks, by_length = result["peak_memory_mb"], result["sync_by_seconds"]
     names = {
         "ours": "**ours**, one pass",
-        "ours, bf16": "ours, `--bf16`",
+        "ours, bf16": "ours, `--precision bf16`",
         "official": "windows batched by 20",
     }
     rows = [

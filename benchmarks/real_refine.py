@@ -191,9 +191,9 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument(
         "--precision",
-        choices=("bf16", "fp32"),
-        default="bf16",
-        help="of the trainings; fp32 is faster on a processor that does not multiply bfloat16",
+        choices=("auto", "bf16", "fp32"),
+        default="auto",
+        help="of the trainings",
     )
     return run("real_refine", parser, argv, _measure, {"epochs": 1, "precision": "fp32"})
 

@@ -69,6 +69,20 @@ def times_drawn_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]
         yield
 
 
+@pytest.fixture(scope="session", autouse=True)
+def one_precision() -> Iterator[None]:
+    """Within a test's process a CPU computes in float32, whatever it could do.
+
+    So figures are the same on every machine; tests of bfloat16 ask for it. Commands in processes
+    of their own do as the machine does.
+    """
+    device = sys.modules.get("trainer.model.device")
+    with pytest.MonkeyPatch.context() as patch:
+        if device is not None:
+            patch.setattr(device, "_cpu_has_bf16", lambda: False)
+        yield
+
+
 @pytest.fixture(scope="session")
 def real_clips() -> Path:
     """The folder of real recordings; a test that asks for it is skipped where there is none."""

@@ -16,12 +16,15 @@ SMALL = [replace(recipe, batch_size=2) for recipe in list(RECIPES.values())[1:]]
 @pytest.mark.parametrize("recipe", SMALL)
 def test_every_way_gives_the_loss_of_the_step_as_it_is(recipe: Recipe) -> None:
     data = batch(recipe)
-    losses = {}
+    losses: dict[str, list[float]] = {}
     for name, way in {**WAYS, "as it is": None}.items():
         step = step_of(recipe, way)
-        for number in range(2):  # the second behind the optimizer
-            losses[name] = float(step(data, number, StepClock(CPU)))
-    assert all(loss == pytest.approx(losses["as it is"], rel=1e-3) for loss in losses.values())
+        losses[name] = [float(step(data, number, StepClock(CPU))) for number in range(2)]
+    first, second = losses["as it is"]
+    for one, other in losses.values():
+        assert one == pytest.approx(first, rel=1e-4)
+        # behind AdamW's first step, whose size heeds the sign of each gradient alone, however small
+        assert other == pytest.approx(second, rel=2e-2)
 
 
 def test_the_floor_is_the_multiplications_at_the_rate_of_a_product(

@@ -19,7 +19,7 @@ from trainer.score.options import MeasureOptions
 FORMAT = "syncnet-results/1"
 HIDDEN = ".syncnet"
 _TEMPORARY = "syncnet-batch-"
-_FREE = ("device", "bf16")  # options that may differ: a run may go on on another machine
+_FREE = ("device", "precision")  # options that may differ: a run may go on on another machine
 _NOT_OURS = "is not empty and was not made by syncnet --out; choose another folder"
 
 

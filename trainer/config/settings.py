@@ -238,7 +238,8 @@ class Train:
         average: Validate, keep as best and save a running average of the weights with this decay
             (0.998, say; Polyak averaging) beside the weights themselves; 0: none.
         seed: Of weights, order and draws.
-        precision: auto is bf16 on a GPU that computes in it (from Ampere, 2020, on), else fp32.
+        precision: auto is bf16 on a device that computes in it by itself (GPUs from Ampere, 2020,
+            on, CPUs with AVX512-BF16 or AMX), else fp32.
         device: auto is a GPU if there is one. Under torchrun each process takes a GPU of its own:
             cuda, without a number.
         compile: Let torch.compile make the model's forward and backward pass faster, on a GPU: the

@@ -3,11 +3,17 @@
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from typing import Literal, TypeAlias
 
 import torch
 
 from data_tools.errors import UsageError, UserError
 from data_tools.names import first_line
+
+# What a network computes in. auto: bfloat16 where the device does so by itself, else float32.
+Precision: TypeAlias = Literal["auto", "fp32", "bf16"]
 
 
 def find_device(asked: str, option: str) -> str:
@@ -34,14 +40,22 @@ def find_device(asked: str, option: str) -> str:
 
 
 def has_bf16(device: torch.device) -> bool:
-    """Whether a GPU computes in bfloat16 by itself; those that emulate it are slower than in fp32.
+    """Whether a device computes in bfloat16 by itself; emulating it is slower than float32.
 
-    False for a CPU: see `MeasureOptions.bf16`.
+    GPUs do from Ampere, 2020, on, and CPUs that have AVX512-BF16 or AMX, unless torch is kept from
+    such instructions (ATEN_CPU_CAPABILITY).
     """
     if device.type != "cuda":
-        return False
+        return device.type == "cpu" and _cpu_has_bf16()
     with torch.cuda.device(device):
         return torch.cuda.is_bf16_supported(including_emulation=False)
+
+
+@cache
+def _cpu_has_bf16() -> bool:
+    flags = Path("/proc/cpuinfo").read_text(encoding="utf-8").split()
+    allowed = torch.backends.cpu.get_cpu_capability().startswith("AVX512")
+    return allowed and ("avx512_bf16" in flags or "amx_bf16" in flags)
 
 
 def is_device_fault(error: RuntimeError) -> bool:

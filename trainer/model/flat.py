@@ -1,9 +1,10 @@
-"""The lip stream computed in two dimensions, as kernels for GPUs and for bfloat16 are fastest.
+"""The lip stream computed in two dimensions, as GPUs are fastest, and CPUs embedding in bfloat16.
 
 Behind the first layer no kernel spans more than one frame, and under the first the frames of a
 window are as good as channels. So every window becomes one picture of 5 C channels. The sums are
 the same; only the order of adding differs. A step of `syncnet` at 1,024 windows on an H200 takes
-half the time (benchmarks/results/gpu_suite.json, "steps"); in float32 on a CPU it is no faster.
+half the time (benchmarks/results/gpu_suite.json, "steps"); on a CPU it is faster in bfloat16 where
+no gradient is asked for, and only there.
 """
 
 from collections.abc import Iterable

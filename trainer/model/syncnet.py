@@ -82,7 +82,9 @@ class SyncNet(nn.Module):
     def lips(self, frames_BTHWC: torch.Tensor) -> torch.Tensor:
         """(B, T, H, W, C) uint8 frames, RGB or gray, T >= 5 -> (B, T - 4, D)."""
         dtype = _compute_dtype(frames_BTHWC.device)
-        if frames_BTHWC.is_cuda or dtype is not torch.float32:
+        half = dtype is not torch.float32
+        # on a CPU the backward pass is faster in three (benchmarks/cpu_step.py)
+        if frames_BTHWC.is_cuda or (half and not torch.is_grad_enabled()):
             x = flat_lips(self.netcnnlip, frames_BTHWC, dtype)
         else:
             # The permuted view is channels_last_3d already: converting the type keeps the layout.

@@ -18,7 +18,7 @@ from trainer.data.dataset import Dataset
 from trainer.data.loader import Loader, LoaderError
 from trainer.data.sampler import Segments
 from trainer.model.syncnet import SyncNet
-from trainer.score.embed import embed_sound, precision
+from trainer.score.embed import computing_in, embed_sound
 from trainer.score.scoring import track_distances, valid_shifts
 
 _RUN_FRAMES = (36, 12, WINDOW_FRAMES)  # each clip takes the longest that it can fill
@@ -147,7 +147,7 @@ def _embed(
                 if isinstance(error.__cause__, _NothingLeft):
                     break
                 raise
-            with torch.inference_mode(), precision(batch.frames_NRHWC.device):
+            with torch.inference_mode(), computing_in("auto", batch.frames_NRHWC.device):
                 lips = model.lips(batch.frames_NRHWC).float().cpu()
             rows = zip(
                 batch.segments.clip.tolist(), batch.segments.start.tolist(), lips, strict=True

@@ -22,7 +22,7 @@ from data_tools.mfcc import (
     column_count,
     mfcc,
 )
-from trainer.model.device import has_bf16
+from trainer.model.device import Precision, has_bf16
 from trainer.model.fold import fold as fold  # whoever embeds folds first
 from trainer.model.syncnet import SyncNet
 
@@ -39,13 +39,16 @@ _MFCC_COLUMNS = 1500  # computed at once; python_speech_features holds 10 kB a c
 
 
 def embed_lips(
-    model: SyncNet, pieces: Iterable[NDArray[np.uint8]], device: str = "cpu", bf16: bool = False
+    model: SyncNet,
+    pieces: Iterable[NDArray[np.uint8]],
+    device: str = "cpu",
+    precision: Precision = "auto",
 ) -> torch.Tensor:
     """Embeddings of every 5-frame window of one track: (T - 4, D) float32, (0, D) if T < 5.
 
     As `lip_pieces`, in one tensor.
     """
-    pieces_KD = list(lip_pieces(model, pieces, device, bf16))
+    pieces_KD = list(lip_pieces(model, pieces, device, precision))
     return torch.cat(pieces_KD) if pieces_KD else torch.empty(0, model.preset.embedding)
 
 
@@ -62,18 +65,16 @@ def lip_pieces(
     model: SyncNet,
     pieces: Iterable[NDArray[np.uint8]],
     device: str = "cpu",
-    bf16: bool = False,
-    exact: bool = False,
+    precision: Precision = "auto",
 ) -> Iterator[torch.Tensor]:
     """Embeddings of every 5-frame window of one track, some at a time.
 
     Args:
         model: folded or not, in evaluation mode, on `device`.
         pieces: the track's frames in order, as (n, H, W, C) uint8 arrays of any n, RGB or gray.
-        device: where the model is; a GPU that has bfloat16 computes in it.
-        bf16: a CPU does so, too. With AVX512-BF16 or AMX that is faster; embeddings then differ by
-            about a hundredth of their length, as they do on a GPU.
-        exact: compute in float32 on every device, whatever `bf16` says (no TF32 either).
+        device: where the model is.
+        precision: what to compute in; in bfloat16 embeddings differ by about a hundredth of their
+            length.
 
     Yields:
         (n, D) float32 on the CPU, T - 4 windows in all; nothing for fewer than five frames.
@@ -86,19 +87,22 @@ def lip_pieces(
         if len(frames) < WINDOW_FRAMES:
             continue
         batch = torch.from_numpy(frames)[None].to(target, non_blocking=True)
-        with precision(target, bf16, exact):
+        with computing_in(precision, target):
             embeddings_KD = model.lips(batch)[0].float().cpu()
         yield embeddings_KD
 
 
 def embed_sound(
-    model: SyncNet, features_TC: NDArray[np.float32], device: str = "cpu", bf16: bool = False
+    model: SyncNet,
+    features_TC: NDArray[np.float32],
+    device: str = "cpu",
+    precision: Precision = "auto",
 ) -> torch.Tensor:
     """Embeddings of every 20-column window, each 4 columns on: (T, 13) -> (windows, D) float32.
 
     As `sound_pieces`, in one tensor.
     """
-    pieces_KD = list(sound_pieces(model, features_TC, device, bf16))
+    pieces_KD = list(sound_pieces(model, features_TC, device, precision))
     return torch.cat(pieces_KD) if pieces_KD else torch.empty(0, model.preset.embedding)
 
 
@@ -107,8 +111,7 @@ def sound_pieces(
     model: SyncNet,
     features_TC: NDArray[np.float32],
     device: str = "cpu",
-    bf16: bool = False,
-    exact: bool = False,
+    precision: Precision = "auto",
 ) -> Iterator[torch.Tensor]:
     """Embeddings of every 20-column window of (T, 13) features, some at a time: (n, D) float32.
 
@@ -122,26 +125,21 @@ def sound_pieces(
     for first in range(0, count, _SOUND_WINDOWS):
         last = min(first + _SOUND_WINDOWS, count)
         part = features[COLUMNS_PER_FRAME * first : COLUMNS_PER_FRAME * (last - 1) + WINDOW_COLUMNS]
-        with precision(target, bf16, exact):
+        with computing_in(precision, target):
             embeddings_KD = model.sound(part[None])[0].float().cpu()
         yield embeddings_KD
 
 
 @contextmanager
-def precision(device: torch.device, bf16: bool = False, exact: bool = False) -> Iterator[None]:
-    """What a network computes in within: bfloat16 on a GPU that has it or if asked for, else fp32.
-
-    Args:
-        bf16: on a CPU as well.
-        exact: float32 on every device, without cuDNN's TF32 (a mantissa of 10 bits).
-    """
+def computing_in(precision: Precision, device: torch.device) -> Iterator[None]:
+    """What a network computes in within; fp32 is float32 on every device, without cuDNN's TF32."""
     with ExitStack() as stack:
-        if exact:
+        if precision == "fp32":
             cudnn = torch.backends.cudnn
             stack.callback(setattr, cudnn, "allow_tf32", cudnn.allow_tf32)
             cudnn.allow_tf32 = False
-        half = has_bf16(device) if device.type == "cuda" else bf16
-        stack.enter_context(torch.autocast(device.type, torch.bfloat16, enabled=half and not exact))
+        half = precision == "bf16" or (precision == "auto" and has_bf16(device))
+        stack.enter_context(torch.autocast(device.type, torch.bfloat16, enabled=half))
         yield
 
 

@@ -100,7 +100,7 @@ def _measure_track(
         options.max_shift,
         mode,
         network.device,
-        options.bf16,
+        options.precision,
     )
     frames = sum(row.frames for row in rows)
     speech = sum(row.frames * (row.speech or 0.0) for row in rows) / frames

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 from msgspec import Meta
 
 from trainer.model.calibration import Mode as Mode
+from trainer.model.device import Precision
 from trainer.model.network import Network
 from trainer.score.scoring import REACH
 
@@ -26,8 +27,9 @@ class MeasureOptions:
             the weights are calibrated for, else centred).
         max_shift: frames of 40 ms to search to either side, 1..500; memory and time grow with it.
         device: auto (default: a GPU if there is one), cpu or cuda[:n].
-        bf16: compute in bfloat16 on a CPU, too: faster where it has AVX512-BF16 or AMX. A GPU that
-            has bfloat16 uses it anyway. Not in parity mode, which is float32 on every device.
+        precision: what the network computes in: auto, bfloat16 where the device does so by itself
+            (GPUs from Ampere on, CPUs with AVX512-BF16 or AMX), else float32; fp32 or bf16 on every
+            device. Parity mode is float32 whatever it says.
         audio_stream: measure this audio stream: its number, counted from 0 as in FFmpeg's a:N, or
             its language, as en, eng or en-GB; a wrong one is answered by a list of those that there
             are (default: the one meant for everybody, no commentary, description or dubbing); --fix
@@ -39,7 +41,7 @@ class MeasureOptions:
     mode: Mode | None = None
     max_shift: Annotated[int, Meta(ge=1, le=500)] = REACH
     device: str = "auto"
-    bf16: bool = False
+    precision: Precision = "auto"
     audio_stream: int | str | None = None
 
 

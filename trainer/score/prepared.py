@@ -81,7 +81,7 @@ def _measure_part(
         options.max_shift,
         mode,
         network.device,
-        options.bf16,
+        options.precision,
     )
     speech = _speech(part.read, part.samples)
     start = part.begin / FPS

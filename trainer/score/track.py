@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from data_tools.errors import UserError
 from data_tools.mfcc import SAMPLES_PER_FRAME, WINDOW_FRAMES
 from data_tools.prefetch import ahead
+from trainer.model.device import Precision
 from trainer.model.syncnet import SyncNet
 from trainer.score.centred import score_centred_in_pieces
 from trainer.score.embed import Samples, features, lip_pieces, part_of, sound_pieces
@@ -47,7 +48,7 @@ def score_track(
     reach: int = REACH,
     mode: Mode = "masked",
     device: str = "cpu",
-    bf16: bool = False,
+    precision: Precision = "auto",
 ) -> Score:
     """Score one track: its crops against its sound. Memory does not depend on its length.
 
@@ -62,16 +63,16 @@ def score_track(
         reach: largest shift, frames.
         mode: "centred" by inner products (`trainer.score.centred`), "masked" by distances, "parity"
             as the official code does.
-        bf16: compute in bfloat16 on a CPU, too. Not in parity mode: as the official code, that
-            computes in float32 on every device.
+        precision: what to compute in. Not in parity mode: as the official code, that computes in
+            float32 on every device.
 
     Raises:
         TrackError: too short to be scored.
     """
-    exact = mode == "parity"
+    precision = "fp32" if mode == "parity" else precision
     with tempfile.TemporaryFile() as stored:
         windows = 0
-        for embeddings_KD in lip_pieces(model, ahead(pieces), device, bf16, exact):
+        for embeddings_KD in lip_pieces(model, ahead(pieces), device, precision):
             stored.write(embeddings_KD.numpy().tobytes())
             windows += len(embeddings_KD)
         frames = windows + WINDOW_FRAMES - 1 if windows else 0
@@ -85,7 +86,7 @@ def score_track(
         if mode != "parity":
             # The last window's last column, 25 ms long every 10 ms, reaches beyond the last frame.
             read, samples = _lengthened(read, samples), frames * SAMPLES_PER_FRAME + _BEYOND
-        heard = sound_pieces(model, features(read, samples), device, bf16, exact)
+        heard = sound_pieces(model, features(read, samples), device, precision)
         seen = _stored_windows(stored, model.preset.embedding)
         streams = _first(count, seen), _first(count, heard)
         if mode == "centred":

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from benchmarks import official
 from data_tools.mfcc import mfcc
+from trainer.model.device import Precision
 from trainer.model.fold import fold
 from trainer.model.syncnet import SyncNet
 from trainer.score import embed
@@ -52,7 +53,7 @@ def test_pieces_of_any_length_give_every_window_once(count: int, lengths: list[i
     frames = np.random.default_rng(count).integers(0, 256, (count, 64, 64, 1), dtype=np.uint8)
     cuts = [cut for cut in np.cumsum(lengths) if cut < count]
     model = fold(model_with_statistics())
-    found = embed_lips(model, np.split(frames, cuts))
+    found = embed_lips(model, np.split(frames, cuts), precision="fp32")
     assert found.shape == (max(0, count - 4), 128)
     if count >= 5:
         with torch.inference_mode():
@@ -65,7 +66,9 @@ def test_sound_windows_are_those_of_the_model() -> None:
     heard = np.random.default_rng(0).normal(size=(4 * 700 + 3, 13)).astype(np.float32)
     with torch.inference_mode():
         whole = model.sound(torch.from_numpy(heard)[None])[0]
-    torch.testing.assert_close(embed_sound(model, heard), whole, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(
+        embed_sound(model, heard, precision="fp32"), whole, rtol=1e-4, atol=1e-4
+    )
     assert embed_sound(model, heard[:19]).shape == (0, 128)
     assert embed_sound(model, heard[:20]).shape == (1, 128)
 
@@ -76,8 +79,8 @@ def test_bfloat16_differs_by_a_few_hundredths() -> None:
     frames = rng.integers(0, 256, (20, 64, 64, 1), dtype=np.uint8)
     heard = rng.normal(size=(80, 13)).astype(np.float32)
     for exact, rough in (
-        (embed_lips(model, [frames]), embed_lips(model, [frames], bf16=True)),
-        (embed_sound(model, heard), embed_sound(model, heard, bf16=True)),
+        tuple(embed_lips(model, [frames], "cpu", how) for how in ("fp32", "bf16")),
+        tuple(embed_sound(model, heard, "cpu", how) for how in ("fp32", "bf16")),
     ):
         assert rough.dtype == torch.float32 and not torch.equal(exact, rough)
         error = (exact - rough).norm(dim=1) / exact.norm(dim=1)
@@ -100,7 +103,8 @@ def check_parity(
     model = fold(model.eval())
     lips, sound = official.embed(state, bgr, audio)
     rgb = bgr[..., ::-1].copy()
-    own_lips, own_sound = embed_lips(model, [rgb]), embed_sound(model, mfcc(audio))
+    own_lips = embed_lips(model, [rgb], precision="fp32")
+    own_sound = embed_sound(model, mfcc(audio), precision="fp32")
     count = len(lips)
     assert close(own_lips[:count], lips) and close(own_sound[:count], sound)
     offset, confidence, distances, frames = official.score(lips, sound, reach)
@@ -141,7 +145,8 @@ def test_parity_with_what_the_official_code_computed(real_clips: Path) -> None:
     model.load_state_dict(official.stand_in_state(), strict=False)
     model = fold(model.eval())
     rgb = bgr[..., ::-1].copy()
-    lips, sound = embed_lips(model, [rgb[:44]]), embed_sound(model, mfcc(audio))
+    lips = embed_lips(model, [rgb[:44]], precision="fp32")
+    sound = embed_sound(model, mfcc(audio), precision="fp32")
     assert close(lips, torch.from_numpy(expected["video"]))
     assert close(sound[:40], torch.from_numpy(expected["audio"]))
     found = score_track(model, [rgb], audio, 15, "parity")
@@ -151,26 +156,27 @@ def test_parity_with_what_the_official_code_computed(real_clips: Path) -> None:
     assert found.confidence == pytest.approx(float(expected["confidence"]), rel=1e-2)
 
 
-def test_on_a_gpu_precision_is_its_own_bfloat16_or_float32(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_auto_is_the_devices_own_bfloat16_or_float32(monkeypatch: pytest.MonkeyPatch) -> None:
     opened = []
     monkeypatch.setattr(
         torch, "autocast", lambda *kind, enabled: opened.append((*kind, enabled)) or nullcontext()
     )
-    own = {"cuda:0": True, "cuda:1": False}
+    own = {"cuda:0": True, "cuda:1": False, "cpu": True}
     monkeypatch.setattr(embed, "has_bf16", lambda device: own[str(device)])
     before = torch.backends.cudnn.allow_tf32
-    for name, bf16, exact, half in (
-        ("cuda:0", False, False, True),
-        ("cuda:0", True, True, False),
-        ("cuda:1", True, False, False),
-        ("cpu", False, False, False),
-        ("cpu", True, False, True),
-        ("cpu", True, True, False),
-    ):
+    asked: list[tuple[str, Precision, bool]] = [
+        ("cuda:0", "auto", True),
+        ("cuda:0", "fp32", False),
+        ("cuda:1", "auto", False),
+        ("cuda:1", "bf16", True),
+        ("cpu", "auto", True),
+        ("cpu", "fp32", False),
+    ]
+    for name, precision, half in asked:
         device = torch.device(name)
-        with embed.precision(device, bf16, exact):
+        with embed.computing_in(precision, device):
             assert opened[-1] == (device.type, torch.bfloat16, half)
-            assert torch.backends.cudnn.allow_tf32 == (before and not exact)
+            assert torch.backends.cudnn.allow_tf32 == (before and precision != "fp32")
         assert torch.backends.cudnn.allow_tf32 == before
 
 

@@ -158,16 +158,16 @@ def test_what_a_cpu_cannot_do_is_refused() -> None:
         TrainStep(Config(train=Train(precision="fp16")), CPU, 10)
 
 
-def test_auto_is_bfloat16_where_the_gpu_has_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_auto_is_bfloat16_where_the_device_has_it(monkeypatch: pytest.MonkeyPatch) -> None:
     gpu = torch.device("cuda", 1)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "Tesla T4")
     for own, found in ((True, torch.bfloat16), (False, None)):
         monkeypatch.setattr(step_module, "has_bf16", lambda device, own=own: own)
         assert step_module._dtype("auto", gpu) is found
+        assert step_module._dtype("auto", CPU) is found
         assert step_module._dtype("fp16", gpu) is torch.float16
     with pytest.raises(UsageError, match="bf16: Tesla T4 can only emulate it; use fp16 or fp32"):
         step_module._dtype("bf16", gpu)
-    assert step_module._dtype("auto", CPU) is None
     assert step_module._dtype("bf16", CPU) is torch.bfloat16
 
 
