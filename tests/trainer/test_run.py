@@ -108,7 +108,7 @@ RUNS = ["--data.windows_per_run", "3", "--data.windows_per_clip", "6", "--train.
     [
         [*MULTIWAY, "--loss.name", "infonce", "--train.average", "0.9", "--data.curriculum", "2"],
         [*MULTIWAY, "--loss.name", "bins"],
-        ["--data.pairing", "paired", "--loss.name", "bce"],
+        ["--data.pairing", "paired", "--loss.name", "bce", "--train.precision", "bf16"],
         [*RUNS, "--train.accumulate", "2", "--augment.noise", "0.2", "--train.warmup_steps", "0"],
     ],
 )

@@ -59,7 +59,7 @@ def stepped(processes: Processes) -> dict[str, tuple[float, torch.Tensor]]:
     """
     found: dict[str, tuple[float, torch.Tensor]] = {}
     for name, (data, loss, parts) in CASES.items():
-        train = Train(batch_size=8, accumulate=parts, warmup_steps=0)
+        train = Train(batch_size=8, accumulate=parts, warmup_steps=0, precision="fp32")
         config = Config(data, Model("small"), loss, train=train)
         step = TrainStep(config, torch.device("cpu"), 10, processes=processes)
         step.model.eval()

@@ -5,6 +5,7 @@ from copy import deepcopy
 import pytest
 import torch
 
+from trainer.model import syncnet as syncnet_module
 from trainer.model.flat import flat_lips
 from trainer.model.fold import fold
 from trainer.model.syncnet import PRESETS, SyncNet
@@ -69,6 +70,17 @@ def test_bfloat16_takes_this_way(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(model.netcnnlip, "forward", None)  # three dimensions would call it
         with torch.autocast("cpu", dtype=torch.bfloat16):
             near = model.lips(frames)
+    assert (near - exact).norm() < 0.05 * exact.norm()
+
+
+def test_a_cpu_that_trains_in_bfloat16_does_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = SyncNet("small").eval()
+    frames = frames_of("small", 2, 5)
+    monkeypatch.setattr(syncnet_module, "flat_lips", None)
+    exact = model.lips(frames)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        near = model.lips(frames)
+    near.float().sum().backward()
     assert (near - exact).norm() < 0.05 * exact.norm()
 
 
