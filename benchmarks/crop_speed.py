@@ -96,6 +96,7 @@ def measure_crops(
 ) -> dict[str, Any]:
     """Rates of whole pictures and of mouths found once a clip, cost over the floor, shares.
 
+    `whole_bare` is the whole picture without looking for cuts and without the share of speech.
     What is of one thread is told in CPU seconds.
 
     Args:
@@ -105,28 +106,30 @@ def measure_crops(
     from data_tools.video.options import PrepareOptions
 
     whole = PrepareOptions(crop="whole", min_frames=20)
+    bare = PrepareOptions(crop="whole", no_shots=True, no_speech=True, min_frames=20)
     mouth = PrepareOptions(crop="mouth", face_crops=True, gray=True, size=64, min_frames=20)
     long = face_videos(cache, seconds, count)
     short = face_videos(cache, 1.2, max(2, round(count * seconds / 1.2)))
     lengths = {"long": seconds * len(long), "short": 1.2 * len(short)}
-    floors, wholes, shorts, mouths, short_mouths, shares = [], [], [], [], [], []
+    floors, wholes, bares, shorts, mouths, short_mouths, shares = [], [], [], [], [], [], []
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         for number in range(rounds + 1):
             floor = read_and_encode(long, folder)
             took: dict[str, float] = {}
             own = to_shard(long, folder, whole, took)
+            plain = to_shard(long, folder, bare, {})
             brief = to_shard(short, folder, whole, {})
             lips = to_shard(long, folder, mouth, {})
             brief_lips = to_shard(short, folder, mouth, {})
             if number:  # the first round loads models and the page cache
                 floors.append(floor)
                 wholes.append(own)
+                bares.append(plain)
                 shorts.append(brief)
                 mouths.append(lips)
                 short_mouths.append(brief_lips)
                 shares.append({stage: value / sum(took.values()) for stage, value in took.items()})
-    ratios = [own / floor for own, floor in zip(wholes, floors, strict=True)]
     return {
         "videos": count,
         "seconds": seconds,
@@ -134,14 +137,26 @@ def measure_crops(
         "mouth_one_thread": round(lengths["long"] / median(mouths), 2),
         "whole_all_cores": round(seconds * rate_of_all_cores(long, whole), 2),
         "mouth_all_cores": round(seconds * rate_of_all_cores(long, mouth), 2),
-        "cost_over_floor": round(median(ratios), 3),
-        "cost_over_floor_min": round(min(ratios), 3),
-        "cost_over_floor_max": round(max(ratios), 3),
+        **_over_floor(wholes, floors),
+        "whole_bare": {
+            "all_cores": round(seconds * rate_of_all_cores(long, bare), 2),
+            **_over_floor(bares, floors),
+        },
         "short_over_long": _a_second(shorts, wholes, lengths),
         "mouth_short_over_long": _a_second(short_mouths, mouths, lengths),
         "shares": {
             stage: round(median(each.get(stage, 0.0) for each in shares), 3) for stage in shares[0]
         },
+    }
+
+
+def _over_floor(owns: list[float], floors: list[float]) -> dict[str, float]:
+    """What making shards costs against the floor, pair by pair."""
+    ratios = [own / floor for own, floor in zip(owns, floors, strict=True)]
+    return {
+        "cost_over_floor": round(median(ratios), 3),
+        "cost_over_floor_min": round(min(ratios), 3),
+        "cost_over_floor_max": round(max(ratios), 3),
     }
 
 
@@ -168,7 +183,23 @@ def readme_rows(result: dict[str, Any]) -> list[Row]:
         [f"224 px crops, `--crop whole`, {processes} processes", f"{crops['whole_all_cores']:.1f}"],
         ["the same, `--crop mouth --face-crops`", f"{crops['mouth_all_cores']:.1f}"],
         ["`--crop whole` against reading and encoding alone", f"{crops['cost_over_floor']:.2f}"],
+        *_bare_rows(crops.get("whole_bare"), processes),
         [f"{brief}, `--crop whole`", f"{crops['short_over_long']:.2f}"],
         ["the same, `--crop mouth --face-crops`", f"{crops['mouth_short_over_long']:.2f}"],
         ["share of each stage, `--crop whole`", shares],
+    ]
+
+
+def _bare_rows(bare: dict[str, float] | None, processes: int) -> list[Row]:
+    """The rows of what is left without shots and speech; none if it was not measured yet."""
+    if bare is None:
+        return []
+    least, most = bare["cost_over_floor_min"], bare["cost_over_floor_max"]
+    cost = f"{bare['cost_over_floor']:.2f} ({least:.2f} to {most:.2f})"
+    return [
+        ["the same, `--crop whole --no-shots --no-speech`", cost],
+        [
+            f"`--crop whole --no-shots --no-speech`, {processes} processes",
+            f"{bare['all_cores']:.1f}",
+        ],
     ]

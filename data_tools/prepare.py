@@ -45,6 +45,7 @@ _FORMER = {
     "face_crops": False,
     "face_search": "thorough",
     "no_shots": False,
+    "no_speech": False,
 }
 _NOT_OURS = "is not empty and was not made by prepare; choose another folder"
 

@@ -114,10 +114,13 @@ def judge(
     row there (of another split than was scored) has none in the outcome: it is NOT_SCORED.
 
     Raises:
-        ShardError: the shards are damaged, or have no report.
+        ShardError: the shards are damaged, or have no report, or it does not say of a clip how
+            much of it is speech, though that is asked for.
         RecordError: as `read_measures`.
     """
     measures = read_measures(shards)
+    if options.min_speech:
+        _check_speech(shards, measures)
     rows: dict[str, Row] = {}
     removed: dict[str, Counter[str]] = {}
     for split, record in _clips(shards):
@@ -162,6 +165,17 @@ def fault(
     if options.min_score and score is None:
         return "min_score", "no score"
     return "", ""
+
+
+def _check_speech(shards: Path, measures: Mapping[str, Measures]) -> None:
+    """Refuse to judge by the share of speech where it was not measured: all clips would pass."""
+    without = sum("speech" not in known for known in measures.values())
+    if without:
+        raise ShardError(
+            f"the report of {shards} has no share of speech for {without:,} of {len(measures):,} "
+            "clips (--no-speech leaves it out); leave --min-speech away, or prepare the videos "
+            "anew without --no-speech"
+        )
 
 
 def _clips(shards: Path) -> Iterator[tuple[str, ClipRecord]]:

@@ -275,6 +275,8 @@ def manifest_options(options: ShardOptions, prepare: PrepareOptions) -> dict[str
     both.pop("montage")
     if not prepare.windowed:  # it decides nothing
         both.pop("face_search")
+    if not prepare.no_speech:  # as before there was a choice
+        both.pop("no_speech")
     chosen: dict[str, Any] = json.loads(json.dumps(both))  # lists, no tuples
     return chosen
 

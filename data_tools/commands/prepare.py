@@ -87,7 +87,7 @@ def _parser() -> ArgumentParser:
         metavar=("X", "Y", "W", "H"),
         help="with --crop whole, this square of the picture alone, pixels, W = H",
     )
-    add_options(cut, PrepareOptions, only=("face_crops", "no_shots"))
+    add_options(cut, PrepareOptions, only=("face_crops", "no_shots", "no_speech"))
     add_options(cut, PrepareOptions, only=("size", "gray", "quality", "max_clip", "audio_stream"))
     keep = parser.add_argument_group("what is kept (clip.json and the report hold each value)")
     add_options(

@@ -25,6 +25,7 @@ class PrepareOptions:
         face_crops: The videos are crops of one face already, as VoxCeleb's: where the face or the
             mouth lies is found once a clip, in a few pictures, instead of being searched in all.
         no_shots: Look for no cuts; of videos of which each is known to be one shot.
+        no_speech: Leave the share of speech out, of data sets of which nobody asks for it.
         size: Side of a frame, pixels (default: 224 face or whole, 111 mouth).
         gray: Gray frames.
         quality: Of the JPEGs, 1..100.
@@ -54,6 +55,7 @@ class PrepareOptions:
     box: tuple[int, int, int, int] | None = None
     face_crops: bool = False
     no_shots: bool = False
+    no_speech: bool = False
     size: Annotated[int, Meta(ge=16, le=4096)] | None = None
     gray: bool = False
     quality: Annotated[int, Meta(ge=1, le=100)] = 90
@@ -110,6 +112,8 @@ class PrepareOptions:
                 )
         if self.no_shots and not self.fixed:
             raise UsageError("--no-shots needs --crop whole or --face-crops: faces are followed")
+        if self.no_speech and self.min_speech > 0:
+            raise UsageError("--min-speech needs the share of speech, which --no-speech leaves out")
 
     @property
     def side(self) -> int:

@@ -46,7 +46,7 @@ class Row:
     confidence: _Measure | None = None  # of the detector, mean, 0..1
     face_size: _Measure | None = None  # longer side, median, pixels of the video
     sharpness: _Measure | None = None  # of the crop
-    speech: _Measure | None = None  # share of the sound
+    speech: _Measure | None = None  # share of the sound; None: not asked for
 
 
 @dataclass(frozen=True)

@@ -70,11 +70,11 @@ def track_fault(row: Row, with_sound: int, options: PrepareOptions) -> tuple[str
 
 def clip_fault(row: Row, options: PrepareOptions) -> tuple[str, str]:
     """Why a clip is not kept, as `track_fault`."""
-    speech = row.speech or 0
     if (row.sharpness or 0) < options.min_sharpness:
         return "blurred", f"{row.sharpness} < {options.min_sharpness} (--min-sharpness)"
-    if speech < options.min_speech:
-        words = f"speech in {speech:.0%} < {options.min_speech:.0%} (--min-speech)"
+    if (row.speech or 0) < options.min_speech:
+        found = "speech not measured" if row.speech is None else f"speech in {row.speech:.0%}"
+        words = f"{found} < {options.min_speech:.0%} (--min-speech)"
         return "little speech", words
     return "", ""
 
@@ -206,8 +206,10 @@ class Verdicts:
             sharp = _median(crops.sharpness, begin, stop)
             self._clock.lap("write")
             audio = self._sound.read(begin, stop - begin, self._origin)
-            speech = round(speech_share(audio), 3)
-            self._clock.lap("speech")
+            speech = None
+            if not self._options.no_speech:
+                speech = round(speech_share(audio), 3)
+                self._clock.lap("speech")
             row = self._row(
                 "clip",
                 f"{track.number:03d}-{piece:02d}",

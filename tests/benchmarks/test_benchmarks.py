@@ -146,8 +146,16 @@ def test_crops_straight_to_shards_are_measured_against_their_floor(tmp_path: Pat
     figures = crop_speed.measure_crops(tmp_path, rounds=1, seconds=1.0, count=2)
     assert figures["cost_over_floor"] > 0.8 and figures["mouth_all_cores"] > 0
     assert {"decode", "shots", "crop", "encode", "speech", "write"} <= figures["shares"].keys()
+    bare = figures["whole_bare"]
+    assert (
+        0.8 < bare["cost_over_floor_min"] <= bare["cost_over_floor_max"] and bare["all_cores"] > 0
+    )
     result = {"processes": 2, "seconds_per_second_all_cores": 10.0, "crops": figures}
-    assert "`--crop whole`" in crop_speed.readme_rows(result)[0][0]
+    rows = crop_speed.readme_rows(result)
+    assert "`--crop whole`" in rows[0][0]
+    assert sum("--no-shots --no-speech" in row[0] for row in rows) == 2
+    del figures["whole_bare"]  # of a result from before it was measured
+    assert crop_speed.readme_rows(result) == [r for r in rows if "--no-speech" not in r[0]]
     assert crop_speed.readme_rows({"processes": 2}) == []
 
 

@@ -25,7 +25,7 @@ def shards(shards_folder: Path, tmp_path: Path) -> Path:
         writer = csv.writer(file)
         writer.writerow(["video", "level", "item", "kept", "sharpness", "face_size", "speech"])
         for number, key in enumerate(renamed(folder), 1):
-            writer.writerow(["v", "clip", key, "True", 5 * number, 80, ""])
+            writer.writerow(["v", "clip", key, "True", 5 * number, 80, 0.9])
     return folder
 
 
@@ -161,3 +161,15 @@ def test_shards_without_a_report_are_refused(
 ) -> None:
     assert run(shards_folder, tmp_path / "keep.csv", "--min-face", 5) == 1
     assert "holds no report.csv" in capsys.readouterr().err
+
+
+def test_a_rule_on_speech_that_was_not_measured_is_refused(
+    shards: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    report = shards / "report.csv"
+    report.write_bytes(report.read_bytes().replace(b",0.9", b",", 5))
+    assert run(shards, tmp_path / "keep.csv", "--min-speech", 0.5) == 1
+    said = capsys.readouterr().err
+    assert "no share of speech for 5 of 12 clips (--no-speech leaves it out); leave" in said
+    assert len(said.splitlines()) == 1 and not (tmp_path / "keep.csv").exists()
+    assert run(shards, tmp_path / "keep.csv", "--min-face", 5) == 0

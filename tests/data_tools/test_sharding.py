@@ -126,6 +126,10 @@ def test_what_is_done_is_not_done_again(
     capsys.readouterr()
     assert run(*arguments, "--seed", 1) == 2
     assert "was begun with another seed" in capsys.readouterr().err
+    # A folder of before there was a choice has the share of speech, and goes on.
+    assert "no_speech" not in json.loads((out / "plan.json").read_text())["options"]
+    assert run(*arguments, "--no-speech") == 2
+    assert "was begun with another no_speech" in capsys.readouterr().err
     # Other ways of finding faces do not mix; a folder of before there was a choice is thorough.
     assert run(*arguments, "--face-search", "quick") == 2
     assert "was begun with another face_search" in capsys.readouterr().err

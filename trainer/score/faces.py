@@ -103,9 +103,16 @@ def _measure_track(
         options.precision,
     )
     frames = sum(row.frames for row in rows)
-    speech = sum(row.frames * (row.speech or 0.0) for row in rows) / frames
+    speech = sum(row.frames * _speech(row) for row in rows) / frames
     span = rows[0].start_seconds, rows[-1].end_seconds
     return judge_track(str(path), name, span, speech, score, network.calibration, mode)
+
+
+def _speech(row: Row) -> float:
+    """Share of a clip's sound that is speech: a missing one would read as silence."""
+    if row.speech is None:
+        raise ValueError(f"{row.item} was prepared without its share of speech")
+    return row.speech
 
 
 @dataclass(frozen=True)

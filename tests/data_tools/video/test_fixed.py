@@ -72,6 +72,23 @@ def test_a_whole_picture_is_taken_as_it_is_and_ends_at_a_cut(
     assert [frames.shape for frames, _ in whole.values()] == [(50, 224, 224, 3)]
 
 
+def test_without_speech_no_share_of_it_is_known_and_the_clips_are_the_same(
+    two: tuple[Path, NDArray[np.uint8]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, _ = two
+    common = {"crop": "whole", "size": 64, "min_frames": 10}
+    with_it, done = cut(path, tmp_path, PrepareOptions(**common))
+    assert all(row.speech is not None for row in done.rows if row.level == "clip")
+    monkeypatch.setattr("data_tools.video.verdicts.speech_share", None)  # is not even called
+    without, done = cut(path, tmp_path, PrepareOptions(no_speech=True, **common))
+    assert [row.speech for row in done.rows] == [None] * len(done.rows)
+    assert without.keys() == with_it.keys()
+    for item, (frames, clip) in without.items():
+        assert (frames == with_it[item][0]).all()
+        assert (clip.audio == with_it[item][1].audio).all()
+        assert clip.about == with_it[item][1].about | {"speech": None}
+
+
 def test_gray_is_the_luma_of_the_picture(
     two: tuple[Path, NDArray[np.uint8]], tmp_path: Path
 ) -> None:
@@ -138,6 +155,7 @@ def test_a_crop_without_a_face_is_said(tmp_path: Path) -> None:
         (PrepareOptions(crop="whole", box=(0, 0, 64, 32)), "must be square"),
         (PrepareOptions(crop="whole", box=(-1, 0, 64, 64)), "must be square"),
         (PrepareOptions(no_shots=True), "--no-shots needs --crop whole or --face-crops"),
+        (PrepareOptions(no_speech=True, min_speech=0.1), "which --no-speech leaves out"),
     ],
 )
 def test_options_that_make_no_sense_are_refused(options: PrepareOptions, words: str) -> None:

@@ -51,6 +51,7 @@ def test_tracks(changes: dict[str, float], with_sound: int, fault: tuple[str, st
         ({"sharpness": 20.0, "speech": 0.5}, ("", "")),
         ({"sharpness": 19.9}, ("blurred", "19.9 < 20 (--min-sharpness)")),
         ({"sharpness": None}, ("blurred", "None < 20 (--min-sharpness)")),
+        ({"speech": None}, ("little speech", "speech not measured < 50% (--min-speech)")),
         ({"speech": 0.4}, ("little speech", "speech in 40% < 50% (--min-speech)")),
     ],
 )
