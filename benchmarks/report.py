@@ -149,7 +149,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "loader": _loader,
     "training": _training,
     "prepare": _one("prepare_speed", prepare_speed.readme),
-    "detectors": _when_measured("detectors", detectors.readme),
+    "detectors": _when_measured("study_detectors", detectors.readme),
     "datasets": _one("prepare_speed", dataset_hours.readme),
     "long_runs": _when_measured("long_runs", long_runs.readme),
     "plan_scale": _one("plan_scale", plan_scale.readme),

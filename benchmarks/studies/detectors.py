@@ -345,7 +345,7 @@ def _measure(args: Namespace, argv: list[str] | None) -> None:
         *(Way(name, {"detector": name}) for name in args.detector),
     )
     figures = measure(videos, timed, ways, 1 if args.quick else args.rounds)
-    report("detectors", figures, args.json, args.rounds, quick=args.quick)
+    report("studies.detectors", figures, args.json, args.rounds, quick=args.quick)
 
 
 if __name__ == "__main__":
