@@ -28,10 +28,11 @@ from data_tools.video.tracks import Track
 _SIDE = 64  # pixels that cuts are found in: a face that fills them needs no more
 # And faces. In 41 real crops of 256 pixels the place of the mouth is, in the median, within 3 % of
 # its side of where every second picture at full size has it: as with 192 pixels, at a third of the
-# cost.
+# cost. In 60 others of 1.2 s it is within 4.3 % (9 in 10 clips: 8.4 %) with three pictures, and
+# within 4.8 % (7.7 %) with the one in the middle, which costs a short clip a tenth less.
 _DETECT = 96
 _WAITING = 50  # pictures, at most, from which the place of the face is found
-_PLACES = 3  # pictures looked at among them
+_PLACES = 3  # pictures looked at among them; one, if there are fewer
 
 
 class FixedFollower:
@@ -111,9 +112,11 @@ class FixedFollower:
     def _place(self) -> None:
         """Find the face in the pictures that wait, and write them, if it is there."""
         waiting, self._waiting, self._placed = self._waiting, [], True
-        looked = np.linspace(0, len(waiting) - 1, _PLACES).round().astype(int)
+        looked = [len(waiting) // 2]
+        if len(waiting) == _WAITING:
+            looked = np.linspace(0, _WAITING - 1, _PLACES).round().astype(int).tolist()
         size = self._options.detect_size
-        faces = self._detect([waiting[i] for i in sorted(set(looked.tolist()))], min(size, _DETECT))
+        faces = self._detect([waiting[i] for i in looked], min(size, _DETECT))
         if not faces:  # it turns away for a moment, or is small
             faces = self._detect(waiting[:: self._options.detect_every], size)
         self._clock.lap("detect")

@@ -142,6 +142,21 @@ def test_the_mouth_is_found_once_a_clip_where_following_finds_it(
     assert 0.6 < (fixed["000-00"][1].about["confidence"] or 0) <= 1
 
 
+def test_of_a_clip_shorter_than_two_seconds_one_picture_is_looked_at(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write_video(tmp_path / "short.mp4", *head(3, 30, 160))
+    monkeypatch.syspath_prepend(str(Path(__file__).parent))
+    import test_fixed
+
+    test_fixed.calls.clear()
+    options = PrepareOptions(
+        crop="mouth", face_crops=True, min_frames=20, detector="test_fixed:Counting"
+    )
+    clips, _ = cut(path, tmp_path, options)
+    assert test_fixed.calls == [1] and len(clips["000-00"][0]) == 30
+
+
 def test_a_crop_without_a_face_is_said(tmp_path: Path) -> None:
     path = write_video(tmp_path / "v.mp4", np.full((30, 64, 64, 3), 90, np.uint8), head(1, 30)[1])
     clips, done = cut(path, tmp_path, PrepareOptions(crop="mouth", face_crops=True, min_frames=10))
