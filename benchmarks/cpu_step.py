@@ -25,7 +25,7 @@ from benchmarks.result import report
 from benchmarks.step import batch_of
 from trainer.config.settings import Config, Data, Loss, Model, Train
 from trainer.data.batch import Batch
-from trainer.model.device import has_bf16
+from trainer.model.device import Precision, has_bf16
 from trainer.model.syncnet import PRESETS
 from trainer.train.step import TrainStep
 from trainer.train.timing import StepClock
@@ -103,7 +103,7 @@ def batch(recipe: Recipe) -> Batch:
 
 def step_of(recipe: Recipe, way: Way | None) -> TrainStep:
     """The trainer's own step, computed in a way; None: as it is."""
-    precision = "auto" if way is None else "bf16" if way.bf16 else "fp32"
+    precision: Precision = "auto" if way is None else "bf16" if way.bf16 else "fp32"
     train = replace(recipe.config.train, precision=precision)
     step = TrainStep(replace(recipe.config, train=train), CPU, total=1)
     if way is not None:
