@@ -30,7 +30,7 @@ from data_tools.errors import UserError
 from data_tools.mfcc import FPS
 from data_tools.workers import process_count
 
-_PAUSE = 0.25  # seconds between two looks
+_PAUSE = 0.1  # seconds between two looks
 _WARM = 0.2  # share of a run that may grow: libraries load, buffers fill
 _LEAST = 10  # looks that a slope is fitted to
 _MOST = 500  # looks of a run that are fitted, and points that are kept of it
