@@ -20,6 +20,9 @@ from data_tools.manifest import ClipRecord, DroppedClip, ShardStats, read_stats
 from data_tools.mfcc import FPS, SAMPLE_RATE
 from data_tools.tar_index import BLOCK, NPY_HEADER, Member, format_idx
 
+_PADDING = [bytes(size) for size in range(BLOCK)]
+_BUFFER = 1 << 20  # bytes: a short clip is written at once
+
 Members: TypeAlias = list[tuple[str, bytes]]  # extension and bytes, in the order of the tar
 
 
@@ -84,7 +87,7 @@ def write_shard(tar: Path, clips: Iterable[tuple[ClipRecord, Members]]) -> list[
 @contextmanager
 def writing_shard(tar: Path) -> Iterator["ShardWriter"]:
     """As `write_shard`, for whoever has one clip after another: `add` takes them."""
-    with atomic_path(tar) as partial, open(partial, "wb") as stream:
+    with atomic_path(tar) as partial, open(partial, "wb", buffering=_BUFFER) as stream:
         shard = ShardWriter(stream)
         yield shard
         shard.finish()
@@ -112,13 +115,15 @@ class ShardWriter:
     def add(self, record: ClipRecord, members: Members) -> None:
         """Append a clip, as `clip_members` gives it."""
         listed = []
+        pieces = []  # written at once: a frame alone is little
         for extension, content in members:
             name, size = f"{record.key}.{extension}", len(content)
             header = _header(name, size)
-            listed.append(Member(extension, self._end + len(header), size, name))
-            self._write(header)
-            self._write(content)
-            self._write(bytes(-size % BLOCK))
+            begin = self._end + len(header)
+            listed.append(Member(extension, begin, size, name))
+            pieces += [header, content, _PADDING[-size % BLOCK]]
+            self._end = begin + size + -size % BLOCK
+        self._stream.writelines(pieces)
         self.records.append(record)
         self.index.append(listed)
 
@@ -160,17 +165,20 @@ def _header(name: str, size: int) -> bytes:
     plain = name.encode()
     if len(plain) > tarfile.LENGTH_NAME or not name.isascii() or size >= 8**11:
         return _tarfile_header(name, size)
-    block = bytearray(_empty_header())
-    block[: len(plain)] = plain
-    block[124:135] = b"%011o" % size
-    block[148:156] = b" " * 8  # the sum is that of the header with spaces in its place
-    block[148:156] = b"%06o\0 " % sum(block)
-    return bytes(block)
+    block, rest = _empty_header()
+    number = b"%011o" % size
+    total = rest + sum(plain) + sum(number)
+    block = plain + block[len(plain) : 124] + number + block[135:]
+    return block[:148] + b"%06o\0 " % total + block[156:]
 
 
 @cache
-def _empty_header() -> bytes:
-    return _tarfile_header("", 0)
+def _empty_header() -> tuple[bytes, int]:
+    """A header without name and size, and the sum of its bytes with spaces in the sum's place."""
+    block = bytearray(_tarfile_header("", 0))
+    block[124:135] = bytes(11)
+    block[148:156] = b" " * 8
+    return bytes(block), sum(block)
 
 
 def _tarfile_header(name: str, size: int) -> bytes:

@@ -13,6 +13,7 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from io import FileIO
 from pathlib import Path
 
 import cv2
@@ -55,6 +56,7 @@ from data_tools.video.verdicts import KeptClip
 from data_tools.video_plan import PlannedVideo, ShardOptions, VideoShard, manifest_options
 
 _REFUSED = ("same file", "name taken")  # failures that trying again cannot mend
+_END = b"\0"  # of a name, which holds none
 _MOST_DEATHS = 2  # of a process over one video
 
 
@@ -151,9 +153,12 @@ def make_shard(task: ShardTask, on_bytes: Callable[[int], None] | None) -> None:
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir(parents=True)
     given_up = dict(task.given_up)
-    with watching(_stalled_file(task.out, task.shard), task.stall_limit) as beat:
+    with (
+        watching(_stalled_file(task.out, task.shard), task.stall_limit) as beat,
+        open(_current_file(task.out, task.shard), "wb", buffering=0) as current,
+    ):
         while True:
-            making = _Making(task, given_up, work, beat, on_bytes)
+            making = _Making(task, given_up, work, current, beat, on_bytes)
             try:
                 with writing_shard(tar) as shard:
                     records = [making.video(video, shard) for video in task.shard.videos]
@@ -176,10 +181,12 @@ class _Making:
         task: ShardTask,
         given_up: dict[str, tuple[str, str]],
         work: Path,
+        current: FileIO,
         beat: Callable[[], None],
         on_bytes: Callable[[int], None] | None,
     ) -> None:
         self._task, self._given_up, self._work = task, given_up, work
+        self._current = current  # says which video is being read, for whoever outlives us
         self._beat, self._on_bytes = beat, on_bytes
         self._clock = StageClock({} if task.took is None else task.took)
         side = task.options.side
@@ -188,7 +195,9 @@ class _Making:
 
     def video(self, video: PlannedVideo, shard: ShardWriter) -> VideoRecord:
         """Read a video, put its clips into the shard; what became of it."""
-        _current_file(self._task.out, self._task.shard).write_text(video.name)
+        # Written over what it held: to make the file anew takes a hundredth of a short clip's time.
+        self._current.seek(0)
+        self._current.write(video.name.encode() + _END)
         cut = self._cut(video, shard)
         return record_of(video.path, video.name, cut.rows, cut.notes, cut.doubts)
 
@@ -322,7 +331,7 @@ def _after_death(task: ShardTask, words: str | None, deaths: Counter[tuple[str, 
         UserError: it died before it had begun with one, twice.
     """
     current = _current_file(task.out, task.shard)
-    name = current.read_text() if current.exists() else ""
+    name = current.read_bytes().partition(_END)[0].decode() if current.exists() else ""
     deaths[task.shard.name, name] += 1
     reason, why = "process died", words or "it left no record"
     stalled = _stalled_file(task.out, task.shard)

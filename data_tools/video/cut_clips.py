@@ -110,8 +110,7 @@ def cut_video(
         beat()
         with Video(path, threads, options.audio_stream, beside=True) as video:
             sound = Sound(work / "sound.raw")
-            rows, faces = _cut(video, sound, name, work, options, sink, clock, beat, on_bytes)
-            return CutVideo(rows, notes(video, sound), doubts(video, sound), faces)
+            return _cut(video, sound, name, work, options, sink, clock, beat, on_bytes)
     except VideoError as error:
         return CutVideo([failed_row(name, error.reason, error.detail)])
 
@@ -126,8 +125,8 @@ def _cut(
     clock: StageClock,
     beat: Callable[[], None],
     on_bytes: Callable[[int], None] | None,
-) -> tuple[list[Row], dict[int, FacePlace]]:
-    """The rows of a video's report, and where its faces are; its clips went to `sink`."""
+) -> CutVideo:
+    """What became of a video that can be read; its clips went to `sink`."""
     montage = Montage() if options.montage else None
     kind = FixedFollower if options.fixed else FaceFollower
     follower = kind(video.aspect, work, options, clock, montage)
@@ -145,12 +144,14 @@ def _cut(
     beat()
     assert video.origin is not None
     verdicts = Verdicts(name, sink, options, followed, sound, video.origin, clock, beat)
-    rows = verdicts.rows(notes(video, sound))
+    said = notes(video, sound)
+    rows = verdicts.rows(said)
     clock.lap("write")
     beat()
     if montage is not None:
         montage.draw(work, followed.tracks, rows, followed.crops)
-    return rows, {track.number: _place(track) for track in followed.tracks if track.faces}
+    faces = {track.number: _place(track) for track in followed.tracks if track.faces}
+    return CutVideo(rows, said, doubts(video, sound), faces)
 
 
 def _place(track: Track) -> FacePlace:

@@ -297,13 +297,15 @@ class Video:
         if frame.pts is None:
             self._counted = None
             return
+        unit = frame.time_base  # made anew at every look
         counted = frame.pts + frame.duration
         if frame.pts == self._counted:
-            frame.pts = round(self._due / frame.time_base)
+            frame.pts = round(self._due / unit)
         lasts = frame.samples / frame.sample_rate
-        if abs(frame.duration * float(frame.time_base) - lasts) > TOLERANCE / SAMPLE_RATE:
+        said = frame.duration * unit.numerator / unit.denominator
+        if abs(said - lasts) > TOLERANCE / SAMPLE_RATE:
             self._counted = counted
-            self._due = Fraction(frame.pts) * frame.time_base + Fraction(lasts)
+            self._due = Fraction(frame.pts) * unit + Fraction(lasts)
         else:
             self._counted = None
 

@@ -19,6 +19,7 @@ from data_tools.video.faces import Face, open_detector
 from data_tools.video.follow import CropWriter, Followed
 from data_tools.video.montage import Montage
 from data_tools.video.options import PrepareOptions
+from data_tools.video.patches import Patches
 from data_tools.video.shots import Cuts
 from data_tools.video.sound import VideoError
 from data_tools.video.stages import StageClock
@@ -60,6 +61,7 @@ class FixedFollower:
         self._store = CropStore(work)
         self._writer = CropWriter(options, clock)
         self._converter = Converter(aspect)
+        self._patches = Patches(self._converter)
         self._detector = None
         if options.crop != "whole":
             model = options.detector_model
@@ -155,7 +157,13 @@ class FixedFollower:
         side, gray = self._options.side, self._options.gray
         if self._face is not None:
             x, y, reach = self._square
-            pixels = cut(self._converter.plain(picture.frame, gray), (x, y), reach, side)
+            parts = self._patches
+            picked = (
+                parts.gray(picture.frame, self._square)
+                if gray
+                else parts.rgb(picture.frame, [self._square])
+            )
+            pixels = cut(picked, (x, y), reach, side)
         else:
             pixels = self._whole(picture)
         if gray:

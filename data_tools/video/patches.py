@@ -1,4 +1,4 @@
-"""RGB of the parts of a picture that are cropped, and of no others: byte for byte as of all of it.
+"""RGB or gray of the parts of a picture that are cropped, byte for byte as of all of it.
 
 Of a face in a picture of 720p most of the conversion would be thrown away.
 """
@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from functools import cache
 from typing import Any
 
 import av
+import cv2
 import numpy as np
 from av.video.reformatter import Interpolation, VideoReformatter
 from numpy.typing import NDArray
@@ -20,6 +22,7 @@ from data_tools.video.hdr import is_pq
 # Pixels; what is converted begins and ends at multiples of it, or with the picture, so that
 # libswscale computes each pixel with the same instructions as in the whole picture.
 _GRID = 64
+_PLANAR = ("yuv420p", "yuvj420p")  # whose first plane is the brightness, a byte a pixel
 _AROUND = 8  # pixels beyond the square that `data_tools.video.crop.cut` may read
 
 
@@ -43,32 +46,76 @@ class Patches:
         """
         if not self._divides(frame):
             return self._converter.rgb(frame)
-        if self._canvas is None or self._canvas.shape[:2] != (frame.height, frame.width):
-            self._canvas = np.zeros((frame.height, frame.width, 3), np.uint8)
+        canvas = self._blank(frame.height, frame.width, 3)
         for x, y, side in squares:
-            left, right = _span(x, side, frame.width)
-            top, bottom = _span(y, side, frame.height)
+            left, right = _span(x, side, frame.width, _GRID)
+            top, bottom = _span(y, side, frame.height, _GRID)
             if left < right and top < bottom:
                 part = _part(frame, left, top, right - left, bottom - top)
                 # One thread: the processes are the parallelism.
                 how = Interpolation.BILINEAR
                 small = self._scaler.reformat(part, format="rgb24", interpolation=how, threads=1)
-                self._canvas[top:bottom, left:right] = small.to_ndarray()
+                canvas[top:bottom, left:right] = small.to_ndarray()
+        return canvas
+
+    def gray(self, frame: Any, square: tuple[float, float, float]) -> NDArray[np.uint8]:
+        """As `Converter.plain`, (H, W) uint8, but certain only in and around the square, as `rgb`.
+
+        square: centre x, centre y and side, pixels.
+        """
+        plain = frame.format.name in _PLANAR and self._is_plain(frame)
+        kind = frame.format.name, int(frame.color_range), int(frame.colorspace)
+        table = _gray_of_brightness(*kind) if plain else None
+        if table is None:
+            return self._converter.plain(frame, gray=True)
+        canvas = self._blank(frame.height, frame.width)
+        x, y, side = square
+        left, right = _span(x, side, frame.width, 1)
+        top, bottom = _span(y, side, frame.height, 1)
+        if left < right and top < bottom:
+            part = _pixels(frame.planes[0])[top:bottom, left:right]
+            cv2.LUT(part, table, dst=canvas[top:bottom, left:right])
+        return canvas
+
+    def _blank(self, *shape: int) -> NDArray[np.uint8]:
+        if self._canvas is None or self._canvas.shape != shape:
+            self._canvas = np.zeros(shape, np.uint8)
         return self._canvas
+
+    def _is_plain(self, frame: Any) -> bool:
+        """Whether the picture is shown as it is stored."""
+        square = self._converter.size(frame) == (frame.height, frame.width)
+        upright = not frame.rotation and all(plane.line_size > 0 for plane in frame.planes)
+        return square and upright and not is_pq(frame)
 
     def _divides(self, frame: Any) -> bool:
         """Whether each pixel's colour depends on its own brightness and its own colour alone."""
         # Of odd sizes libswscale interpolates the colour; of other formats it is not known.
         even = frame.width % 2 == 0 and frame.height % 2 == 0
-        square = self._converter.size(frame) == (frame.height, frame.width)
-        upright = not frame.rotation and all(plane.line_size > 0 for plane in frame.planes)
-        return even and square and upright and frame.format.name == "yuv420p" and not is_pq(frame)
+        return even and frame.format.name == "yuv420p" and self._is_plain(frame)
 
 
-def _span(centre: float, side: float, length: int) -> tuple[int, int]:
+@cache
+def _gray_of_brightness(pixels: str, color_range: int, colorspace: int) -> NDArray[np.uint8] | None:
+    """The gray value of each brightness, (256,) uint8; None where libswscale sees colour, too.
+
+    The pictures are of one kind: their pixels' format, range and colour space.
+    """
+    values = []
+    for colour in (128, 240):
+        ramp = av.VideoFrame(256, 2, pixels)
+        ramp.color_range, ramp.colorspace = color_range, colorspace
+        for plane in ramp.planes:
+            _pixels(plane)[:] = colour
+        _pixels(ramp.planes[0])[:, :256] = np.arange(256)
+        values.append(Converter().plain(ramp, gray=True)[0])
+    return values[0] if np.array_equal(*values) else None
+
+
+def _span(centre: float, side: float, length: int, grid: int) -> tuple[int, int]:
     """First pixel and one past the last, within `length`, that hold the square and its margin."""
-    begin = math.floor((centre - side / 2 - _AROUND) / _GRID) * _GRID
-    end = math.ceil((centre + side / 2 + _AROUND) / _GRID) * _GRID
+    begin = math.floor((centre - side / 2 - _AROUND) / grid) * grid
+    end = math.ceil((centre + side / 2 + _AROUND) / grid) * grid
     return max(begin, 0), min(end, length)
 
 

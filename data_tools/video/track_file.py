@@ -6,12 +6,15 @@ import os
 import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any, TypeAlias
 
 _IN_MEMORY = 32 << 20  # bytes; a short clip never touches the disk
 
+Place: TypeAlias = bytes | tuple[int, int]  # a JPEG, or where it begins in the file and its bytes
+
 
 class CropStore:
-    """JPEGs of one video, one after the other: in memory while they are few, then in one file.
+    """JPEGs of one video: the first of them in memory, what is too much in one file.
 
     The file has no name, so that nothing is left of it when the process is killed.
 
@@ -19,22 +22,30 @@ class CropStore:
     """
 
     def __init__(self, folder: Path) -> None:
-        self._file = tempfile.SpooledTemporaryFile(  # noqa: SIM115
-            _IN_MEMORY, dir=os.fspath(folder)
-        )
-        self._end = 0
+        self._folder = folder
+        self._held = 0  # bytes in memory
+        self._file: Any = None
+        self._end = 0  # of the file
 
-    def append(self, jpeg: bytes) -> int:
-        """Take a JPEG; returns where it begins."""
+    def append(self, jpeg: bytes) -> Place:
+        """Take a JPEG; returns what `read` finds it by."""
+        if self._held + len(jpeg) <= _IN_MEMORY:
+            self._held += len(jpeg)
+            return jpeg
+        if self._file is None:
+            self._file = tempfile.TemporaryFile(dir=os.fspath(self._folder))  # noqa: SIM115
         self._file.seek(self._end)
         self._file.write(jpeg)
         begin, self._end = self._end, self._end + len(jpeg)
-        return begin
+        return begin, len(jpeg)
 
-    def read(self, begin: int, size: int) -> bytes:
+    def read(self, place: Place) -> bytes:
         """What was appended there."""
-        self._file.seek(begin)
-        return self._file.read(size)
+        if isinstance(place, bytes):
+            return place
+        self._file.seek(place[0])
+        content: bytes = self._file.read(place[1])
+        return content
 
 
 class TrackFile:
@@ -53,13 +64,13 @@ class TrackFile:
         self.sharpness: dict[int, float] = {}
         self.held: list[int] = []
         self._store = store
-        self._places: list[tuple[int, int]] = []  # of each JPEG: where it begins, bytes
+        self._places: list[Place] = []  # of each JPEG
 
     def append(self, jpeg: bytes) -> None:
         """Take the crop of the next picture."""
-        self._places.append((self._store.append(jpeg), len(jpeg)))
+        self._places.append(self._store.append(jpeg))
 
     def read(self, pictures: Iterable[int]) -> Iterator[bytes]:
         """The JPEGs of these pictures."""
         for picture in pictures:
-            yield self._store.read(*self._places[picture - self.first])
+            yield self._store.read(self._places[picture - self.first])

@@ -101,6 +101,32 @@ def test_two_channels_are_mixed_as_before(channels, form, tmp_path):
     assert np.abs(samples - made.mean(axis=0) * 32768).max() <= 1.5
 
 
+@pytest.mark.parametrize("rate", [8_000, 16_000, 44_100, 48_000])
+@pytest.mark.parametrize("form", ["flt", "fltp", "s16", "s16p", "dbl"])
+def test_the_mix_and_the_channels_are_those_of_ffmpeg_to_the_bit(form, rate):
+    levels = np.random.default_rng(rate).normal(0, 0.5, (2, rate)).astype(np.float32)
+    levels[:, 100:103] = [[3.0, -3.0, 1.0], [3.0, 3.0, -1.0]]  # beyond full scale
+    stored = np.rint(levels.clip(-1, 1) * 32767).astype(np.int16) if "s16" in form else levels
+    stored = stored.astype(np.float64) if form == "dbl" else stored
+    packed = stored if form.endswith("p") else np.ascontiguousarray(stored.T.reshape(1, -1))
+
+    def frame() -> Any:
+        made = av.AudioFrame.from_ndarray(packed, form, "stereo")
+        made.sample_rate, made.pts, made.time_base = rate, 0, Fraction(1, rate)
+        return made
+
+    def resampled(layout: str) -> NDArray[np.int16]:
+        resampler = av.AudioResampler("s16", layout, SAMPLE_RATE)
+        parts = [*resampler.resample(frame()), *resampler.resample(None)]
+        count = 1 if layout == "mono" else 2
+        return np.concatenate([part.to_ndarray().reshape(-1, count) for part in parts])
+
+    mixer = Mixer(frame(), exact=False)
+    chunks = [*mixer.resample(frame()), *mixer.resample(None)]
+    expected = np.hstack((resampled("mono"), resampled("stereo")))
+    assert np.array_equal(np.concatenate([samples for samples, _ in chunks]), expected)
+
+
 @pytest.mark.parametrize(
     ("layout", "channel", "stands_in"),
     [

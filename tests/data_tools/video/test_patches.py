@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
+
 import av
 import numpy as np
 import pytest
@@ -45,3 +47,26 @@ def test_most_of_a_large_picture_is_not_converted():
 def test_pictures_of_other_kinds_are_converted_as_a_whole(frame: av.VideoFrame):
     part = Patches(Converter()).rgb(frame, [(30.0, 30.0, 8.0)])
     assert np.array_equal(part, Converter().rgb(frame))
+
+
+@pytest.mark.parametrize("size", [(640, 360), (101, 75), (256, 256)])
+@pytest.mark.parametrize("kind", ["yuv420p", "yuvj420p", "yuv444p"])
+@pytest.mark.parametrize("colours", [(2, 0), (1, 1), (5, 2)])
+def test_gray_crops_are_those_of_the_whole_picture(
+    size: tuple[int, int], kind: str, colours: tuple[int, int]
+):
+    frame = noise(*size, kind)
+    frame.colorspace, frame.color_range = colours
+    converter = Converter()
+    whole, patches = converter.plain(frame, gray=True), Patches(converter)
+    for x, y, side in SQUARES:
+        part = patches.gray(frame, (x, y, side))
+        for out in (32, 224):
+            expected = cut(whole, (x, y), side, out)
+            assert np.array_equal(cut(part, (x, y), side, out), expected)
+
+
+def test_pixels_that_are_no_squares_are_converted_as_a_whole():
+    frame = noise(64, 96)
+    wide = Converter(Fraction(2))
+    assert Patches(wide).gray(frame, (30.0, 30.0, 8.0)).shape == (96, 128)
