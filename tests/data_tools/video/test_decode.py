@@ -9,6 +9,7 @@ from fractions import Fraction
 from pathlib import Path
 
 import av
+import cv2
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -235,6 +236,22 @@ def test_rotation_is_honoured(degrees, tmp_path):
     expected = np.rot90(pictures[0], degrees // 90)
     assert upright.shape == expected.shape
     assert np.abs(upright.astype(int) - expected).mean() < 6
+
+
+@pytest.mark.parametrize("pixels", ["yuv420p", "yuvj420p", "yuv444p"])
+@pytest.mark.parametrize("colours", [(2, 0), (1, 1), (5, 2)])
+def test_a_smaller_picture_has_the_colours_of_the_larger_one(pixels, colours):
+    frame = av.VideoFrame(256, 256, pixels)
+    frame.colorspace, frame.color_range = colours
+    waves = 128 + 80 * np.sin(np.arange(256) / np.array([[9], [13], [17]]))
+    for plane, wave in zip(frame.planes, waves, strict=True):
+        stored = np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)
+        stored[:, : plane.width] = np.round(wave[: plane.width]).astype(np.uint8)
+    converter = Converter()
+    small = converter.plain(frame, gray=False, side=224).astype(int)
+    whole = cv2.resize(converter.plain(frame, gray=False), (224, 224), interpolation=cv2.INTER_AREA)
+    inside = np.s_[4:-4, 4:-4]
+    assert np.abs(small - whole)[inside].mean() < 3
 
 
 def test_pixels_that_are_not_square_become_so(tmp_path):
