@@ -104,18 +104,23 @@ def worker_pool(workers: int) -> Iterator[ProcessPoolExecutor]:
 def shared_cores(workers: int) -> Iterator[None]:
     """Processes started meanwhile share the cores, unless OMP_NUM_THREADS says otherwise.
 
-    Without it each has as many threads (BLAS, OpenMP) as there are cores, and they spin on each
+    Without it each has as many threads (OpenMP, BLAS) as there are cores, and they spin on each
     other's. It is read when the first library that uses it is loaded, which in a worker happens
-    before any code of ours runs.
+    before any code of ours runs. NumPy's BLAS, whose threads go on spinning for 30 ms after a
+    product of small matrices, gets one thread in any case.
     """
     if "OMP_NUM_THREADS" in os.environ:
         yield
         return
-    os.environ["OMP_NUM_THREADS"] = str(max(1, len(os.sched_getaffinity(0)) // workers))
+    threads = max(1, len(os.sched_getaffinity(0)) // workers)
+    shares = {"OMP_NUM_THREADS": str(threads), "OPENBLAS_NUM_THREADS": "1"}
+    added = {name: value for name, value in shares.items() if name not in os.environ}
+    os.environ.update(added)
     try:
         yield
     finally:
-        del os.environ["OMP_NUM_THREADS"]
+        for name in added:
+            del os.environ[name]
 
 
 def start_worker() -> None:

@@ -13,12 +13,14 @@ from data_tools.workers import WorkerDied, each_result, worker_pool
 
 
 def test_processes_of_a_pool_share_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    names = "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"
+    for name in names:
+        monkeypatch.delenv(name, raising=False)
     cores = len(os.sched_getaffinity(0))
     with worker_pool(2) as pool:
-        told = pool.submit(os.getenv, "OMP_NUM_THREADS").result()
-    assert told == str(max(1, cores // 2))
-    assert "OMP_NUM_THREADS" not in os.environ
+        told = [pool.submit(os.getenv, name).result() for name in names]
+    assert told == [str(max(1, cores // 2)), "1"]
+    assert not os.environ.keys() & set(names)
 
 
 def test_what_the_user_set_stays(monkeypatch: pytest.MonkeyPatch) -> None:
