@@ -1,5 +1,5 @@
 """One question a file; each prints its answer and writes a JSON under results/."""
 
-from data_tools.interrupt import watch_start
+from data_tools.start import start_program
 
-watch_start()
+start_program()

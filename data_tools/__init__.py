@@ -12,8 +12,8 @@ always means one thing.
 
 from typing import TYPE_CHECKING
 
-from data_tools.interrupt import watch_start
 from data_tools.lazy import load_on_use
+from data_tools.start import start_program
 
 if TYPE_CHECKING:
     from data_tools.clip_data import ClipData, load_clip
@@ -68,7 +68,7 @@ _NAMES = {
 }
 _MODULE_OF = {name: f"{__name__}.{module}" for module, names in _NAMES.items() for name in names}
 
-watch_start()
+start_program()
 
 
 if not TYPE_CHECKING:  # or a name misspelt would pass for one of any type

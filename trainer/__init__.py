@@ -10,8 +10,8 @@ Names are loaded when they are first used: importing this package is instant and
 
 from typing import TYPE_CHECKING
 
-from data_tools.interrupt import watch_start
 from data_tools.lazy import load_on_use
+from data_tools.start import start_program
 
 if TYPE_CHECKING:
     from trainer.data.dataset import Dataset
@@ -42,7 +42,7 @@ _HOMES = {
     "measure_video": "trainer.score.video",
 }
 
-watch_start()
+start_program()
 
 
 if not TYPE_CHECKING:  # a type checker is to find names that are misspelt
