@@ -45,7 +45,7 @@ from data_tools.errors import UsageError, UserError
 from data_tools.keep import COLUMNS, KEEP, read_keep
 from data_tools.manifest import MANIFEST, NOTHING, Manifest, ShardEntry
 from data_tools.shard_writer import clip_members, commit_shard, write_shard
-from data_tools.split_index import index_paths
+from data_tools.split_index import TICK_NS, index_paths
 
 PICTURE = Path(__file__).parents[1] / "docs" / "plan_scale.png"
 CLIPS, FRAMES = 96, 200  # of a shard, and of a clip: VoxCeleb2's last 8 s
@@ -190,8 +190,8 @@ def measure(cache: Path, most: int, rounds: int, say: Console) -> dict[str, Any]
         figures = ", ".join(f"{key} {value:,g}" for key, value in middle.items())
         say.print(f"{name} {x:,}: {figures}", highlight=False, soft_wrap=True)
 
-    # Before the plans: of files that were written in these two seconds no index is kept.
     folders = {number: shards(cache, number) for number in numbers}
+    time.sleep(TICK_NS / 1e9)  # of files that were written just now no index is kept
     for number in numbers:
         point("plan", number, plan_cost, tree(cache, number), cache / "never-made")
     for number in numbers:

@@ -39,7 +39,7 @@ _ALIGNED = 64
 _AT_ONCE = 2**22  # bytes
 # A file that was written so shortly before it was read might have been written again within the
 # same tick of the file system's clock, its size and time unchanged.
-_TICK_NS = 2 * 10**9
+TICK_NS = 2 * 10**9
 
 
 @dataclass(frozen=True)
@@ -140,7 +140,7 @@ def keep_index(folder: Path, index: SplitIndex, began_ns: int) -> None:
         began_ns: time in ns at which the first of its shards was about to be read.
     """
     newest = max(max(shard.stamp[1::2]) for shard in index.shards)
-    if len(index.frames) < WORTH or newest > began_ns - _TICK_NS:
+    if len(index.frames) < WORTH or newest > began_ns - TICK_NS:
         return
     beside, cached = index_paths(folder, index.split)
     try:

@@ -16,6 +16,7 @@ from typing import Annotated, TypeVar
 from msgspec import Meta
 
 from data_tools.errors import UsageError, UserError
+from data_tools.start import one_blas_thread
 
 MAX_WORKERS = 1024
 PARENT = "SYNCNET_PARENT"  # variable: the process that one started here is to end with
@@ -106,14 +107,13 @@ def shared_cores(workers: int) -> Iterator[None]:
 
     Without it each has as many threads (OpenMP, BLAS) as there are cores, and they spin on each
     other's. It is read when the first library that uses it is loaded, which in a worker happens
-    before any code of ours runs. NumPy's BLAS, whose threads go on spinning for 30 ms after a
-    product of small matrices, gets one thread in any case.
+    before any code of ours runs. NumPy's BLAS gets one in any case (`one_blas_thread`).
     """
     if "OMP_NUM_THREADS" in os.environ:
         yield
         return
     threads = max(1, len(os.sched_getaffinity(0)) // workers)
-    shares = {"OMP_NUM_THREADS": str(threads), "OPENBLAS_NUM_THREADS": "1"}
+    shares = {"OMP_NUM_THREADS": str(threads), **one_blas_thread()}
     added = {name: value for name, value in shares.items() if name not in os.environ}
     os.environ.update(added)
     try:

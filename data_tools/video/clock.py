@@ -182,8 +182,8 @@ class Clock:
 
         An error of `packets` is raised once all that came before is through.
         """
-        failure: Exception | None = None
         coming = iter(packets)
+        failure: Exception | None = None
         while True:
             try:
                 packet = next(coming, None)
