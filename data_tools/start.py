@@ -5,6 +5,7 @@ import sys
 
 from data_tools.interrupt import watch_start
 
+_PACKAGES = ("data_tools", "trainer", "benchmarks")
 _INSTALLED = ("syncnet", "syncnet-train", "syncnet-data")
 
 
@@ -15,13 +16,26 @@ def start_program() -> None:
     changes nothing of whoever imports it.
     """
     name = os.path.basename(sys.argv[0])
-    if name == "-m" and "-m" in sys.orig_argv:  # so while Python looks for the module
-        name = sys.orig_argv[sys.orig_argv.index("-m") + 1]
+    if name == "-m":  # so while Python looks for the module
+        name = _module(sys.orig_argv)
+        if name.partition(".")[0] not in _PACKAGES:
+            return
     elif name not in _INSTALLED:
         return
     watch_start(name)
     for variable, value in one_blas_thread().items():
         os.environ.setdefault(variable, value)
+
+
+def _module(command: list[str]) -> str:
+    """The module that a command line runs: `python -X dev -m NAME`, `-Im NAME`, `-mNAME`."""
+    words = iter(command[1:])
+    for word in words:
+        if word in ("-X", "-W"):
+            next(words, "")
+        elif word.startswith("-") and word[1:2] not in ("X", "W", "-") and "m" in word:
+            return word.partition("m")[2] or next(words, "")
+    return ""
 
 
 def one_blas_thread() -> dict[str, str]:

@@ -52,6 +52,7 @@ class Mixer:
         self._count = len(names)
         # The mix of two is their mean, to the bit as FFmpeg mixes them before it resamples, if they
         # are floats, as decoders of AAC, MP3, Opus and Vorbis give: one of two resamplings less.
+        # (Beyond 65,536 times full scale FFmpeg's own numbers run over; the mean's are cut off.)
         self._mean = frame.layout.name == "stereo" and frame.format.name in ("flt", "fltp")
         self._mono: Any = None if self._mean else av.AudioResampler("s16", "mono", SAMPLE_RATE)
         self._each: Any = None
