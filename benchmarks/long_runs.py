@@ -312,7 +312,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--videos", type=AtLeastTwo, default=1_000, help="through syncnet --out")
     parser.add_argument("--seconds", type=AtLeastOne, default=1, help="of each video")
     parser.add_argument("--workers", type=AtLeastOne, default=process_count(0), help="of syncnet")
-    quick = {"loader": 4_000, "training": 300, "videos": 40, "workers": 1}
+    quick = {"loader": 4_000, "training": 300, "videos": 160, "workers": 1}
     return run("long_runs", parser, argv, _measure, quick)
 
 
