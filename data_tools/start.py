@@ -41,10 +41,10 @@ def _module(command: list[str]) -> str:
 def one_blas_thread() -> dict[str, str]:
     """The variable that keeps NumPy's BLAS to one thread, where OMP_NUM_THREADS says nothing.
 
-    It is read when NumPy is loaded. The threads of that BLAS go on spinning for 30 ms after a
-    product of small matrices, on cores that torch and decoders want: a sixth of the time of
-    `syncnet`. On other processors than these torch computes with a BLAS that reads the same
-    variable, so there it is left alone.
+    It is read when NumPy is loaded. After a product, as of `mfcc`, each of that BLAS's threads goes
+    on spinning for 0.1 s (measured) on a core that torch, detectors and decoders want. On other
+    processors than these torch computes with a BLAS that reads the same variable, so there it is
+    left alone.
     """
     if "OMP_NUM_THREADS" in os.environ or os.uname().machine != "x86_64":
         return {}

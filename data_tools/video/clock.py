@@ -191,9 +191,7 @@ class Clock:
                 failure, packet = error, None
             if packet is None:
                 break
-            if self._is_next(packet):
-                yield packet
-            elif packet.dts is None and packet.pts is None and packet.size == 0:
+            if packet.dts is None and packet.pts is None and packet.size == 0:
                 yield from self._join()  # the end of a stream
                 yield packet
             else:
@@ -201,23 +199,6 @@ class Clock:
         yield from self._join()
         if failure is not None:
             raise failure
-
-    def _is_next(self, packet: Any) -> bool:
-        """Whether a packet comes when it is due in the file's first part, as nearly all do.
-
-        There is nothing to decide and nothing to move then: `_place` in a third of its time.
-        """
-        line = self._lines.get(packet.stream.index)
-        if line is None or len(self._offsets) > 1 or self._offsets[0]:
-            return False
-        stamp = packet.dts
-        if stamp is None or line.last is None or line.unordered:
-            return False
-        time = stamp * line.tick
-        if not -_BACKWARDS <= time - line.last - line.step <= _FORWARDS:
-            return False
-        self._advance(line, packet, time, 0)
-        return True
 
     def _place(self, packet: Any) -> Iterator[Any]:
         stamp = packet.pts if packet.dts is None else packet.dts

@@ -215,10 +215,10 @@ class Levels:
     def _judged(self) -> tuple[int, int, int, NDArray[np.float64]]:
         # Variances: a constant added to a channel is not heard.
         # From sums, which are of whole numbers and exact: an eighth of the time of `var`.
-        # A channel at a time, each in a row of its own: a fifth of the time of all at once.
+        # Each channel is laid out in a row of its own first: a fifth of the time.
         levels = np.concatenate(self._second).T.astype(np.float64, order="C")
         count, sums = levels.shape[1], levels.sum(axis=1)
-        mix, *each = (np.array([row @ row for row in levels]) - sums * sums / count) / count
+        mix, *each = (np.einsum("ij,ij->i", levels, levels) - sums * sums / count) / count
         heard = max(each) > _HEARD
         faint = heard and mix < _FAINT * sum(each) / len(each) ** 2
         spoken = False
