@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from data_tools.names import shown
+from data_tools.names import real_path, shown
 
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # of an OSError: the disk or a limit is full
 
@@ -149,7 +149,7 @@ def _shortened(name: str) -> str:
 
 def _replaceable(path: Path) -> bool:
     # /dev/stdout and /dev/fd/N lead to what somebody holds open, be it a plain file.
-    folder = path.parent.resolve()
+    folder = real_path(path.parent)
     if folder == Path("/dev") or (folder.is_relative_to("/proc") and folder.name == "fd"):
         return False
     return path.is_file() or path.is_dir() or not path.exists()

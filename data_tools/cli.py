@@ -31,7 +31,7 @@ from data_tools.atomic import try_writing
 from data_tools.errors import UsageError, UserError, out_of_memory
 from data_tools.inputs import SUFFIXES
 from data_tools.interrupt import Stop, stopping_signals
-from data_tools.names import first_line, print_anything, shown
+from data_tools.names import first_line, print_anything, real_path, shown
 
 Settings = TypeVar("Settings")
 
@@ -292,7 +292,7 @@ def check_outputs(
 def _same(one: Path, other: Path) -> bool:
     if one.exists() and other.exists():
         return one.samefile(other)  # also by links
-    return one.resolve() == other.resolve()
+    return real_path(one) == real_path(other)
 
 
 def known(parser: ArgumentParser, argv: list[str]) -> tuple[list[str], list[str]]:

@@ -17,7 +17,7 @@ from typing import Annotated, Any, BinaryIO
 from msgspec import Meta
 
 from data_tools.errors import UsageError, UserError
-from data_tools.names import NotPlain, open_plain, shown
+from data_tools.names import NotPlain, open_plain, real_path, shown
 from data_tools.records import read_record
 
 SPLITS = ("train", "val", "test")
@@ -127,8 +127,8 @@ def _clip_folders(root: Path) -> tuple[list[Path], list[tuple[Path, Path]]]:
         folders += [here / entry.name for entry in reversed(inside) if not entry.is_symlink()]
     again = []
     for here, known in repeats:
-        above = here.parent.resolve()
-        if known.resolve() in (above, *above.parents):
+        above = real_path(here.parent)
+        if real_path(known) in (above, *above.parents):
             continue  # a loop leads to no clip that it does not lie beside
         again += [
             (here / folder.relative_to(known), folder)

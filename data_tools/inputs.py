@@ -55,7 +55,7 @@ def find_named_videos(inputs: list[Path]) -> tuple[list[tuple[str, str, str]], i
     others = 0
     folders: dict[object, Path] = {}
     for given in inputs:
-        if given.is_dir():
+        if os.path.isdir(given):  # pathlib's raise an error at a name that is too long
             first = folders.setdefault(same_file_key(given), given)
             if first is not given:
                 raise UsageError(
@@ -66,7 +66,7 @@ def find_named_videos(inputs: list[Path]) -> tuple[list[tuple[str, str, str]], i
             others += more
         elif given.suffix.lower() == ".txt":
             videos += _listed_videos(given)
-        elif given.exists():
+        elif os.path.exists(given):
             videos.append((os.fspath(given), given.stem))
         else:
             raise UsageError(f"{shown(given)} does not exist")

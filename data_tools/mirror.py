@@ -28,6 +28,7 @@ from data_tools.lock import locked_file, waiting_lock
 from data_tools.manifest import MANIFEST, Manifest, ShardEntry, ShardError, read_manifest
 from data_tools.mirror_check import check_statistics, content_fault
 from data_tools.mirror_room import OWN, SOURCE, Room
+from data_tools.names import real_path
 from data_tools.progress import progress
 from data_tools.records import RecordError, decode_record, read_record
 from data_tools.remote import Remote, RemoteMissing, is_remote
@@ -103,13 +104,13 @@ def open_set(name: str | Path, options: LocalOptions = _DEFAULTS) -> Path:
     if is_remote(name):
         mirror = Mirror(Remote(str(name)), folder, int(options.local_gb * 1e9))
         mirror.refresh()
-        _open[folder.resolve()] = mirror
+        _open[real_path(folder)] = mirror
     return folder
 
 
 def mirror_at(folder: Path) -> "Mirror | None":
     """What fetches the shards of a folder; None for a folder that is no opened copy."""
-    return _open.get(folder.resolve()) if _open else None
+    return _open.get(real_path(folder)) if _open else None
 
 
 def argument_of(folder: Path) -> str:
@@ -196,7 +197,7 @@ class Mirror:
     @property
     def scarce(self) -> bool:
         """Whether there is less room than all opened sets beside it take."""
-        near = self.folder.parent.resolve()
+        near = real_path(self.folder.parent)
         sets = [each for at, each in _open.items() if at.parent == near] or [self]
         return 0 < self.most < sum(each.bytes for each in sets)
 
@@ -394,7 +395,7 @@ class Mirror:
 
     def _mirror_of(self, folder: Path) -> "Mirror | None":
         """Who knows the source of a copy beside this one; it may need credentials we lack."""
-        if folder.resolve() == self.folder.resolve():
+        if real_path(folder) == real_path(self.folder):
             return self
         if (known := mirror_at(folder)) is not None:
             return known

@@ -30,9 +30,19 @@ def address(path: Path) -> str:
     return f"file:{path.absolute()}"
 
 
+def real_path(path: Path | str) -> Path:
+    """`path` from the root, without links.
+
+    As `Path.resolve`, which ends with a RuntimeError where a link leads to itself; here opening
+    what lies there says so, in the system's words.
+    """
+    return Path(os.path.realpath(path))
+
+
 def is_unplain(path: Path) -> bool:
     """Whether something lies at `path` that is no plain file: opening it may never return."""
-    return path.exists() and not path.is_file()
+    # Not pathlib's, which raise an error at a name that is too long.
+    return os.path.exists(path) and not os.path.isfile(path)
 
 
 def open_plain(path: Path) -> BinaryIO:

@@ -25,6 +25,7 @@ from data_tools.manifest import (
     RejectedClip,
     ShardEntry,
 )
+from data_tools.names import real_path
 from data_tools.plan import (
     PackOptions,
     ShardPlan,
@@ -72,7 +73,7 @@ def pack(
         RemoteError: the bucket cannot be read or written.
     """
     options.check()
-    if out.resolve() == clips_folder.resolve():
+    if real_path(out) == real_path(clips_folder):
         raise UsageError(f"{out} is the folder of the clips; choose another output folder")
     clips = find_clips(clips_folder, options.source_pattern)
     with progress("scanning", len(clips), "clips") as advance:

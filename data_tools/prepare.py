@@ -19,7 +19,7 @@ from data_tools.atomic import remove_partials, write_json
 from data_tools.errors import UsageError
 from data_tools.inputs import SAME_FILE, same_file_key
 from data_tools.lock import InUse, locked_file
-from data_tools.names import UNPLAIN, is_unplain, shown
+from data_tools.names import UNPLAIN, is_unplain, real_path, shown
 from data_tools.progress import progress
 from data_tools.records import read_record as read_json_record
 from data_tools.video.cut_clips import prepare_video
@@ -208,7 +208,7 @@ def _other_file(record: VideoRecord | None, path: Path) -> str:
         return ""
     # The same file, changed since, is prepared anew; another one of its name is not.
     before = Path(record.file.path)
-    if before.resolve() == path.resolve() or not before.exists():
+    if real_path(before) == real_path(path) or not before.exists():
         return ""
     return f"an earlier run prepared {shown(before)} under that name; rename one of them"
 

@@ -26,6 +26,7 @@ from msgspec import Meta
 from numpy.typing import NDArray
 
 from data_tools.atomic import atomic_path
+from data_tools.names import real_path
 from data_tools.records import LARGEST, RecordError, decode_record, open_regular
 from data_tools.shard_index import CLIP, FRAME, ShardIndex, Stamp, lie_within, stamp_of
 
@@ -103,7 +104,7 @@ def user_cache() -> Path:
 def index_paths(folder: Path, split: str) -> tuple[Path, Path]:
     """Where the index of a split may lie: beside the manifest, and in the user's cache."""
     name = f"index-{split}.bin"
-    where = hashlib.sha256(os.fsencode(folder.resolve())).hexdigest()[:32]
+    where = hashlib.sha256(os.fsencode(real_path(folder))).hexdigest()[:32]
     return folder / name, user_cache() / "index" / f"{where}-{name}"
 
 

@@ -30,6 +30,7 @@ from data_tools.errors import UsageError
 from data_tools.fetch_ahead import fetching_splits, note
 from data_tools.lock import locked
 from data_tools.mirror import open_set, shown_name
+from data_tools.names import real_path
 from data_tools.remote import is_remote
 from data_tools.remote_options import add_local_options, local_options, set_name
 from trainer.config.crops import measured_notes
@@ -141,10 +142,10 @@ def default_folder(weights: Path, shards: str, options: EvaluationOptions) -> Pa
         weights: their file; all runs call theirs alike, so that of one is named by its folder.
         shards: folder or URL of the set.
     """
-    network, of = weights.stem, weights.resolve().parent.name
+    network, of = weights.stem, real_path(weights).parent.name
     if re.fullmatch(r"best|last|step-\d+", network) and of:
         network = f"{of}-{network}"
-    name = shown_name(shards).rstrip("/") if is_remote(shards) else str(Path(shards).resolve())
+    name = shown_name(shards).rstrip("/") if is_remote(shards) else str(real_path(shards))
     held = re.sub(r"[^\w.-]+", "_", name.rpartition("/")[2]) or "shards"
     kind = "-swapped" if options.swapped else ""
     return Path("evaluations") / f"{network}-{held}-{options.split}{kind}"

@@ -29,6 +29,7 @@ from data_tools.errors import UsageError
 from data_tools.fetch_ahead import fetching_splits, note
 from data_tools.lock import locked
 from data_tools.mirror import folder_of, name_of, open_sets
+from data_tools.names import real_path
 from data_tools.remote_options import (
     add_local_options,
     local_arguments,
@@ -122,7 +123,7 @@ def _run(argv: list[str] | None) -> None:
     shards, *beside = open_sets([args.data.shards, *args.beside], local)
     sets = Sets(shards, tuple(beside))
     training += local_arguments(local)
-    out = args.out or Path("runs") / f"refine-{name_of(shards.resolve())}"
+    out = args.out or Path("runs") / f"refine-{name_of(real_path(shards))}"
     try:
         try_folder(out)
     except OSError as error:
@@ -178,7 +179,7 @@ def _check(args: Namespace, training: list[str]) -> None:
         raise UsageError("--score-only needs --weights")
     if args.score_only and args.beside:
         raise UsageError("--score-only trains nothing: what is --with for?")
-    shards, *beside = (folder_of(name).resolve() for name in (args.data.shards, *args.beside))
+    shards, *beside = (real_path(folder_of(name)) for name in (args.data.shards, *args.beside))
     if shards in beside:
         raise UsageError(f"--with {args.data.shards} is the set that is to be refined")
     if args.score_only and training:

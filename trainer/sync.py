@@ -17,7 +17,7 @@ from data_tools import cli
 from data_tools.atomic import write_json
 from data_tools.elsewhere import Copies, check_videos, video_name
 from data_tools.errors import UsageError, UserError
-from data_tools.names import first_line, shown
+from data_tools.names import first_line, real_path, shown
 from trainer.batch.command import add_batch_options, check_batch, measure_many
 from trainer.model.device import find_device, naming_device_faults
 from trainer.model.network import load_network
@@ -162,7 +162,7 @@ def _check(args: Namespace) -> Path:
     check_page(args)
     outputs = {f"--{name}": args[name] or None for name in ("json", "csv", "plot", "fix", "html")}
     outputs["--junit"] = args.junit
-    if args.out and args.junit and args.junit.parent.resolve() == args.out.resolve():
+    if args.out and args.junit and real_path(args.junit.parent) == real_path(args.out):
         del outputs["--junit"]  # its folder is still to be made
     cli.check_outputs(outputs, {"a video": files, "the weights": [weights]}, ["--fix"])
     if args.plot and args.plot.suffix.lower() != ".png":

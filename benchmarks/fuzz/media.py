@@ -12,6 +12,7 @@ import numpy as np
 import simplejpeg
 import soundfile
 from numpy.typing import NDArray
+from python_speech_features import sigproc  # noqa: F401 - no input may load a package
 
 from benchmarks.fuzz.child import Case, Target
 from benchmarks.fuzz.mutate import Json, mutated

@@ -14,6 +14,8 @@ MENDED: dict[str, tuple[str, ...]] = {
     "list": (
         "a traceback for a name with NUL in it",
         "minutes spent on a line of a megabyte",
+        "a whole batch refused for one name that is too long",
+        "a traceback for a link that leads to itself",
     ),
     "url": (
         "a traceback for brackets about the server's name",

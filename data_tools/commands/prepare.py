@@ -29,7 +29,7 @@ from data_tools.inputs import find_videos, settle_names
 from data_tools.layouts import LAYOUTS, Layout, OfficialLists
 from data_tools.manifest import MANIFEST, read_manifest
 from data_tools.mfcc import FPS
-from data_tools.names import shown
+from data_tools.names import real_path, shown
 from data_tools.plan import read_ratios
 from data_tools.prepare_summary import duration, remedy, summarise
 from data_tools.report import Tally, tally, write_large_report, write_report
@@ -243,7 +243,7 @@ def _check(args: Namespace, run: RunOptions, sharing: ShardOptions) -> None:
     """Whether options make sense together."""
     if args.out is None and args.shards is None:
         raise UsageError("--shards OUT must be given, or --out CLIPS for a folder of clips")
-    if args.out and args.shards and args.out.resolve() == args.shards.resolve():
+    if args.out and args.shards and real_path(args.out) == real_path(args.shards):
         raise UsageError("--shards and --out must be two folders: clips and shards do not mix")
     sharing.check()
     if args.out is not None:
@@ -278,7 +278,7 @@ def _options(args: Namespace) -> PrepareOptions:
         box=None if args.box is None else tuple(args.box),
         face_crops=args.face_crops or (layout.face_crops and args.crop != "whole"),
         detector=detector,
-        detector_model=str(path.resolve()) if path else None,
+        detector_model=str(real_path(path)) if path else None,
     )
     options.check()
     return options

@@ -8,6 +8,7 @@ the file's clock restarts, picture and sound go on together as a new part (`cloc
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -433,7 +434,7 @@ def _opened(path: Path) -> Any:
     try:
         return open_container(path)
     except (av.error.FFmpegError, OSError, ValueError) as error:
-        if path.is_file() and path.stat().st_size == 0:
+        if os.path.isfile(path) and path.stat().st_size == 0:
             raise VideoError("empty file", "0 bytes") from None
         # also of an MP4 whose end is missing, which is where its index lies
         hint = " (truncated, or no video)" if isinstance(error, _CUT) else ""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import time
 from contextlib import suppress
 from pathlib import Path
 from random import Random
@@ -98,7 +97,7 @@ def test_every_target_reads_and_refuses_and_nothing_is_found(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     file, findings = tmp_path / "fuzz.json", tmp_path / "findings"
-    arguments = ["--quick", "--seed", str(time.time_ns() % 1000), "--json", str(file)]
+    arguments = ["--quick", "--seed", "140", "--json", str(file)]  # it once had a finding
     assert fuzz.main([*arguments, "--findings", str(findings)]) == 0, capsys.readouterr().out
     rows = json.loads(file.read_text())["rows"]
     assert [row["target"] for row in rows] == list(TARGETS)

@@ -14,7 +14,16 @@ import pytest
 from data_tools.atomic import atomic_path, try_writing
 from data_tools.errors import UsageError
 from data_tools.inputs import find_videos
-from data_tools.names import address, first_line, listed, print_anything, shown
+from data_tools.names import (
+    address,
+    first_line,
+    is_unplain,
+    listed,
+    open_plain,
+    print_anything,
+    real_path,
+    shown,
+)
 from data_tools.synth.clips import synthesize
 from videos import write_video
 
@@ -113,6 +122,16 @@ def test_a_comment_of_a_list_may_be_long_and_a_first_word_is_all_that_counts(tmp
     file.write_text("y" * 5000 + " 0.3\n")
     with pytest.raises(OSError, match="can be no name of a file"):
         listed(file, first_word=True)
+
+
+def test_a_link_to_itself_is_a_path_as_any_other(tmp_path):
+    (tmp_path / "round").symlink_to("round")
+    (tmp_path / "link").symlink_to(tmp_path)
+    assert real_path(tmp_path / "link" / "round" / "file") == tmp_path / "round" / "file"
+    for name in (tmp_path / "round", tmp_path / ("x" * 300)):
+        assert not is_unplain(name)
+        with pytest.raises(OSError, match=r"symbolic links|name too long"):
+            open_plain(name)
 
 
 def test_no_message_fails_for_what_a_terminal_lacks(monkeypatch):

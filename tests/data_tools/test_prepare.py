@@ -339,10 +339,15 @@ def test_strange_names_and_files(videos, tmp_path, capsys):
     with open(os.fsencode(folder) + b"/caf\xe9.mp4", "wb") as file:
         file.write(b"no video")
     os.mkfifo(folder / "pipe.mp4")
-    assert run(folder, "--out", out) == 0
+    (folder / "round.mp4").symlink_to("round.mp4")
+    (tmp_path / "long.txt").write_text("y" * 300 + ".mp4\n")
+    assert run(folder, tmp_path / "long.txt", "--out", out) == 0
     found = {row["video"]: row["reason"] for row in rows(out) if row["level"] == "video"}
     assert found.pop("caf\\xe9") == "not a readable video"
     assert found.pop("pipe") == "not a file"
+    assert found.pop("round") == "not a readable video"
+    (long,) = [name for name in found if name.startswith("yyy")]
+    assert found.pop(long) == "not a readable video"
     assert found == dict.fromkeys(["_test", "a [red]", "\u3042" * 83, "_report.csv", "-x"], "")
     assert "caf\\xe9" in capsys.readouterr().err
 

@@ -13,7 +13,7 @@ from data_tools import cli
 from data_tools.atomic import try_folder
 from data_tools.engines import RunOptions
 from data_tools.errors import UsageError
-from data_tools.names import shown
+from data_tools.names import real_path, shown
 from data_tools.workers import WorkerOptions
 from trainer.batch.batch import measure_batch
 from trainer.batch.folder import Batch
@@ -76,7 +76,7 @@ def check_batch(args: Namespace) -> RunOptions:
     run.check()
     if (
         args.junit
-        and args.junit.parent.resolve() == args.out.resolve()
+        and real_path(args.junit.parent) == real_path(args.out)
         and _OWN.match(args.junit.name)
     ):
         raise UsageError(f"--junit: {shown(args.junit)} is a name that --out takes; choose another")

@@ -12,7 +12,7 @@ from typing import Any
 from data_tools.atomic import atomic_path, remove_partials, write_json
 from data_tools.errors import UsageError
 from data_tools.lock import InUse, locked_file
-from data_tools.names import shown
+from data_tools.names import real_path, shown
 from data_tools.records import read_record, utf8
 from trainer.score.options import MeasureOptions
 
@@ -92,7 +92,7 @@ def _claim(batch: Batch) -> None:
     with batch.weights.open("rb") as stream:
         digest = hashlib.file_digest(stream, "sha256").hexdigest()
     options = {key: value for key, value in asdict(batch.options).items() if key not in _FREE}
-    fix_dir = None if batch.fix_dir is None else utf8(str(batch.fix_dir.resolve()))
+    fix_dir = None if batch.fix_dir is None else utf8(str(real_path(batch.fix_dir)))
     chosen = {"format": FORMAT, **options, "weights": digest, "fix_dir": fix_dir}
     file = batch.hidden / "options.json"
     if not file.exists():

@@ -1,12 +1,13 @@
 """Which videos a batch measures, and where their mended copies are to lie."""
 
 import glob
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
 from data_tools.errors import UsageError
 from data_tools.inputs import find_named_videos, same_file_key
-from data_tools.names import shown
+from data_tools.names import real_path, shown
 
 _MENDABLE = (".mp4", ".m4v", ".mov", ".mkv", ".webm")  # as `data_tools.video.remux`
 
@@ -46,18 +47,18 @@ def batch_videos(
         if folder is not None and (inside := [g for g in given if _below(g, folder)]):
             raise UsageError(f"{option}: {shown(folder)} holds {shown(inside[0])}; name another")
     found, others = find_named_videos([path for name in given for path in _expanded(name)])
-    ours = [folder.resolve() for folder in (out, fix_dir) if folder is not None]
+    ours = [real_path(folder) for folder in (out, fix_dir) if folder is not None]
     videos: list[BatchVideo] = []
     targets: dict[Path, Path] = {}
     outside = [
         (Path(file), name)
         for file, _, name in found
-        if not any(Path(file).resolve().is_relative_to(folder) for folder in ours)
+        if not any(real_path(file).is_relative_to(folder) for folder in ours)
     ]
     names: dict[object, Path] = {}
     for path, _ in outside:
         first = names.setdefault(same_file_key(path), path)
-        if first.is_symlink() and not path.is_symlink():
+        if os.path.islink(first) and not os.path.islink(path):
             names[same_file_key(path)] = path
     for path, name in outside:
         if names[same_file_key(path)] is not path:
@@ -80,7 +81,7 @@ def batch_videos(
 
 
 def _below(name: Path, folder: Path) -> bool:
-    return name.exists() and name.resolve().is_relative_to(folder.resolve())
+    return os.path.exists(name) and real_path(name).is_relative_to(real_path(folder))
 
 
 def _expanded(name: Path) -> list[Path]:
@@ -89,7 +90,7 @@ def _expanded(name: Path) -> list[Path]:
     Raises:
         UsageError: it fits nothing.
     """
-    if name.exists() or not glob.has_magic(str(name)):
+    if os.path.exists(name) or not glob.has_magic(str(name)):
         return [name]
     fitting = sorted(Path(found) for found in glob.iglob(str(name), recursive=True))
     if not fitting:

@@ -35,6 +35,7 @@ from data_tools.cache_file import (
     in_gb,
 )
 from data_tools.errors import UserError
+from data_tools.names import real_path
 from data_tools.shards import more_descriptors
 from trainer.data.cache_room import (
     BLOCK,
@@ -116,7 +117,7 @@ class FrameCache:
         self.first_frame: Ints = np.cumsum([0, *(int(each.first_frame[-1]) for each in shards)])
         more_descriptors(2 * len(shards))
         heads = [
-            Head(str(each.tar.resolve()), content_key(each, look), int(each.first_frame[-1]), look)
+            Head(str(real_path(each.tar)), content_key(each, look), int(each.first_frame[-1]), look)
             for each in shards
         ]
         costs = clip_costs(dataset.frames, look.frame_bytes)

@@ -14,6 +14,7 @@ from rich.console import Console
 from data_tools.errors import UsageError
 from data_tools.keep import Row, read_keep
 from data_tools.mirror import shown_name
+from data_tools.names import real_path
 from data_tools.remote import is_remote
 from data_tools.shards import Shard, open_split
 from trainer.config.settings import Config, several
@@ -85,7 +86,7 @@ def _check_apart(dataset: Dataset, console: Console) -> None:
     """
     hashes = _hashes(dataset.shards)
     for number, folder in enumerate(dataset.folders):
-        if folder.resolve() in [other.resolve() for other in dataset.folders[:number]]:
+        if real_path(folder) in [real_path(other) for other in dataset.folders[:number]]:
             raise UsageError(
                 f"data.shards names {folder} twice; data.weights says how much of the training "
                 "each set gives"

@@ -42,6 +42,19 @@ def test_folders_patterns_and_lists_name_videos(folder: Path, tmp_path: Path) ->
         found(folder / "c.mp4")
 
 
+def test_a_name_that_no_file_can_have_and_a_link_to_itself_are_videos_that_cannot_be_read(
+    folder: Path, tmp_path: Path
+) -> None:
+    (folder / "round.mp4").symlink_to("round.mp4")
+    (tmp_path / "list.txt").write_text(f"v/a.mp4\nv/round.mp4\n{'0' * 300}.mp4\n")
+    for fixed in (None, tmp_path / "fixed"):
+        videos, _ = batch_videos([tmp_path / "list.txt"], tmp_path / "out", fixed)
+        assert {video.path.name for video in videos} == {"a.mp4", "round.mp4", f"{'0' * 300}.mp4"}
+        assert len(batch_videos([folder], tmp_path / "out", fixed)[0]) == 4
+    with pytest.raises(UsageError, match="does not exist"):
+        batch_videos([Path("0" * 300)], tmp_path / "out", None)
+
+
 def test_copies_lie_as_their_videos_do(folder: Path, tmp_path: Path) -> None:
     out, fixed = folder / "out", folder / "fixed"
     fixed.mkdir()
