@@ -25,9 +25,13 @@ MENDED: dict[str, tuple[str, ...]] = {
     "results": (
         "a traceback for a copy that does not say what was done",
         "a traceback for a track without an offset",
+        "a traceback for a copy of which the file says True was done",
     ),
     "config": ("a terminal commanded by a value that is refused",),
-    "option": ("a traceback for a number that is no UTF-8",),
+    "option": (
+        "a traceback for a number that is no UTF-8",
+        "a terminal commanded by what stands before an infinity",
+    ),
     "safetensors": ("a terminal commanded by a kind of numbers that is not known",),
     "clip": ("a traceback for half a character in clip.json",),
     "video": ("a list of other files read as a video of theirs",),

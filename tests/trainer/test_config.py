@@ -391,14 +391,15 @@ def test_a_file_is_no_folder_for_a_run(
     assert "run.dir /proc/x cannot be made or written to: No such" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("text", ["nan", "-inf"])
+@pytest.mark.parametrize(
+    ("text", "named"), [("nan", "nan"), ("-inf", "-inf"), ("\x91\ninf", r"'\x91\ninf'")]
+)
 def test_a_word_for_no_number_is_a_plain_sentence(
-    text: str, capsys: pytest.CaptureFixture[str]
+    text: str, named: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["--data.shards", "s", f"--train.lr={text}"]) == 2
-    assert (
-        capsys.readouterr().err == f"trainer.run: --train.lr must be a finite number, not {text}\n"
-    )
+    said = capsys.readouterr().err
+    assert said == f"trainer.run: --train.lr must be a finite number, not {named}\n"
 
 
 def test_what_is_no_utf8_or_commands_a_terminal_is_one_sentence(

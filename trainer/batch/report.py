@@ -63,7 +63,10 @@ class Summary:
         if not result.tracks:
             self.reasons[_reason(result)] += 1
         if result.mend is not None:
-            self.mends[result.mend["done"]] += 1
+            done = result.mend["done"]
+            if not isinstance(done, str):
+                raise TypeError("what was done is no text")
+            self.mends[done] += 1
         if self.verdicts is not None:
             self.verdicts.add(judged(result))
 

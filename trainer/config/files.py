@@ -213,7 +213,7 @@ def check_value(name: str, kind: Any, text: str) -> None:
     except RecordError as error:
         raise UsageError(f"--{name}: {error} {plain_name(text)}") from None
     if isinstance(value, str) and isinstance(number, float) and not math.isfinite(number):
-        raise UsageError(f"--{name} must be a finite number, not {text}")
+        raise UsageError(f"--{name} must be a finite number, not {plain_name(text)}")
 
 
 def _text(name: str) -> str:

@@ -95,6 +95,7 @@ def test_failed_is_what_gave_nothing_or_could_not_be_mended() -> None:
     "more",
     [
         {"mend": {}},
+        {"mend": {"done": True}},
         {"mend": {"done": "written", "moved_frames": "x"}},
         {"tracks": [{}]},
         {"tracks": [{"trusted": True, "offset_frames": None}]},
