@@ -392,7 +392,7 @@ def test_a_file_is_no_folder_for_a_run(
 
 
 @pytest.mark.parametrize(
-    ("text", "named"), [("nan", "nan"), ("-inf", "-inf"), ("\x91\ninf", r"'\x91\ninf'")]
+    ("text", "named"), [("nan", "nan"), ("-inf", "-inf"), ("\ninf", r"'\ninf'")]
 )
 def test_a_word_for_no_number_is_a_plain_sentence(
     text: str, named: str, capsys: pytest.CaptureFixture[str]
