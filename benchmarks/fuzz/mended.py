@@ -32,6 +32,7 @@ MENDED: dict[str, tuple[str, ...]] = {
         "a traceback for a number that is no UTF-8",
         "a terminal commanded by what stands before an infinity",
     ),
+    "torch": ("as much memory as a record of a checkpoint claims to take",),
     "safetensors": ("a terminal commanded by a kind of numbers that is not known",),
     "clip": ("a traceback for half a character in clip.json",),
     "video": ("a list of other files read as a video of theirs",),

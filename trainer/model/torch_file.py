@@ -155,6 +155,8 @@ def _outline_zip(stream: IO[bytes], size: int) -> None:
         if (
             archive.start_dir != directory_offset
             or sum(record.file_size for record in records.values()) > size
+            # so much memory would be asked for
+            or any(record.compress_size != record.file_size for record in records.values())
         ):
             raise TorchFileError("is damaged: its records do not lie in it")
         for record in records.values():

@@ -132,6 +132,8 @@ def test_zip_files_that_lie_are_refused() -> None:
     refused(whole + b"tail", "")
     refused(b"PK\3\4" + whole, "")
     refused(whole[: len(whole) // 2], "damaged or truncated")
+    packed = whole.index(b"PK\1\2") + 20  # how much data.pkl takes, by the directory
+    refused(whole[:packed] + b"\xff\xff\xff\x7f" + whole[packed + 4 :], "do not lie in it")
     stream = io.BytesIO(whole)
     with zipfile.ZipFile(stream, "a") as archive:
         archive.writestr(
