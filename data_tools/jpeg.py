@@ -88,7 +88,8 @@ def jpeg_size(jpeg: NDArray[np.uint8]) -> tuple[int, int, int] | None:
         elif marker in (0x00, 0xD8, 0xD9, 0xDA):
             return None
         else:
-            at += 2 + (head[at + 2] << 8 | head[at + 3])
+            # The length counts its own two bytes; libjpeg passes over those where it says less.
+            at += 2 + max(2, head[at + 2] << 8 | head[at + 3])
     return None
 
 

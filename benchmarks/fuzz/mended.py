@@ -33,6 +33,7 @@ MENDED: dict[str, tuple[str, ...]] = {
         "a terminal commanded by what stands before an infinity",
     ),
     "torch": ("as much memory as a record of a checkpoint claims to take",),
+    "jpeg": ("a frame that is packed and then refused in training, for a length of 0",),
     "safetensors": ("a terminal commanded by a kind of numbers that is not known",),
     "clip": ("a traceback for half a character in clip.json",),
     "video": ("a list of other files read as a video of theirs",),

@@ -401,8 +401,9 @@ def test_a_picture_of_hundreds_of_scans_is_refused() -> None:
         lambda content: with_segment(content, 0xFE, b"c" * 65_533),
         lambda content: with_segment(content, 0xE2, b"\xff\xc0" * 1000),
         lambda content: content[:2] + b"\xff\xff\xff" + content[2:],
+        lambda content: content[:2] + b"\xff\xe0\0\0\xff\xe2\0\1" + content[2:],
     ],
-    ids=["trailing", "comment", "frame header in a segment", "fill"],
+    ids=["trailing", "comment", "frame header in a segment", "fill", "segments of no length"],
 )
 def test_what_surrounds_a_picture_does_not_matter(change: Callable[[bytes], bytes]) -> None:
     content = change(jpeg(24, 40))
