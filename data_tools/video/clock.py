@@ -67,6 +67,9 @@ def demuxed(
                 still_alive()
                 yield packet
             return
+        except IndexError:
+            # PyAV's, at the end of a file in which a stream began late: all packets were there.
+            return
         except past:
             if failures == 0:
                 on_damage()

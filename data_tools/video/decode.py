@@ -437,6 +437,8 @@ def _opened(path: Path) -> Any:
         if os.path.isfile(path) and path.stat().st_size == 0:
             raise VideoError("empty file", "0 bytes") from None
         # also of an MP4 whose end is missing, which is where its index lies
+        if isinstance(error, MemoryError):  # a size that the file claims, most often
+            raise VideoError("not a readable video", "damaged: asks for too much memory") from None
         hint = " (truncated, or no video)" if isinstance(error, _CUT) else ""
         if isinstance(error, av.error.ArgumentError):
             hint = " (a list of other files, or no video)"

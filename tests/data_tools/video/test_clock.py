@@ -167,3 +167,15 @@ def test_a_demuxer_without_a_packet_for_now_is_read_on() -> None:
     assert list(demuxed(Stalling(99), "picture", "sound")) == [0, 1, 2]
     with pytest.raises(av.error.BlockingIOError):
         list(demuxed(Stalling(100), "picture", "sound"))
+
+
+class Growing:
+    """A container in which a stream begins late: PyAV's `demux` looks for it at the end."""
+
+    def demux(self, *streams: Any) -> Any:
+        yield from range(3)
+        yield [][0]
+
+
+def test_a_stream_that_begins_late_does_not_end_the_others() -> None:
+    assert list(demuxed(Growing(), "picture", "sound")) == [0, 1, 2]

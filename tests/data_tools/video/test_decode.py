@@ -283,6 +283,12 @@ def test_what_is_no_video_is_named(tmp_path):
             Video(path)
         assert caught.value.reason == reason
     path.write_bytes(write_video(tmp_path / "whole.mp4", flat(50), hum(2)).read_bytes()[:-500])
+    huge = bytearray((tmp_path / "whole.mp4").read_bytes())
+    count = huge.rindex(b"stts") + 8  # of entries, sixteen bytes each when they are read
+    huge[count : count + 4] = b"\xbc\x98\xb6\x51"
+    (tmp_path / "huge.mp4").write_bytes(huge)
+    with pytest.raises(VideoError, match="damaged: asks for too much memory"):
+        Video(tmp_path / "huge.mp4")
     with pytest.raises(VideoError, match="truncated, or no video"):
         Video(path)
     silent = write_video(tmp_path / "silent.mp4", flat(10))
