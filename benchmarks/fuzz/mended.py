@@ -36,6 +36,7 @@ MENDED: dict[str, tuple[str, ...]] = {
     "jpeg": ("a frame that is packed and then refused in training, for a length of 0",),
     "safetensors": ("a terminal commanded by a kind of numbers that is not known",),
     "clip": ("a traceback for half a character in clip.json",),
+    "mend": ("a refusal in the library's words for a size that no memory holds",),
     "video": (
         "a list of other files read as a video of theirs",
         "a traceback for an FLV in which another stream begins late",

@@ -155,6 +155,8 @@ def _proven_copy(
     except av.error.FFmpegError as error:
         if isinstance(error, OSError) and error.errno in NO_ROOM:
             raise
+        if isinstance(error, MemoryError):  # a size that the file claims, most often
+            raise RemuxError("it is damaged: it asks for too much memory") from None
         raise RemuxError(error.strerror or type(error).__name__) from None
     except ValueError as error:  # of PyAV: 'mp4' format does not support 'vorbis' codec
         raise Unfit(str(error)) from None

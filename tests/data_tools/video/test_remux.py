@@ -143,6 +143,15 @@ def test_what_a_container_cannot_hold_is_said(rich: Path, tmp_path: Path) -> Non
     assert [path.name for path in tmp_path.iterdir()] == ["text.mp4"]
 
 
+def test_a_size_that_no_memory_holds_is_said_in_our_words(video: Path, tmp_path: Path) -> None:
+    content = bytearray(video.read_bytes())
+    count = content.rindex(b"stts") + 8  # of entries, sixteen bytes each when they are read
+    content[count : count + 4] = b"\xbc\x98\xb6\x51"
+    (tmp_path / "huge.mp4").write_bytes(content)
+    with pytest.raises(RemuxError, match="it is damaged: it asks for too much memory"):
+        shift_sound(tmp_path / "huge.mp4", tmp_path / "out.mp4", Fraction(1, 25))
+
+
 def test_what_cannot_be_written_is_said_of_the_copy(video: Path, tmp_path: Path) -> None:
     out = tmp_path / "out.mp4"
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
