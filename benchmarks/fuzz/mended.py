@@ -26,6 +26,7 @@ MENDED: dict[str, tuple[str, ...]] = {
         "a traceback for a copy that does not say what was done",
         "a traceback for a track without an offset",
         "a traceback for a copy of which the file says True was done",
+        "a traceback for an offset without end",
     ),
     "config": ("a terminal commanded by a value that is refused",),
     "option": (

@@ -150,7 +150,7 @@ def _as_written(file: Path, result: VideoResult) -> Iterator[None]:
     """
     try:
         yield
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError, AttributeError) as error:
         raise RecordError(
             f"{file} holds a result of {shown(result.video)} that is not as it was written "
             f"({shown(error)[:80]}); delete its line to have that video measured again"

@@ -99,6 +99,7 @@ def test_failed_is_what_gave_nothing_or_could_not_be_mended() -> None:
         {"mend": {"done": "written", "moved_frames": "x"}},
         {"tracks": [{}]},
         {"tracks": [{"trusted": True, "offset_frames": None}]},
+        {"tracks": [{"trusted": True, "offset_frames": 1e999}]},
     ],
 )
 def test_a_result_that_another_hand_changed_is_named(
