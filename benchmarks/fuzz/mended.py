@@ -27,6 +27,8 @@ MENDED: dict[str, tuple[str, ...]] = {
         "a traceback for a track without an offset",
         "a traceback for a copy of which the file says True was done",
         "a traceback for an offset without end",
+        "a traceback for a page of a track whose fields are of other kinds",
+        "as many bars of a picture as an offset says",
     ),
     "config": ("a terminal commanded by a value that is refused",),
     "option": (

@@ -2,6 +2,7 @@
 
 import json
 import re
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from random import Random
@@ -20,8 +21,10 @@ from data_tools.remote import Remote, is_remote
 from data_tools.remote_errors import without_secrets
 from data_tools.video.record import open_record
 from trainer.batch.inputs import batch_videos
+from trainer.batch.pages import write_pages
 from trainer.batch.report import write_reports
 from trainer.batch.results import ResultFile, read_results
+from trainer.page.pages import PageOptions
 from trainer.score.tolerance import Tolerance
 from trainer.train.rounds import read_summary
 
@@ -231,10 +234,8 @@ def _record(value: Any, read: Callable[[Path], object]) -> Callable[[Path], Case
 
 def _results(folder: Path) -> Case:
     file = folder / "results.jsonl"
-    track = {"offset_frames": 1, "trusted": True, "clearness": 4.5, "curve": [9.5, None]}
     mend = {"done": "written", "words": "", "file": "a.mkv", "moved_frames": 1}
-    line = {"video": "a.mp4", "file": _FILE, "mode": "centred", "tracks": [track], "mend": mend}
-    tries = [0]
+    line = {"video": "a.mp4", "file": _FILE, "mode": "centred", "tracks": [_TRACK], "mend": mend}
     base, whole = Json(line), json.dumps(line).encode() + b"\n"
 
     def draw(rng: Random) -> bytes:
@@ -243,18 +244,35 @@ def _results(folder: Path) -> Case:
         return b"".join(lines)
 
     def attempt(content: bytes) -> None:
-        tries[0] += 1
         file.write_bytes(content)
-        if tries[0] % 10 == 0:
-            write_reports(file, "", Tolerance("any", 40, 60) if tries[0] % 20 else None)
+        drawn = zlib.crc32(content)  # the same whenever it is tried again
+        if drawn % 10 == 0:
+            write_reports(file, "", Tolerance("any", 40, 60) if drawn % 20 else None)
+        if drawn % 50 == 0:
+            write_pages(file, "", PageOptions())
         for _, _, found in read_results(file):
             assert found.line().endswith(b"}\n"), "a result that cannot be written again"
             assert isinstance(found.failed, bool), "neither failed nor done"
+            assert isinstance(found.is_current(), bool), "neither changed nor not"
         ResultFile(file).__exit__(None, None, None)
 
     return Case(draw, attempt, (RecordError,))
 
 
+_TRACK = {
+    "video": "a.mp4", "track": "000", "start_seconds": 0.0, "end_seconds": 2.96, "offset_frames": 1,
+    "offset_ms": 40, "meaning": "audio is 40 ms early", "confidence": 1.5, "lse_d": 9.0,
+    "lse_c": 1.5, "clearness": 5.1, "probability": 0.98, "windows": 70, "speech": 0.5,
+    "trusted": True, "doubts": "", "notes": "", "over_time": "audio is 40 ms early", "jumps": "",
+    "drift_ppm": None, "drift_ms_per_minute": None, "speaking": 0.7, "speaking_rank": 1,
+    "speaker": True, "mean_distance_by_shift": {"-1": 9.9, "0": 9.5, "1": 9.0},
+    "fit_by_shift": {"-1": -3.5, "0": 0.5, "1": None}, "frame_confidence": [2.8, None, 1.5],
+    "face": {"seconds": 1.5, "box": [95.0, 91.1, 211.0, 250.2]}, "segments": [
+        {"begin_seconds": 0.0, "end_seconds": 2.96, "begin_between_seconds": None,
+         "begin_offset_frames": 0.0, "end_offset_frames": 0.0, "sure": True},
+    ],
+    "drift_error_ppm": None,
+}  # fmt: skip
 _VIDEO_RECORD = {
     "name": "a", "file": _FILE, "status": "kept", "reason": "", "detail": "", "clips": 1,
     "seconds": 2.5, "rows": [_ITEM, {**_ITEM, "level": "clip"}], "notes": ["a note"], "doubts": [],

@@ -211,7 +211,7 @@ def identity(path: Path) -> VideoFile:
     where = str(path.absolute())
     try:
         status = path.stat()
-    except OSError:
+    except (OSError, ValueError):  # ValueError: what can be no name of a file
         return VideoFile(where)
     return VideoFile(where, status.st_size, status.st_mtime_ns)
 

@@ -87,12 +87,15 @@ class _Due:
         if video is None or video.target is None or result.mend is None:
             return False
         # Its copy was taken away, or moved: the same command writes it again.
-        return result.mend["done"] == MENDED and not os.path.lexists(video.target)
+        return result.mend.get("done") == MENDED and not os.path.lexists(video.target)
 
 
 def _key(path: Path | str) -> str:
     """A video's file, by whatever way it is named."""
-    return os.path.realpath(path)
+    try:
+        return os.path.realpath(path)
+    except ValueError:  # what can be no name of a file
+        return str(path)
 
 
 def _drop_due(file: Path, due: _Due, batch: Batch, run: RunOptions) -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 from data_tools.atomic import remove_partials
 from data_tools.names import shown
 from data_tools.progress import progress
-from trainer.batch.report import in_order, judged
+from trainer.batch.report import as_written, in_order, judged
 from trainer.batch.results import VideoResult
 from trainer.page import charts
 from trainer.page.content import ORDER, Status, video_verdict
@@ -56,6 +56,7 @@ def write_pages(file: Path, part: str, options: PageOptions) -> Path:
         part: of the videos, as `RunOptions.part`.
 
     Raises:
+        RecordError: a result is not as it was written.
         MissingPackage: the extra [html] is not installed.
         OSError: a page cannot be written.
     """
@@ -71,9 +72,10 @@ def write_pages(file: Path, part: str, options: PageOptions) -> Path:
     with progress("writing pages", count, "pages") as advance:
         for result in in_order(file):
             page = folder / page_name(result)
-            write_video_page(page, result, options, f"../index{part}.html")
-            lines.append(_line(result, options, f"{PAGES}/{page.name}"))
-            frames.update(row["offset_frames"] for row in result.tracks if row["trusted"])
+            with as_written(file, result):
+                write_video_page(page, result, options, f"../index{part}.html")
+                lines.append(_line(result, options, f"{PAGES}/{page.name}"))
+                frames.update(row["offset_frames"] for row in result.tracks if row["trusted"])
             advance(1)
     lines.sort(key=lambda line: (ORDER.index(line.status), -line.far, line.name))
     return _write_index(out, part, lines, frames, options)

@@ -116,7 +116,7 @@ def write_reports(file: Path, part: str, tolerance: Tolerance | None) -> tuple[S
     summary = Summary(verdicts=None if tolerance is None else Counts(tolerance))
     with csv_of_tracks(table, tolerance) as write_rows:
         for result in in_order(file):
-            with _as_written(file, result):
+            with as_written(file, result):
                 summary.add(result)
                 write_rows(judged(result))
     if summary.mends:
@@ -135,14 +135,14 @@ def _write_mends(file: Path, path: Path) -> None:
         writer.writeheader()
         for result in in_order(file):
             if result.mend is not None:
-                with _as_written(file, result):
+                with as_written(file, result):
                     moved = result.mend.get("moved_frames")
                     in_ms = {} if moved is None else {"moved_ms": moved * 1000 // FPS}
                     writer.writerow(as_cells({"video": result.video, **result.mend, **in_ms}))
 
 
 @contextmanager
-def _as_written(file: Path, result: VideoResult) -> Iterator[None]:
+def as_written(file: Path, result: VideoResult) -> Iterator[None]:
     """Let a result that another hand has changed be refused in words.
 
     Raises:
@@ -150,7 +150,7 @@ def _as_written(file: Path, result: VideoResult) -> Iterator[None]:
     """
     try:
         yield
-    except (KeyError, TypeError, ValueError, OverflowError, AttributeError) as error:
+    except (LookupError, TypeError, ValueError, ArithmeticError, AttributeError) as error:
         raise RecordError(
             f"{file} holds a result of {shown(result.video)} that is not as it was written "
             f"({shown(error)[:80]}); delete its line to have that video measured again"

@@ -19,6 +19,7 @@ _AXIS_WIDTH = 52  # pixels; alike in all charts of a timeline, which are to lie 
 _LEAST_MS = 200  # that a chart of offsets reaches to either side
 _CLOCK = "floor(datum.value / 60) + ':' + pad(floor(datum.value % 60), 2, '0', 'left')"
 _SIGNED = "(datum.value > 0 ? '+' : '') + format(datum.value, ',d')"
+_MOST_BARS = 1001  # from end to end of the widest search
 _WHOLE = "datum.value % 1 ? '' : format(datum.value, ',d')"
 _CONFIG = {
     "background": "transparent",
@@ -202,11 +203,10 @@ def course(row: Mapping[str, Any], seconds: float, tolerance: Tolerance | None) 
 
 def histogram(tracks_by_frames: Mapping[int, int]) -> dict[str, Any]:
     """How many tracks of a batch have each offset, of those that can be trusted."""
-    low, high = min(tracks_by_frames), max(tracks_by_frames)
-    values = [
-        {"frames": f, "ms": f * MS, "tracks": tracks_by_frames.get(f, 0)}
-        for f in range(min(low, -5), max(high, 5) + 1)
-    ]
+    low, high = min(*tracks_by_frames, -5), max(*tracks_by_frames, 5)
+    # Of a file that another hand has changed, those that occur: no picture holds all between.
+    bars_of = range(low, high + 1) if high - low < _MOST_BARS else sorted(tracks_by_frames)
+    values = [{"frames": f, "ms": f * MS, "tracks": tracks_by_frames.get(f, 0)} for f in bars_of]
     bars = {
         "mark": {"type": "bar", "color": "var(--mark)"},
         "encoding": {

@@ -9,6 +9,7 @@ from urllib.parse import unquote
 
 import pytest
 
+from data_tools.records import RecordError
 from data_tools.video.record import VideoFile
 from page_rows import EVIL, jumping_row, made_row
 from trainer.batch import pages
@@ -78,6 +79,30 @@ def test_an_index_leads_to_each_and_begins_with_what_needs_a_look(tmp_path: Path
         "pages",
         "results.jsonl",
     ]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"frame_confidence": 1.5},
+        {"start_seconds": "early"},
+        {"segments": [{}]},
+        {"mean_distance_by_shift": {"x": 1.0}},
+    ],
+    ids=lambda change: next(iter(change)),
+)
+def test_a_result_that_another_hand_changed_is_named(
+    change: dict[str, object], tmp_path: Path
+) -> None:
+    file = results(tmp_path, result("a.mp4", made_row(0) | change))
+    with pytest.raises(RecordError, match=r"a\.mp4 that is not as it was written"):
+        write_pages(file, "", PageOptions())
+
+
+def test_an_offset_that_no_search_reaches_makes_no_bar_for_all_before_it() -> None:
+    drawn = charts.histogram({2**31: 1, 0: 3})["data"]["values"]
+    assert [bar["frames"] for bar in drawn] == [0, 2**31]
+    assert len(charts.histogram({-500: 1, 500: 2})["data"]["values"]) == 1001
 
 
 def test_a_page_is_written_again_only_if_it_would_be_another(tmp_path: Path) -> None:

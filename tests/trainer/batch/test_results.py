@@ -83,6 +83,7 @@ def test_a_result_is_of_the_file_as_it_was(tmp_path: Path) -> None:
     assert not found.is_current()
     path.unlink()
     assert found.is_current()  # what was found stays
+    assert VideoResult("v", VideoFile("a\0b", 1, 1)).is_current()  # no file can be called so
 
 
 def test_failed_is_what_gave_nothing_or_could_not_be_mended() -> None:
