@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import ctypes
 import faulthandler
+import math
 import os
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -194,16 +196,26 @@ def watching(log: Path, limit: float) -> Iterator[Callable[[], None]]:
     Without a limit whoever listens (`data_tools.progress.heard_by`) is told of the calls.
 
     faulthandler's watchdog runs outside of Python, so that it also ends a call into a library
-    that neither returns nor lets other threads run.
+    that neither returns nor lets other threads run. It is a new thread every time, for which
+    videos of a second would wait a thirtieth of theirs: a call soon after another starts none.
 
     Args:
         log: where a process that ends itself leaves where it stood; empty of any other.
         limit: seconds; 0: none.
     """
+    often = min(1.0, limit / 10)  # seconds between two starts, which the limit is too late by
+    started = -math.inf
+
+    def start() -> None:
+        nonlocal started
+        if time.monotonic() - started >= often:
+            faulthandler.dump_traceback_later(limit + often, exit=True, file=file)
+            started = time.monotonic()
+
     with log.open("w") as file:
         try:
             if limit:
-                yield lambda: faulthandler.dump_traceback_later(limit, exit=True, file=file)
+                yield start
             else:
                 yield still_alive
         finally:
