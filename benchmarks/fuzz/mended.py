@@ -44,5 +44,6 @@ MENDED: dict[str, tuple[str, ...]] = {
         "a list of other files read as a video of theirs",
         "a traceback for an FLV in which another stream begins late",
         "a refusal in the library's words for a size that no memory holds",
+        "pictures without end for a rate of one in years",
     ),
 }

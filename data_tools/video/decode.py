@@ -221,7 +221,7 @@ class Video:
         # The last picture stands as long as it says, by default for one frame.
         stands = Fraction(shown.duration or 0) * shown.time_base
         if not 0 < stands <= STILL_SECONDS:
-            stands = 1 / Fraction(self._picture.average_rate or FPS)
+            stands = min(1 / Fraction(self._picture.average_rate or FPS), Fraction(STILL_SECONDS))
         last = max(_first_slot(since + stands), index + 1 if fresh else index)
         while index < last:
             yield Picture(index, shown, not fresh, after_still, part)

@@ -271,6 +271,16 @@ def test_a_truncated_file_gives_what_it_holds(tmp_path):
     assert 0 < len(pictures) <= 100
 
 
+def test_a_last_picture_stands_for_a_second_at_most(tmp_path):
+    kind = {"codec": "mpeg4", "sound_codec": "pcm_s16le", "tick": Fraction(1, FPS)}
+    path = write_video(tmp_path / "v.avi", flat(1), hum(0.04), **kind)
+    content = bytearray(path.read_bytes())
+    scale = content.index(b"vids") + 20  # ticks of a picture: each stands for seventy years
+    content[scale : scale + 4] = (1526726657).to_bytes(4, "little")
+    path.write_bytes(content)
+    assert len(read(path, tmp_path)[2]) == FPS
+
+
 def test_what_is_no_video_is_named(tmp_path):
     cases = {
         "empty file": b"",
