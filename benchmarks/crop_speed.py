@@ -49,7 +49,8 @@ def read_and_encode(videos: list["PlannedVideo"], folder: Path) -> float:
     """CPU seconds that reading all videos and encoding their pictures take."""
     import simplejpeg
 
-    from data_tools.video.decode import Converter, Video
+    from data_tools.video.convert import Converter
+    from data_tools.video.decode import Video
     from data_tools.video.sound import Sound
 
     start = time.process_time()

@@ -33,7 +33,8 @@ Seconds = restricted_number_type("Seconds", float, (">=", 1))
 
 def decode_and_detect(video: Path, options: "PrepareOptions", folder: Path) -> float:
     """Seconds that decoding all of `video` and detecting in every Nth picture take."""
-    from data_tools.video.decode import Converter, Video
+    from data_tools.video.convert import Converter
+    from data_tools.video.decode import Video
     from data_tools.video.faces import open_detector
     from data_tools.video.sound import Sound
 

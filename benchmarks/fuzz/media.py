@@ -24,7 +24,8 @@ from data_tools.jpeg import MAX_SIDE, decode_jpeg, jpeg_size
 from data_tools.mfcc import SAMPLE_RATE
 from data_tools.records import RecordError
 from data_tools.sound import read_audio, read_npy
-from data_tools.video.decode import Converter, Video
+from data_tools.video.convert import Converter
+from data_tools.video.decode import Video
 from data_tools.video.left_out import doubts, notes
 from data_tools.video.probe import promised_length
 from data_tools.video.remux import shift_sound

@@ -29,6 +29,7 @@ MENDED: dict[str, tuple[str, ...]] = {
         "a traceback for an offset without end",
         "a traceback for a page of a track whose fields are of other kinds",
         "as many bars of a picture as an offset says",
+        "a traceback for a page of a name with half a character",
     ),
     "config": ("a terminal commanded by a value that is refused",),
     "option": (
@@ -45,5 +46,6 @@ MENDED: dict[str, tuple[str, ...]] = {
         "a traceback for an FLV in which another stream begins late",
         "a refusal in the library's words for a size that no memory holds",
         "pictures without end for a rate of one in years",
+        "a traceback for colours that nothing can convert",
     ),
 }

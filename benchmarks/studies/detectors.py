@@ -150,7 +150,8 @@ def _seen(
     video: Path, detector: str, model: Path | None, size: int
 ) -> tuple[dict[int, list["Face"]], float]:
     """Faces in every 25th picture, in its own pixels, and milliseconds of CPU a picture."""
-    from data_tools.video.decode import Converter, Video
+    from data_tools.video.convert import Converter
+    from data_tools.video.decode import Video
     from data_tools.video.faces import Face, open_detector
     from data_tools.video.sound import Sound
 

@@ -15,9 +15,6 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from data_tools.errors import MissingPackage, UsageError
 from data_tools.mfcc import FPS, SAMPLE_RATE
 from data_tools.names import UNPLAIN, is_unplain, shown
@@ -25,12 +22,11 @@ from data_tools.video.beside import sound_beside
 
 try:
     import av
-    from av.video.reformatter import Interpolation, VideoReformatter
 
     from data_tools.video.clock import Clock, demuxed, in_order, lacks_presentation
     from data_tools.video.containers import open_container
     from data_tools.video.deinterlace import Deinterlacer
-    from data_tools.video.hdr import hdr_note, is_pq, tone_mapped
+    from data_tools.video.hdr import hdr_note
     from data_tools.video.mono import Mixer
     from data_tools.video.sound import LONGEST_GAP, TOLERANCE, Sound, VideoError
     from data_tools.video.streams import (
@@ -48,8 +44,6 @@ except ImportError as error:
         "pip install 'syncnet-trainer[prepare]'"
     ) from None
 
-# Names would be looked up for every picture.
-_POINT, _AREA, _BILINEAR = Interpolation.POINT, Interpolation.AREA, Interpolation.BILINEAR
 STILL_SECONDS = 1  # a picture that stands longer than this is no talking face
 _CUT = (av.error.InvalidDataError, av.error.EOFError)  # what a file without its end may give
 
@@ -320,70 +314,6 @@ class Video:
         if since is None:
             return Fraction(0)
         return since + (self.origin or 0) + 1 / Fraction(rate)
-
-
-class Converter:
-    """Turns decoded pictures into upright RGB arrays; keeps one scaler per size.
-
-    aspect: width of a stored pixel over its height, as `Video.aspect`.
-    """
-
-    def __init__(self, aspect: Fraction = Fraction(1)) -> None:
-        self._aspect = aspect
-        self._square = aspect == 1
-        self._scalers: dict[tuple[int, int, str], Any] = {}
-
-    def short_side(self, frame: Any) -> int:
-        """The shorter side of `frame` as it is to be shown, pixels."""
-        return min(self.size(frame))
-
-    def size(self, frame: Any) -> tuple[int, int]:
-        """Height and width of `frame` with square pixels, before it is rotated."""
-        width = frame.width if self._square else max(1, round(frame.width * self._aspect))
-        return frame.height, width
-
-    def plain(self, frame: Any, gray: bool, side: int | None = None) -> NDArray[np.uint8]:
-        """As `rgb`, or (H, W) if gray: its luma, at a third of the cost.
-
-        side: scale to (side, side), whatever the shape.
-        """
-        height, width = self.size(frame) if side is None else (side, side)
-        smaller = side is not None and side % 2 == 0 and side < min(frame.height, frame.width)
-        if smaller and not gray and frame.format.name == "yuv420p" and not frame.rotation:
-            # Scaled as it is stored, then converted: half the time of both at once.
-            frame = self._reformatted(frame, height, width, "yuv420p", _AREA)
-        return self._scaled(frame, height, width, "gray" if gray else "rgb24")
-
-    def rgb(
-        self, frame: Any, short_side: int | None = None, rough: bool = False
-    ) -> NDArray[np.uint8]:
-        """`frame` as (H, W, 3) RGB uint8, rotated and with square pixels as it is to be shown.
-
-        short_side: scale down to this, if the picture is larger.
-        rough: take single pixels instead of averaging, in a third of the time.
-        """
-        height, width = self.size(frame)
-        if short_side is not None and short_side < min(height, width):
-            scale = short_side / min(height, width)
-            height, width = max(1, round(height * scale)), max(1, round(width * scale))
-        return self._scaled(frame, height, width, "rgb24", rough)
-
-    def _scaled(
-        self, frame: Any, height: int, width: int, pixels: str, rough: bool = False
-    ) -> NDArray[np.uint8]:
-        how = _POINT if rough else _AREA if height < frame.height else _BILINEAR
-        array = self._reformatted(frame, height, width, pixels, how).to_ndarray()
-        array = tone_mapped(array) if is_pq(frame) else array
-        turns = round((frame.rotation or 0) / 90) % 4
-        return np.ascontiguousarray(np.rot90(array, turns)) if turns else array
-
-    def _reformatted(self, frame: Any, height: int, width: int, pixels: str, how: Any) -> Any:
-        key = height, width, pixels
-        scaler = self._scalers.get(key)
-        if scaler is None:
-            scaler = self._scalers[key] = VideoReformatter()
-        # One thread: the processes are the parallelism.
-        return scaler.reformat(frame, width, height, pixels, interpolation=how, threads=1)
 
 
 def _first_slot(time: Fraction) -> int:

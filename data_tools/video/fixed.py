@@ -13,8 +13,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from data_tools.video.convert import Converter
 from data_tools.video.crop import cut, region
-from data_tools.video.decode import Converter, Picture
+from data_tools.video.decode import Picture
 from data_tools.video.faces import Face, open_detector
 from data_tools.video.follow import CropWriter, Followed
 from data_tools.video.montage import Montage

@@ -19,8 +19,9 @@ import numpy as np
 import simplejpeg
 from numpy.typing import NDArray
 
+from data_tools.video.convert import Converter
 from data_tools.video.crop import cut, region, sharpness
-from data_tools.video.decode import Converter, Picture
+from data_tools.video.decode import Picture
 from data_tools.video.faces import Face
 from data_tools.video.montage import Montage
 from data_tools.video.options import PrepareOptions

@@ -16,7 +16,7 @@ import numpy as np
 from av.video.reformatter import Interpolation, VideoReformatter
 from numpy.typing import NDArray
 
-from data_tools.video.decode import Converter
+from data_tools.video.convert import Converter, reformatted
 from data_tools.video.hdr import is_pq
 
 # Pixels; what is converted begins and ends at multiples of it, or with the picture, so that
@@ -52,9 +52,8 @@ class Patches:
             top, bottom = _span(y, side, frame.height, _GRID)
             if left < right and top < bottom:
                 part = _part(frame, left, top, right - left, bottom - top)
-                # One thread: the processes are the parallelism.
                 how = Interpolation.BILINEAR
-                small = self._scaler.reformat(part, format="rgb24", interpolation=how, threads=1)
+                small = reformatted(self._scaler, part, None, None, "rgb24", how)
                 canvas[top:bottom, left:right] = small.to_ndarray()
         return canvas
 

@@ -19,7 +19,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from data_tools.video.decode import Converter, Picture
+from data_tools.video.convert import Converter
+from data_tools.video.decode import Picture
 from data_tools.video.faces import Detector, Face, open_detector
 from data_tools.video.montage import Montage
 from data_tools.video.options import PrepareOptions

@@ -5,7 +5,8 @@ from __future__ import annotations
 from fractions import Fraction
 from pathlib import Path
 
-from data_tools.video.decode import Converter, Video
+from data_tools.video.convert import Converter
+from data_tools.video.decode import Video
 from data_tools.video.left_out import doubts, notes
 from data_tools.video.remux import shift_sound
 from data_tools.video.remux_copy import RemuxError

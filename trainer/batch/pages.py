@@ -5,7 +5,6 @@ result before is left as it is, so that going on costs nothing for what is done.
 """
 
 import hashlib
-import os
 import re
 import sys
 from collections import Counter
@@ -84,7 +83,7 @@ def write_pages(file: Path, part: str, options: PageOptions) -> Path:
 def page_name(result: VideoResult) -> str:
     """The name of a video's page: readable, and of this file alone."""
     stem = re.sub(r"[^A-Za-z0-9_-]+", "-", Path(result.video).stem)[:60].strip("-")
-    digest = hashlib.sha256(os.fsencode(result.file.path)).hexdigest()[:10]
+    digest = hashlib.sha256(result.file.path.encode("utf-8", "surrogatepass")).hexdigest()[:10]
     return f"{stem or 'video'}-{digest}.html"
 
 

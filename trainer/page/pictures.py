@@ -35,7 +35,7 @@ def face_pictures(path: Path, rows: Sequence[Mapping[str, Any]]) -> tuple[list[s
 
     from data_tools.names import is_unplain
     from data_tools.video.containers import open_container
-    from data_tools.video.decode import Converter
+    from data_tools.video.convert import Converter
     from data_tools.video.sound import VideoError
     from data_tools.video.streams import choose_picture, promised_seconds
 

@@ -139,7 +139,7 @@ class _Part:
         Raises:
             TrackError: a picture cannot be converted.
         """
-        from data_tools.video.decode import Converter
+        from data_tools.video.convert import Converter
 
         converter = Converter(self._video.aspect)
         held: list[NDArray[np.uint8]] = []

@@ -10,7 +10,8 @@ import pytest
 import soundfile
 
 from data_tools.video.beside import sound_beside
-from data_tools.video.decode import Converter, Video
+from data_tools.video.convert import Converter
+from data_tools.video.decode import Video
 from data_tools.video.left_out import doubts, notes
 from data_tools.video.sound import Sound, VideoError
 from videos import earliness, write_video

@@ -16,7 +16,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data_tools.mfcc import FPS, SAMPLE_RATE, SAMPLES_PER_FRAME
-from data_tools.video.decode import Converter, Video, check_audio_stream
+from data_tools.video.convert import Converter
+from data_tools.video.decode import Video, check_audio_stream
 from data_tools.video.sound import Sound, VideoError
 from videos import FLASHES, earliness, flashes, write_video
 
@@ -269,6 +270,13 @@ def test_a_truncated_file_gives_what_it_holds(tmp_path):
     cut.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     _, _, pictures = read(cut, tmp_path)
     assert 0 < len(pictures) <= 100
+
+
+def test_colours_that_cannot_be_converted_are_a_reason():
+    frame = av.VideoFrame.from_ndarray(flat(1)[0], format="rgb24").reformat(format="yuv420p")
+    frame.colorspace = 12  # to be derived from primaries, which it does not name
+    with pytest.raises(VideoError, match="unknown colours: yuv420p in the colour space 12 cannot"):
+        Converter().rgb(frame)
 
 
 def test_a_last_picture_stands_for_a_second_at_most(tmp_path):

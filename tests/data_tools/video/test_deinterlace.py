@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from data_tools.video.decode import Converter, Video
+from data_tools.video.convert import Converter
+from data_tools.video.decode import Video
 from data_tools.video.left_out import notes
 from data_tools.video.sound import Sound
 

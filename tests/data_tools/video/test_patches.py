@@ -8,8 +8,8 @@ import av
 import numpy as np
 import pytest
 
+from data_tools.video.convert import Converter
 from data_tools.video.crop import cut
-from data_tools.video.decode import Converter
 from data_tools.video.patches import Patches
 
 SQUARES = [(310.5, 200.2, 180.0), (12.0, 9.5, 96.3), (630.0, 350.0, 400.0), (-40.0, 700.0, 60.0)]

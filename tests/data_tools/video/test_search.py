@@ -6,7 +6,8 @@ import av
 import numpy as np
 import pytest
 
-from data_tools.video.decode import Converter, Picture
+from data_tools.video.convert import Converter
+from data_tools.video.decode import Picture
 from data_tools.video.faces import open_detector
 from data_tools.video.options import PrepareOptions
 from data_tools.video.search import Gap, Search

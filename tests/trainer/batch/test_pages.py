@@ -81,6 +81,11 @@ def test_an_index_leads_to_each_and_begins_with_what_needs_a_look(tmp_path: Path
     ]
 
 
+def test_half_a_character_of_a_name_is_shown_escaped(tmp_path: Path) -> None:
+    index = write_pages(results(tmp_path, result("\ud83d.mp4", made_row(0))), "", PageOptions())
+    assert named(index) == [(r"\ud83d.mp4", "ok")]
+
+
 @pytest.mark.parametrize(
     "change",
     [
