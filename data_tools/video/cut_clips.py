@@ -197,7 +197,7 @@ def watching(log: Path, limit: float) -> Iterator[Callable[[], None]]:
 
     faulthandler's watchdog runs outside of Python, so that it also ends a call into a library
     that neither returns nor lets other threads run. It is a new thread every time, for which
-    videos of a second would wait a thirtieth of theirs: a call soon after another starts none.
+    many short videos would wait: a call soon after another starts none.
 
     Args:
         log: where a process that ends itself leaves where it stood; empty of any other.
