@@ -18,7 +18,7 @@ from typing import Annotated, Any, Literal
 
 from msgspec import Meta
 
-from data_tools.errors import MissingPackage, UsageError, UserError
+from data_tools.errors import MissingPackage, UsageError, UserError, not_prepared
 from data_tools.workers import WorkerDied, WorkerOptions, process_count, shared_cores, start_worker
 
 Function = Callable[[Any, Callable[[int], None] | None], None]
@@ -104,10 +104,7 @@ def run_local(
     try:
         from pebble import ProcessExpired, ProcessPool
     except ImportError:
-        raise MissingPackage(
-            "pebble is not installed; preparing videos needs: "
-            "pip install 'syncnet-trainer[prepare]'"
-        ) from None
+        raise not_prepared("pebble", "preparing videos") from None
     context = multiprocessing.get_context("spawn")
     counter, told = context.Value("q", 0), 0
     with shared_cores(workers):

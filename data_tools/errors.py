@@ -27,3 +27,10 @@ class UsageError(UserError, ValueError):
 
 class MissingPackage(UserError, RuntimeError):
     """A package of an optional extra is not installed; the message names the extra."""
+
+
+def not_prepared(package: str | None, purpose: str) -> MissingPackage:
+    """The error for a package of the extra [prepare] that is missing, and what it is needed for."""
+    return MissingPackage(
+        f"{package} is not installed; {purpose} needs: pip install 'syncnet-trainer[prepare]'"
+    )

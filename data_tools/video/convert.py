@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from data_tools.errors import MissingPackage
+from data_tools.errors import not_prepared
 from data_tools.video.sound import VideoError
 
 try:
@@ -17,10 +17,7 @@ try:
 
     from data_tools.video.hdr import is_pq, tone_mapped
 except ImportError as error:
-    raise MissingPackage(
-        f"{error.name} is not installed; reading videos needs: "
-        "pip install 'syncnet-trainer[prepare]'"
-    ) from None
+    raise not_prepared(error.name, "reading videos") from None
 
 # Names would be looked up for every picture.
 _POINT, _AREA, _BILINEAR = Interpolation.POINT, Interpolation.AREA, Interpolation.BILINEAR
@@ -31,7 +28,7 @@ class Converter:
 
     aspect: width of a stored pixel over its height, as `Video.aspect`.
 
-    Its methods raise VideoError where the colours of a picture are not known how to convert.
+    Its methods raise VideoError at colours that nothing converts.
     """
 
     def __init__(self, aspect: Fraction = Fraction(1)) -> None:
@@ -97,7 +94,7 @@ def reformatted(
     """`frame` by PyAV's `scaler`; None keeps its width or height.
 
     Raises:
-        VideoError: its colours are of a kind that is not known how to convert.
+        VideoError: nothing converts its colours.
     """
     try:
         # One thread: the processes are the parallelism.

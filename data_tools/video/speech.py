@@ -11,7 +11,7 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
-from data_tools.errors import MissingPackage
+from data_tools.errors import MissingPackage, not_prepared
 
 _PIECE, _CONTEXT = 512, 64  # samples that the model judges, and those before them that it hears
 _AT_ONCE = 512  # pieces, which bounds the memory
@@ -61,7 +61,4 @@ def _model() -> Any:
 
 
 def _missing(package: str | None) -> MissingPackage:
-    return MissingPackage(
-        f"{package} is not installed; telling speech from noise needs: "
-        "pip install 'syncnet-trainer[prepare]'"
-    )
+    return not_prepared(package, "telling speech from noise")
