@@ -23,7 +23,7 @@ from data_tools.names import UNPLAIN, is_unplain, real_path, shown
 from data_tools.progress import progress
 from data_tools.records import read_record as read_json_record
 from data_tools.video.cut_clips import prepare_video
-from data_tools.video.options import PrepareOptions
+from data_tools.video.options import PrepareOptions, as_called_now
 from data_tools.video.record import (
     FAILED,
     HIDDEN,
@@ -43,7 +43,6 @@ _FORMER = {
     "audio_stream": None,
     "box": None,
     "face_crops": False,
-    "face_search": "thorough",
     "no_shots": False,
     "no_speech": False,
 }
@@ -162,9 +161,7 @@ def claim(out: Path, options: PrepareOptions) -> None:
         before = read_json_record(
             file, dict[str, Any], "does not hold the options of prepare", "choose another folder"
         )
-        before = _FORMER | before  # a folder from before there was a choice
-        if not options.windowed:  # it decides nothing
-            before["face_search"] = chosen["face_search"]
+        before = _FORMER | as_called_now(before)  # a folder from before there was a choice
         if before != chosen:
             differing = [key for key in chosen | before if before.get(key) != chosen.get(key)]
             raise UsageError(

@@ -29,7 +29,7 @@ from data_tools.names import shown
 from data_tools.plan import MAX_SEED, PLAN, Plan, check_ratios, sample_keys
 from data_tools.records import read_record
 from data_tools.splits import assign_splits
-from data_tools.video.options import PrepareOptions
+from data_tools.video.options import PrepareOptions, as_called_now
 
 _KEY_LENGTH = 70  # of a video: "_" and the clip's name in it come behind
 _SHARDS_AT_LEAST = 64  # of a small set, as long as they do not get smaller than
@@ -256,8 +256,7 @@ def record_video_plan(
     recorded = before.options.get("expansion")
     if not isinstance(recorded, int | float):
         raise UsageError(f"{out} holds what `pack` made; choose another output folder")
-    former = {"face_search": "thorough"} if prepare.windowed else {}  # before there was a choice
-    old = {**former, **before.options, "videos": before.clips, "list": before.clips_sha256}
+    old = {**as_called_now(before.options), "videos": before.clips, "list": before.clips_sha256}
     new = {**chosen, "expansion": recorded, "videos": len(videos), "list": digest.hexdigest()}
     changed = sorted(name for name in old | new if old.get(name) != new.get(name))
     if changed:
@@ -273,8 +272,6 @@ def manifest_options(options: ShardOptions, prepare: PrepareOptions) -> dict[str
     """What decided the bytes of the shards, as plan.json and manifest.json hold it."""
     both = {**asdict(prepare), **asdict(options), "size": prepare.side}
     both.pop("montage")
-    if not prepare.windowed:  # it decides nothing
-        both.pop("face_search")
     if not prepare.no_speech:  # as before there was a choice
         both.pop("no_speech")
     chosen: dict[str, Any] = json.loads(json.dumps(both))  # lists, no tuples

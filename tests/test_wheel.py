@@ -70,8 +70,8 @@ def test_settings_weights_and_types_are_in_the_wheel(wheel: zipfile.ZipFile) -> 
     assert {f"trainer/page/templates/{kind}" for kind in ("video.html", "page.js")} <= set(names)
     for name in ("trainer/py.typed", "data_tools/py.typed"):
         assert name in names
-    for network in ("mouth", "mouth-grid"):
-        weights = f"trainer/pretrained/{network}.safetensors"
+    networks = [f"trainer/pretrained/{name}.safetensors" for name in ("mouth", "mouth-grid")]
+    for weights in (*networks, "data_tools/video/faces.onnx", "data_tools/video/faces.LICENSE"):
         assert wheel.read(weights) == (REPOSITORY / weights).read_bytes()
 
 

@@ -101,7 +101,6 @@ def _parser() -> ArgumentParser:
         find,
         PrepareOptions,
         only=(
-            "face_search",
             "detector",
             "detector_model",
             "detect_every",

