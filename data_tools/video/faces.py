@@ -68,7 +68,7 @@ def open_detector(name: str, model: Path | None = None) -> Detector:
 
 
 class _Libfacedetection:
-    """libfacedetection's network in ONNX Runtime: its own boxes in a fifth of its own code's time.
+    """libfacedetection's network in ONNX Runtime: its own code's boxes in a quarter of the time.
 
     `benchmarks/face_network.py` makes faces.onnx and says what comes out of it.
     """
