@@ -148,12 +148,11 @@ class FixedFollower:
         ]
 
     def _tiny(self, picture: Picture, whole: NDArray[np.uint8] | None) -> NDArray[np.uint8]:
-        """What cuts are found in: of a colour crop that is made already, one pixel in so many."""
-        if whole is None or self._options.gray:
+        """The picture that cuts are found in: one pixel in so many of what is made already."""
+        if whole is None or self._options.gray or self._options.box is not None:
             return self._converter.rgb(picture.frame, SIDE, rough=True)
-        return np.asarray(
-            cv2.resize(whole, (SIDE, SIDE), interpolation=cv2.INTER_NEAREST), np.uint8
-        )
+        tiny = cv2.resize(whole, (SIDE, SIDE), interpolation=cv2.INTER_NEAREST)
+        return np.asarray(tiny, np.uint8)
 
     def _cut(self, picture: Picture) -> NDArray[np.uint8]:
         """What lies in the place of the face."""
