@@ -44,5 +44,5 @@ def readme(result: dict[str, Any]) -> str:
 def in_words(hours: float) -> str:
     """A length of time: "40 min", "5.2 h", "4.1 days"."""
     if hours < 1:
-        return f"{60 * hours:.0f} min"
+        return f"{max(1, round(60 * hours))} min"
     return f"{hours:.1f} h" if hours < 48 else f"{hours / 24:.1f} days"

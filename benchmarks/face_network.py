@@ -21,12 +21,11 @@ from numpy.typing import NDArray
 from data_tools.atomic import atomic_path
 from data_tools.cli import command, exit_status, parse
 from data_tools.errors import MissingPackage
+from data_tools.video.faces import NETWORK
 
 if TYPE_CHECKING:
     from onnx import ModelProto
 
-NETWORK = Path(__file__).parents[1] / "data_tools" / "video" / "faces.onnx"
-STRIDES = 8, 16, 32  # pixels between two places at which a face may be centred, finest first
 _CONVOLUTIONS = 53
 
 

@@ -222,7 +222,8 @@ def _more_than_one(parser: ArgumentParser, argv: list[str] | None, problem: str)
     """What to say where words too many follow an option that takes one, as in --ratios 8 1 1."""
     _, told, listed = problem.partition("unrecognized arguments: ")
     given, words = sys.argv[1:] if argv is None else argv, listed.split()
-    for at in range(2, len(given)) if told else ():
+    unknown = not told or words[0].startswith("-")  # an option, and no value too many
+    for at in () if unknown else range(2, len(given)):
         action = parser._option_string_actions.get(given[at - 2])
         if given[at : at + len(words)] == words and action and action.nargs is None:
             return f"; {given[at - 2]} takes one value, for example {action.default}"

@@ -161,7 +161,7 @@ def claim(out: Path, options: PrepareOptions) -> None:
         before = read_json_record(
             file, dict[str, Any], "does not hold the options of prepare", "choose another folder"
         )
-        before = _FORMER | as_called_now(before)  # a folder from before there was a choice
+        before = _FORMER | as_called_now(before, out)  # a folder from before there was a choice
         if before != chosen:
             differing = [key for key in chosen | before if before.get(key) != chosen.get(key)]
             raise UsageError(

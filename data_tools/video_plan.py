@@ -256,7 +256,8 @@ def record_video_plan(
     recorded = before.options.get("expansion")
     if not isinstance(recorded, int | float):
         raise UsageError(f"{out} holds what `pack` made; choose another output folder")
-    old = {**as_called_now(before.options), "videos": before.clips, "list": before.clips_sha256}
+    former = as_called_now(before.options, out)
+    old = {**former, "videos": before.clips, "list": before.clips_sha256}
     new = {**chosen, "expansion": recorded, "videos": len(videos), "list": digest.hexdigest()}
     changed = sorted(name for name in old | new if old.get(name) != new.get(name))
     if changed:

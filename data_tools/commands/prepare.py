@@ -270,7 +270,8 @@ def _options(args: Namespace) -> PrepareOptions:
     if model and detector == PrepareOptions.detector:
         detector = "yunet"
     path = Path(model) if model else None
-    open_detector(detector, path)  # a wrong one is the command line's fault, not every video's
+    if args.crop != "whole":  # a wrong one is the command line's fault, not every video's
+        open_detector(detector, path)
     options = read_options(
         PrepareOptions,
         args,

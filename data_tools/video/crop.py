@@ -44,14 +44,18 @@ def cut(
     x, y = centre
     while size / side <= 0.5:
         # Halving exactly is several times as fast as averaging over areas of any size.
-        inside, left, top = _around(picture, (x, y), side)
-        height, width = inside.shape[0] // 2, inside.shape[1] // 2
-        if height == 0 or width == 0:
-            return np.full((size, size, *picture.shape[2:]), PAD, np.uint8)
-        inside = inside[: 2 * height, : 2 * width]
-        picture = np.asarray(cv2.resize(inside, (width, height), interpolation=cv2.INTER_AREA))
+        # As many pixels more as are lost of the margin by all halvings that follow.
+        inside, left, top = _around(picture, (x, y), side, 4 * math.ceil(side / size) + 4)
+        if inside.size == 0:
+            break
+        odd_height, odd_width = inside.shape[0] % 2, inside.shape[1] % 2
+        if odd_height or odd_width:  # it ends with the picture, whose last pixels would be lost
+            how = cv2.BORDER_REPLICATE
+            inside = np.asarray(cv2.copyMakeBorder(inside, 0, odd_height, 0, odd_width, how))
+        half = inside.shape[1] // 2, inside.shape[0] // 2
+        picture = np.asarray(cv2.resize(inside, half, interpolation=cv2.INTER_AREA))
         x, y, side = (x - left) / 2, (y - top) / 2, side / 2
-    inside, left, top = _around(picture, (x, y), side)
+    inside, left, top = _around(picture, (x, y), side, 3)
     if inside.size == 0:
         return np.full((size, size, *picture.shape[2:]), PAD, np.uint8)
     colour = picture.ndim == 3 and picture.shape[2] == 3
@@ -67,14 +71,15 @@ def cut(
 
 
 def _around(
-    picture: NDArray[np.uint8], centre: tuple[float, float], side: float
+    picture: NDArray[np.uint8], centre: tuple[float, float], side: float, margin: int
 ) -> tuple[NDArray[np.uint8], int, int]:
-    """The part of a picture that holds a square and a few pixels more, and its left and top, even.
+    """The part of a picture that holds a square and a margin, and its left and top.
 
-    Nothing, of a square outside of the picture.
+    It begins and ends at even numbers, or with the picture. Nothing, of a square outside of it.
     """
-    left, top = (max(0, math.floor((value - side / 2) / 2) * 2 - 2) for value in centre)
-    right, bottom = (max(0, math.ceil(value + side / 2) + 3) for value in centre)
+    reach = side / 2 + margin
+    left, top = (max(0, math.floor((value - reach) / 2) * 2) for value in centre)
+    right, bottom = (max(0, math.ceil((value + reach) / 2) * 2) for value in centre)
     return picture[top:bottom, left:right], left, top
 
 

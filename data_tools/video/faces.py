@@ -18,8 +18,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from data_tools.errors import UsageError, not_prepared
+from data_tools.errors import MissingPackage, UsageError, not_prepared
 
+NETWORK = Path(__file__).with_name("faces.onnx")
 THRESHOLD = 0.6  # below it both networks see faces in curtains
 _NMS_OVERLAP = 0.3
 _STRIDES = 8, 16, 32  # pixels between two places at which the network centres faces
@@ -111,11 +112,15 @@ def _network() -> Any:
         raise not_prepared(error.name, "finding faces") from None
     options = onnxruntime.SessionOptions()
     options.inter_op_num_threads = options.intra_op_num_threads = 1
-    return onnxruntime.InferenceSession(
-        Path(__file__).with_name("faces.onnx"),
-        sess_options=options,
-        providers=["CPUExecutionProvider"],
-    )
+    try:
+        return onnxruntime.InferenceSession(
+            NETWORK, sess_options=options, providers=["CPUExecutionProvider"]
+        )
+    except Exception as error:  # ONNX Runtime's errors have no class of their own
+        reason = str(error).splitlines()[0]
+        raise MissingPackage(
+            f"the network that finds faces cannot be read ({reason}): install this package again"
+        ) from None
 
 
 @lru_cache(maxsize=64)

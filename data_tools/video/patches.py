@@ -23,7 +23,9 @@ from data_tools.video.hdr import is_pq
 # libswscale computes each pixel with the same instructions as in the whole picture.
 _GRID = 64
 _PLANAR = ("yuv420p", "yuvj420p")  # whose first plane is the brightness, a byte a pixel
-_AROUND = 8  # pixels beyond the square that `data_tools.video.crop.cut` may read
+# Pixels beyond the square, and as a share of its side, that decide what
+# `data_tools.video.crop.cut` makes of it: crops have 16 pixels at least.
+_AROUND, _AROUND_SHARE = 8, 1 / 16
 
 
 class Patches:
@@ -113,8 +115,9 @@ def _gray_of_brightness(pixels: str, color_range: int, colorspace: int) -> NDArr
 
 def _span(centre: float, side: float, length: int, grid: int) -> tuple[int, int]:
     """First pixel and one past the last, within `length`, that hold the square and its margin."""
-    begin = math.floor((centre - side / 2 - _AROUND) / grid) * grid
-    end = math.ceil((centre + side / 2 + _AROUND) / grid) * grid
+    reach = (0.5 + _AROUND_SHARE) * side + _AROUND
+    begin = math.floor((centre - reach) / grid) * grid
+    end = math.ceil((centre + reach) / grid) * grid
     return max(begin, 0), min(end, length)
 
 

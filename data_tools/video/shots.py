@@ -43,6 +43,8 @@ class _Quick(ContentDetector):
         last, self._last = self._last, hsv
         if last is None:
             return 0.0
+        if last.shape != hsv.shape:  # the video goes on in another shape
+            last = np.asarray(cv2.resize(last, hsv.shape[1::-1]), np.uint8)
         # By default hue, saturation and brightness weigh 1 each, edges nothing. Sums of bytes are
         # exact in double precision.
         pixels = float(hsv.shape[0] * hsv.shape[1])

@@ -59,6 +59,10 @@ def test_bad_value_is_one_line_and_status_2(
             ["pack", "a", "b", "c", "--gray"],
             "python -m data_tools pack: unrecognized arguments: c (see --help)",
         ),
+        (
+            ["pack", "a", "b", "--ratios", "8:1:1", "--fly", "high"],
+            "python -m data_tools pack: unrecognized arguments: --fly high (see --help)",
+        ),
     ],
 )
 def test_bad_usage_names_the_error_in_its_last_line(

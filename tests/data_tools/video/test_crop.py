@@ -45,6 +45,15 @@ def test_beyond_the_edge_is_padding(side, centre):
     assert (corner == PAD).all()
 
 
+@pytest.mark.parametrize("size", [16, 64, 111])
+def test_squares_inside_of_the_picture_hold_no_padding(size: int):
+    white = np.full((1081, 1923, 3), 255, np.uint8)
+    rng = np.random.default_rng(size)
+    for side in rng.uniform(20, 1080, 60):  # up to six halvings
+        x, y = rng.uniform(side / 2, (1923 - side / 2, 1081 - side / 2))
+        assert cut(white, (x, y), side, size).min() == 255
+
+
 def test_sharpness_falls_with_blur():
     rng = np.random.default_rng(0)
     sharp = rng.integers(0, 256, (64, 64, 3), dtype=np.uint8)

@@ -9,6 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from data_tools.errors import MissingPackage
+from data_tools.video import faces as detectors
 from data_tools.video.faces import Face, open_detector
 from videos import canvas, head
 
@@ -38,6 +40,16 @@ def test_the_network_says_what_the_package_that_it_is_from_says(pictures):
             apart = left - x, top - y, right - left - w, bottom - top - h, 100 * face.score - score
             # theirs are cut to whole pixels and percents
             assert all(-1.01 < each < 1.01 for each in apart)
+
+
+@pytest.mark.parametrize("what", [None, b"damaged"])
+def test_a_package_without_its_network_is_told(tmp_path, monkeypatch, what: bytes | None):
+    monkeypatch.setattr(detectors, "NETWORK", tmp_path / "faces.onnx")
+    if what is not None:
+        (tmp_path / "faces.onnx").write_bytes(what)
+    detectors._network.cache_clear()
+    with pytest.raises(MissingPackage, match="install this package again"):
+        open_detector("libfacedetection")
 
 
 def test_pictures_of_many_sizes_take_no_more_memory():

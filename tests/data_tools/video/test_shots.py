@@ -36,3 +36,12 @@ def test_scores_are_those_of_pyscenedetect():
             FrameTimecode(index, 25.0), cv2.cvtColor(picture, cv2.COLOR_RGB2BGR)
         )
         assert own._detector._frame_score == reference._frame_score
+
+
+def test_a_video_that_goes_on_in_another_shape_is_one_shot():
+    frames = head(1, 6)[0]
+    cuts = Cuts()
+    seen = [cuts.begins_shot(frame) for frame in frames[:3]]
+    seen += [cuts.begins_shot(cv2.resize(frame, (80, 64))) for frame in frames[3:]]
+    assert not any(seen)
+    assert cuts.begins_shot(255 - cv2.resize(frames[5], (77, 64)))
