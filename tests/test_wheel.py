@@ -71,7 +71,9 @@ def test_settings_weights_and_types_are_in_the_wheel(wheel: zipfile.ZipFile) -> 
     for name in ("trainer/py.typed", "data_tools/py.typed"):
         assert name in names
     networks = [f"trainer/pretrained/{name}.safetensors" for name in ("mouth", "mouth-grid")]
-    for weights in (*networks, "data_tools/video/faces.onnx", "data_tools/video/faces.LICENSE"):
+    for name in ("faces", "speech"):
+        networks += [f"data_tools/video/{name}.{kind}" for kind in ("onnx", "LICENSE")]
+    for weights in networks:
         assert wheel.read(weights) == (REPOSITORY / weights).read_bytes()
 
 

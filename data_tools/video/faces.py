@@ -18,7 +18,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from data_tools.errors import MissingPackage, UsageError, not_prepared
+from data_tools.errors import UsageError
+from data_tools.video.network import open_network
 
 NETWORK = Path(__file__).with_name("faces.onnx")
 THRESHOLD = 0.6  # below it both networks see faces in curtains
@@ -105,22 +106,7 @@ class _Libfacedetection:
 
 @cache
 def _network() -> Any:
-    """Loaded once a process."""
-    try:
-        import onnxruntime
-    except ImportError as error:
-        raise not_prepared(error.name, "finding faces") from None
-    options = onnxruntime.SessionOptions()
-    options.inter_op_num_threads = options.intra_op_num_threads = 1
-    try:
-        return onnxruntime.InferenceSession(
-            NETWORK, sess_options=options, providers=["CPUExecutionProvider"]
-        )
-    except Exception as error:  # ONNX Runtime's errors have no class of their own
-        reason = str(error).splitlines()[0]
-        raise MissingPackage(
-            f"the network that finds faces cannot be read ({reason}): install this package again"
-        ) from None
+    return open_network(NETWORK, "finding faces")
 
 
 @lru_cache(maxsize=64)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from functools import cache
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +10,9 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
-from data_tools.errors import MissingPackage, not_prepared
+from data_tools.video.network import open_network
 
+NETWORK = Path(__file__).with_name("speech.onnx")
 _PIECE, _CONTEXT = 512, 64  # samples that the model judges, and those before them that it hears
 _AT_ONCE = 512  # pieces, which bounds the memory
 
@@ -30,7 +30,7 @@ def speech_share(audio: NDArray[np.int16]) -> float:
     speech = 0
     for begin in range(0, pieces, _AT_ONCE):
         block = np.ascontiguousarray(heard[begin : begin + _AT_ONCE])
-        probabilities, hidden, cell = _model().run(
+        probabilities, hidden, cell = _network().run(
             ["speech_probs", "hn", "cn"], {"input": block, "h": hidden, "c": cell}
         )
         speech += int((np.asarray(probabilities) > 0.5).sum())
@@ -38,27 +38,9 @@ def speech_share(audio: NDArray[np.int16]) -> float:
 
 
 @cache
-def _model() -> Any:
-    """Silero's sequence model: it computes the same as the streaming one, 40 times as fast.
+def _network() -> Any:
+    """Silero's network for whole sequences, as `benchmarks/speech_network.py` makes it of its own.
 
-    It is run without silero_vad's own code, with which torch would be loaded into every process:
-    two seconds and 200 MB.
+    It computes the same as the streaming one, in a hundredth of the time.
     """
-    try:
-        import onnxruntime
-    except ImportError as error:
-        raise _missing(error.name) from None
-    package = find_spec("silero_vad")
-    if package is None or package.origin is None:
-        raise _missing("silero_vad")
-    options = onnxruntime.SessionOptions()
-    options.inter_op_num_threads = options.intra_op_num_threads = 1
-    return onnxruntime.InferenceSession(
-        Path(package.origin).with_name("data") / "silero_vad_16k_sequence.onnx",
-        sess_options=options,
-        providers=["CPUExecutionProvider"],
-    )
-
-
-def _missing(package: str | None) -> MissingPackage:
-    return not_prepared(package, "telling speech from noise")
+    return open_network(NETWORK, "telling speech from noise")

@@ -30,6 +30,7 @@ COMMANDS = [
     "report",
     "shift_recovery",
     "speakers",
+    "speech_network",
     "studies.detectors",
     "timing_cost",
 ]
