@@ -41,6 +41,6 @@ def speech_share(audio: NDArray[np.int16]) -> float:
 def _network() -> Any:
     """Silero's network for whole sequences, as `benchmarks/speech_network.py` makes it of its own.
 
-    It computes the same as the streaming one, in a hundredth of the time.
+    It computes the same as the streaming one, many times as fast.
     """
     return open_network(NETWORK, "telling speech from noise")
