@@ -136,17 +136,12 @@ def main(argv: list[str] | None = None) -> int:
     )
     parser.add_argument("--detect-every", type=AtLeastOne, default=5)
     quick = {"seconds": 2.0, "rounds": 1, "copies": 2}
-    return run("prepare_speed", parser, argv, lambda args: _measure(args, argv), quick)
+    return run("prepare_speed", parser, argv, _measure, quick)
 
 
-def _measure(args: Namespace, argv: list[str] | None) -> None:
+def _measure(args: Namespace) -> None:
     from benchmarks.videos import synthetic_video
 
-    if "OMP_NUM_THREADS" not in os.environ:
-        # The detector's threads: read once, when the first library with OpenMP is loaded.
-        os.environ["OMP_NUM_THREADS"] = "1"
-        arguments = sys.argv[1:] if argv is None else argv
-        os.execv(sys.executable, [sys.executable, "-m", "benchmarks.prepare_speed", *arguments])
     cv2.setNumThreads(1)
     if args.video is not None and not args.video.is_file():
         raise UserError(f"{args.video} is no file")

